@@ -1,0 +1,48 @@
+# Everything a contributor runs. `make test` and `make demo` do all the set-up themselves, in .venv.
+PYTHON ?= python3
+BIN := .venv/bin
+NATIVE := $(wildcard csrc/*.cpp csrc/*.h csrc/simd/*.h) setup.py
+# One compute thread a test process, so that the processes do not fight for the cores.
+TESTS := TORCHINDUCTOR_FORCE_DISABLE_CACHES=1 $(BIN)/python -m pytest -n auto --dist worksteal
+
+.PHONY: help setup demo test test-all lint format bench bench-check clean
+
+help:  ## list the targets
+	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 14
+
+setup: .venv/ready  ## make .venv with everything, and compile the C++ engine
+
+.venv/ready: pyproject.toml constraints.txt $(NATIVE)
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt uv
+	$(BIN)/uv pip install --quiet --python .venv --constraint constraints.txt torch torchvision setuptools
+	LOSSFOLD_REQUIRE_NATIVE=1 $(BIN)/uv pip install --quiet --python .venv --constraint constraints.txt \
+	  --no-build-isolation --editable ".[dev]"
+	touch $@
+
+demo: setup  ## train a small network on real photographs, two minutes: mIoU before and after, and a report
+	$(BIN)/lossfold train segmentation --recipe demo
+
+test: setup  ## what CI runs
+	$(TESTS) -m "not slow" tests
+
+test-all: setup  ## the full matrix: inductor for every loss, every peer, large inputs
+	$(TESTS) tests
+
+lint: setup  ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: setup  ## let ruff rewrite
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: setup  ## speed and memory beside eager PyTorch, torch.compile, MONAI, segmentation-models-pytorch, kornia
+	$(BIN)/lossfold bench
+
+bench-check: setup  ## fail if a ratio fell below its recorded floor
+	$(BIN)/lossfold bench --check
+
+clean:  ## remove what was built
+	rm -rf .venv build dist src/lossfold/_native.so src/*.egg-info runs

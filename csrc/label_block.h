@@ -1,0 +1,219 @@
+// One block of the label fold: loading, and what every pixel needs. See simd/lanes.h for the rules of kernel files.
+//
+// A block is some hundred pixels of one image. Its scores are brought into a row a class in L1, as float (double for
+// float64 scores), and everything is done there along pixels:
+//   m = max_c z_c, x = z_y - m, e_c = exp(z_c - m), s = sum e_c, p_c = e_c / s, -log p_y = log s - x.
+// The unfold does the same again (nothing is kept between the passes) and, with D_c = d loss / d p_c and
+// q = d loss / d (-log p_y), writes dz_k = p_k (D_k - sum_j p_j D_j) + q (p_k - [k = y]).
+
+#pragma once
+
+#include "label_fold.h"
+#include "simd/lanes.h"
+
+namespace lossfold {
+namespace {
+
+constexpr long alignment = 64;
+constexpr int max_sums = 64;
+
+// The row of `data` that belongs to a kind, or null.
+template <class U>
+LOSSFOLD_INLINE U* row_of(const LabelImage& image, Sum kind, U* data) {
+  for (int k = 0; k < image.sums; ++k)
+    if (image.kinds[k] == kind) return data + k * image.classes;
+  return nullptr;
+}
+
+// Kinds that are summed at the label; the others run over all classes.
+LOSSFOLD_INLINE bool at_label(Sum kind) { return kind != Sum::prob && kind != Sum::prob_sq && kind != Sum::nll_all; }
+
+// Pixels a block: the rows of all classes fit in 24 KiB, within [64, 1024]. Depends on the shape alone.
+template <class T>
+LOSSFOLD_INLINE long block_pixels(long classes) {
+  long n = 24 * 1024 / (long)sizeof(T) / classes / 64 * 64;
+  return n < 64 ? 64 : n > 1024 ? 1024 : n;
+}
+
+struct Arena {
+  char* next;
+  template <class U>
+  LOSSFOLD_INLINE U* take(long n) {
+    U* start = (U*)next;
+    next += (n * (long)sizeof(U) + alignment - 1) / alignment * alignment;
+    return start;
+  }
+};
+
+// ---- loading and storing: the only places that know storage types ----
+
+template <class S, class T>
+LOSSFOLD_INLINE void load_strided(const void* source, long start, long step, long n, T* row) {
+  const S* from = (const S*)source + start;
+  if (step == 1)
+    for (long i = 0; i < n; ++i) row[i] = widen(from[i]);
+  else
+    for (long i = 0; i < n; ++i) row[i] = widen(from[i * step]);
+}
+
+template <class T>
+void load(Type type, const void* source, long start, long step, long n, T* row) {
+  switch (type) {
+    case Type::f64: return load_strided<double>(source, start, step, n, (double*)row);
+    case Type::f32: return load_strided<float>(source, start, step, n, row);
+    case Type::f16: return load_strided<Half>(source, start, step, n, row);
+    case Type::bf16: return load_strided<BFloat>(source, start, step, n, row);
+    default: return load_strided<u8>(source, start, step, n, row);
+  }
+}
+
+template <class S, class T>
+LOSSFOLD_INLINE void store_strided(void* target, long start, long step, long n, const T* row) {
+  S* to = (S*)target + start;
+  if (step == 1)
+    for (long i = 0; i < n; ++i) narrow(row[i], to + i);
+  else
+    for (long i = 0; i < n; ++i) narrow(row[i], to + i * step);
+}
+
+template <class T>
+void store(Type type, void* target, long start, long step, long n, const T* row) {
+  switch (type) {
+    case Type::f64: return store_strided<double>(target, start, step, n, row);
+    case Type::f32: return store_strided<float>(target, start, step, n, row);
+    case Type::f16: return store_strided<Half>(target, start, step, n, (const float*)row);
+    default: return store_strided<BFloat>(target, start, step, n, (const float*)row);
+  }
+}
+
+template <class S, class T>
+LOSSFOLD_INLINE void load_labels(const LabelImage& image, long start, long n, int* label, T* weight, long long* bad) {
+  const S* from = (const S*)image.labels + start;
+  for (long i = 0; i < n; ++i) {
+    const long long y = from[i];
+    const bool ignored = y == image.ignore_index, inside = y >= 0 && y < image.classes;
+    if (!ignored && !inside) *bad = y;
+    label[i] = ignored || !inside ? 0 : (int)y;
+    weight[i] = ignored ? 0 : weight[i];
+  }
+}
+
+// ---- one block ----
+
+template <class T>
+struct Block {
+  using V = typename Lanes<T>::V;
+  static constexpr long width = Lanes<T>::width;
+  const LabelImage& image;
+  const long n;                       // pixels a full block; rows are n long and the tail is padded
+  T *rows, *high, *label_score, *weight;  // scores then e_c; m; z_y - m (softmax) or p_y; w
+  T *inverse, *nll, *p, *u;           // 1/s; -log p_y; p_y; 1 - p_y (at least tiny)
+  T *first, *second;                  // scratch a pixel
+  T* powers;                          // (1-p_y)^gamma for each row of kinds
+  int* label;
+
+  Block(const LabelImage& image_, Arena& arena) : image(image_), n(block_pixels<T>(image_.classes)) {
+    rows = arena.take<T>(n * image.classes);
+    T** const pixel_rows[] = {&high, &label_score, &weight, &inverse, &nll, &p, &u, &first, &second};
+    for (T** row : pixel_rows) *row = arena.take<T>(n);
+    powers = arena.take<T>(n * (image.sums ? image.sums : 1));
+    label = arena.take<int>(n);
+  }
+  static long bytes(const LabelImage& image) {
+    const long n = block_pixels<T>(image.classes);
+    return (n * (image.classes + 10 + image.sums) + 16 * alignment) * (long)sizeof(T) + n * (long)sizeof(int);
+  }
+
+  LOSSFOLD_INLINE V& at(T* row, long i) const { return *(V*)(row + i); }
+  static constexpr T tiny = sizeof(T) == 8 ? (T)0x1p-1022 : (T)0x1p-126;
+  static constexpr T floor = (T)1e-12;
+
+  // Scores, labels and weights of the pixels [start, start + count); the tail of a row is weightless.
+  LOSSFOLD_INLINE void read(long start, long count, long long* bad) {
+    for (long c = 0; c < image.classes; ++c) {
+      T* row = rows + c * n;
+      load(image.score_type, image.scores, c * image.class_stride + start * image.pixel_stride, image.pixel_stride, count, row);
+    }
+    if (image.weight) load(image.weight_type, image.weight, start, 1, count, weight);
+    else for (long i = 0; i < count; ++i) weight[i] = 1;
+    for (long i = count; i < n; ++i) weight[i] = 0, label[i] = 0;
+    if (image.label_type == Type::i64) load_labels<long long>(image, start, count, label, weight, bad);
+    else if (image.label_type == Type::i32) load_labels<int>(image, start, count, label, weight, bad);
+    else load_labels<u8>(image, start, count, label, weight, bad);
+    blank();
+  }
+
+  // A pixel without weight takes no part: its scores may be infinite or NaN.
+  LOSSFOLD_INLINE void blank() const {
+    bool any = false;
+    for (long i = 0; i < n; ++i) any |= weight[i] == 0;
+    if (!any) return;
+    for (long c = 0; c < image.classes; ++c)
+      for (long i = 0; i < n; i += width) at(rows, c * n + i) = at(weight, i) == 0 ? V{} : at(rows, c * n + i);
+  }
+
+  LOSSFOLD_INLINE void gather_label(T* out) const {
+    for (long i = 0; i < n; ++i) out[i] = rows[label[i] * n + i];
+  }
+
+  LOSSFOLD_INLINE void find_max() const {
+    for (long i = 0; i < n; i += width) at(high, i) = at(rows, i);
+    for (long c = 1; c < image.classes; ++c)
+      for (long i = 0; i < n; i += width) at(high, i) = max_keeping_nan_of_second(at(high, i), at(rows, c * n + i));
+  }
+
+  // What every per-pixel sum needs, from the sum of the e_c (in `inverse`) and the label's score.
+  LOSSFOLD_INLINE void finish_softmax() const {
+    for (long i = 0; i < n; i += width) {
+      const V s = at(inverse, i), x = at(label_score, i), l = log_(s) - x;
+      at(inverse, i) = 1 / s;
+      at(nll, i) = l;
+      at(p, i) = exp_(x) / s;
+      const V q = one_minus_exp_neg(l);
+      at(u, i) = q < V{} + tiny ? V{} + tiny : q;
+    }
+  }
+
+  LOSSFOLD_INLINE void finish_identity() const {
+    for (long i = 0; i < n; i += width) {
+      const V q = at(label_score, i);
+      at(inverse, i) = V{} + 1;
+      at(p, i) = q;
+      at(nll, i) = -log_(q < V{} + floor ? V{} + floor : q);
+      at(u, i) = 1 - q < V{} + tiny ? V{} + tiny : 1 - q;
+    }
+  }
+
+  LOSSFOLD_INLINE void raise_powers(double less) const {  // powers[k] = u^(gamma_k - less)
+    for (int k = 0; k < image.sums; ++k)
+      if (image.kinds[k] == Sum::focal || image.kinds[k] == Sum::focal_weight)
+        for (long i = 0; i < n; i += width) at(powers, k * n + i) = power(at(u, i), image.gammas[k] - less);
+  }
+
+  LOSSFOLD_INLINE V neg_log(V q) const { return -log_(q < V{} + floor ? V{} + floor : q); }
+
+  // rows become e_c (softmax); their sum goes to `inverse`. extra(c, i, x, e) sees every element.
+  template <class Extra>
+  LOSSFOLD_INLINE void exponentials(Extra extra) const {
+    for (long i = 0; i < n; i += width) at(inverse, i) = V{};
+    for (long c = 0; c < image.classes; ++c) {
+      T* row = rows + c * n;
+      extra.begin(c);
+      for (long i = 0; i < n; i += width) {
+        const V x = at(row, i) - at(high, i), e = exp_(x);
+        at(row, i) = e;
+        at(inverse, i) += e;
+        extra.element(c, i, x, e);
+      }
+      extra.end(c);
+    }
+  }
+
+  LOSSFOLD_INLINE void label_minus_max() const {
+    gather_label(label_score);
+    for (long i = 0; i < n; i += width) at(label_score, i) -= at(high, i);
+  }
+};
+
+}  // namespace
+}  // namespace lossfold

@@ -1,0 +1,185 @@
+// Native vectors, the elementary functions on them, and the conversions of every storage type.
+// Included only by kernel files, which are compiled once per SIMD level: everything lives in an unnamed namespace and
+// no C++ standard header is used, so that no function built for a newer processor can be linked into the baseline.
+#pragma once
+
+#if defined(__F16C__)
+#include <immintrin.h>
+#endif
+
+#if defined(__AVX512F__)
+#define LOSSFOLD_VECTOR_BYTES 64
+#elif defined(__AVX__)
+#define LOSSFOLD_VECTOR_BYTES 32
+#else
+#define LOSSFOLD_VECTOR_BYTES 16
+#endif
+
+#define LOSSFOLD_INLINE inline __attribute__((always_inline))
+
+namespace {
+
+typedef unsigned char u8;
+typedef unsigned short u16;
+typedef unsigned int u32;
+typedef long long i64;
+
+template <class T>
+struct Lanes {
+  typedef T V __attribute__((vector_size(LOSSFOLD_VECTOR_BYTES), may_alias));
+  typedef T Loose __attribute__((vector_size(LOSSFOLD_VECTOR_BYTES), may_alias, aligned(sizeof(T))));
+  static constexpr long width = LOSSFOLD_VECTOR_BYTES / sizeof(T);
+};
+typedef Lanes<float>::V F;
+typedef Lanes<double>::V D;
+typedef int I __attribute__((vector_size(LOSSFOLD_VECTOR_BYTES), may_alias));
+
+template <class V>
+LOSSFOLD_INLINE V max_keeping_nan_of_second(V a, V b) {
+  return b < a ? a : b;
+}
+
+// Sum of the lanes, pairwise, in an order that is the same for every call.
+template <class T>
+LOSSFOLD_INLINE T sum_lanes(typename Lanes<T>::V v) {
+  T lane[Lanes<T>::width];
+  __builtin_memcpy(lane, &v, sizeof v);
+  for (long half = Lanes<T>::width / 2; half > 0; half /= 2)
+    for (long i = 0; i < half; ++i) lane[i] += lane[i + half];
+  return lane[0];
+}
+
+// exp for x <= 88; below -87.33 it is 0 (a float32 there is subnormal). NaN stays NaN.
+// x = n ln2 + r with |r| <= ln2/2; exp(r) by its degree-6 minimax polynomial.
+LOSSFOLD_INLINE F exp_(F x) {
+  const F lowest = F{} - 87.33f;
+  F clamped = x < lowest ? lowest : x;
+  F shifted = clamped * 1.44269504088896341f + 12582912.0f;
+  F n = shifted - 12582912.0f;
+  F r = clamped - n * 0.693359375f;
+  r = r + n * 2.12194440e-4f;
+  F q = r * 1.9875691500e-4f + 1.3981999507e-3f;
+  q = q * r + 8.3334519073e-3f;
+  q = q * r + 4.1665795894e-2f;
+  q = q * r + 1.6666665459e-1f;
+  q = q * r + 5.0000001201e-1f;
+  q = q * (r * r) + (r + 1.0f);
+  I exponent = ((I)shifted << 23) + 0x3f800000;
+  F result = q * (F)exponent;
+  return x < lowest ? F{} : result;
+}
+
+// log for normal x > 0: x = 2^k m with m in [sqrt(1/2), sqrt(2)), log(m) by its series in m - 1. NaN stays NaN.
+LOSSFOLD_INLINE F log_(F x) {
+  I bits = (I)x;
+  I k = (bits - 0x3f3504f3) >> 23;
+  F m = (F)(bits - (k << 23));
+  F f = m - 1.0f, z = f * f;
+  F y = f * 7.0376836292e-2f - 1.1514610310e-1f;
+  y = y * f + 1.1676998740e-1f;
+  y = y * f - 1.2420140846e-1f;
+  y = y * f + 1.4249322787e-1f;
+  y = y * f - 1.6668057665e-1f;
+  y = y * f + 2.0000714765e-1f;
+  y = y * f - 2.4999993993e-1f;
+  y = y * f + 3.3333331174e-1f;
+  y = y * f * z;
+  F e = __builtin_convertvector(k, F);
+  y = y + e * -2.12194440e-4f - 0.5f * z;
+  F result = f + y + e * 0.693359375f;
+  return x < F{} + __builtin_inff() ? result : x;
+}
+
+// 1 - exp(-x) for x >= 0 without cancellation near 0.
+LOSSFOLD_INLINE F one_minus_exp_neg(F x) {
+  F t = x * (-1.0f / 40320.0f) + 1.0f / 5040.0f;
+  t = t * x - 1.0f / 720.0f;
+  t = t * x + 1.0f / 120.0f;
+  t = t * x - 1.0f / 24.0f;
+  t = t * x + 1.0f / 6.0f;
+  t = t * x - 0.5f;
+  F series = x + t * x * x;
+  return x < F{} + 0.34657359f ? series : 1.0f - exp_(-x);
+}
+
+LOSSFOLD_INLINE F sqrt_(F x) {
+  for (long i = 0; i < Lanes<float>::width; ++i) x[i] = __builtin_sqrtf(x[i]);
+  return x;
+}
+
+#define LOSSFOLD_BY_LANE(name, expression)                              \
+  LOSSFOLD_INLINE D name(D x) {                                         \
+    for (long i = 0; i < Lanes<double>::width; ++i) x[i] = expression;  \
+    return x;                                                           \
+  }
+LOSSFOLD_BY_LANE(exp_, __builtin_exp(x[i]))
+LOSSFOLD_BY_LANE(log_, __builtin_log(x[i]))
+LOSSFOLD_BY_LANE(one_minus_exp_neg, -__builtin_expm1(-x[i]))
+LOSSFOLD_BY_LANE(sqrt_, __builtin_sqrt(x[i]))
+#undef LOSSFOLD_BY_LANE
+
+// u^e for u in [tiny, 1]; the exponents people use take no logarithm.
+template <class V>
+LOSSFOLD_INLINE V power(V u, double e) {
+  if (e == 0) return V{} + 1;
+  if (e == 1) return u;
+  if (e == 2) return u * u;
+  if (e == 3) return u * u * u;
+  if (e == -1) return 1 / u;
+  if (e == 0.5) return sqrt_(u);
+  if (e == -0.5) return 1 / sqrt_(u);
+  return exp_(log_(u) * (decltype(u[0] + u[0]))e);
+}
+
+LOSSFOLD_INLINE float bits_to_float(u32 x) { return __builtin_bit_cast(float, x); }
+LOSSFOLD_INLINE u32 float_to_bits(float x) { return __builtin_bit_cast(u32, x); }
+
+struct Half { u16 bits; };
+struct BFloat { u16 bits; };
+
+LOSSFOLD_INLINE float widen(BFloat x) { return bits_to_float((u32)x.bits << 16); }
+LOSSFOLD_INLINE float widen(float x) { return x; }
+LOSSFOLD_INLINE double widen(double x) { return x; }
+LOSSFOLD_INLINE float widen(u8 x) { return x; }
+
+LOSSFOLD_INLINE float widen(Half x) {
+#if defined(__F16C__)
+  return _cvtsh_ss(x.bits);
+#elif defined(__aarch64__)
+  return __builtin_bit_cast(__fp16, x.bits);
+#else
+  u32 sign = (u32)(x.bits & 0x8000) << 16, magnitude = x.bits & 0x7fff;
+  if (magnitude >= 0x7c00) return bits_to_float(sign | 0x7f800000 | (magnitude << 13));
+  if (magnitude < 0x0400) return bits_to_float(sign | float_to_bits((float)magnitude * 0x1p-24f));
+  return bits_to_float(sign | ((magnitude << 13) + 0x38000000));
+#endif
+}
+
+LOSSFOLD_INLINE void narrow(float x, float* out) { *out = x; }
+LOSSFOLD_INLINE void narrow(float x, double* out) { *out = x; }
+LOSSFOLD_INLINE void narrow(double x, double* out) { *out = x; }
+LOSSFOLD_INLINE void narrow(double x, float* out) { *out = (float)x; }
+
+// Round to nearest, ties to even.
+LOSSFOLD_INLINE void narrow(float x, BFloat* out) {
+  u32 b = float_to_bits(x);
+  u32 rounded = (b + 0x7fff + ((b >> 16) & 1)) >> 16;
+  out->bits = x == x ? (u16)rounded : (u16)0x7fc0;
+}
+
+LOSSFOLD_INLINE void narrow(float x, Half* out) {
+#if defined(__F16C__)
+  out->bits = _cvtss_sh(x, 0);
+#elif defined(__aarch64__)
+  out->bits = __builtin_bit_cast(u16, (__fp16)x);
+#else
+  u32 b = float_to_bits(x), sign = (b >> 16) & 0x8000, magnitude = b & 0x7fffffff, half;
+  if (magnitude > 0x7f800000) half = 0x7e00;
+  else if (magnitude >= 0x47800000) half = 0x7c00;
+  else if (magnitude < 0x38800000) half = float_to_bits(bits_to_float(magnitude) + 0.5f) - 0x3f000000;
+  else half = (magnitude + 0xc8000fff + ((magnitude >> 13) & 1)) >> 13;
+  out->bits = (u16)(sign | half);
+#endif
+}
+
+}  // namespace

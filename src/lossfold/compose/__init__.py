@@ -1,0 +1,1 @@
+"""Losses together: sets that share passes, and building them from configurations."""

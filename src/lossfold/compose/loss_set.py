@@ -1,0 +1,167 @@
+"""LossSet: named losses on the same tensors, one pass over the pixels for all that can share it."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+from typing_extensions import Self
+
+from lossfold.errors import LossError
+from lossfold.folds.label import LabelNeeds
+from lossfold.losses.base import LabelLoss, Loss, is_number
+from lossfold.registry import LOSSES
+
+
+@dataclass(frozen=True)
+class LossOutput:
+    """What a set returns; the keys are the same at every call.
+
+    Attributes:
+        total: the scalar to differentiate, the sum of ``weighted``.
+        terms: every term before its weight, detached, for logging.
+        weighted: every term times its weight, with its graph.
+    """
+
+    total: Tensor
+    terms: dict[str, Tensor]
+    weighted: dict[str, Tensor]
+
+    def backward(self) -> None:
+        """Differentiate the total."""
+        self.total.backward()  # type: ignore[no-untyped-call]
+
+
+@LOSSES.register
+class LossSet(nn.Module):
+    """A weighted sum of named losses on the same tensors.
+
+    Label losses that agree on ``link``, ``ignore_index`` and ``engine`` share one pass over the scores and one over their
+    gradient, nested sets included. Any other module that maps the same arguments to a scalar can be a term too.
+
+    Args:
+        terms: losses by name, as a dict, as keywords, or both. A set among them gives terms named ``"outer.inner"``.
+        loss_weight: a factor on every term.
+
+    Raises:
+        LossError: for a name given twice, something that is no loss, or a term with ``reduction="none"``.
+
+    Example:
+        >>> criterion = LossSet(ce=CrossEntropyLoss(ignore_index=255), dice=0.5 * DiceLoss(ignore_index=255))
+        >>> out = criterion(torch.randn(2, 5, 8, 8), torch.randint(0, 5, (2, 8, 8)))
+        >>> sorted(out.terms)
+        ['ce', 'dice']
+    """
+
+    def __init__(
+        self,
+        terms: Mapping[str, nn.Module] | None = None,
+        /,
+        *,
+        loss_weight: float = 1.0,
+        sync: bool = False,
+        process_group: object = None,
+        **named: nn.Module,
+    ) -> None:
+        super().__init__()
+        who = type(self).__name__
+        if sync or process_group is not None:
+            hint = "DDP averages each rank's own loss meanwhile"
+            raise LossError(who, "sync", "left out: sums over ranks are not available yet", repr(sync or process_group), hint)
+        if not is_number(loss_weight):
+            raise LossError(who, "loss_weight", "a number", repr(loss_weight))
+        if terms is not None and not isinstance(terms, Mapping):
+            raise LossError(who, "terms", "a dict of losses by name", type(terms).__name__)
+        for name in (terms or {}).keys() & named.keys():
+            raise LossError(who, name, "given once", "the name of two terms")
+        self.loss_weight = loss_weight
+        self.losses = nn.ModuleList()
+        self.names: list[str] = []
+        for name, loss in {**(terms or {}), **named}.items():
+            self._add(name, loss)
+        if not self.names:
+            raise LossError(who, "terms", "at least one loss", "none")
+
+    def _add(self, name: str, loss: nn.Module) -> None:
+        who = type(self).__name__
+        if not isinstance(name, str) or not name or "." in name:
+            raise LossError(who, "terms", "named by strings without dots", repr(name))
+        if not isinstance(loss, nn.Module):
+            hint = "use lossfold.build for dicts" if isinstance(loss, Mapping) else ""
+            raise LossError(who, name, "a loss (an nn.Module)", type(loss).__name__, hint)
+        if getattr(loss, "reduction", "mean") == "none":
+            raise LossError(f"{who} term {name!r} ({type(loss).__name__})", "reduction", "'mean' or 'sum' in a set", "'none'")
+        self.names.append(name)
+        self.losses.append(loss)
+
+    def leaves(self, prefix: str = "") -> Iterator[tuple[str, nn.Module, float]]:
+        """Yield every single loss with its full name and weight."""
+        for name, loss in zip(self.names, self.losses, strict=True):
+            if isinstance(loss, LossSet):
+                for inner, leaf, weight in loss.leaves(f"{prefix}{name}."):
+                    yield inner, leaf, self.loss_weight * weight
+            else:
+                yield f"{prefix}{name}", loss, self.loss_weight * (loss.loss_weight if isinstance(loss, Loss) else 1.0)
+
+    def _passes(self) -> dict[object, tuple[str, LabelNeeds]]:
+        passes: dict[object, tuple[str, LabelNeeds]] = {}
+        for name, loss, _ in self.leaves():
+            if isinstance(loss, LabelLoss):
+                needs = loss.needs()
+                first, gathered = passes.get(needs.key, (self._who(name, loss), needs))
+                passes[needs.key] = (first, gathered.merge(needs))
+        return passes
+
+    def _who(self, name: str, loss: nn.Module) -> str:
+        return f"{type(self).__name__} term {name!r} ({type(loss).__name__})"
+
+    def plan(self) -> str:
+        """Say which terms share which pass."""
+        lines = []
+        for key, (_, needs) in self._passes().items():
+            users = [name for name, loss, _ in self.leaves() if isinstance(loss, LabelLoss) and loss.needs().key == key]
+            sums = ", ".join(kind if not gamma else f"{kind}({gamma:g})" for kind, gamma in needs.sums)
+            engine = needs.engine or "fastest engine"
+            shared = f"link={needs.link}, ignore_index={needs.ignore_index}, {engine}"
+            lines.append(f"label fold ({shared}): {', '.join(users)} [{sums}]")
+        lines += [f"on its own: {name}" for name, loss, _ in self.leaves() if not isinstance(loss, LabelLoss)]
+        return "\n".join(lines)
+
+    def forward(self, *inputs: Any, **named: Any) -> LossOutput:
+        """Return the losses of ``(logits, labels, weight=None)``, or of whatever arguments the terms take."""
+        folds = {key: needs.collect(who, *inputs, **named) for key, (who, needs) in self._passes().items()}
+        terms: dict[str, Tensor] = {}
+        weighted: dict[str, Tensor] = {}
+        for name, loss, weight in self.leaves():
+            if isinstance(loss, LabelLoss):
+                value = loss.reduce(folds[loss.needs().key], self._who(name, loss))
+            else:
+                value = loss.raw(*inputs, **named) if isinstance(loss, Loss) else loss(*inputs, **named)
+                self._check_scalar(name, loss, value)
+            terms[name], weighted[name] = value.detach(), weight * value
+        first, *others = weighted.values()
+        return LossOutput(sum(others, first), terms, weighted)
+
+    def _check_scalar(self, name: str, loss: nn.Module, value: object) -> None:
+        if not isinstance(value, Tensor) or value.dim() != 0:
+            came = f"a tensor {list(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+            raise LossError(self._who(name, loss), "result", "a scalar tensor", came)
+
+    def __rmul__(self, factor: float) -> Self:
+        if not is_number(factor):
+            return NotImplemented
+        scaled = copy.deepcopy(self)
+        scaled.loss_weight = self.loss_weight * factor
+        return scaled
+
+    __mul__ = __rmul__
+
+    def __repr__(self) -> str:
+        terms = [f"{name}={loss!r}" for name, loss in zip(self.names, self.losses, strict=True)]
+        if not all(name.isidentifier() and name not in ("loss_weight", "sync", "process_group") for name in self.names):
+            terms = ["{" + ", ".join(f"{name!r}: {loss!r}" for name, loss in zip(self.names, self.losses, strict=True)) + "}"]
+        weight = [f"loss_weight={self.loss_weight!r}"] if self.loss_weight != 1 else []
+        return f"{type(self).__name__}({', '.join(terms + weight)})"

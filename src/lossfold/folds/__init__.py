@@ -1,0 +1,1 @@
+"""What one pass over the pixels collects: one file a fold."""

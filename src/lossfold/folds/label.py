@@ -1,0 +1,149 @@
+"""The label fold: per-class sums of scores ``[B, C, *S]`` against integer labels ``[B, *S]``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from lossfold import engines
+from lossfold.engines import cpp, eager
+from lossfold.errors import LossError
+
+Sum = tuple[str, float]  # a kind of eager.KINDS and its gamma (0 where it has none)
+LINKS = ("softmax", "identity")
+SCORE_DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
+LABEL_DTYPES = (torch.int64, torch.int32, torch.uint8)
+
+
+@dataclass(frozen=True)
+class LabelFold:
+    """What was collected: ``fold[kind, gamma]`` is ``[I, C]``, with I images, or 1 once they are added.
+
+    Folds of tiles, micro-batches and ranks add up: ``a + b``.
+    """
+
+    sums: Tensor  # [I, K, C] float64
+    wanted: tuple[Sum, ...]
+    dtype: torch.dtype  # of the results
+
+    def __getitem__(self, key: Sum) -> Tensor:
+        return self.sums[:, self.wanted.index(key)]
+
+    def __add__(self, other: LabelFold) -> LabelFold:
+        if self.wanted != other.wanted or self.sums.shape != other.sums.shape:
+            raise LossError("LabelFold", "other", f"a fold of {self.wanted} {tuple(self.sums.shape)}", f"{other.wanted}")
+        return replace(self, sums=self.sums + other.sums)
+
+    def sum_images(self) -> LabelFold:
+        """Add the images."""
+        return replace(self, sums=self.sums.sum(0, keepdim=True))
+
+
+@dataclass(frozen=True)
+class LabelNeeds:
+    """What a loss wants collected. Losses whose ``key`` agrees share one pass, which collects all they want."""
+
+    link: str
+    ignore_index: int
+    engine: str | None
+    sums: tuple[Sum, ...]
+
+    @property
+    def key(self) -> tuple[str, str, int, str | None]:
+        """What has to agree for two losses to share a pass."""
+        return ("label", self.link, self.ignore_index, self.engine)
+
+    def merge(self, other: LabelNeeds) -> LabelNeeds:
+        """Return the needs of both."""
+        return replace(self, sums=self.sums + tuple(s for s in other.sums if s not in self.sums))
+
+    def check(self, loss: str, scores: object, labels: object, weight: object = None) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Refuse what can't be folded; return the tensors, the weight as ``[B, *S]``."""
+        return check_label_inputs(loss, scores, labels, weight)
+
+    def collect(self, loss: str, scores: Tensor, labels: Tensor, weight: Tensor | None = None) -> LabelFold:
+        """Make the pass."""
+        scores, labels, weight = self.check(loss, scores, labels, weight)
+        engine = engines.select(loss, self.engine, scores, weight)
+        run = cpp.label_fold if engine == "cpp" else eager.label_fold
+        kinds, gammas = codes(self.sums)
+        with refusing_labels(loss):
+            sums = run(scores, labels, weight, self.ignore_index, self.link == "softmax", kinds, gammas)
+        return LabelFold(sums, self.sums, result_dtype(scores))
+
+    def integrate(self, loss: str, coef: Tensor, scores: Tensor, labels: Tensor, weight: Tensor | None = None) -> Tensor:
+        """Return the map ``[B, *S]`` of each pixel's share, the sums weighted by ``coef [K, C]``."""
+        engine = engines.select(loss, self.engine, scores, weight)
+        run = cpp.label_map if engine == "cpp" else eager.label_map
+        kinds, gammas = codes(self.sums)
+        with refusing_labels(loss):
+            return run(scores, labels, weight, coef, self.ignore_index, self.link == "softmax", kinds, gammas)
+
+
+def codes(sums: Sequence[Sum]) -> tuple[list[int], list[float]]:
+    """Return the operators' codes of kinds, and their gammas."""
+    return [eager.KINDS.index(kind) for kind, _ in sums], [gamma for _, gamma in sums]
+
+
+def result_dtype(scores: Tensor) -> torch.dtype:
+    """Results are float32, or float64 for float64 scores."""
+    return torch.float64 if scores.dtype == torch.float64 else torch.float32
+
+
+class refusing_labels:  # noqa: N801 - reads as a verb
+    """Turn an engine's complaint about a label into a LossError (compiled code keeps the RuntimeError)."""
+
+    def __init__(self, loss: str) -> None:
+        self.loss = loss
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, RuntimeError) and "lossfold: " in str(error) and "out of range" in str(error):
+            text = str(error).split("lossfold: ", 1)[1].splitlines()[0]
+            raise LossError(self.loss, "labels", "class indices or ignore_index", text) from None
+
+
+def check_label_inputs(loss: str, scores: object, labels: object, weight: object) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Refuse tensors that can't be folded, by shape, dtype and device; values are looked at in the pass."""
+    if not isinstance(scores, Tensor) or scores.dtype not in SCORE_DTYPES:
+        raise LossError(loss, "logits", "a float tensor [B, C, *S]", describe(scores))
+    if scores.dim() < 2 or scores.shape[1] == 0:
+        raise LossError(loss, "logits", "[B, C, *S] with at least one class", describe(scores))
+    expected = (scores.shape[0], *scores.shape[2:])
+    if not isinstance(labels, Tensor):
+        raise LossError(loss, "labels", f"an integer tensor {list(expected)}", describe(labels))
+    if labels.dtype not in LABEL_DTYPES:
+        hint = "call .long()" if not labels.is_floating_point() else "class indices; soft labels are not supported by this loss yet"
+        raise LossError(loss, "labels", "int64, int32 or uint8", describe(labels), hint)
+    if tuple(labels.shape) != expected:
+        squeezable = labels.dim() == scores.dim() and labels.shape[1] == 1
+        hint = "call .squeeze(1)" if squeezable else f"for logits {list(scores.shape)}"
+        raise LossError(loss, "labels", f"of shape {list(expected)}", describe(labels), hint)
+    if labels.device != scores.device:
+        raise LossError(loss, "labels", f"on the logits' device {scores.device}", str(labels.device))
+    if weight is None:
+        return scores, labels, None
+    if not isinstance(weight, Tensor):
+        raise LossError(loss, "weight", f"a float or bool tensor {list(expected)}", describe(weight))
+    if tuple(weight.shape) == (scores.shape[0], 1, *scores.shape[2:]) and weight.dim() == scores.dim():
+        weight = weight.squeeze(1)
+    if tuple(weight.shape) != expected:
+        hint = "did you mean class_weight?" if weight.dim() == 1 else ""
+        raise LossError(loss, "weight", f"pixel weights of shape {list(expected)}", describe(weight), hint)
+    if weight.dtype not in (*SCORE_DTYPES, torch.bool):
+        raise LossError(loss, "weight", "a float or bool tensor", describe(weight), "call .float() or .bool()")
+    if weight.device != scores.device:
+        raise LossError(loss, "weight", f"on the logits' device {scores.device}", str(weight.device))
+    return scores, labels, weight
+
+
+def describe(value: object) -> str:
+    """Say what came, shortly."""
+    if isinstance(value, Tensor):
+        return f"{str(value.dtype).removeprefix('torch.')} {list(value.shape)}"
+    return f"{type(value).__name__} {value!r}"[:80]

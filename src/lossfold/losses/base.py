@@ -1,0 +1,209 @@
+"""What every dense loss is: a needs() and a formula(), from which module, function, set and tests derive."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, cast
+
+import torch
+from torch import Tensor, nn
+from typing_extensions import Self
+
+from lossfold import engines
+from lossfold.errors import LossError, nearest
+from lossfold.folds.label import LINKS, LabelFold, LabelNeeds, Sum
+
+REDUCTIONS = ("mean", "sum", "none")
+
+
+class Configured(nn.Module):
+    """A module that is a keyword-only dataclass of plain values: it pickles, copies, and its repr evaluates to it."""
+
+    __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]
+
+    def __new__(cls, *args: object, **options: object) -> Self:
+        """Refuse unknown options, and make a module of what the dataclass is about to fill."""
+        valid = [f.name for f in dataclasses.fields(cls) if f.init]
+        for name in options:
+            if name not in valid:
+                raise LossError(cls.__name__, name, "an option of this loss", repr(options[name]), nearest(name, valid))
+        if args:
+            raise LossError(
+                cls.__name__, "options", "given by keyword", f"positional {args!r}"[:80], f"options: {', '.join(valid)}"
+            )
+        self = super().__new__(cls)
+        nn.Module.__init__(self)
+        return self
+
+    def __repr__(self) -> str:
+        fields = [f for f in dataclasses.fields(self) if f.init and getattr(self, f.name) != f.default]
+        return f"{type(self).__name__}({', '.join(f'{f.name}={getattr(self, f.name)!r}' for f in fields)})"
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class Loss(Configured):
+    """What every loss is: options that are checked, and a weight on its result."""
+
+    loss_weight: float = 1.0
+
+    samples: ClassVar[tuple[dict[str, Any], ...]] = ({},)  # the options that the contract tests and verify run it with
+
+    def __post_init__(self) -> None:
+        self.require("loss_weight", is_number(self.loss_weight), "a number")
+
+    def require(self, name: str, holds: bool, expected: str, hint: str = "") -> None:
+        """Refuse the value of an option."""
+        if not holds:
+            raise LossError(type(self).__name__, name, expected, repr(getattr(self, name)), hint)
+
+    def require_one_of(self, name: str, choices: Sequence[str]) -> None:
+        """Refuse an option that is not one of some words."""
+        value = getattr(self, name)
+        self.require(name, value in choices, "one of " + ", ".join(map(repr, choices)), nearest(value, choices))
+
+    def per_class(self, name: str, classes: int, loss: str) -> Tensor | None:
+        """Return an option that holds a number for each class, as float64 ``[C]``; None if it was not given."""
+        values = getattr(self, name)
+        if values is None:
+            return None
+        if len(values) != classes:
+            raise LossError(loss, name, f"{classes} numbers, one for each class of the logits", f"{len(values)}: {values}")
+        return cast(Tensor, getattr(self, f"_{name}"))
+
+    def keep_per_class(self, name: str) -> None:
+        """Normalise an option with a number for each class to a tuple, and keep a buffer of it that follows the module."""
+        value = getattr(self, name)
+        if value is not None:
+            expected = "a list of finite numbers >= 0, one for each class"
+            self.require(name, isinstance(value, (Sequence, Tensor)) and not isinstance(value, str), expected)
+            numbers = cast("list[float]", value.tolist() if isinstance(value, Tensor) else list(value))
+            ok = isinstance(numbers, list) and numbers and all(is_number(x) and 0 <= x < float("inf") for x in numbers)
+            self.require(name, bool(ok), expected)
+            setattr(self, name, tuple(float(x) for x in numbers))
+            value = torch.tensor(getattr(self, name), dtype=torch.float64)
+        self.register_buffer(f"_{name}", value, persistent=False)
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Self:
+        # .to(device) moves the buffers; .half() must not round the numbers of the configuration.
+        kept = dict(self._buffers)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        for name, before in kept.items():
+            after = self._buffers[name]
+            if before is not None and after is not None and after.dtype != before.dtype:
+                self._buffers[name] = before.to(after.device)
+        return self
+
+    def __rmul__(self, factor: float) -> Self:
+        if not is_number(factor):
+            return NotImplemented
+        scaled = copy.deepcopy(self)
+        scaled.loss_weight = self.loss_weight * factor
+        return scaled
+
+    __mul__ = __rmul__
+
+    def raw(self, *inputs: Any, **named: Any) -> Tensor:
+        """Return the loss before ``loss_weight``."""
+        raise NotImplementedError
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class LabelLoss(Loss):
+    """A loss over the label fold: the options that all of them have, and the one way from a fold to a number."""
+
+    link: str = "softmax"
+    ignore_index: int = -100
+    class_weight: Sequence[float] | Tensor | None = None
+    reduction: str = "mean"
+    per_image: bool = False
+    engine: str | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.require_one_of("link", LINKS)
+        self.require("ignore_index", isinstance(self.ignore_index, int) and not isinstance(self.ignore_index, bool), "an integer")
+        self.require_one_of("reduction", REDUCTIONS)
+        self.require("per_image", isinstance(self.per_image, bool), "True or False")
+        engines.check_name(type(self).__name__, "engine", self.engine)
+        self.keep_per_class("class_weight")
+
+    def wanted(self) -> tuple[Sum, ...]:
+        """Return the sums that the formula reads."""
+        raise NotImplementedError
+
+    def formula(self, fold: LabelFold, loss: str) -> tuple[Tensor, Tensor]:
+        """Return numerators and denominators ``[I, C]`` (``[I, 1]`` where classes are taken together)."""
+        raise NotImplementedError
+
+    def needs(self) -> LabelNeeds:
+        """Return the fold this loss wants."""
+        return LabelNeeds(self.link, self.ignore_index, self.engine, self.wanted())
+
+    def reduce(self, fold: LabelFold, loss: str) -> Tensor:
+        """Turn a fold into this loss's value, before ``loss_weight``."""
+        numerator, denominator = self.formula(fold if self.per_image else fold.sum_images(), loss)
+        if self.reduction == "none":
+            rows = numerator.squeeze(1) if numerator.shape[1] == 1 and self.joint else numerator
+            return (rows if self.per_image else rows.squeeze(0)).to(fold.dtype)
+        numerator, denominator = numerator.sum(1), denominator.sum(1)
+        if self.reduction == "sum":
+            return numerator.sum().to(fold.dtype)
+        counted = (denominator != 0).sum().clamp_min(1)
+        return (divide(numerator, denominator).sum() / counted).to(fold.dtype)
+
+    @property
+    def joint(self) -> bool:
+        """Whether the formula takes the classes together."""
+        return False
+
+    def forward(self, logits: Tensor, labels: Tensor, weight: Tensor | None = None) -> Tensor:
+        """Return the loss.
+
+        Args:
+            logits: ``[B, C, *S]`` logits (probabilities with ``link="identity"``); float16, bfloat16, float32 or float64.
+            labels: ``[B, *S]`` class indices or ``ignore_index``; int64, int32 or uint8.
+            weight: ``[B, *S]`` or ``[B, 1, *S]`` float pixel weights or a boolean mask.
+
+        Returns:
+            A scalar, float32 (float64 for float64 logits); with ``reduction="none"`` a value for each pixel or class.
+        """
+        return self.loss_weight * self.raw(logits, labels, weight)
+
+    def raw(self, logits: Tensor, labels: Tensor, weight: Tensor | None = None) -> Tensor:
+        """Return the loss before ``loss_weight``."""
+        name = type(self).__name__
+        return self.reduce(self.needs().collect(name, logits, labels, weight), name)
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class PixelLoss(LabelLoss):
+    """A label loss that is a sum over pixels: its numerator is linear in the sums, so it also has a map."""
+
+    def coefficients(self, classes: int, loss: str) -> dict[Sum, Tensor]:
+        """Return the factor ``[C]`` of each sum in the numerator."""
+        raise NotImplementedError
+
+    def raw(self, logits: Tensor, labels: Tensor, weight: Tensor | None = None) -> Tensor:
+        """Return the loss before ``loss_weight``; with ``reduction="none"`` the map ``[B, *S]``, 0 at ignored pixels."""
+        if self.reduction != "none":
+            return super().raw(logits, labels, weight)
+        name = type(self).__name__
+        logits, labels, weight = self.needs().check(name, logits, labels, weight)
+        coefficients = self.coefficients(logits.shape[1], name)
+        needs = dataclasses.replace(self.needs(), sums=tuple(coefficients))
+        coef = torch.stack([c.to(logits.device) for c in coefficients.values()])
+        return needs.integrate(name, coef, logits, labels, weight)
+
+
+def is_number(value: object) -> bool:
+    """Whether a value is a real number (bool is not)."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and value == value
+
+
+def divide(numerator: Tensor, denominator: Tensor) -> Tensor:
+    """Divide; where nothing counts, 0 with a zero gradient."""
+    nothing = denominator == 0
+    return torch.where(nothing, 0.0, numerator / torch.where(nothing, 1.0, denominator))

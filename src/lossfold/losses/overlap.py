@@ -1,0 +1,307 @@
+"""Dice, Jaccard, Tversky and generalised Dice: one minus a ratio of overlaps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from lossfold.folds.label import LabelFold, Sum
+from lossfold.losses.base import LabelLoss, is_number
+from lossfold.registry import LOSSES
+
+WEIGHT: Sum = ("weight", 0.0)
+PROB: Sum = ("prob", 0.0)
+PROB_SQ: Sum = ("prob_sq", 0.0)
+PROB_AT_LABEL: Sum = ("prob_at_label", 0.0)
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class OverlapLoss(LabelLoss):
+    """One minus an overlap score of each class: the options and the averaging that all of them share."""
+
+    average: str = "macro"
+    smooth: float = 1.0
+    squared: bool = False
+    log: bool = False
+    absent: str = "skip"
+    include_background: bool = True
+
+    samples: ClassVar[tuple[dict[str, Any], ...]] = (
+        {},
+        {"squared": True, "absent": "count", "class_weight": "random"},
+        {"average": "micro", "class_weight": "random", "include_background": False},
+        {"log": True, "absent": "zero", "per_image": True},
+        {"link": "identity", "smooth": 0.0},
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.require_one_of("average", ("macro", "micro"))
+        self.require_one_of("absent", ("skip", "count", "zero"))
+        self.require("smooth", is_number(self.smooth) and 0 <= self.smooth < float("inf"), "a finite number >= 0")
+        for name in ("squared", "log", "include_background"):
+            self.require(name, isinstance(getattr(self, name), bool), "True or False")
+
+    def wanted(self) -> tuple[Sum, ...]:
+        """Return the sums that the formula reads."""
+        return (WEIGHT, PROB_SQ if self.squared else PROB, PROB_AT_LABEL)
+
+    @property
+    def joint(self) -> bool:
+        """Whether the formula takes the classes together."""
+        return self.average == "micro"
+
+    def overlap(self, both: Tensor, predicted: Tensor, true: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the score's numerator and denominator from Σpt, Σp (or Σp²) and Σt, without the smoothing."""
+        raise NotImplementedError
+
+    def cost(self, both: Tensor, predicted: Tensor, true: Tensor) -> Tensor:
+        """Return the loss of overlaps; a score without a denominator is 1."""
+        above, below = self.overlap(both, predicted, true)
+        above, below = above + self.smooth, below + self.smooth
+        empty = below == 0
+        score = torch.where(empty, 1.0, above / torch.where(empty, 1.0, below))
+        return -score.clamp_min(1e-7).log() if self.log else 1 - score
+
+    def formula(self, fold: LabelFold, loss: str) -> tuple[Tensor, Tensor]:
+        """Return the classes' costs and weights, or those of all classes taken together."""
+        true, predicted, both = fold[WEIGHT], fold[PROB_SQ if self.squared else PROB], fold[PROB_AT_LABEL]
+        present = true != 0
+        v = class_factors(self, true, loss)
+        if self.average == "micro":
+            something = present.any(1, keepdim=True).to(true)
+            total = self.cost(*((v * x).sum(1, keepdim=True) for x in (both, predicted, true)))
+            return torch.where(something != 0, total, 0.0), something
+        cost = self.cost(both, predicted, true)
+        if self.absent != "count":
+            cost = torch.where(present, cost, 0.0)
+        something = present.any(1, keepdim=True)
+        counted = present if self.absent == "skip" else something.expand_as(present)
+        v = torch.where(counted, v, 0.0)
+        return torch.where(v != 0, v * cost, 0.0), v
+
+
+@LOSSES.register
+@dataclass(kw_only=True, eq=False, repr=False)
+class DiceLoss(OverlapLoss):
+    r"""Soft Dice loss.
+
+    Over the counted pixels, with pixel weight w, probability p and t = [y = c]::
+
+        loss_c = 1 - (2 Σ w p t + s) / (Σ w p + Σ w t + s)
+
+    Macro (the default) is the mean over classes weighted by ``class_weight``; micro takes the weighted sums of all classes
+    together. With ``average="micro"`` and softmax probabilities Σp + Σt is constant: micro Dice is then linear in Σpt.
+
+    Args:
+        average: ``"macro"`` or ``"micro"``.
+        smooth: s >= 0, added above and below; a score without a denominator is 1.
+        squared: Σp² in place of Σp (Milletari et al., V-Net, 3DV 2016).
+        log: -log(max(score, 1e-7)) in place of 1 - score.
+        absent: what a class without pixels costs in a macro mean: ``"skip"`` leaves it out, ``"count"`` takes the formula's
+            value, ``"zero"`` counts it at no cost.
+        include_background: whether class 0 takes part.
+        class_weight: C numbers >= 0.
+        link: ``"softmax"`` for logits, ``"identity"`` for probabilities.
+        ignore_index: the label of pixels that do not count.
+        reduction: ``"mean"`` over classes, ``"sum"``, or ``"none"``: ``[C]``, ``[B, C]`` with ``per_image``, weighted, 0 for
+            classes left out; with micro a scalar or ``[B]``.
+        per_image: the mean over images of each image's own loss.
+        loss_weight: a factor on the result.
+        engine: ``"eager"``, ``"cpp"``, or None for the fastest that can serve.
+
+    Raises:
+        LossError: for options, shapes, dtypes or labels that are out of range.
+
+    Gradient:
+        Exact. 0 where nothing counts.
+
+    Example:
+        >>> DiceLoss(ignore_index=255)(torch.randn(2, 5, 8, 8), torch.randint(0, 5, (2, 8, 8))).shape
+        torch.Size([])
+
+    Reference:
+        Milletari et al., V-Net, 3DV 2016; the form without squares: Drozdzal et al., DLMIA 2016.
+    """
+
+    def overlap(self, both: Tensor, predicted: Tensor, true: Tensor) -> tuple[Tensor, Tensor]:
+        """Return 2 Σpt and Σp + Σt."""
+        return 2 * both, predicted + true
+
+
+@LOSSES.register
+@dataclass(kw_only=True, eq=False, repr=False)
+class JaccardLoss(OverlapLoss):
+    r"""Soft Jaccard (IoU) loss.
+
+    Over the counted pixels::
+
+        loss_c = 1 - (Σ w p t + s) / (Σ w p + Σ w t - Σ w p t + s)
+
+    Args:
+        average, smooth, squared, log, absent, include_background, class_weight, link, ignore_index, reduction, per_image,
+            loss_weight, engine: as for :class:`DiceLoss`.
+
+    Raises:
+        LossError: for options, shapes, dtypes or labels that are out of range.
+
+    Gradient:
+        Exact. 0 where nothing counts.
+
+    Example:
+        >>> JaccardLoss(smooth=0.0)(torch.randn(2, 5, 8, 8), torch.randint(0, 5, (2, 8, 8))).shape
+        torch.Size([])
+
+    Reference:
+        Rahman and Wang, Optimizing Intersection-Over-Union in Deep Neural Networks, ISVC 2016.
+    """
+
+    def overlap(self, both: Tensor, predicted: Tensor, true: Tensor) -> tuple[Tensor, Tensor]:
+        """Return Σpt and Σp + Σt - Σpt."""
+        return both, predicted + true - both
+
+
+@LOSSES.register
+@dataclass(kw_only=True, eq=False, repr=False)
+class TverskyLoss(OverlapLoss):
+    r"""Tversky loss, and focal Tversky loss with an exponent.
+
+    Over the counted pixels, with FP = Σ w p - Σ w p t and FN = Σ w t - Σ w p t::
+
+        loss_c = (1 - (Σ w p t + s) / (Σ w p t + α FP + β FN + s)) ^ exponent
+
+    α = β = 1/2 is Dice (with twice the smoothing), α = β = 1 is Jaccard.
+
+    Args:
+        alpha: α >= 0, the weight of false positives.
+        beta: β >= 0, the weight of false negatives.
+        exponent: > 0, applied to each class's loss; focal Tversky papers write 1/γ.
+        average, smooth, squared, log, absent, include_background, class_weight, link, ignore_index, reduction, per_image,
+            loss_weight, engine: as for :class:`DiceLoss`.
+
+    Raises:
+        LossError: for options, shapes, dtypes or labels that are out of range.
+
+    Gradient:
+        Exact; 0 where nothing counts, and with an exponent at a loss of exactly 0.
+
+    Example:
+        >>> TverskyLoss(alpha=0.3, beta=0.7, exponent=0.75)(torch.randn(2, 5, 8, 8), torch.randint(0, 5, (2, 8, 8))).shape
+        torch.Size([])
+
+    Reference:
+        Salehi et al., Tversky loss function, MLMI 2017; Abraham and Khan, focal Tversky, ISBI 2019.
+    """
+
+    alpha: float = 0.5
+    beta: float = 0.5
+    exponent: float = 1.0
+
+    samples: ClassVar[tuple[dict[str, Any], ...]] = (
+        *OverlapLoss.samples,
+        {"alpha": 0.3, "beta": 0.7, "exponent": 0.75},
+        {"alpha": 0.0, "beta": 1.0, "average": "micro", "exponent": 2.0},
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("alpha", "beta"):
+            self.require(name, is_number(getattr(self, name)) and 0 <= getattr(self, name) < float("inf"), "a finite number >= 0")
+        self.require("exponent", is_number(self.exponent) and 0 < self.exponent < float("inf"), "a finite number > 0")
+
+    def overlap(self, both: Tensor, predicted: Tensor, true: Tensor) -> tuple[Tensor, Tensor]:
+        """Return Σpt and Σpt + α FP + β FN."""
+        return both, both + self.alpha * (predicted - both) + self.beta * (true - both)
+
+    def cost(self, both: Tensor, predicted: Tensor, true: Tensor) -> Tensor:
+        """Return the loss raised to the exponent."""
+        cost = super().cost(both, predicted, true)
+        if self.exponent == 1:
+            return cost
+        return cost.clamp_min(torch.finfo(cost.dtype).tiny) ** self.exponent  # below, the power has no finite slope
+
+
+@LOSSES.register
+@dataclass(kw_only=True, eq=False, repr=False)
+class GeneralizedDiceLoss(LabelLoss):
+    r"""Generalised Dice loss: classes taken together, each weighted by its size.
+
+    Over the counted pixels, with ω_c = v_c / (Σt)², v_c / Σt or v_c::
+
+        loss = 1 - (2 Σ_c ω_c Σ w p t + s) / (Σ_c ω_c (Σ w p + Σ w t) + s)
+
+    Args:
+        weighting: ``"square"``, ``"simple"`` or ``"uniform"``: 1/(Σt)², 1/Σt or 1.
+        smooth: s >= 0, added above and below.
+        absent: the weight of a class without pixels, which would be infinite: none with ``"skip"`` and ``"zero"``, that of
+            the smallest present class with ``"count"``.
+        include_background: whether class 0 takes part.
+        class_weight, link, ignore_index, reduction, per_image, loss_weight, engine: as for :class:`DiceLoss`;
+            ``reduction="none"`` gives a scalar, ``[B]`` with ``per_image``.
+
+    Raises:
+        LossError: for options, shapes, dtypes or labels that are out of range.
+
+    Gradient:
+        Exact. 0 where nothing counts.
+
+    Example:
+        >>> GeneralizedDiceLoss()(torch.randn(2, 5, 8, 8), torch.randint(0, 5, (2, 8, 8))).shape
+        torch.Size([])
+
+    Reference:
+        Sudre et al., Generalised Dice overlap, DLMIA 2017.
+    """
+
+    weighting: str = "square"
+    smooth: float = 0.0
+    absent: str = "skip"
+    include_background: bool = True
+
+    samples: ClassVar[tuple[dict[str, Any], ...]] = (
+        {},
+        {"weighting": "simple", "absent": "count", "per_image": True},
+        {"weighting": "uniform", "class_weight": "random", "smooth": 1.0, "include_background": False},
+        {"link": "identity"},
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.require_one_of("weighting", ("square", "simple", "uniform"))
+        self.require_one_of("absent", ("skip", "count", "zero"))
+        self.require("smooth", is_number(self.smooth) and 0 <= self.smooth < float("inf"), "a finite number >= 0")
+        self.require("include_background", isinstance(self.include_background, bool), "True or False")
+
+    @property
+    def joint(self) -> bool:
+        """The formula takes the classes together."""
+        return True
+
+    def wanted(self) -> tuple[Sum, ...]:
+        """Return the sums that the formula reads."""
+        return (WEIGHT, PROB, PROB_AT_LABEL)
+
+    def formula(self, fold: LabelFold, loss: str) -> tuple[Tensor, Tensor]:
+        """Return the cost of all classes together, and whether anything counts."""
+        true, predicted, both = fold[WEIGHT], fold[PROB], fold[PROB_AT_LABEL]
+        present = true != 0
+        size = torch.where(present, true, 1.0)
+        omega = {"square": 1 / size**2, "simple": 1 / size, "uniform": torch.ones_like(size)}[self.weighting]
+        omega = torch.where(present, omega, 0.0)
+        if self.absent == "count":
+            omega = torch.where(present, omega, omega.amax(1, keepdim=True))
+        omega = omega * class_factors(self, true, loss)
+        above = 2 * (omega * both).sum(1, keepdim=True) + self.smooth
+        below = (omega * (predicted + true)).sum(1, keepdim=True) + self.smooth
+        something = (below != 0) & present.any(1, keepdim=True)
+        return torch.where(something, 1 - above / torch.where(something, below, 1.0), 0.0), something.to(true)
+
+
+def class_factors(loss: OverlapLoss | GeneralizedDiceLoss, like: Tensor, name: str) -> Tensor:
+    """Return the class weights ``[C]``, 0 for a background that is not included."""
+    v = loss.per_class("class_weight", like.shape[1], name)
+    v = torch.ones_like(like[0]) if v is None else v.to(like)
+    return v if loss.include_background else v * (torch.arange(len(v), device=v.device) > 0)
