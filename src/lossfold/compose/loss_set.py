@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from typing_extensions import Self
 
@@ -23,7 +24,8 @@ class LossOutput:
     Attributes:
         total: the scalar to differentiate, the sum of ``weighted``.
         terms: every term before its weight, detached, for logging.
-        weighted: every term times its weight, with its graph.
+        weighted: every term times its weight, with its graph; in compiled code without, because torch.compile (seen in torch 2.14)
+            fails in the backward of a graph that has differentiable outputs nobody differentiates.
     """
 
     total: Tensor
@@ -143,7 +145,10 @@ class LossSet(nn.Module):
                 self._check_scalar(name, loss, value)
             terms[name], weighted[name] = value.detach(), weight * value
         first, *others = weighted.values()
-        return LossOutput(sum(others, first), terms, weighted)
+        total = sum(others, first)
+        if torch.compiler.is_compiling():
+            weighted = {name: value.detach() for name, value in weighted.items()}
+        return LossOutput(total, terms, weighted)
 
     def _check_scalar(self, name: str, loss: nn.Module, value: object) -> None:
         if not isinstance(value, Tensor) or value.dim() != 0:

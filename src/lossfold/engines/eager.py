@@ -96,7 +96,7 @@ def _label_shares(
         (~counted | ((y >= 0) & (y < classes))).all(),
         f"lossfold: a label is out of range [0, {classes}) and is not ignore_index={ignore_index}",
     )
-    z = scores.reshape(scores.shape[0], classes, -1).to(_compute(scores))
+    z = (scores.flatten(2) if scores.dim() > 2 else scores[..., None]).to(_compute(scores))
     w = torch.ones((), dtype=z.dtype, device=z.device)
     if weight is not None:
         w = weight.reshape(y.shape).to(z.dtype)

@@ -26,7 +26,7 @@ class Configured(nn.Module):
 
     def __new__(cls, *args: object, **options: object) -> Self:
         """Refuse unknown options, and make a module of what the dataclass is about to fill."""
-        valid = [f.name for f in dataclasses.fields(cls) if f.init]
+        valid = [name for name in cls.__init__.__annotations__ if name != "return"]
         for name in options:
             if name not in valid:
                 raise LossError(cls.__name__, name, "an option of this loss", repr(options[name]), nearest(name, valid))
@@ -34,9 +34,10 @@ class Configured(nn.Module):
             raise LossError(
                 cls.__name__, "options", "given by keyword", f"positional {args!r}"[:80], f"options: {', '.join(valid)}"
             )
-        self = super().__new__(cls)
-        nn.Module.__init__(self)
-        return self
+        return super().__new__(cls)
+
+    def __post_init__(self) -> None:
+        super().__init__()
 
     def __repr__(self) -> str:
         fields = [f for f in dataclasses.fields(self) if f.init and getattr(self, f.name) != f.default]
@@ -52,6 +53,7 @@ class Loss(Configured):
     samples: ClassVar[tuple[dict[str, Any], ...]] = ({},)  # the options that the contract tests and verify run it with
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         self.require("loss_weight", is_number(self.loss_weight), "a number")
 
     def require(self, name: str, holds: bool, expected: str, hint: str = "") -> None:
@@ -62,7 +64,8 @@ class Loss(Configured):
     def require_one_of(self, name: str, choices: Sequence[str]) -> None:
         """Refuse an option that is not one of some words."""
         value = getattr(self, name)
-        self.require(name, value in choices, "one of " + ", ".join(map(repr, choices)), nearest(value, choices))
+        if not isinstance(value, str) or value not in choices:
+            self.require(name, False, "one of " + ", ".join(map(repr, choices)), nearest(value, choices))
 
     def per_class(self, name: str, classes: int, loss: str) -> Tensor | None:
         """Return an option that holds a number for each class, as float64 ``[C]``; None if it was not given."""
