@@ -215,5 +215,13 @@ struct Block {
   }
 };
 
+// For exponentials() of which nothing else is wanted.
+template <class T>
+struct Nothing {
+  LOSSFOLD_INLINE void begin(long) {}
+  LOSSFOLD_INLINE void element(long, long, typename Lanes<T>::V, typename Lanes<T>::V) {}
+  LOSSFOLD_INLINE void end(long) {}
+};
+
 }  // namespace
 }  // namespace lossfold

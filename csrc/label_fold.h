@@ -32,6 +32,7 @@ struct LabelImage {  // one image; strides in elements; labels and weights are c
 
 struct LabelGradient {  // where the gradient of one image goes
   long class_stride, pixel_stride;
+  bool stream;  // larger than the caches: write around them
 };
 
 constexpr long long no_bad_label = -0x7fffffffffffffffLL - 1;

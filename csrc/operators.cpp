@@ -60,6 +60,8 @@ Type type_of(const Tensor& tensor, const char* name) {
   STD_TORCH_CHECK(false, "lossfold: ", name, " has a dtype that the cpp engine does not read");
 }
 
+constexpr int64_t large_result = 16 << 20;  // bytes; beyond the caches of one core
+
 // Page faults of a large fresh result cost more than the arithmetic; huge pages make them 512 times rarer.
 void advise_huge_pages(const Tensor& tensor) {
 #if defined(__linux__)
@@ -192,7 +194,8 @@ Tensor label_unfold(Tensor grad, Tensor scores, Tensor labels, std::optional<Ten
   const double* derivatives = static_cast<const double*>(grad.const_data_ptr());
   char* out = static_cast<char*>(target.mutable_data_ptr());
   const int64_t step = target.stride(0) * static_cast<int64_t>(target.element_size());
-  const LabelGradient layout{target.stride(1), LabelProblem::pixel_stride(target).value()};
+  const bool large = target.numel() * static_cast<int64_t>(target.element_size()) >= large_result;
+  const LabelGradient layout{target.stride(1), LabelProblem::pixel_stride(target).value(), large};
   problem.run([&](const LabelImage& image, int64_t b, int64_t, int64_t begin, int64_t end, void* work) {
     label_kernels().unfold(image, begin, end, work, derivatives + b * size, layout, out + b * step);
   });

@@ -3,7 +3,7 @@
 // no C++ standard header is used, so that no function built for a newer processor can be linked into the baseline.
 #pragma once
 
-#if defined(__F16C__)
+#if defined(__SSE2__)
 #include <immintrin.h>
 #endif
 
@@ -179,6 +179,30 @@ LOSSFOLD_INLINE void narrow(float x, Half* out) {
   else if (magnitude < 0x38800000) half = float_to_bits(bits_to_float(magnitude) + 0.5f) - 0x3f000000;
   else half = (magnitude + 0xc8000fff + ((magnitude >> 13) & 1)) >> 13;
   out->bits = (u16)(sign | half);
+#endif
+}
+
+// Copy n floats without bringing the target into the caches, if the target's alignment allows it.
+LOSSFOLD_INLINE bool stream_row(float* to, const float* row, long n) {
+#if defined(__AVX512F__)
+  if ((unsigned long)to % 64 || n % 16) return false;
+  for (long i = 0; i < n; i += 16) _mm512_stream_ps(to + i, _mm512_load_ps(row + i));
+  return true;
+#elif defined(__AVX__)
+  if ((unsigned long)to % 32 || n % 8) return false;
+  for (long i = 0; i < n; i += 8) _mm256_stream_ps(to + i, _mm256_load_ps(row + i));
+  return true;
+#else
+  (void)to, (void)row, (void)n;
+  return false;
+#endif
+}
+LOSSFOLD_INLINE bool stream_row(float*, const double*, long) { return false; }
+
+// Streamed writes become visible to other threads.
+LOSSFOLD_INLINE void finish_streaming() {
+#if defined(__SSE2__)
+  _mm_sfence();
 #endif
 }
 

@@ -1,0 +1,163 @@
+// The unfold: from the derivatives of the loss with respect to the sums to the gradient of the scores.
+#pragma once
+
+#include "label_block.h"
+
+namespace lossfold {
+namespace {
+
+// The derivatives of the loss with respect to this image's sums, as T; a row is null where the sum was not asked for.
+template <class T>
+struct Derivatives {
+  T *rows, *prob, *prob_sq, *prob_at_label, *nll, *nll_all;
+  T nll_all_total;
+  bool focal = false;
+
+  Derivatives(const LabelImage& image, Arena& arena, const double* grad) {
+    rows = arena.take<T>(image.classes * image.sums);
+    for (long i = 0; i < image.classes * image.sums; ++i) rows[i] = (T)grad[i];
+    prob = row_of(image, Sum::prob, rows);
+    prob_sq = row_of(image, Sum::prob_sq, rows);
+    prob_at_label = row_of(image, Sum::prob_at_label, rows);
+    nll = row_of(image, Sum::nll, rows);
+    nll_all = row_of(image, Sum::nll_all, rows);
+    for (int k = 0; k < image.sums; ++k) focal |= image.kinds[k] == Sum::focal || image.kinds[k] == Sum::focal_weight;
+    if (prob_sq)
+      for (long c = 0; c < image.classes; ++c) prob_sq[c] *= 2;
+    double total = 0;
+    if (nll_all)
+      for (long c = 0; c < image.classes; ++c) total += nll_all[c];
+    nll_all_total = (T)total;
+  }
+  static long bytes(const LabelImage& image) { return image.classes * image.sums * (long)sizeof(T) + alignment; }
+};
+
+// first = d loss / d(-log p_y), second = d loss / d u through the focal powers at fixed log, both without w.
+template <class T>
+LOSSFOLD_INLINE void label_derivatives(Block<T>& block, const Derivatives<T>& d) {
+  const LabelImage& image = block.image;
+  const long n = block.n, width = Lanes<T>::width;
+  if (d.nll)
+    for (long i = 0; i < n; ++i) block.first[i] = d.nll[block.label[i]];
+  else
+    for (long i = 0; i < n; ++i) block.first[i] = 0;
+  for (long i = 0; i < n; ++i) block.second[i] = 0;
+  if (!d.focal) return;
+  block.raise_powers(1);
+  for (int k = 0; k < image.sums; ++k) {
+    const bool with_log = image.kinds[k] == Sum::focal;
+    if (!with_log && image.kinds[k] != Sum::focal_weight) continue;
+    const T gamma = (T)image.gammas[k];
+    T* g = block.powers + k * n;  // u^(gamma - 1)
+    for (long i = 0; i < n; ++i) {
+      const T a = d.rows[k * image.classes + block.label[i]] * g[i];
+      if (with_log) block.first[i] += a * block.u[i];
+      block.second[i] += a * gamma * (with_log ? block.nll[i] : 1);
+    }
+  }
+  for (long i = 0; i < n; i += width) {  // below tiny, u is held and has no derivative
+    const auto u = block.at(block.u, i);
+    block.at(block.second, i) = u > decltype(u){} + Block<T>::tiny ? block.at(block.second, i) : decltype(u){};
+  }
+}
+
+template <class T>
+LOSSFOLD_INLINE void unfold_softmax(Block<T>& block, const Derivatives<T>& d) {
+  using V = typename Lanes<T>::V;
+  const long n = block.n, classes = block.image.classes, width = Lanes<T>::width;
+  T *scale = block.high, *shift = block.label_score;
+  block.find_max();
+  block.label_minus_max();
+  block.exponentials(Nothing<T>{});
+  block.finish_softmax();
+  label_derivatives(block, d);
+  T* total = block.powers;  // sum_c p_c D_c without the label's part
+  for (long i = 0; i < n; i += width) block.at(total, i) = V{};
+  if (d.prob || d.prob_sq)
+    for (long c = 0; c < classes; ++c) {
+      const T a = d.prob ? d.prob[c] : 0, b = d.prob_sq ? d.prob_sq[c] : 0;
+      for (long i = 0; i < n; i += width) {
+        const V q = block.at(block.rows, c * n + i) * block.at(block.inverse, i);
+        block.at(total, i) += q * (a + q * b);
+      }
+    }
+  T* fix = block.first;  // what the label's own class gets besides
+  for (long i = 0; i < n; i += width) {
+    const V w = block.at(block.weight, i), p = block.at(block.p, i);
+    const V q = w * (block.at(block.first, i) + block.at(block.second, i) * p);
+    V at = V{};
+    if (d.prob_at_label)
+      for (long j = 0; j < width; ++j) at[j] = d.prob_at_label[block.label[i + j]];
+    const V inverse = block.at(block.inverse, i), own = w * p * at;
+    block.at(scale, i) = w * inverse;
+    block.at(shift, i) = inverse * (q + w * d.nll_all_total - w * block.at(total, i) - own);
+    block.at(fix, i) = own - q;
+  }
+  for (long c = 0; c < classes; ++c) {
+    T* row = block.rows + c * n;
+    const T a = d.prob ? d.prob[c] : 0, b = d.prob_sq ? d.prob_sq[c] : 0, g = d.nll_all ? d.nll_all[c] : 0;
+    for (long i = 0; i < n; i += width) {
+      const V e = block.at(row, i);
+      V slope = block.at(scale, i) * a + block.at(shift, i);
+      if (d.prob_sq) slope += block.at(scale, i) * b * (e * block.at(block.inverse, i));
+      V dz = e * slope;
+      if (d.nll_all) dz -= block.at(block.weight, i) * g;
+      block.at(row, i) = dz;
+    }
+  }
+  for (long i = 0; i < n; ++i) block.rows[block.label[i] * n + i] += fix[i];
+}
+
+template <class T>
+LOSSFOLD_INLINE void unfold_identity(Block<T>& block, const Derivatives<T>& d) {
+  using V = typename Lanes<T>::V;
+  const long n = block.n, classes = block.image.classes, width = Lanes<T>::width;
+  block.gather_label(block.label_score);
+  block.finish_identity();
+  label_derivatives(block, d);
+  T* fix = block.first;
+  for (long i = 0; i < n; i += width) {
+    const V p = block.at(block.p, i), slope = p < V{} + Block<T>::floor ? V{} : -1 / p;
+    V at = V{};
+    if (d.prob_at_label)
+      for (long j = 0; j < width; ++j) at[j] = d.prob_at_label[block.label[i + j]];
+    block.at(fix, i) = block.at(block.weight, i) * (at + block.at(block.first, i) * slope - block.at(block.second, i));
+  }
+  for (long c = 0; c < classes; ++c) {
+    T* row = block.rows + c * n;
+    const T a = d.prob ? d.prob[c] : 0, b = d.prob_sq ? d.prob_sq[c] : 0, g = d.nll_all ? d.nll_all[c] : 0;
+    for (long i = 0; i < n; i += width) {
+      const V p = block.at(row, i);
+      V dp = a + p * b;
+      if (d.nll_all) dp -= p < V{} + Block<T>::floor ? V{} : g / p;
+      block.at(row, i) = block.at(block.weight, i) * dp;
+    }
+  }
+  for (long i = 0; i < n; ++i) block.rows[block.label[i] * n + i] += fix[i];
+}
+
+template <class T>
+void unfold(const LabelImage& image, long begin, long end, void* work, const double* grad, LabelGradient layout,
+            void* grad_scores) {
+  Arena arena{(char*)work};
+  Block<T> block(image, arena);
+  const Derivatives<T> derivatives(image, arena, grad);
+  long long bad = no_bad_label;  // the fold has refused labels out of range
+  for (long start = begin; start < end; start += block.n) {
+    const long count = end - start < block.n ? end - start : block.n;
+    block.read(start, count, &bad);
+    if (image.softmax) unfold_softmax(block, derivatives);
+    else unfold_identity(block, derivatives);
+    const bool stream = layout.stream && layout.pixel_stride == 1 && image.score_type == Type::f32;
+    for (long c = 0; c < image.classes; ++c) {
+      const T* row = block.rows + c * block.n;
+      const long at = c * layout.class_stride + start * layout.pixel_stride;
+      if (!stream || !stream_row((float*)grad_scores + at, row, count))
+        store(image.score_type, grad_scores, at, layout.pixel_stride, count, row);
+    }
+  }
+  finish_streaming();
+}
+
+}  // namespace
+}  // namespace lossfold

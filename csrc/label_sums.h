@@ -1,0 +1,204 @@
+// The fold: sums over the pixels of a chunk. The map: the same integrand, pixel by pixel.
+#pragma once
+
+#include "label_block.h"
+
+namespace lossfold {
+namespace {
+
+// Sum of w (m - z_c) of each class; with the pixels' w log s it makes the sum of -w log p_c.
+template <class T>
+struct Distances {
+  using V = typename Lanes<T>::V;
+  const Block<T>& block;
+  double* sums;
+  V sum;
+  LOSSFOLD_INLINE void begin(long) { sum = V{}; }
+  LOSSFOLD_INLINE void element(long, long i, V x, V) { sum -= block.at(block.weight, i) * x; }
+  LOSSFOLD_INLINE void end(long c) { sums[c] += sum_lanes<T>(sum); }
+};
+
+// Sums at the label: a pixel adds its values to its label's row of a table that lives as long as the chunk. Two tables in
+// turn, because a run of one label would wait on one sum; up to four values at a time, so that they share the wait.
+template <class T>
+struct LabelTable {
+  const LabelImage& image;
+  int rows[max_sums];
+  int count = 0;
+  double* table;
+
+  LabelTable(const LabelImage& image_, Arena& arena) : image(image_) {
+    for (int k = 0; k < image.sums; ++k)
+      if (at_label(image.kinds[k])) rows[count++] = k;
+    table = arena.take<double>(2 * image.classes * count);
+    for (long i = 0; i < 2 * image.classes * count; ++i) table[i] = 0;
+  }
+  static long bytes(const LabelImage& image) { return 2 * image.classes * image.sums * (long)sizeof(double) + alignment; }
+
+  template <int K>
+  LOSSFOLD_INLINE void add(const int* label, const T* const* values, long n, double* part) {
+    double *even = part, *odd = part + image.classes * K;
+    for (long i = 0; i < n; i += 2) {
+      double *a = even + label[i] * K, *b = odd + label[i + 1] * K;
+      for (int k = 0; k < K; ++k) a[k] += values[k][i], b[k] += values[k][i + 1];
+    }
+  }
+
+  void add(const int* label, const T* const* values, long n) {
+    for (int done = 0; done < count; done += 4) {
+      double* part = table + 2 * image.classes * done;
+      if (count - done == 1) add<1>(label, values + done, n, part);
+      else if (count - done == 2) add<2>(label, values + done, n, part);
+      else if (count - done == 3) add<3>(label, values + done, n, part);
+      else add<4>(label, values + done, n, part);
+    }
+  }
+
+  void flush(double* sums) const {
+    for (int done = 0; done < count; done += 4) {
+      const int group = count - done < 4 ? count - done : 4;
+      const double* part = table + 2 * image.classes * done;
+      for (long c = 0; c < image.classes; ++c)
+        for (int k = 0; k < group; ++k)
+          sums[rows[done + k] * image.classes + c] += part[c * group + k] + part[(image.classes + c) * group + k];
+    }
+  }
+};
+
+// Everything up to p_y, -log p_y and 1 - p_y of each pixel; adds the sums of -log p_c over all pixels if asked for.
+template <class T>
+LOSSFOLD_INLINE void evaluate(Block<T>& block, double* nll_all) {
+  using V = typename Lanes<T>::V;
+  const long n = block.n, width = Lanes<T>::width;
+  if (!block.image.softmax) {
+    block.gather_label(block.label_score);
+    block.finish_identity();
+    if (nll_all)
+      for (long c = 0; c < block.image.classes; ++c) {
+        V sum = V{};
+        for (long i = 0; i < n; i += width) sum += block.at(block.weight, i) * block.neg_log(block.at(block.rows, c * n + i));
+        nll_all[c] += sum_lanes<T>(sum);
+      }
+    return;
+  }
+  block.find_max();
+  block.label_minus_max();
+  if (nll_all) {
+    block.exponentials(Distances<T>{block, nll_all, V{}});
+    V log_sums = V{};
+    for (long i = 0; i < n; i += width) log_sums += block.at(block.weight, i) * log_(block.at(block.inverse, i));
+    const double total = sum_lanes<T>(log_sums);
+    for (long c = 0; c < block.image.classes; ++c) nll_all[c] += total;
+  } else {
+    block.exponentials(Nothing<T>{});
+  }
+  block.finish_softmax();
+}
+
+template <class T>
+LOSSFOLD_INLINE void sum_probabilities(Block<T>& block, double* prob, double* prob_sq) {
+  using V = typename Lanes<T>::V;
+  const long n = block.n, width = Lanes<T>::width;
+  T *scale = block.first, *inverse = block.inverse;
+  for (long i = 0; i < n; i += width) block.at(scale, i) = block.at(block.weight, i) * block.at(inverse, i);
+  for (long c = 0; c < block.image.classes; ++c) {
+    T* row = block.rows + c * n;
+    V sum = V{}, sum_sq = V{};
+    if (prob_sq)
+      for (long i = 0; i < n; i += width) {
+        const V e = block.at(row, i), wp = e * block.at(scale, i);
+        sum += wp;
+        sum_sq += wp * e * block.at(inverse, i);
+      }
+    else
+      for (long i = 0; i < n; i += width) sum += block.at(row, i) * block.at(scale, i);
+    if (prob) prob[c] += sum_lanes<T>(sum);
+    if (prob_sq) prob_sq[c] += sum_lanes<T>(sum_sq);
+  }
+}
+
+// The pixels' own share of row k of the sums at the label, times w.
+template <class T>
+LOSSFOLD_INLINE T* label_values(Block<T>& block, int k) {
+  T* row = block.powers + k * block.n;
+  const Sum kind = block.image.kinds[k];
+  if (kind == Sum::weight) return block.weight;
+  for (long i = 0; i < block.n; i += Lanes<T>::width) {
+    const auto w = block.at(block.weight, i), nll = block.at(block.nll, i);
+    if (kind == Sum::prob_at_label) block.at(row, i) = w * block.at(block.p, i);
+    else if (kind == Sum::nll) block.at(row, i) = w * nll;
+    else if (kind == Sum::focal) block.at(row, i) *= w * nll;
+    else block.at(row, i) *= w;
+  }
+  return row;
+}
+
+template <class T>
+void fold(const LabelImage& image, long begin, long end, void* work, double* sums, long long* bad) {
+  Arena arena{(char*)work};
+  Block<T> block(image, arena);
+  LabelTable<T> table(image, arena);
+  double *prob = row_of(image, Sum::prob, sums), *prob_sq = row_of(image, Sum::prob_sq, sums);
+  double* nll_all = row_of(image, Sum::nll_all, sums);
+  const T* values[max_sums];
+  for (long start = begin; start < end; start += block.n) {
+    block.read(start, end - start < block.n ? end - start : block.n, bad);
+    evaluate(block, nll_all);
+    if (prob || prob_sq) sum_probabilities(block, prob, prob_sq);
+    block.raise_powers(0);
+    for (int j = 0; j < table.count; ++j) values[j] = label_values(block, table.rows[j]);
+    table.add(block.label, values, block.n);
+  }
+  table.flush(sums);
+}
+
+// ---- map: the integrand itself, sum_k coef[k, class] * share ----
+
+template <class T>
+void map(const LabelImage& image, long begin, long end, void* work, const double* coef, void* out, long long* bad) {
+  using V = typename Lanes<T>::V;
+  Arena arena{(char*)work};
+  Block<T> block(image, arena);
+  const long n = block.n, classes = image.classes, width = Lanes<T>::width;
+  const double *prob = row_of(image, Sum::prob, coef), *prob_sq = row_of(image, Sum::prob_sq, coef);
+  const double* nll_all = row_of(image, Sum::nll_all, coef);
+  double* no_sums = nullptr;
+  T* value = block.second;
+  for (long start = begin; start < end; start += n) {
+    const long count = end - start < n ? end - start : n;
+    block.read(start, count, bad);
+    for (long i = 0; i < n; ++i) value[i] = 0;
+    if (nll_all && image.softmax) {  // sum_c a_c (log s + m - z_c), before the rows become e_c
+      block.find_max();
+      double total = 0;
+      for (long c = 0; c < classes; ++c) {
+        const T a = (T)nll_all[c];
+        total += nll_all[c];
+        if (a != 0)
+          for (long i = 0; i < n; i += width) block.at(value, i) += a * (block.at(block.high, i) - block.at(block.rows, c * n + i));
+      }
+      evaluate(block, no_sums);
+      for (long i = 0; i < n; i += width) block.at(value, i) -= (T)total * log_(block.at(block.inverse, i));
+    } else {
+      evaluate(block, no_sums);
+    }
+    for (long c = 0; c < classes; ++c)
+      for (long i = 0; i < n; i += width) {
+        const V q = image.softmax ? block.at(block.rows, c * n + i) * block.at(block.inverse, i) : block.at(block.rows, c * n + i);
+        if (prob) block.at(value, i) += (T)prob[c] * q;
+        if (prob_sq) block.at(value, i) += (T)prob_sq[c] * q * q;
+        if (nll_all && !image.softmax) block.at(value, i) += (T)nll_all[c] * block.neg_log(q);
+      }
+    for (long i = 0; i < n; i += width) block.at(value, i) *= block.at(block.weight, i);
+    block.raise_powers(0);
+    for (int k = 0; k < image.sums; ++k) {
+      if (!at_label(image.kinds[k])) continue;
+      const T* share = label_values(block, k);
+      for (long i = 0; i < n; ++i) value[i] += (T)coef[k * classes + block.label[i]] * share[i];
+    }
+    store(sizeof(T) == 8 ? Type::f64 : Type::f32, out, start, 1, count, value);
+  }
+}
+
+}  // namespace
+}  // namespace lossfold
