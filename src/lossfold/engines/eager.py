@@ -5,8 +5,6 @@ They run on any device and dtype PyTorch has and are differentiable any number o
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import torch
 from torch import Tensor
 
@@ -47,9 +45,9 @@ def label_fold(
     Returns:
         ``[B, len(kinds), C]`` in float64 (float32 on devices without it).
     """
-    dtype = torch.float32 if scores.device.type == "mps" else torch.float64
-    shares = _label_shares(scores, labels, weight, ignore_index, softmax, kinds, gammas)
-    return torch.stack([share.sum(-1, dtype=dtype) for share in shares], 1)
+    y, shares = _label_shares(scores, labels, weight, ignore_index, softmax, kinds, gammas)
+    classes = scores.shape[1]
+    return torch.stack([_by_label(share, y, classes) if share.shape[1] == 1 else _total(share) for share in shares], 1)
 
 
 def label_map(
@@ -70,9 +68,31 @@ def label_map(
     Returns:
         ``[B, *S]`` in float32 (float64 for float64 scores), 0 at ignored pixels.
     """
-    shares = _label_shares(scores, labels, weight, ignore_index, softmax, kinds, gammas)
-    total = torch.stack([(share * c[:, None]).sum(1) for share, c in zip(shares, coef.to(_compute(scores)), strict=True)])
-    return total.sum(0).reshape(labels.shape)
+    y, shares = _label_shares(scores, labels, weight, ignore_index, softmax, kinds, gammas)
+    total = torch.zeros((), dtype=_compute(scores), device=scores.device)
+    for share, factors in zip(shares, coef.to(total), strict=True):
+        at_label = share.shape[1] == 1
+        total = total + (share * factors[y] if at_label else (share * factors[:, None]).sum(1, keepdim=True))
+    return total.reshape(labels.shape)
+
+
+def _total(share: Tensor, block: int = 1024) -> Tensor:
+    """Sum the last dimension: in its own dtype within blocks, in float64 over them."""
+    dtype = torch.float32 if share.device.type == "mps" else torch.float64
+    whole = share.shape[-1] // block * block
+    blocks = share[..., :whole].reshape(*share.shape[:-1], whole // block, block).sum(-1)
+    total: Tensor = blocks.sum(-1, dtype=dtype) + share[..., whole:].sum(-1, dtype=dtype)
+    return total
+
+
+def _by_label(share: Tensor, y: Tensor, classes: int) -> Tensor:
+    """Sum ``[B, 1, P]`` within the pixels of each label: ``[B, C]``, in float64 and always in the same order."""
+    if share.device.type == "cpu":
+        zeros = share.new_zeros((len(share), classes), dtype=torch.float64)
+        return zeros.scatter_add(1, y.squeeze(1), share.squeeze(1).double())
+    # On other devices scatter_add adds in whatever order threads arrive; a masked sum does not.
+    here = y == torch.arange(classes, device=y.device)[:, None]
+    return _total(torch.where(here, share, 0.0))
 
 
 def _compute(scores: Tensor) -> torch.dtype:
@@ -87,8 +107,11 @@ def _label_shares(
     softmax: bool,
     kinds: list[int],
     gammas: list[float],
-) -> Iterator[Tensor]:
-    """Yield ``[B, C, P]`` for each kind: what each pixel adds to each class's sum."""
+) -> tuple[Tensor, list[Tensor]]:
+    """Return the labels ``[B, 1, P]``, and what each pixel adds for each kind.
+
+    That is ``[B, 1, P]`` for the label's class, or ``[B, C, P]`` for every class.
+    """
     classes = scores.shape[1]
     y = labels.flatten(1)[:, None].long() if labels.dim() > 1 else labels[:, None, None].long()
     counted = y != ignore_index
@@ -104,30 +127,32 @@ def _label_shares(
             counted = counted & (w != 0)
     w = torch.where(counted, w, 0.0)
     y = torch.where(counted, y, 0)
-    z = torch.where(counted, z, 0.0)  # an ignored pixel's scores are not even read: they may be infinite or NaN
-    here = counted & (y == torch.arange(classes, device=z.device)[:, None])
+    z = torch.where(counted, z, 0.0)  # an ignored pixel's scores take no part: they may be infinite or NaN
 
-    nll_all = -z.log_softmax(1) if softmax else -z.clamp_min(PROBABILITY_FLOOR).log()
-    p = (-nll_all).exp() if softmax else z
-    nll = nll_all.gather(1, y)
+    log_p = z.log_softmax(1) if softmax else z.clamp_min(PROBABILITY_FLOOR).log()
+    nll = -log_p.gather(1, y)
     miss = -torch.expm1(-nll) if softmax else 1 - z.gather(1, y)
     miss = miss.clamp_min(torch.finfo(z.dtype).tiny)  # keeps every power of it differentiable at p = 1
 
-    for kind, gamma in zip(kinds, gammas, strict=True):
-        match KINDS[kind]:
+    def share(kind: str, gamma: float) -> Tensor:
+        match kind:
             case "weight":
-                yield torch.where(here, w, 0.0)
+                return w
             case "prob":
-                yield w * p
+                return w * p
             case "prob_sq":
-                yield w * p * p
+                return w * p * p
             case "prob_at_label":
-                yield torch.where(here, w * p, 0.0)
+                return w * p.gather(1, y)
             case "nll":
-                yield torch.where(here, w * nll, 0.0)
+                return w * nll
             case "nll_all":
-                yield w * nll_all
+                return -w * log_p
             case "focal":
-                yield torch.where(here, w * miss**gamma * nll, 0.0)
-            case "focal_weight":
-                yield torch.where(here, w * miss**gamma, 0.0)
+                return w * miss**gamma * nll
+            case _:
+                return w * miss**gamma
+
+    wanted = [KINDS[kind] for kind in kinds]
+    p = (log_p.exp() if softmax else z) if any(kind.startswith("prob") for kind in wanted) else z
+    return y, [share(kind, gamma) for kind, gamma in zip(wanted, gammas, strict=True)]
