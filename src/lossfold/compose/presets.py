@@ -9,7 +9,8 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from lossfold.compose.loss_set import LossSet
-from lossfold.losses.base import Configured
+from lossfold.errors import LossError
+from lossfold.losses.base import Configured, is_number
 from lossfold.losses.cross_entropy import CrossEntropyLoss
 from lossfold.losses.overlap import DiceLoss
 from lossfold.registry import LOSSES
@@ -66,13 +67,17 @@ class CEDiceLoss(Configured, LossSet):
     )
 
     def __post_init__(self) -> None:
+        for name in ("ce_weight", "dice_weight"):
+            self.require(name, is_number(getattr(self, name)), "a number")
         shared = ("link", "ignore_index", "class_weight", "reduction", "per_image", "engine")
         overlap = ("average", "smooth", "squared", "log", "absent", "include_background")
         ce = {name: getattr(self, name) for name in (*shared, "label_smoothing")}
         dice = {name: getattr(self, name) for name in (*shared, *overlap)}
-        LossSet.__init__(
-            self,
-            ce=CrossEntropyLoss(loss_weight=self.ce_weight, **ce),
-            dice=DiceLoss(loss_weight=self.dice_weight, **dice),
-            loss_weight=self.loss_weight,
-        )
+        try:
+            terms = {
+                "ce": CrossEntropyLoss(loss_weight=self.ce_weight, **ce),
+                "dice": DiceLoss(loss_weight=self.dice_weight, **dice),
+            }
+        except LossError as error:
+            raise LossError("CEDiceLoss", error.argument, error.expected, error.got, error.hint) from None
+        LossSet.__init__(self, terms, loss_weight=self.loss_weight)

@@ -70,7 +70,7 @@ class LabelNeeds:
         engine = engines.select(loss, self.engine, scores, weight)
         run = cpp.label_fold if engine == "cpp" else eager.label_fold
         kinds, gammas = codes(self.sums)
-        with refusing_labels(loss):
+        with refusing_labels(loss, scores.shape[1], labels, self.ignore_index):
             sums = run(scores, labels, weight, self.ignore_index, self.link == "softmax", kinds, gammas)
         return LabelFold(sums, self.sums, result_dtype(scores))
 
@@ -79,7 +79,7 @@ class LabelNeeds:
         engine = engines.select(loss, self.engine, scores, weight)
         run = cpp.label_map if engine == "cpp" else eager.label_map
         kinds, gammas = codes(self.sums)
-        with refusing_labels(loss):
+        with refusing_labels(loss, scores.shape[1], labels, self.ignore_index):
             return run(scores, labels, weight, coef, self.ignore_index, self.link == "softmax", kinds, gammas)
 
 
@@ -96,16 +96,18 @@ def result_dtype(scores: Tensor) -> torch.dtype:
 class refusing_labels:  # noqa: N801 - reads as a verb
     """Turn an engine's complaint about a label into a LossError (compiled code keeps the RuntimeError)."""
 
-    def __init__(self, loss: str) -> None:
-        self.loss = loss
+    def __init__(self, loss: str, classes: int, labels: Tensor, ignore_index: int) -> None:
+        self.loss, self.classes, self.labels, self.ignore_index = loss, classes, labels, ignore_index
 
     def __enter__(self) -> None:
         return None
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, RuntimeError) and "lossfold: " in str(error) and "out of range" in str(error):
-            text = str(error).split("lossfold: ", 1)[1].splitlines()[0]
-            raise LossError(self.loss, "labels", "class indices or ignore_index", text) from None
+        if not isinstance(error, RuntimeError) or "lossfold: " not in str(error) or "out of range" not in str(error):
+            return
+        wrong = ((self.labels < 0) | (self.labels >= self.classes)) & (self.labels != self.ignore_index)
+        expected = f"in [0, {self.classes}) or ignore_index={self.ignore_index}"
+        raise LossError(self.loss, "labels", expected, f"also {sorted(set(self.labels[wrong].tolist()))[:5]}") from None
 
 
 def check_label_inputs(loss: str, scores: object, labels: object, weight: object) -> tuple[Tensor, Tensor, Tensor | None]:

@@ -39,6 +39,17 @@ class Configured(nn.Module):
     def __post_init__(self) -> None:
         super().__init__()
 
+    def require(self, name: str, holds: bool, expected: str, hint: str = "") -> None:
+        """Refuse the value of an option."""
+        if not holds:
+            raise LossError(type(self).__name__, name, expected, repr(getattr(self, name)), hint)
+
+    def require_one_of(self, name: str, choices: Sequence[str]) -> None:
+        """Refuse an option that is not one of some words."""
+        value = getattr(self, name)
+        if not isinstance(value, str) or value not in choices:
+            self.require(name, False, "one of " + ", ".join(map(repr, choices)), nearest(value, choices))
+
     def __repr__(self) -> str:
         fields = [f for f in dataclasses.fields(self) if f.init and getattr(self, f.name) != f.default]
         return f"{type(self).__name__}({', '.join(f'{f.name}={getattr(self, f.name)!r}' for f in fields)})"
@@ -55,17 +66,6 @@ class Loss(Configured):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.require("loss_weight", is_number(self.loss_weight), "a number")
-
-    def require(self, name: str, holds: bool, expected: str, hint: str = "") -> None:
-        """Refuse the value of an option."""
-        if not holds:
-            raise LossError(type(self).__name__, name, expected, repr(getattr(self, name)), hint)
-
-    def require_one_of(self, name: str, choices: Sequence[str]) -> None:
-        """Refuse an option that is not one of some words."""
-        value = getattr(self, name)
-        if not isinstance(value, str) or value not in choices:
-            self.require(name, False, "one of " + ", ".join(map(repr, choices)), nearest(value, choices))
 
     def per_class(self, name: str, classes: int, loss: str) -> Tensor | None:
         """Return an option that holds a number for each class, as float64 ``[C]``; None if it was not given."""

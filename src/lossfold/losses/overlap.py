@@ -287,16 +287,17 @@ class GeneralizedDiceLoss(LabelLoss):
     def formula(self, fold: LabelFold, loss: str) -> tuple[Tensor, Tensor]:
         """Return the cost of all classes together, and whether anything counts."""
         true, predicted, both = fold[WEIGHT], fold[PROB], fold[PROB_AT_LABEL]
-        present = true != 0
+        factors = class_factors(self, true, loss)
+        present = (true != 0) & (torch.arange(true.shape[1], device=true.device) >= (not self.include_background))
         size = torch.where(present, true, 1.0)
         omega = {"square": 1 / size**2, "simple": 1 / size, "uniform": torch.ones_like(size)}[self.weighting]
         omega = torch.where(present, omega, 0.0)
         if self.absent == "count":
             omega = torch.where(present, omega, omega.amax(1, keepdim=True))
-        omega = omega * class_factors(self, true, loss)
+        omega = omega * factors
         above = 2 * (omega * both).sum(1, keepdim=True) + self.smooth
         below = (omega * (predicted + true)).sum(1, keepdim=True) + self.smooth
-        something = (below != 0) & present.any(1, keepdim=True)
+        something = (below != 0) & (true != 0).any(1, keepdim=True)
         return torch.where(something, 1 - above / torch.where(something, below, 1.0), 0.0), something.to(true)
 
 

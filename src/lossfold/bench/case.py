@@ -1,0 +1,116 @@
+"""What is measured: a case, its inputs, and how one provider serves it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+LossFunction = Callable[..., Tensor]
+"""Takes the leaf that needs a gradient and the rest of the inputs; returns a scalar."""
+
+DTYPES = {
+    "float64": torch.float64,
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
+LABEL_DTYPES = {"int64": torch.int64, "int32": torch.int32, "uint8": torch.uint8}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """The inputs of a run, before they are tensors.
+
+    Args:
+        size: `[B, C, *S]`.
+        dtype: a name of `DTYPES`.
+        labels: a name of `LABEL_DTYPES`.
+        logits: "random" (normal noise) or "trained" (smooth and confident).
+        seed: of the generator that makes them.
+    """
+
+    size: tuple[int, ...] = (2, 19, 512, 1024)
+    dtype: str = "float32"
+    labels: str = "int64"
+    logits: str = "random"
+    seed: int = 0
+
+    @property
+    def pixels(self) -> int:
+        """Pixels of the batch."""
+        count = self.size[0]
+        for length in self.size[2:]:
+            count *= length
+        return count
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Tensors of a run: `leaf` gets the gradient, `rest` are the other arguments."""
+
+    leaf: Tensor
+    rest: tuple[Tensor, ...]
+
+    @property
+    def leaf_bytes(self) -> int:
+        """One unit: the bytes of the tensor that gets the gradient."""
+        return self.leaf.numel() * self.leaf.element_size()
+
+    @property
+    def rest_bytes(self) -> int:
+        """Bytes of the other arguments."""
+        return sum(tensor.numel() * tensor.element_size() for tensor in self.rest)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """How one provider serves one case.
+
+    Args:
+        build: makes the loss function; imports happen here, so that an absent package costs only this entry.
+        inputs: what the provider needs otherwise in the inputs: keywords of the case's `sample`.
+        options: where its formula differs by an option of the truth ({"smooth": 0.0}).
+        note: the reason for either, shown in the row.
+    """
+
+    build: Callable[[], LossFunction]
+    inputs: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A piece of work that several providers can do.
+
+    Args:
+        name: how it is chosen, `--case name`.
+        title: how tables and plots call it.
+        truth: the definition in plain PyTorch; called with float64 leaves, it judges every entry.
+        sample: makes the inputs from a setting.
+        entries: by provider key.
+        passes: the fewest passes over the leaf, forward and backward together, the written gradient included.
+        lacking: provider key -> why it has no entry.
+    """
+
+    name: str
+    title: str
+    truth: LossFunction
+    sample: Callable[..., Sample]
+    entries: Mapping[str, Entry]
+    passes: int
+    lacking: Mapping[str, str] = field(default_factory=dict)
+
+    def minimal_bytes(self, sample: Sample, part: str) -> int:
+        """The bytes that any implementation must move: `part` is forward, backward or both.
+
+        A forward reads everything once; a backward reads it again and writes the gradient; both together may
+        share reads down to `passes`, and the other arguments are read once for every reading of the leaf.
+        """
+        units = {"forward": 1, "backward": 2, "both": self.passes}[part]
+        readings = units if part == "forward" else units - 1
+        return units * sample.leaf_bytes + readings * sample.rest_bytes

@@ -1,0 +1,10 @@
+"""The cases by name: one file a family; a new family adds its tuple to `FAMILIES`."""
+
+from ..case import Case
+from . import combined, cross_entropy, dice, focal
+
+FAMILIES: tuple[tuple[Case, ...], ...] = (cross_entropy.CASES, dice.CASES, focal.CASES, combined.CASES)
+
+CASES: dict[str, Case] = {case.name: case for family in FAMILIES for case in family}
+
+__all__ = ["CASES", "FAMILIES"]

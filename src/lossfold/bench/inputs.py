@@ -1,0 +1,62 @@
+"""Logits and labels to measure with: noise, and what a trained network gives."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from .case import DTYPES, LABEL_DTYPES, Sample, Setting
+from .definitions import IGNORED
+
+COARSENESS = 16
+"""Side in pixels of the patches that trained-like scenes vary over."""
+
+INTERPOLATION = {1: "linear", 2: "bilinear", 3: "trilinear"}
+
+
+def label_sample(setting: Setting, *, ignored: bool = True) -> Sample:
+    """Make logits `[B,C,*S]` and labels `[B,*S]` in which every image has every class.
+
+    Args:
+        setting: size, dtypes, kind of logits and seed.
+        ignored: False leaves out the ignored pixels (a stripe of an eighth of the last axis), for providers
+            that have no ignore label. Everything else stays the same.
+
+    Returns:
+        The logits, with `requires_grad`, and the labels.
+    """
+    generator = torch.Generator().manual_seed(setting.seed)
+    make = {"random": _random_scene, "trained": _trained_scene}[setting.logits]
+    logits, labels = make(setting.size, generator)
+    batch, classes = setting.size[:2]
+    flat = labels.view(batch, -1)
+    # Absent classes are where libraries differ; the benchmark compares speed, so no class is absent.
+    flat[:, :classes] = torch.arange(classes)[: flat.shape[1]]
+    if ignored:
+        width = setting.size[-1]
+        stripe = labels[..., width - width // 8 :]
+        protected = flat[:, :classes].clone()
+        stripe.fill_(IGNORED)
+        flat[:, :classes] = protected
+    leaf = logits.to(DTYPES[setting.dtype]).requires_grad_()
+    return Sample(leaf, (labels.to(LABEL_DTYPES[setting.labels]),))
+
+
+def _random_scene(size: tuple[int, ...], generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Normal logits and unrelated labels: what a network gives before training."""
+    logits = torch.randn(size, generator=generator)
+    labels = torch.randint(size[1], (size[0], *size[2:]), generator=generator)
+    return logits, labels
+
+
+def _trained_scene(size: tuple[int, ...], generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Smooth logits, sure of the right class nearly everywhere: what a network gives after training."""
+    coarse = [max(2, length // COARSENESS) for length in size[2:]]
+    patches = torch.randn(*size[:2], *coarse, generator=generator)
+    mode = INTERPOLATION[len(coarse)]
+    logits = functional.interpolate(patches, size=list(size[2:]), mode=mode, align_corners=False).mul_(8.0)
+    labels = logits.argmax(1)
+    mistakes = torch.rand(labels.shape, generator=generator) < 0.02
+    noise = torch.randint(size[1], labels.shape, generator=generator)
+    return logits, torch.where(mistakes, noise, labels)

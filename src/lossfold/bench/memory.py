@@ -1,0 +1,55 @@
+"""Peak extra memory of one forward and backward: how far the resident set of a fresh process grows."""
+
+from __future__ import annotations
+
+import ctypes
+import ctypes.util
+import gc
+from pathlib import Path
+
+from .case import LossFunction, Sample
+from .timing import run_once
+
+STATUS = Path("/proc/self/status")
+CLEAR_REFS = Path("/proc/self/clear_refs")
+RESET_PEAK = "5"
+
+
+def measurable() -> bool:
+    """Whether this system can tell and reset a process's peak (Linux)."""
+    try:
+        CLEAR_REFS.write_text(RESET_PEAK)
+    except OSError:
+        return False
+    return "VmHWM" in STATUS.read_text()
+
+
+def peak_growth(function: LossFunction, sample: Sample, warmup: int = 1) -> int:
+    """Bytes that a forward and backward add to what is resident, the gradient included.
+
+    The warm-up loads libraries, starts threads and compiles; what it left behind in the allocator is handed
+    back first, because a reused block would not show.
+    """
+    for _ in range(warmup):
+        run_once(function, sample)
+    gc.collect()
+    _return_free_memory()
+    CLEAR_REFS.write_text(RESET_PEAK)
+    before = _status_bytes("VmRSS")
+    run_once(function, sample)
+    return max(0, _status_bytes("VmHWM") - before)
+
+
+def _status_bytes(field: str) -> int:
+    for line in STATUS.read_text().splitlines():
+        name, _, value = line.partition(":")
+        if name == field:
+            return int(value.split()[0]) * 1024
+    raise LookupError(f"no {field} in the status of this process")
+
+
+def _return_free_memory() -> None:
+    library = ctypes.util.find_library("c")
+    trim = getattr(ctypes.CDLL(library), "malloc_trim", None) if library else None
+    if trim is not None:
+        trim(0)

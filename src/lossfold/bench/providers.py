@@ -1,0 +1,54 @@
+"""Who is measured: lossfold's engines, PyTorch as people write it, and the peer libraries."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+
+
+@dataclass(frozen=True)
+class Provider:
+    """Somebody who computes losses.
+
+    Args:
+        key: the name on the command line and in result files.
+        title: the name in tables and plots.
+        module: what must be importable.
+        package: the distribution that its version is read from.
+        ours: lossfold itself; never a rival in a ratio.
+    """
+
+    key: str
+    title: str
+    module: str
+    package: str
+    ours: bool = False
+
+    @property
+    def installed(self) -> bool:
+        """Whether the module can be found (it is not imported)."""
+        return find_spec(self.module) is not None
+
+    @property
+    def version(self) -> str:
+        """The installed version, or an empty string."""
+        try:
+            return version(self.package)
+        except PackageNotFoundError:
+            return ""
+
+
+PROVIDERS: dict[str, Provider] = {
+    provider.key: provider
+    for provider in (
+        Provider("lossfold-cpp", "lossfold (cpp)", "lossfold", "lossfold", ours=True),
+        Provider("lossfold-eager", "lossfold (eager)", "lossfold", "lossfold", ours=True),
+        Provider("eager", "PyTorch eager", "torch", "torch"),
+        Provider("compile", "torch.compile", "torch", "torch"),
+        Provider("monai", "MONAI", "monai", "monai"),
+        Provider("smp", "segm. models", "segmentation_models_pytorch", "segmentation_models_pytorch"),
+        Provider("kornia", "kornia", "kornia", "kornia"),
+    )
+}
+"""Every provider by key, in the order of tables and plots."""

@@ -1,0 +1,79 @@
+"""Interleaved timings: a round runs every provider once, so that a slow moment meets all of them."""
+
+from __future__ import annotations
+
+import gc
+import statistics
+from collections.abc import Mapping
+from dataclasses import dataclass
+from time import perf_counter
+
+from torch import Tensor
+
+from .case import LossFunction, Sample
+
+PARTS = ("forward", "backward", "both")
+
+Job = tuple[LossFunction, Sample]
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Milliseconds over the rounds: the median, and a fifth of the rounds below p20 and above p80."""
+
+    median: float
+    p20: float
+    p80: float
+
+    @classmethod
+    def of(cls, seconds: list[float]) -> Spread:
+        """The spread of timings given in seconds."""
+        ordered = sorted(1000 * value for value in seconds)
+        if len(ordered) == 1:
+            return cls(ordered[0], ordered[0], ordered[0])
+        fifths = statistics.quantiles(ordered, n=5, method="inclusive")
+        return cls(statistics.median(ordered), fifths[0], fifths[-1])
+
+
+def measure(jobs: Mapping[str, Job], repeats: int, warmup: int) -> dict[str, dict[str, Spread]]:
+    """Time forward, backward and both of every job, the gradient allocated anew each time.
+
+    Args:
+        jobs: by provider, its function and its inputs.
+        repeats: rounds that count.
+        warmup: rounds before them that don't.
+
+    Returns:
+        By provider and part, the spread.
+    """
+    names = list(jobs)
+    seconds: dict[str, dict[str, list[float]]] = {name: {part: [] for part in PARTS} for name in names}
+    gc.collect()
+    gc.disable()
+    try:
+        for turn in range(warmup + repeats):
+            first = turn % len(names) if names else 0
+            for name in names[first:] + names[:first]:
+                forward, backward = run_once(*jobs[name])
+                if turn >= warmup:
+                    record = seconds[name]
+                    record["forward"].append(forward)
+                    record["backward"].append(backward)
+                    record["both"].append(forward + backward)
+            gc.collect()
+    finally:
+        gc.enable()
+    return {name: {part: Spread.of(values) for part, values in parts.items()} for name, parts in seconds.items()}
+
+
+def run_once(function: LossFunction, sample: Sample) -> tuple[float, float]:
+    """Seconds of one forward and one backward into a fresh gradient, freed again outside the clock."""
+    leaf = sample.leaf
+    leaf.grad = None
+    start = perf_counter()
+    loss: Tensor = function(leaf, *sample.rest)
+    middle = perf_counter()
+    loss.backward()  # type: ignore[no-untyped-call]
+    end = perf_counter()
+    leaf.grad = None
+    return middle - start, end - middle

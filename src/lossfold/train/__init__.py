@@ -1,0 +1,56 @@
+"""Reference training on PyTorch Lightning: `lossfold train <task> [options]`.
+
+Nothing heavy is imported here: a task's module is loaded when the task is run.
+"""
+
+import importlib
+import importlib.util
+import sys
+from difflib import get_close_matches
+
+from lossfold.train.errors import TrainError as TrainError
+
+TASKS = {"segmentation": "lossfold.train.segmentation"}
+"""Each task and the module whose `run(argv)` carries it out."""
+
+REQUIRED = ("lightning", "jsonargparse", "docstring_parser", "matplotlib", "jinja2", "rich", "numpy", "PIL")
+"""What a task imports; the extra `train` installs it."""
+
+USAGE = """usage: lossfold train <task> [options]
+
+tasks:
+  segmentation   a network that labels every pixel, with class losses (integer labels)
+
+Start with:      lossfold train segmentation --recipe demo
+All options:     lossfold train segmentation --help
+"""
+
+
+def main(argv: list[str]) -> int:
+    """Run a training task and return the exit status.
+
+    Args:
+        argv: the task's name, then its options, as on the command line.
+
+    Returns:
+        0 when the task is done, 1 when it failed with a message, 2 when the command makes no sense.
+    """
+    if not argv or argv[0] in ("-h", "--help"):
+        print(USAGE, end="")
+        return 0 if argv else 2
+    task, *options = argv
+    if task not in TASKS:
+        near = get_close_matches(task, TASKS, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"choose from: {', '.join(TASKS)}"
+        print(f"lossfold train: there is no task {task!r}; {hint}", file=sys.stderr)
+        return 2
+    missing = [name for name in REQUIRED if importlib.util.find_spec(name) is None]
+    if missing:
+        print(
+            f"lossfold train: not installed: {', '.join(missing)}. Install what training needs with\n"
+            '    pip install "lossfold[train]"',
+            file=sys.stderr,
+        )
+        return 1
+    status: int = importlib.import_module(TASKS[task]).run(options)
+    return status

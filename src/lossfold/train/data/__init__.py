@@ -1,0 +1,5 @@
+"""Data of the segmentation task: own folders of images and masks, or a task composed of packaged photographs."""
+
+from lossfold.train.data.base import SegmentationData as SegmentationData
+from lossfold.train.data.collage import CollageData as CollageData
+from lossfold.train.data.folders import FolderData as FolderData

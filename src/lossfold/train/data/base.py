@@ -1,0 +1,156 @@
+"""What the segmentation module expects of its data: uint8 images, integer labels, class names, an ignore label."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import lightning.pytorch as pl
+import torch
+from torch import Tensor
+from torch.nn import functional
+from torch.utils.data import DataLoader, Dataset, DistributedSampler
+
+from lossfold.train.data.sampling import EvaluationSampler, ResumingSampler
+from lossfold.train.errors import TrainError
+
+PAD_COLOUR = (124, 116, 104)
+"""The colour of padding: the mean of photographs, so that it is zero for the network."""
+
+Sample = tuple[Tensor, Tensor]
+"""An image `[3,H,W]` uint8 and its labels `[H,W]` (uint8, or int32 for more than 255 classes)."""
+
+
+class Samples(Protocol):
+    """A data set of samples of known length."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, key: int, /) -> Sample: ...
+
+
+class Loader(DataLoader[Sample]):
+    """A loader that Lightning knows to be resumable; its sampler finds the position by itself."""
+
+    def state_dict(self) -> dict[str, int]:
+        """Nothing: the position follows from the trainer's progress."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Take nothing up."""
+
+
+class PadCollate:
+    """Stack samples of different sizes: pad each at the right and bottom, with ignored pixels, to a common size.
+
+    Args:
+        ignore_index: label of the padding.
+        divisor: heights and widths become multiples of it, as encoders with strides want.
+    """
+
+    def __init__(self, ignore_index: int, divisor: int) -> None:
+        self.ignore_index = ignore_index
+        self.divisor = divisor
+
+    def __call__(self, samples: Sequence[Sample]) -> Sample:
+        """Return images `[B,3,H,W]` and labels `[B,H,W]`."""
+        height, width = (-(-max(labels.shape[axis] for _, labels in samples) // self.divisor) * self.divisor for axis in (0, 1))
+        padded = [pad_sample(image, labels, height, width, self.ignore_index) for image, labels in samples]
+        return torch.stack([image for image, _ in padded]), torch.stack([labels for _, labels in padded])
+
+
+def pad_sample(image: Tensor, labels: Tensor, height: int, width: int, ignore_index: int) -> Sample:
+    """Pad a sample at the right and bottom to at least the given size."""
+    bottom, right = max(height - labels.shape[0], 0), max(width - labels.shape[1], 0)
+    if not bottom and not right:
+        return image, labels
+    border = (0, right, 0, bottom)
+    channels = [functional.pad(channel, border, value=colour) for channel, colour in zip(image, PAD_COLOUR, strict=True)]
+    return torch.stack(channels), functional.pad(labels, border, value=ignore_index)
+
+
+class SegmentationData(pl.LightningDataModule):
+    """Base of the data modules: a subclass fills `train_set` and `val_set` in `setup`.
+
+    A data module of one's own needs `class_names`, `num_classes`, `ignore_index` and the two loaders.
+
+    Args:
+        class_names: the names in the order of the labels.
+        ignore_index: label of pixels that count nowhere.
+        batch_size: images of a training batch, on each device.
+        val_batch_size: images of an evaluation batch.
+        num_workers: loader processes; 0 loads in the main process.
+        seed: decides every random choice of the data.
+        divisor: evaluated images are padded to multiples of it.
+    """
+
+    train_set: Samples
+    val_set: Samples
+
+    def __init__(
+        self,
+        class_names: Sequence[str],
+        ignore_index: int = 255,
+        batch_size: int = 8,
+        val_batch_size: int = 8,
+        num_workers: int = 0,
+        seed: int = 0,
+        divisor: int = 32,
+    ) -> None:
+        super().__init__()
+        if len(class_names) < 2:
+            raise TrainError(f"data: a segmentation needs at least 2 classes, got {list(class_names)}")
+        self.class_names = [str(name) for name in class_names]
+        self.num_classes = len(self.class_names)
+        self.ignore_index = ignore_index
+        self.batch_size = batch_size
+        self.val_batch_size = val_batch_size
+        self.num_workers = num_workers
+        self.seed = seed
+        self.collate = PadCollate(ignore_index, divisor)
+
+    def describe(self) -> str:
+        """One sentence for the report: what the images are and how many."""
+        return f"{len(self.train_set)} training images, {len(self.val_set)} held-out images"
+
+    def _position(self) -> tuple[int, int]:
+        trainer = self.trainer
+        assert trainer is not None
+        per_rank = len(self.train_set) // trainer.world_size
+        batches, limit = per_rank // self.batch_size, trainer.limit_train_batches
+        limited = int(limit) if isinstance(limit, int) else int(batches * (1.0 if limit is None else limit))
+        done = trainer.fit_loop.epoch_loop.batch_progress.total.processed  # type: ignore[attr-defined]
+        return done, max(min(batches, limited), 1)
+
+    def train_dataloader(self) -> DataLoader[Sample]:
+        """Shuffled, complete batches that go on where the trainer stands."""
+        trainer = self.trainer
+        assert trainer is not None
+        needed = self.batch_size * trainer.world_size
+        if len(self.train_set) < needed:
+            raise TrainError(
+                f"data: {len(self.train_set)} training images do not fill one batch of {needed}; lower data.batch_size"
+            )
+        sampler = ResumingSampler(
+            self.train_set, self.batch_size, self.seed, self._position, trainer.world_size, trainer.global_rank
+        )
+        return self._loader(self.train_set, self.batch_size, sampler)
+
+    def val_dataloader(self) -> DataLoader[Sample]:
+        """The held-out images, in their order."""
+        trainer = self.trainer
+        assert trainer is not None
+        sampler = EvaluationSampler(self.val_set, trainer.world_size, trainer.global_rank)
+        return self._loader(self.val_set, self.val_batch_size, sampler)
+
+    def _loader(self, samples: Samples, batch_size: int, sampler: DistributedSampler[int]) -> DataLoader[Sample]:
+        dataset: Dataset[Sample] = samples  # type: ignore[assignment]
+        return Loader(
+            dataset,
+            batch_size=batch_size,
+            sampler=sampler,
+            drop_last=isinstance(sampler, ResumingSampler),
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
+            collate_fn=self.collate,
+            pin_memory=torch.cuda.is_available(),
+            generator=torch.Generator().manual_seed(self.seed),
+        )

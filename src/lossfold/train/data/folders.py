@@ -1,0 +1,195 @@
+"""Own data: a folder of images and a folder of masks whose file names match."""
+
+import random
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from lossfold.train.data.augment import Augment
+from lossfold.train.data.base import Sample, SegmentationData
+from lossfold.train.data.masks import MaskReader
+from lossfold.train.errors import TrainError
+
+SHOWN = 5
+"""Examples that an error message lists."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """An image file and the mask file of the same stem."""
+
+    image: Path
+    mask: Path
+
+
+def find_pairs(images: Path, masks: Path) -> list[Pair]:
+    """Match the files of two folders by stem, sorted.
+
+    Raises:
+        TrainError: a folder is missing or empty, a file has no partner, or two files share a stem.
+    """
+    found = [_by_stem(folder) for folder in (images, masks)]
+    for index, (ours, theirs) in enumerate((found, found[::-1])):
+        lonely = sorted(ours.keys() - theirs.keys())
+        if lonely:
+            kind, other = (("image", masks), ("mask", images))[index]
+            raise TrainError(
+                f"data: {len(lonely)} {kind}(s) without a partner in {other}: "
+                f"{_some(ours[stem].name for stem in lonely)}. Image and mask must share their name up to the suffix"
+            )
+    return [Pair(path, found[1][stem]) for stem, path in sorted(found[0].items())]
+
+
+def _by_stem(folder: Path) -> dict[str, Path]:
+    if not folder.is_dir():
+        raise TrainError(
+            f"data: there is no folder {folder}. Expected images/ and masks/ under data.root, either with all the "
+            "files, or each with train/ and val/ in it, or inside train/ and val/"
+        )
+    known = Image.registered_extensions()
+    files: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith(".") or path.suffix.lower() not in known:
+            continue
+        if path.stem in files:
+            raise TrainError(f"data: {files[path.stem].name} and {path.name} in {folder} have the same stem")
+        files[path.stem] = path
+    if not files:
+        raise TrainError(f"data: {folder} holds no image that Pillow can read")
+    return files
+
+
+def _some(names: Iterable[str]) -> str:
+    names = list(names)
+    return ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
+
+
+def split_pairs(root: Path, val_fraction: float, seed: int) -> tuple[list[Pair], list[Pair]]:
+    """Find the training and the held-out pairs under `root`, in any of the three layouts."""
+    for first, second in (("{kind}", "{split}"), ("{split}", "{kind}")):
+        folders = {
+            split: [root / first.format(kind=kind, split=split) / second.format(kind=kind, split=split)
+                    for kind in ("images", "masks")]
+            for split in ("train", "val")
+        }  # fmt: skip
+        if any(folder.is_dir() for both in folders.values() for folder in both):
+            return find_pairs(*folders["train"]), find_pairs(*folders["val"])
+    pairs = find_pairs(root / "images", root / "masks")
+    if not 0 < val_fraction < 1:
+        raise TrainError(f"data: val_fraction must lie between 0 and 1, got {val_fraction}")
+    held_out = round(len(pairs) * val_fraction)
+    if not 0 < held_out < len(pairs):
+        raise TrainError(f"data: {len(pairs)} image(s) in {root / 'images'} can't be split by {val_fraction}")
+    random.Random(seed).shuffle(pairs)
+    return sorted(pairs[held_out:], key=lambda pair: pair.image), sorted(pairs[:held_out], key=lambda pair: pair.image)
+
+
+@dataclass(frozen=True)
+class FolderSamples:
+    """Pairs read from disk.
+
+    Args:
+        pairs: the files.
+        reader: turns a mask file into labels.
+        max_side: larger images are reduced to this longer side.
+        augment: how a training sample varies; None for held-out images.
+    """
+
+    pairs: Sequence[Pair]
+    reader: MaskReader
+    max_side: int | None = None
+    augment: Augment | None = None
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def __getitem__(self, key: int) -> Sample:
+        pair = self.pairs[key % len(self.pairs)]
+        with Image.open(pair.image) as file:
+            image = file.convert("RGB")
+        labels = self.reader.read(pair.mask)
+        if (image.height, image.width) != labels.shape:
+            raise TrainError(
+                f"data: {pair.mask} is {labels.shape[1]} x {labels.shape[0]} pixels, "
+                f"its image {pair.image.name} {image.width} x {image.height}"
+            )
+        scale = min(1.0, (self.max_side or max(image.size)) / max(image.size))
+        if scale < 1:
+            size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+            rows, columns = (
+                ((np.arange(new) + 0.5) * old / new).astype(int) for new, old in zip(size[::-1], labels.shape, strict=True)
+            )
+            image, labels = image.resize(size, Image.Resampling.BILINEAR), labels[rows[:, None], columns]
+        sample = torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous(), torch.from_numpy(labels.copy())
+        return sample if self.augment is None else self.augment(*sample, key)
+
+
+class FolderData(SegmentationData):
+    """One's own images and masks: `root/images` and `root/masks`, matched by file name up to the suffix.
+
+    Masks are palette or grey images that hold a class id at every pixel. Where there are `train` and `val` folders
+    (`root/train/images` or `root/images/train`) they are the split; otherwise a random share is held out.
+
+    Args:
+        root: the folder.
+        classes: the classes' names, or their number.
+        ignore_index: value of mask pixels that count nowhere.
+        mask_values: the value that stands for each class in the masks, such as [0, 255]; 0, 1, 2, ... by default.
+        val_fraction: share of the images that is held out where no folders say so.
+        crop_size: height and width of the crops that train.
+        max_side: larger images are reduced to this longer side, for training and evaluation.
+        augment: whether training images vary in scale, place, mirroring, colour and light.
+        check_masks: whether every mask is read before the training, so that a wrong one is found at once.
+        batch_size: images of a training batch, on each device.
+        val_batch_size: images of an evaluation batch; images of different sizes are padded to the largest.
+        num_workers: loader processes; 0 loads in the main process.
+        seed: decides the split, the order and the variation.
+        divisor: evaluated images are padded to multiples of it.
+    """
+
+    def __init__(
+        self,
+        root: str,
+        classes: int | list[str],
+        ignore_index: int = 255,
+        mask_values: list[int] | None = None,
+        val_fraction: float = 0.2,
+        crop_size: int = 256,
+        max_side: int | None = None,
+        augment: bool = True,
+        check_masks: bool = True,
+        batch_size: int = 8,
+        val_batch_size: int = 4,
+        num_workers: int = 2,
+        seed: int = 0,
+        divisor: int = 32,
+    ) -> None:
+        names = [f"class {index}" for index in range(classes)] if isinstance(classes, int) else classes
+        super().__init__(names, ignore_index, batch_size, val_batch_size, num_workers, seed, divisor)
+        self.root = Path(root)
+        self.reader = MaskReader(self.num_classes, ignore_index, tuple(mask_values) if mask_values else None)
+        self.val_fraction = val_fraction
+        self.crop_size = crop_size
+        self.max_side = max_side
+        self.augment = Augment(crop_size, ignore_index, seed, vary=augment)
+        self.check_masks = check_masks
+
+    def prepare_data(self) -> None:
+        """Look at every mask once."""
+        if self.check_masks:
+            training, held_out = split_pairs(self.root, self.val_fraction, self.seed)
+            self.reader.check(pair.mask for pair in training + held_out)
+
+    def setup(self, stage: str) -> None:
+        """Find the files and divide them."""
+        training, held_out = split_pairs(self.root, self.val_fraction, self.seed)
+        self.train_set = FolderSamples(training, self.reader, self.max_side, self.augment)
+        self.val_set = FolderSamples(held_out, self.reader, self.max_side)
+
+    def describe(self) -> str:
+        """One sentence for the report."""
+        return f"{self.root}: {super().describe()}"

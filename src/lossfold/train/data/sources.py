@@ -1,0 +1,115 @@
+"""Real photographs and textures that installed packages ship, each divided into a training and a held-out part."""
+
+import importlib.util
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from lossfold.train.errors import TrainError
+
+FOLDERS = {"skimage": ("scikit-image", "data"), "sklearn": ("scikit-learn", "datasets/images")}
+"""Package to (its name on the package index, the folder of its images)."""
+
+TRAIN_SHARE, HELD_OUT_SHARE = 0.60, 0.37
+"""Of each texture's width, from the left and from the right; the strip between them is used by neither."""
+
+
+@dataclass(frozen=True)
+class Texture:
+    """One class: an image whose left part trains and whose right part is held out.
+
+    Args:
+        name: the class's name.
+        file: `package/file`.
+        shrink: the image is reduced by this factor, so that its grain has about the size of the others'.
+        box: the part of the image that shows the texture, as fractions (left, top, right, bottom).
+    """
+
+    name: str
+    file: str
+    shrink: float = 1.0
+    box: tuple[float, float, float, float] = (0.0, 0.0, 1.0, 1.0)
+
+
+TEXTURES = (
+    Texture("brick", "skimage/brick.png", shrink=1.4),
+    Texture("gravel", "skimage/gravel.png", shrink=1.4),
+    Texture("tissue", "skimage/ihc.png", shrink=1.4),
+    Texture("stars", "skimage/hubble_deep_field.jpg", shrink=2.5),
+    Texture("retina", "skimage/retina.jpg", shrink=2.5, box=(0.15, 0.15, 0.85, 0.85)),
+)
+
+TRAIN_PHOTOS = (
+    "skimage/astronaut.png",
+    "skimage/camera.png",
+    "skimage/chelsea.png",
+    "skimage/coins.png",
+    "skimage/moon.png",
+    "skimage/rocket.jpg",
+    "sklearn/china.jpg",
+    "sklearn/flower.jpg",
+)
+HELD_OUT_PHOTOS = ("skimage/motorcycle_left.png", "skimage/coffee.png")
+PHOTO_HEIGHT = 200
+
+
+def load_sources(held_out: bool) -> list[list[Tensor]]:
+    """Read one side of the division.
+
+    Args:
+        held_out: whether to read the held-out part or the training part.
+
+    Returns:
+        For each class (photographs first, then `TEXTURES`) its images `[3,H,W]`, float32 in 0..1.
+
+    Raises:
+        TrainError: a package that ships an image is not installed.
+    """
+    photos = [_photo(name) for name in (HELD_OUT_PHOTOS if held_out else TRAIN_PHOTOS)]
+    return [photos, *([_texture(texture, held_out)] for texture in TEXTURES)]
+
+
+def _photo(name: str) -> Tensor:
+    image = _open(name)
+    width = round(image.width * PHOTO_HEIGHT / image.height)
+    return _tensor(image.resize((width, PHOTO_HEIGHT), Image.Resampling.LANCZOS))
+
+
+def _texture(texture: Texture, held_out: bool) -> Tensor:
+    image = _open(texture.file)
+    left, top, right, bottom = texture.box
+    image = image.crop(
+        (
+            round(left * image.width),
+            round(top * image.height),
+            round(right * image.width),
+            round(bottom * image.height),
+        )
+    )
+    share = (1 - HELD_OUT_SHARE, 1.0) if held_out else (0.0, TRAIN_SHARE)
+    image = image.crop((round(share[0] * image.width), 0, round(share[1] * image.width), image.height))
+    size = (round(image.width / texture.shrink), round(image.height / texture.shrink))
+    return _tensor(image.resize(size, Image.Resampling.LANCZOS))
+
+
+def _open(name: str) -> Image.Image:
+    package, file = name.split("/")
+    spec = importlib.util.find_spec(package)
+    project, folder = FOLDERS[package]
+    path = Path(spec.submodule_search_locations[0]) / folder / file if spec and spec.submodule_search_locations else None
+    if path is None or not path.is_file():
+        raise TrainError(
+            f"data: the built-in task needs {file} from {project}. Install it with\n"
+            f'    pip install "lossfold[train]"\nor bring your own data: --data FolderData --data.root <folder>'
+        )
+    with Image.open(path) as image:
+        colours: Image.Image = image.convert("RGB")
+    return colours
+
+
+def _tensor(image: Image.Image) -> Tensor:
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1).float().div(255).contiguous()

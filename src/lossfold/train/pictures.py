@@ -1,0 +1,135 @@
+"""Pictures of the report: label maps in colour, errors, and the curves of the log."""
+
+import base64
+import colorsys
+import io
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.figure import Figure
+from PIL import Image
+
+from lossfold.train.run_folder import Row
+
+Array = npt.NDArray[np.uint8]
+
+PALETTE = (
+    "#b9bec7", "#c8553d", "#6a994e", "#8d6cab", "#e0a458", "#23395b", "#d6628a", "#4f9da6",
+    "#7f5539", "#f2d16b", "#2f7fc1", "#a3b18a", "#9d0208", "#5e548e", "#00a878", "#ff9f7a",
+)  # fmt: skip
+LINES = ("#1b4965", "#c8553d", "#6a994e", "#e0a458", "#8d6cab", "#4f9da6", "#d6628a", "#7f5539")
+
+
+def class_colours(count: int) -> list[str]:
+    """Colours of the classes, `#rrggbb`: a fixed list, then hues at the golden angle."""
+    extra = (colorsys.hls_to_rgb(index * 0.618 % 1, 0.35 + 0.3 * (index % 2), 0.6) for index in range(count))
+    more = ["#" + "".join(f"{round(255 * value):02x}" for value in rgb) for rgb in extra]
+    return [*PALETTE, *more][:count]
+
+
+def _rgb(colour: str) -> tuple[int, int, int]:
+    return int(colour[1:3], 16), int(colour[3:5], 16), int(colour[5:7], 16)
+
+
+def hatching(height: int, width: int) -> Array:
+    """Diagonal stripes of two greys, for pixels that count nowhere."""
+    rows, columns = np.indices((height, width))
+    stripes: Array = np.where((rows + columns) % 6 < 3, 90, 200).astype(np.uint8)
+    return np.repeat(stripes[..., None], 3, axis=2)
+
+
+def label_map(labels: npt.NDArray[np.int64], ignored: npt.NDArray[np.bool_], classes: int) -> Array:
+    """Colour labels `[H,W]`; ignored pixels are hatched."""
+    table = np.array([_rgb(colour) for colour in class_colours(classes)], dtype=np.uint8)
+    return np.where(ignored[..., None], hatching(*labels.shape), table[labels.clip(0, classes - 1)])
+
+
+def error_map(image: Array, wrong: npt.NDArray[np.bool_], ignored: npt.NDArray[np.bool_]) -> Array:
+    """The image in pale grey, wrong pixels in red, ignored pixels hatched."""
+    grey = image.mean(axis=2, keepdims=True)
+    pale = np.repeat(0.35 * grey + 155, 3, axis=2)
+    red = np.array(_rgb("#d00000")) * 0.8 + 0.2 * grey
+    shown = np.where(wrong[..., None], red, pale).astype(np.uint8)
+    return np.where(ignored[..., None], hatching(*wrong.shape), shown)
+
+
+def png(picture: Array) -> str:
+    """A picture as a data address; small ones are enlarged without smoothing."""
+    image = Image.fromarray(picture)
+    factor = max(1, round(256 / max(image.size)))
+    image = image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
+    if max(image.size) > 512:
+        image.thumbnail((512, 512))
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", optimize=True)
+    return _address(buffer)
+
+
+def _address(buffer: io.BytesIO) -> str:
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def term_names(rows: Sequence[Row]) -> list[str]:
+    """The loss terms that a log holds, the total first."""
+    names = {key.removeprefix("train/") for row in rows for key in row if key.startswith("train/")}
+    return sorted(names, key=lambda name: (name != "total", name))
+
+
+def loss_curves(rows: Sequence[Row]) -> str:
+    """One panel per term: training (single steps pale, smoothed strong) and held-out images."""
+    names = term_names(rows)
+    figure = _figure(len(names))
+    for index, (name, axes) in enumerate(zip(names, figure.axes, strict=True)):
+        colour = LINES[index % len(LINES)]
+        steps, values = _series(rows, f"train/{name}")
+        axes.plot(steps, values, color=colour, alpha=0.25, linewidth=1)
+        axes.plot(steps, _smooth(values), color=colour, linewidth=2, label="training")
+        axes.plot(*_series(rows, f"val/{name}"), color="#333", marker="o", markersize=3, linewidth=1, label="held out")
+        axes.set_title(name, loc="left", fontsize=11, fontweight="bold")
+        axes.set_ylim(bottom=min(0.0, min(values, default=0.0)))
+        axes.legend(frameon=False, fontsize=8)
+    return _rendered(figure)
+
+
+def score_curves(rows: Sequence[Row], class_names: Sequence[str]) -> str:
+    """MIoU on the held-out images, over the IoU of each class."""
+    figure = _figure(1, width=9.6, height=3.4)
+    axes = figure.axes[0]
+    colours = class_colours(len(class_names))
+    for name, colour in zip(class_names, colours, strict=True):
+        label = name if len(class_names) <= len(PALETTE) else None
+        axes.plot(*_series(rows, f"val/iou/{name}"), color=colour, linewidth=1.4, label=label)
+    axes.plot(*_series(rows, "val/miou"), color="#111", linewidth=2.6, marker="o", markersize=4, label="mIoU")
+    axes.set_ylim(0, 1)
+    axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.01, 0.5))
+    return _rendered(figure)
+
+
+def _series(rows: Sequence[Row], key: str) -> tuple[list[float], list[float]]:
+    points = {row["step"]: row[key] for row in rows if key in row and "step" in row}
+    return list(points.keys()), list(points.values())
+
+
+def _smooth(values: Sequence[float]) -> list[float]:
+    window = max(1, len(values) // 12)
+    return [float(np.mean(values[max(0, index - window) : index + window + 1])) for index in range(len(values))]
+
+
+def _figure(panels: int, width: float = 3.2, height: float = 2.6) -> Figure:
+    columns = 4 if panels in (4, 7, 8) else min(3, max(1, panels))
+    lines = -(-max(1, panels) // columns)
+    figure = Figure(figsize=(width * columns, height * lines), layout="constrained")
+    for index in range(panels):
+        axes = figure.add_subplot(lines, columns, index + 1)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(alpha=0.25)
+        axes.tick_params(labelsize=8)
+        axes.set_xlabel("step", fontsize=8)
+    return figure
+
+
+def _rendered(figure: Figure) -> str:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, dpi=150, format="png")
+    return _address(buffer)

@@ -1,0 +1,149 @@
+"""The report of a run: one HTML file that needs nothing else."""
+
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from importlib.resources import files
+
+import lightning.pytorch as pl
+import torch
+from jinja2 import Environment, StrictUndefined
+
+from lossfold.train.data import SegmentationData
+from lossfold.train.evaluation import Scores, percent
+from lossfold.train.module import SegmentationModule
+from lossfold.train.pictures import class_colours, error_map, label_map, loss_curves, png, score_curves, term_names
+from lossfold.train.run_folder import RunFolder
+
+PACKAGES = ("lossfold", "torch", "lightning", "torchmetrics", "numpy")
+
+
+@dataclass(frozen=True)
+class Example:
+    """One held-out image: four pictures and the share of its counted pixels that are right."""
+
+    image: str
+    truth: str
+    prediction: str
+    error: str
+    accuracy: float
+
+
+@dataclass(frozen=True)
+class ClassRow:
+    """A line of the table of scores; bars are percentages."""
+
+    name: str
+    colour: str
+    share: str
+    before: str
+    after: str
+    before_bar: float
+    after_bar: float
+
+
+def write_report(
+    folder: RunFolder,
+    trainer: pl.Trainer,
+    model: SegmentationModule,
+    data: SegmentationData,
+    seconds: float,
+    images: int,
+) -> None:
+    """Write `report.html` into the run's folder.
+
+    Args:
+        folder: the run's folder, with its log and configuration.
+        trainer: the trainer that has finished.
+        model: the trained module, with its scores.
+        data: the data, set up.
+        seconds: what the run took.
+        images: number of held-out images to show.
+    """
+    assert model.scores is not None
+    rows = folder.rows()
+    best = max((row["val/miou"] for row in rows if "val/miou" in row), default=model.scores.mean)
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    template = environment.from_string((files("lossfold.train") / "templates" / "report.html").read_text("utf-8"))
+    page = template.render(
+        title=folder.path.name,
+        before=percent(model.before.mean if model.before else None),
+        after=percent(model.scores.mean),
+        best=percent(best),
+        facts=_facts(trainer, model, data, seconds),
+        loss_curves=loss_curves(rows) if term_names(rows) else "",
+        score_curves=score_curves(rows, data.class_names) if rows else "",
+        classes=_class_rows(data.class_names, model.before, model.scores),
+        examples=_examples(model, data, images),
+        ignore_index=data.ignore_index,
+        loss=repr(model.criterion),
+        config=folder.config.read_text("utf-8") if folder.config.is_file() else "",
+        versions=_versions(),
+    )
+    folder.report.write_text(page, "utf-8")
+
+
+def _facts(trainer: pl.Trainer, model: SegmentationModule, data: SegmentationData, seconds: float) -> list[tuple[str, str]]:
+    parameters = sum(parameter.numel() for parameter in model.network.parameters())
+    device = torch.cuda.get_device_name() if model.device.type == "cuda" else platform.processor() or platform.machine()
+    return [
+        ("Data", data.describe()),
+        ("Network", f"{type(model.network).__name__}, {parameters:,} parameters"),
+        ("Training", f"{trainer.global_step:,} steps of {data.batch_size * trainer.world_size} images; {seconds:.0f} s"),
+        ("Device", f"{trainer.world_size} x {trainer.accelerator.__class__.__name__} ({device}), {trainer.precision}"),
+    ]
+
+
+def _class_rows(names: Sequence[str], before: Scores | None, after: Scores) -> list[ClassRow]:
+    total = max(1, sum(after.pixels))
+    old = before.iou if before else [None] * len(names)
+    return [
+        ClassRow(
+            name,
+            colour,
+            f"{100 * pixels / total:.1f} %",
+            percent(earlier),
+            percent(later),
+            100 * (earlier or 0),
+            100 * (later or 0),
+        )
+        for name, colour, pixels, earlier, later in zip(names, class_colours(len(names)), after.pixels, old, after.iou, strict=True)
+    ]
+
+
+@torch.inference_mode()
+def _examples(model: SegmentationModule, data: SegmentationData, count: int) -> list[Example]:
+    """Predict evenly spaced held-out images, one by one."""
+    model.eval()
+    total = len(data.val_set)
+    examples: list[Example] = []
+    for index in range(min(count, total)):
+        image, labels = data.val_set[index * total // min(count, total)]
+        batch, _ = data.collate([(image, labels)])
+        height, width = labels.shape
+        predicted = model(batch.to(model.device)).argmax(1)[0, :height, :width].cpu().numpy()
+        truth, picture = labels.long().numpy(), image.permute(1, 2, 0).numpy()
+        ignored = truth == data.ignore_index
+        wrong = (predicted != truth) & ~ignored
+        classes = len(data.class_names)
+        examples.append(
+            Example(
+                png(picture),
+                png(label_map(truth, ignored, classes)),
+                png(label_map(predicted, ignored & False, classes)),
+                png(error_map(picture, wrong, ignored)),
+                1 - float(wrong.sum() / max(1, (~ignored).sum())),
+            )
+        )
+    return examples
+
+
+def _versions() -> str:
+    parts = [f"Python {platform.python_version()}"]
+    for name in PACKAGES:
+        try:
+            parts.append(f"{name} {version(name)}")
+        except PackageNotFoundError:
+            continue
+    return ", ".join([*parts, platform.platform(terse=True)])

@@ -1,0 +1,86 @@
+"""`lossfold train segmentation`: score, train, score again, report."""
+
+import json
+import logging
+import sys
+import time
+import warnings
+
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from rich.console import Console
+
+import lossfold as lf
+from lossfold.train.command import SegmentationCLI, resolve_recipes
+from lossfold.train.errors import TrainError
+from lossfold.train.evaluation import score_table
+from lossfold.train.report import write_report
+
+QUIET = (
+    "Experiment logs directory .* exists and is not empty",
+    "Checkpoint directory .* exists and is not empty",
+    "The .* does not have many workers",
+    ".*LeafSpec.* is deprecated",
+)
+"""Warnings of Lightning about what this command does on purpose."""
+
+
+def run(argv: list[str]) -> int:
+    """Carry out the task and return the exit status.
+
+    Args:
+        argv: the options, as on the command line.
+    """
+    for pattern in QUIET:
+        warnings.filterwarnings("ignore", pattern)
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        for handler in logging.getLogger(name).handlers:
+            handler.addFilter(lambda record: "Tip:" not in record.getMessage())
+    try:
+        _train(SegmentationCLI(resolve_recipes(argv)))
+    except (lf.LossError, TrainError, MisconfigurationException) as error:
+        print(f"lossfold train segmentation: {_message(error)}", file=sys.stderr)
+        return 1
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
+    return 0
+
+
+def _message(error: Exception) -> str:
+    """The error's own words, also where a loader process has wrapped them in its traceback."""
+    text = str(error)
+    return text.rpartition(f"{type(error).__name__}: ")[2].strip() if "Original Traceback" in text else text
+
+
+def _train(cli: SegmentationCLI) -> None:
+    trainer, model, data, folder = cli.trainer, cli.model, cli.datamodule, cli.folder
+    trial = bool(cli.config.trainer.fast_dev_run)
+    started = time.monotonic()
+    if cli.config.score_before and cli.resume is None and not trial:
+        trainer.validate(model, datamodule=data, verbose=False)
+        model.before = model.scores
+    trainer.fit(model, datamodule=data, ckpt_path=cli.resume)
+    if trainer.interrupted:
+        print(f"stopped; continue with the same options and --run_dir {folder.path} --ckpt_path last", file=sys.stderr)
+        return
+    if model.scored_at != trainer.global_step:
+        trainer.validate(model, datamodule=data, verbose=False)
+    if not trainer.is_global_zero or trial or model.scores is None:
+        return
+    seconds = time.monotonic() - started
+    folder.scores.write_text(
+        json.dumps(
+            {
+                "classes": data.class_names,
+                "before": model.before and {"miou": model.before.mean, "iou": model.before.iou},
+                "after": {"miou": model.scores.mean, "iou": model.scores.iou},
+                "steps": trainer.global_step,
+                "seconds": round(seconds, 1),
+            },
+            indent=2,
+        )
+        + "\n"
+    )
+    write_report(folder, trainer, model, data, seconds, cli.config.report_images)
+    console = Console()
+    console.print(score_table(data.class_names, model.before, model.scores))
+    console.print(f"{trainer.global_step} steps in {seconds:.0f} s. Report: {folder.report}", soft_wrap=True)

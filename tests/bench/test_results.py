@@ -1,0 +1,170 @@
+"""Figures that follow from rows: shares, ratios, growth, floors, text."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lossfold.bench import floors, markdown, report, results
+from lossfold.bench.case import Sample, Setting
+from lossfold.bench.cases import CASES
+from lossfold.bench.inputs import label_sample
+from lossfold.bench.machine import slug
+from lossfold.bench.timing import Spread
+
+Row = dict[str, Any]
+
+
+def timed(provider: str, both: float, status: str = "ok", note: str = "") -> Row:
+    """A row as a worker sends it, all parts derived from the whole."""
+    row: Row = {
+        "kind": "time", "case": "ce", "provider": provider, "logits": "random", "allocator": "plain", "shape": [1, 2, 10, 10],
+        "dtype": "float32", "labels": "int64", "pixels": 100, "status": status,
+        "reason": "" if status == "ok" else "why", "note": note,
+    }  # fmt: skip
+    if status == "ok":
+        for part, share in (("forward", 0.25), ("backward", 0.75), ("both", 1.0)):
+            row[f"{part}_ms"] = {"median": share * both, "p20": share * both, "p80": share * both}
+            row[f"{part}_minimal_bytes"] = 1e6
+        row["exponentials"] = 200
+    return row
+
+
+MACHINE: Row = {
+    "kind": "machine", "cpu": "Some(R) CPU @ 2.00GHz", "cores": 2, "threads": 2, "torch": "2.14.1", "torch_simd": "AVX2",
+    "lossfold": {"engines": ["eager", "cpp"], "simd": "v3"},
+}  # fmt: skip
+
+
+@pytest.fixture
+def rows() -> list[Row]:
+    """A small run."""
+    return results.finish(
+        [
+            {"kind": "run", "quick": True},
+            dict(MACHINE),
+            timed("lossfold-cpp", 10.0),
+            timed("lossfold-eager", 200.0),
+            timed("eager", 100.0),
+            timed("monai", 40.0, note="a caveat"),
+            timed("kornia", 1.0, status="refused"),
+            {"kind": "calibration", "allocator": "plain", "copy_bytes_per_second": 1e9, "exp_per_second": 1e6, "load": 0.5},
+            {
+                "kind": "memory",
+                "case": "ce",
+                "provider": "eager",
+                "status": "ok",
+                "bytes": 3000,
+                "bytes_per_pixel": 30.0,
+                "units": 3.0,
+            },
+            {
+                "kind": "memory",
+                "case": "ce",
+                "provider": "lossfold-cpp",
+                "status": "ok",
+                "bytes": 1000,
+                "bytes_per_pixel": 10.0,
+                "units": 1.0,
+            },
+            *(
+                {"kind": "scaling", "case": "ce", "provider": "eager", "pixels": pixels, "ns_per_pixel": cost}
+                for pixels, cost in ((400, 6.0), (100, 4.0), (200, 5.0))
+            ),
+        ]
+    )
+
+
+def test_ratios_are_against_eager_and_the_best_that_agrees(rows: list[Row]) -> None:
+    (ratio,) = results.of_kind(rows, "ratio", provider="lossfold-cpp")
+    assert ratio["vs_eager"] == 10.0
+    assert (ratio["best"], ratio["vs_best"]) == ("monai", 4.0)
+    assert ratio["memory_vs_eager"] == 3.0
+
+
+def test_shares_are_of_the_measured_limits(rows: list[Row]) -> None:
+    (own,) = results.of_kind(rows, "time", provider="lossfold-cpp")
+    assert own["both_share_of_copy"] == pytest.approx(0.1)
+    assert own["forward_share_of_copy"] == pytest.approx(0.4)
+    assert own["both_share_of_exp"] == pytest.approx(0.02)
+    assert own["ns_per_pixel"] == pytest.approx(1e5)
+
+
+def test_growth_is_between_neighbouring_sizes(rows: list[Row]) -> None:
+    (found,) = results.of_kind(rows, "growth")
+    assert found["worst_doubling"] == pytest.approx(1.25)
+    assert found["first_to_last"] == pytest.approx(1.5)
+
+
+@pytest.mark.parametrize(
+    ("floor", "falls"),
+    [
+        ({"ce": {"vs_eager": 9.0, "vs_best": 3.0}}, 0),
+        ({"ce": {"vs_eager": 11.0, "vs_best": 3.0}}, 1),
+        ({"ce": {"vs_eager": 11.0, "vs_best": 5.0}}, 2),
+        ({"ce": {"vs_nobody": 1.0}}, 1),
+        ({"dice": {"vs_eager": 11.0}}, 0),
+    ],
+)
+def test_falls_are_found_in_measured_cases(rows: list[Row], floor: Row, falls: int) -> None:
+    found = floors.find_falls(rows, {"provider": "lossfold-cpp", "quick": floor}, "quick")
+    assert len(found.get("ce", [])) == falls
+
+
+def test_packaged_floors_name_known_cases_and_ratios() -> None:
+    recorded = floors.load()
+    for run in ("full", "quick"):
+        for case, wanted in recorded[run].items():
+            assert case in CASES
+            assert set(wanted) <= {"vs_eager", "vs_best", "memory_vs_eager"}
+
+
+def test_files_round_trip_in_seven_digits(rows: list[Row], tmp_path: Path) -> None:
+    path = tmp_path / "new" / "rows.jsonl"
+    results.write([*rows, {"kind": "extra", "value": 1 / 3}], path)
+    again = results.read(path)
+    assert len(again) == len(rows) + 1
+    assert again[-1]["value"] == 0.3333333
+
+
+def test_text_names_the_machine_the_ratio_and_every_caveat(rows: list[Row]) -> None:
+    text = report.render(rows)
+    for words in (
+        "Some(R) CPU",
+        "10.0x as fast as eager",
+        "4.0x as fast as the best other (MONAI)",
+        "a caveat",
+        "kornia: why",
+        "3.00 u",
+    ):
+        assert words in text, words
+
+
+def test_markdown_rows_have_as_many_cells_as_the_head(rows: list[Row]) -> None:
+    lines = [line for line in markdown.render(rows).splitlines() if line.startswith("|")]
+    assert len({line.count("|") for line in lines}) == 1
+    assert "| CE | **10.0 ms** | 100 ms | – | 40.0 ms (MONAI) | 10.0x | 4.0x (MONAI) |" in lines[2]
+
+
+def test_minimal_bytes_count_readings_and_the_written_gradient() -> None:
+    sample: Sample = label_sample(Setting(size=(1, 2, 4, 8), labels="uint8"))
+    logits, labels = 64 * 4, 32
+    expected = {
+        "ce": {"forward": logits + labels, "backward": 2 * logits + labels, "both": 2 * logits + labels},
+        "dice": {"forward": logits + labels, "backward": 2 * logits + labels, "both": 3 * logits + 2 * labels},
+    }
+    for name, parts in expected.items():
+        for part, count in parts.items():
+            assert CASES[name].minimal_bytes(sample, part) == count, (name, part)
+
+
+def test_spread_of_few_rounds() -> None:
+    assert Spread.of([0.002]) == Spread(2.0, 2.0, 2.0)
+    spread = Spread.of([0.001, 0.002, 0.003, 0.004, 0.1])
+    assert spread.median == 3.0
+    assert math.isclose(spread.p20, 1.8)
+
+
+def test_slug_is_a_plain_file_name() -> None:
+    assert slug(MACHINE) == "some-2t"

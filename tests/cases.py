@@ -1,0 +1,181 @@
+"""What the contract suite runs over: every registered loss with each of its samples, and the data it is given."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import lossfold as lf
+
+ENGINES: tuple[str, ...] = tuple(lf.engines.available())
+CONTAINERS = {"LossSet"}
+"""Registered names that hold other losses and have no samples of their own."""
+
+
+def value(result: Any) -> Tensor:
+    """The tensor to differentiate: a set's total, or the loss itself."""
+    total = result.total if isinstance(result, lf.LossOutput) else result
+    assert isinstance(total, Tensor)
+    return total
+
+
+@dataclass(frozen=True)
+class Case:
+    """One registered loss with one of its option sets."""
+
+    name: str
+    options: dict[str, Any] = field(hash=False)
+
+    @property
+    def id(self) -> str:
+        given = ",".join(f"{key}={self.options[key]}" for key in sorted(self.options))
+        return f"{self.name}({given})".replace(" ", "")
+
+    @property
+    def link(self) -> str:
+        return str(self.options.get("link", "softmax"))
+
+    @property
+    def classes(self) -> int:
+        """As many as the options list values for, or five."""
+        lengths = {len(v) for v in self.options.values() if isinstance(v, list | tuple)}
+        assert len(lengths) <= 1, f"{self.id}: lists of different lengths"
+        return lengths.pop() if lengths else 5
+
+    @property
+    def ignore_index(self) -> int:
+        return int(self.options.get("ignore_index", -100))
+
+    def build(self, **extra: Any) -> nn.Module:
+        loss = lf.LOSSES[self.name](**(self.options | extra))
+        assert isinstance(loss, nn.Module)
+        return loss
+
+    def changed(self, **extra: Any) -> Case:
+        return Case(self.name, self.options | extra)
+
+
+PER_CLASS = {"class_weight": [0.5, 2.0, 1.0, 0.25, 1.5], "alpha": [0.2, 0.6, 0.4, 0.9, 0.1]}
+"""What a sample's "random" stands for."""
+
+
+def cases() -> list[Case]:
+    """Every registered loss with each of its samples; some also with the other reductions."""
+    found = []
+    for name in lf.LOSSES:
+        samples = () if name in CONTAINERS else lf.LOSSES[name].samples
+        plain = [Case(name, {k: PER_CLASS[k] if v == "random" else v for k, v in options.items()}) for options in samples]
+        found += plain
+        if plain:
+            found.append(plain[0].changed(reduction="sum"))
+        if not issubclass(lf.LOSSES[name], lf.LossSet):  # a set refuses "none"
+            found += [case.changed(reduction="none") for case in plain[:1] + plain[1:][-1:]]
+    return found
+
+
+def one_case_a_loss() -> list[Case]:
+    """Each loss with its first sample, and as a map or table where it has one."""
+    chosen: dict[tuple[str, bool], Case] = {}
+    for case in cases():
+        chosen.setdefault((case.name, case.options.get("reduction") == "none"), case)
+    return list(chosen.values())
+
+
+def every_case(*, engines: Iterable[str] = ENGINES, among: list[Case] | None = None) -> pytest.MarkDecorator:
+    """Parametrize `case` over every registered loss and sample, each forced onto every available engine."""
+    params = [
+        pytest.param(case.changed(engine=engine), id=f"{engine}-{case.id}") for case in among or cases() for engine in engines
+    ]
+    return pytest.mark.parametrize("case", params)
+
+
+@dataclass
+class Data:
+    """One call's arguments."""
+
+    scores: Tensor
+    labels: Tensor
+    weight: Tensor | None = None
+
+    def leaf(self) -> Data:
+        """The same values as a fresh leaf that asks for a gradient."""
+        return Data(self.scores.detach().clone().requires_grad_(), self.labels, self.weight)
+
+    def to(self, dtype: torch.dtype, label_dtype: torch.dtype | None = None) -> Data:
+        labels = self.labels if label_dtype is None else self.labels.to(label_dtype)
+        return Data(self.scores.detach().to(dtype), labels, self.weight)
+
+    @property
+    def call(self) -> tuple[Tensor, Tensor, Tensor | None]:
+        return self.scores, self.labels, self.weight
+
+
+def as_scores(raw: Tensor, link: str) -> Tensor:
+    """Raw numbers to what a loss of this link reads: themselves, or scores between 0 and 1.
+
+    Scores keep from 0, where 1/p leaves float16, and from 1, where a power of 1 - p has no slope; they need not sum to 1.
+    """
+    return 0.95 * torch.softmax(raw, 1) + 0.02 if link == "identity" else raw
+
+
+def make(
+    case: Case,
+    space: tuple[int, ...] = (3, 4),
+    *,
+    batch: int = 2,
+    classes: int | None = None,
+    dtype: torch.dtype = torch.float64,
+    label_dtype: torch.dtype = torch.int64,
+    device: torch.device | str = "cpu",
+    ignored: float = 0.15,
+    weight: str | None = None,
+    spread: float = 2.0,
+    seed: int = 0,
+) -> Data:
+    """Random data with ignored pixels; the last class but one is absent, the last is absent from image 0."""
+    generator = torch.Generator().manual_seed(seed)
+    count = case.classes if classes is None else classes
+    raw = spread * torch.randn(batch, count, *space, generator=generator, dtype=torch.float64)
+    labels = torch.randint(0, count, (batch, *space), generator=generator)
+    if count > 2:
+        labels[labels == count - 2] = 0
+        labels[:1][labels[:1] == count - 1] = 1
+    if ignored:
+        labels[torch.rand(labels.shape, generator=generator) < ignored] = case.ignore_index
+    given = None
+    if weight == "float":
+        given = 0.25 + 1.5 * torch.rand(labels.shape, generator=generator, dtype=torch.float64)
+        given = given.to(torch.float64 if dtype == torch.float64 else torch.float32)
+    elif weight == "bool":
+        given = torch.rand(labels.shape, generator=generator) < 0.7
+    scores = as_scores(raw, case.link).to(dtype)
+    moved = None if given is None else given.to(device)
+    return Data(scores.to(device), labels.to(label_dtype).to(device), moved)
+
+
+def evaluate(loss: nn.Module, data: Data, cotangent: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Value and gradient; a result that is not a scalar is contracted with `cotangent` or with ones."""
+    data = data.leaf()
+    result = value(loss(*data.call))
+    seed = torch.ones_like(result) if cotangent is None else cotangent.to(result)
+    (gradient,) = torch.autograd.grad(result, data.scores, seed)
+    return result.detach(), gradient
+
+
+def is_map(result: Tensor, labels: Tensor) -> bool:
+    """Whether a result is one number a pixel."""
+    return result.ndim > 0 and result.shape == labels.shape
+
+
+def close(actual: Tensor, expected: Tensor, rtol: float = 1e-10, atol: float = 1e-12) -> None:
+    torch.testing.assert_close(actual, expected, rtol=rtol, atol=atol)
+
+
+def same_bits(actual: Tensor, expected: Tensor) -> None:
+    assert actual.dtype == expected.dtype and actual.shape == expected.shape
+    torch.testing.assert_close(actual, expected, rtol=0, atol=0, equal_nan=True)

@@ -1,0 +1,130 @@
+"""A whole run with tiny sizes: what it leaves behind, and what continuing it gives."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+pytest.importorskip("lightning")
+
+from lossfold.train.evaluation import Scores, confusion
+from lossfold.train.module import SegmentationModule
+from lossfold.train.nets import SmallUNet
+from lossfold.train.schedules import schedule
+from tests.train.tiny import Train
+
+TERMS = (
+    '{"type": "LossSet", "ce": {"type": "CrossEntropyLoss", "ignore_index": 255}, '
+    '"dice": {"type": "DiceLoss", "ignore_index": 255}}'
+)
+
+
+def rows(folder: Path) -> list[dict[str, str]]:
+    with (folder / "metrics.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def state(folder: Path) -> dict[str, Any]:
+    checkpoint: dict[str, Any] = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
+    return checkpoint
+
+
+def test_a_run_leaves_log_checkpoints_scores_and_report(train: Train, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = train(f"--model.loss={TERMS}")
+    shown = capsys.readouterr().out
+    assert "mIoU" in shown and "gravel" in shown and "before" in shown
+    training = [row for row in rows(folder) if row["train/total"]]
+    assert len(training) == 12
+    for row in training:
+        assert float(row["train/total"]) == pytest.approx(float(row["train/ce"]) + float(row["train/dice"]), rel=1e-5)
+    scores = json.loads((folder / "scores.json").read_text())
+    assert len(scores["classes"]) == len(scores["after"]["iou"]) == 6 and 0 <= scores["before"]["miou"] <= 1
+    page = (folder / "report.html").read_text()
+    assert "http" not in page and page.count("data:image/png;base64,") == 2 + 2 * 4
+    assert "DiceLoss(" in page and "SmallUNet" in page and "ignored (label 255)" in page
+    model = SegmentationModule.load_from_checkpoint(folder / "checkpoints" / "best.ckpt")
+    assert model(torch.zeros(1, 3, 32, 32, dtype=torch.uint8)).shape == (1, 6, 32, 32)
+
+
+@pytest.mark.parametrize("fails_at", [4, 6, 9])
+def test_a_killed_run_continues_exactly(train: Train, monkeypatch: pytest.MonkeyPatch, fails_at: int) -> None:
+    whole = train(name="whole")
+
+    def die(module: SegmentationModule, *_: Any) -> None:
+        if module.global_step == fails_at:
+            raise RuntimeError("killed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SegmentationModule, "on_train_batch_start", die)
+        with pytest.raises(RuntimeError, match="killed"):
+            train("--save_every_steps=2", name="broken")
+    resumed = train("--save_every_steps=2", "--ckpt_path=last", name="broken")
+    one, two = state(whole), state(resumed)
+    assert one["global_step"] == two["global_step"] == 12
+    for name, value in one["state_dict"].items():
+        assert torch.equal(value, two["state_dict"][name]), name
+    assert one["lr_schedulers"] == two["lr_schedulers"]
+    assert str(one["optimizer_states"]) == str(two["optimizer_states"])
+    key = "train/total"
+    assert [row[key] for row in rows(whole) if row[key]] == [row[key] for row in rows(resumed) if row[key]]
+    first, second = (json.loads((folder / "scores.json").read_text()) for folder in (whole, resumed))
+    assert first["before"] == second["before"] and first["after"] == second["after"]
+
+
+def test_loader_processes_change_nothing(train: Train) -> None:
+    alone, helped = train("--data.num_workers=0", name="a"), train("--data.num_workers=1", name="b")
+    for name, value in state(alone)["state_dict"].items():
+        assert torch.equal(value, state(helped)["state_dict"][name]), name
+
+
+def test_own_folders_with_mixed_precision(train: Train, folders: Path) -> None:
+    data = ["--data=FolderData", f"--data.root={folders}", "--data.classes=[ground, left, right]", "--data.crop_size=32",
+            "--data.num_workers=0", "--data.batch_size=4"]  # fmt: skip
+    run = train("--trainer.precision=bf16-mixed", data=data)
+    scores = json.loads((run / "scores.json").read_text())
+    assert scores["classes"] == ["ground", "left", "right"] and scores["steps"] == 4
+
+
+def test_networks_of_other_libraries_by_class_path(train: Train) -> None:
+    pytest.importorskip("segmentation_models_pytorch")
+    network = ["--model.network=segmentation_models_pytorch.Unet", "--model.network.encoder_name=resnet18",
+               "--model.network.encoder_weights=null"]  # fmt: skip
+    run = train("--trainer.max_epochs=1", network=network)
+    assert "Unet" in (run / "report.html").read_text()
+
+
+def test_scores_of_a_known_confusion() -> None:
+    labels = torch.tensor([0, 0, 1, 1, 255, 1], dtype=torch.uint8)
+    predicted = torch.tensor([0, 1, 1, 1, 0, 0])
+    matrix = confusion(predicted, labels, 3, 255)
+    assert matrix.tolist() == [[1, 1, 0], [1, 2, 0], [0, 0, 0]]
+    scores = Scores.of(matrix)
+    assert scores.iou == [pytest.approx(1 / 3), pytest.approx(1 / 2), None]
+    assert scores.mean == pytest.approx(5 / 12) and scores.pixels == [2, 3, 0]
+    assert math.isnan(Scores.of(torch.zeros(2, 2)).mean)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (17, 33), (32, 64)])
+@pytest.mark.parametrize("stem_stride", [1, 2])
+def test_the_small_unet_takes_any_size(size: tuple[int, int], stem_stride: int) -> None:
+    network = SmallUNet(classes=3, width=4, levels=3, stem_stride=stem_stride).eval()
+    assert network(torch.zeros(2, 3, *size)).shape == (2, 3, *size)
+
+
+@pytest.mark.parametrize(("name", "middle"), [("cosine", 0.5), ("linear", 0.5), ("poly", 0.5**0.9), ("constant", 1.0)])
+def test_schedules_rise_and_fall(name: Any, middle: float) -> None:
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+    scheduler = schedule(optimizer, name, total_steps=110, warmup=10 / 110)
+    rates = []
+    for _ in range(111):
+        rates.append(scheduler.get_last_lr()[0])
+        optimizer.step()
+        scheduler.step()
+    assert rates[0] == pytest.approx(1 / 11) and rates[10] == 1.0 and rates[60] == pytest.approx(middle)
+    assert rates[110] == pytest.approx(1.0 if name == "constant" else 0.0)
