@@ -19,7 +19,7 @@ from lossfold.registry import LOSSES
 @LOSSES.register
 @dataclass(kw_only=True, eq=False, repr=False)
 class CEDiceLoss(Configured, LossSet):
-    """Cross entropy plus Dice on one pass: a :class:`LossSet` with the terms ``ce`` and ``dice``.
+    """Cross entropy plus Dice on one pass, a set with the terms ``ce`` and ``dice``.
 
     Args:
         ce_weight: the weight of the cross entropy.

@@ -1,0 +1,83 @@
+"""What the README prints works: its snippets run, its commands exist, its table is the registry."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+import lossfold as lf
+from lossfold.cli.__main__ import main
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.S)
+
+
+@pytest.mark.parametrize("code", blocks("python"))
+def test_snippets_run(code: str, capsys: pytest.CaptureFixture[str]) -> None:
+    exec(compile(code, "README.md", "exec"), {})
+    if "except lf.LossError" in code:
+        assert "did you mean 'ignore_index'?" in capsys.readouterr().out
+
+
+def test_there_are_snippets() -> None:
+    assert len(blocks("python")) >= 4 and len(blocks("bash")) >= 4
+
+
+def test_make_targets_exist() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    targets = re.findall(r"\bmake ([a-z-]+)", README)
+    assert {"demo", "test"} <= set(targets)
+    for target in targets:
+        assert re.search(rf"^{target}:", makefile, flags=re.M), target
+
+
+def test_losses_at_a_glance() -> None:
+    for name, cls in lf.LOSSES.items():
+        assert f"| `{name}` | {inspect.getdoc(cls).splitlines()[0]} |" in README
+
+
+@pytest.mark.parametrize("command", ["info", "list", "show DiceLoss"])
+def test_commands(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert f"lossfold {command}" in README
+    assert main(command.split()) == 0
+    assert capsys.readouterr().out
+
+
+def test_unknown_loss_is_an_error_not_a_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["show", "DiceLos"]) == 2
+    assert "did you mean 'DiceLoss'?" in capsys.readouterr().err
+
+
+def test_moving_over() -> None:
+    monai = pytest.importorskip("monai.losses")
+    smp = pytest.importorskip("segmentation_models_pytorch")
+    rows = dict(re.findall(r"^\| (?:MONAI|segmentation-models-pytorch) `(.*?)` \| `(.*?)` \|$", README, flags=re.M))
+    assert len(rows) == 3
+    logits, labels = torch.randn(3, 5, 9, 11), torch.randint(0, 4, (3, 9, 11))  # class 4 is absent
+    for theirs, ours in rows.items():
+        peer = eval(theirs, vars(smp.losses) if "multiclass" in theirs else vars(monai))
+        expected = peer(logits, labels if "multiclass" in theirs else labels[:, None])
+        loss = eval(ours, {"lf": lf})
+        actual = loss(logits, labels)
+        actual = actual.total if isinstance(actual, lf.LossOutput) else actual
+        torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_docstring_examples() -> None:
+    import doctest
+
+    from lossfold.compose import build, loss_set, presets
+    from lossfold.losses import cross_entropy, overlap
+
+    names = {name: getattr(lf, name) for name in dir(lf)} | {"torch": __import__("torch")}
+    for module in (build, loss_set, presets, cross_entropy, overlap):
+        result = doctest.testmod(module, extraglobs=names)
+        assert result.attempted and not result.failed, module.__name__
