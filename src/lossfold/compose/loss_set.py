@@ -134,7 +134,10 @@ class LossSet(nn.Module):
 
     def forward(self, *inputs: Any, **named: Any) -> LossOutput:
         """Return the losses of ``(logits, labels, weight=None)``, or of whatever arguments the terms take."""
-        folds = {key: needs.collect(who, *inputs, **named) for key, (who, needs) in self._passes().items()}
+        tensors = [
+            loss.check(self._who(name, loss), *inputs, **named) for name, loss, _ in self.leaves() if isinstance(loss, LabelLoss)
+        ]
+        folds = {key: needs.collect(who, *tensors[0]) for key, (who, needs) in self._passes().items()}
         terms: dict[str, Tensor] = {}
         weighted: dict[str, Tensor] = {}
         for name, loss, weight in self.leaves():

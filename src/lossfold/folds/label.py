@@ -60,13 +60,8 @@ class LabelNeeds:
         """Return the needs of both."""
         return replace(self, sums=self.sums + tuple(s for s in other.sums if s not in self.sums))
 
-    def check(self, loss: str, scores: object, labels: object, weight: object = None) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Refuse what can't be folded; return the tensors, the weight as ``[B, *S]``."""
-        return check_label_inputs(loss, scores, labels, weight)
-
-    def collect(self, loss: str, scores: Tensor, labels: Tensor, weight: Tensor | None = None) -> LabelFold:
-        """Make the pass."""
-        scores, labels, weight = self.check(loss, scores, labels, weight)
+    def collect(self, loss: str, scores: Tensor, labels: Tensor, weight: Tensor | None) -> LabelFold:
+        """Make the pass over tensors that have been checked."""
         engine = engines.select(loss, self.engine, scores, weight)
         run = cpp.label_fold if engine == "cpp" else eager.label_fold
         kinds, gammas = codes(self.sums)
@@ -74,7 +69,7 @@ class LabelNeeds:
             sums = run(scores, labels, weight, self.ignore_index, self.link == "softmax", kinds, gammas)
         return LabelFold(sums, self.sums, result_dtype(scores))
 
-    def integrate(self, loss: str, coef: Tensor, scores: Tensor, labels: Tensor, weight: Tensor | None = None) -> Tensor:
+    def integrate(self, loss: str, coef: Tensor, scores: Tensor, labels: Tensor, weight: Tensor | None) -> Tensor:
         """Return the map ``[B, *S]`` of each pixel's share, the sums weighted by ``coef [K, C]``."""
         engine = engines.select(loss, self.engine, scores, weight)
         run = cpp.label_map if engine == "cpp" else eager.label_map
@@ -111,7 +106,11 @@ class refusing_labels:  # noqa: N801 - reads as a verb
 
 
 def check_label_inputs(loss: str, scores: object, labels: object, weight: object) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Refuse tensors that can't be folded, by shape, dtype and device; values are looked at in the pass."""
+    """Refuse tensors that can't be folded, by shape, dtype and device; values are looked at in the pass.
+
+    Returns:
+        The tensors, the weight as ``[B, *S]``.
+    """
     if not isinstance(scores, Tensor) or scores.dtype not in SCORE_DTYPES:
         raise LossError(loss, "logits", "a float tensor [B, C, *S]", describe(scores))
     if scores.dim() < 2 or scores.shape[1] == 0:

@@ -14,7 +14,7 @@ from typing_extensions import Self
 
 from lossfold import engines
 from lossfold.errors import LossError, nearest
-from lossfold.folds.label import LINKS, LabelFold, LabelNeeds, Sum
+from lossfold.folds.label import LINKS, LabelFold, LabelNeeds, Sum, check_label_inputs
 
 REDUCTIONS = ("mean", "sum", "none")
 
@@ -68,9 +68,9 @@ class Loss(Configured):
         self.require("loss_weight", is_number(self.loss_weight), "a number")
 
     def per_class(self, name: str, classes: int, loss: str) -> Tensor | None:
-        """Return an option that holds a number for each class, as float64 ``[C]``; None if it was not given."""
+        """Return an option that holds a number for each class, as float64 ``[C]``; None if it does not."""
         values = getattr(self, name)
-        if values is None:
+        if not isinstance(values, tuple):
             return None
         if len(values) != classes:
             raise LossError(loss, name, f"{classes} numbers, one for each class of the logits", f"{len(values)}: {values}")
@@ -124,6 +124,8 @@ class LabelLoss(Loss):
     per_image: bool = False
     engine: str | None = None
 
+    per_class_options: ClassVar[tuple[str, ...]] = ("class_weight",)
+
     def __post_init__(self) -> None:
         super().__post_init__()
         self.require_one_of("link", LINKS)
@@ -132,6 +134,13 @@ class LabelLoss(Loss):
         self.require("per_image", isinstance(self.per_image, bool), "True or False")
         engines.check_name(type(self).__name__, "engine", self.engine)
         self.keep_per_class("class_weight")
+
+    def check(self, loss: str, logits: object, labels: object, weight: object = None) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Refuse tensors that can't be folded, or that this loss's options don't fit; return them, the weight as ``[B, *S]``."""
+        tensors = check_label_inputs(loss, logits, labels, weight)
+        for name in self.per_class_options:
+            self.per_class(name, tensors[0].shape[1], loss)
+        return tensors
 
     def wanted(self) -> tuple[Sum, ...]:
         """Return the sums that the formula reads."""
@@ -178,7 +187,7 @@ class LabelLoss(Loss):
     def raw(self, logits: Tensor, labels: Tensor, weight: Tensor | None = None) -> Tensor:
         """Return the loss before ``loss_weight``."""
         name = type(self).__name__
-        return self.reduce(self.needs().collect(name, logits, labels, weight), name)
+        return self.reduce(self.needs().collect(name, *self.check(name, logits, labels, weight)), name)
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -194,7 +203,7 @@ class PixelLoss(LabelLoss):
         if self.reduction != "none":
             return super().raw(logits, labels, weight)
         name = type(self).__name__
-        logits, labels, weight = self.needs().check(name, logits, labels, weight)
+        logits, labels, weight = self.check(name, logits, labels, weight)
         coefficients = self.coefficients(logits.shape[1], name)
         needs = dataclasses.replace(self.needs(), sums=tuple(coefficients))
         coef = torch.stack([c.to(logits.device) for c in coefficients.values()])

@@ -126,6 +126,7 @@ class FocalLoss(PixelLoss):
     alpha: float | Sequence[float] | Tensor | None = None
     normalize: str = "pixels"
 
+    per_class_options: ClassVar[tuple[str, ...]] = ("class_weight", "alpha")
     samples: ClassVar[tuple[dict[str, Any], ...]] = (
         {},
         {"gamma": 0.5, "alpha": 0.25},
@@ -155,11 +156,8 @@ class FocalLoss(PixelLoss):
         """Return v α for the focal sum."""
         v = self.per_class("class_weight", classes, loss)
         v = ones(classes) if v is None else v
-        if self.alpha is None:
-            return {self._focal: v}
         alpha = self.alpha if isinstance(self.alpha, (int, float)) else self.per_class("alpha", classes, loss)
-        assert alpha is not None
-        return {self._focal: v * alpha}
+        return {self._focal: v if alpha is None else v * alpha}
 
     def formula(self, fold: LabelFold, loss: str) -> tuple[Tensor, Tensor]:
         """Return Σ v α times the focal sums, and Σ v times the normaliser's."""
