@@ -119,6 +119,7 @@ struct LabelProblem {
 
   // The stride that walks all of space in order, if there is one.
   static std::optional<int64_t> pixel_stride(const Tensor& tensor) {
+    if (tensor.numel() == 0) return 1;
     std::optional<int64_t> step;
     int64_t span = 0;  // what the next dimension's stride has to be
     for (int64_t d = tensor.dim() - 1; d >= 2; --d) {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -41,6 +42,11 @@ def _build(cfg: object, path: str) -> nn.Module:
     if not isinstance(name, str) or name not in LOSSES:
         raise LossError("lossfold.build", f"{path}.type", "the name of a registered loss", repr(name), nearest(name, LOSSES))
     cls = LOSSES[name]
+    valid = inspect.signature(cls).parameters
+    open_ended = any(p.kind == p.VAR_KEYWORD for p in valid.values())
+    for key in options:
+        if key not in valid and not open_ended:
+            raise LossError(name, f"{path}.{key}", "an option of this loss", repr(options[key]), nearest(key, valid))
     try:
         if cls is LossSet:
             return _build_set(options, path)

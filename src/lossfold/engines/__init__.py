@@ -7,7 +7,7 @@ import os
 import torch
 from torch import Tensor
 
-from lossfold.engines import cpp
+from lossfold.engines import cpp, eager
 from lossfold.errors import LossError, nearest
 
 NAMES = ("eager", "cpp")
@@ -48,4 +48,6 @@ def cpp_obstacle(scores: Tensor, *targets: Tensor | None) -> str:
         return f"the cpp engine runs on CPUs and the scores are on {scores.device}"
     if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in targets):
         return "the cpp engine gives no gradient to targets and weights"
+    if eager.inside_transform():
+        return "the cpp engine has no rules for torch.func transforms and forward-mode derivatives"
     return ""

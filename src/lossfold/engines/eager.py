@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 # The sums of a label fold, per class c (w: pixel weight, p: probability, y: label). A kind's code is its place here.
 KINDS = (
@@ -115,11 +116,12 @@ def _label_shares(
     classes = scores.shape[1]
     y = labels.flatten(1)[:, None].long() if labels.dim() > 1 else labels[:, None, None].long()
     counted = y != ignore_index
-    torch._assert_async(
-        (~counted | ((y >= 0) & (y < classes))).all(),
-        f"lossfold: a label is out of range [0, {classes}) and is not ignore_index={ignore_index}",
-    )
-    z = (scores.flatten(2) if scores.dim() > 2 else scores[..., None]).to(_compute(scores))
+    if not inside_transform():  # there, the indexing below finds a bad label
+        torch._assert_async(
+            (~counted | ((y >= 0) & (y < classes))).all(),
+            f"lossfold: a label is out of range [0, {classes}) and is not ignore_index={ignore_index}",
+        )
+    z = (scores.flatten(2) if scores.dim() > 2 else scores[..., None]).to(_compute(scores)).contiguous()
     w = torch.ones((), dtype=z.dtype, device=z.device)
     if weight is not None:
         w = weight.reshape(y.shape).to(z.dtype)
@@ -156,3 +158,10 @@ def _label_shares(
     wanted = [KINDS[kind] for kind in kinds]
     p = (log_p.exp() if softmax else z) if any(kind.startswith("prob") for kind in wanted) else z
     return y, [share(kind, gamma) for kind, gamma in zip(wanted, gammas, strict=True)]
+
+
+def inside_transform() -> bool:
+    """Whether a torch.func transform or a forward-mode level is active: operators without rules break there, or give nothing."""
+    if torch.compiler.is_compiling():
+        return False
+    return torch._C._functorch.peek_interpreter_stack() is not None or forward_ad._current_level >= 0

@@ -30,7 +30,7 @@ class LabelFold:
     dtype: torch.dtype  # of the results
 
     def __getitem__(self, key: Sum) -> Tensor:
-        return self.sums[:, self.wanted.index(key)]
+        return self.sums[:, place(self.wanted, key)]
 
     def __add__(self, other: LabelFold) -> LabelFold:
         if self.wanted != other.wanted or self.sums.shape != other.sums.shape:
@@ -58,7 +58,7 @@ class LabelNeeds:
 
     def merge(self, other: LabelNeeds) -> LabelNeeds:
         """Return the needs of both."""
-        return replace(self, sums=self.sums + tuple(s for s in other.sums if s not in self.sums))
+        return replace(self, sums=self.sums + tuple(s for s in other.sums if place(self.sums, s) < 0))
 
     def collect(self, loss: str, scores: Tensor, labels: Tensor, weight: Tensor | None) -> LabelFold:
         """Make the pass over tensors that have been checked."""
@@ -76,6 +76,14 @@ class LabelNeeds:
         kinds, gammas = codes(self.sums)
         with refusing_labels(loss, scores.shape[1], labels, self.ignore_index):
             return run(scores, labels, weight, coef, self.ignore_index, self.link == "softmax", kinds, gammas)
+
+
+def place(sums: Sequence[Sum], wanted: Sum) -> int:
+    """Return where a sum stands, or -1 (spelled out, because torch.compile does not trace ``tuple.index`` with tuples)."""
+    for index, (kind, gamma) in enumerate(sums):
+        if kind == wanted[0] and gamma == wanted[1]:
+            return index
+    return -1
 
 
 def codes(sums: Sequence[Sum]) -> tuple[list[int], list[float]]:

@@ -304,5 +304,5 @@ class GeneralizedDiceLoss(LabelLoss):
 def class_factors(loss: OverlapLoss | GeneralizedDiceLoss, like: Tensor, name: str) -> Tensor:
     """Return the class weights ``[C]``, 0 for a background that is not included."""
     v = loss.per_class("class_weight", like.shape[1], name)
-    v = torch.ones_like(like[0]) if v is None else v.to(like)
+    v = like.new_ones(like.shape[1]) if v is None else v.to(like)
     return v if loss.include_background else v * (torch.arange(len(v), device=v.device) > 0)
