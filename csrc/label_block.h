@@ -35,6 +35,8 @@ LOSSFOLD_INLINE long block_pixels(long classes) {
   return n < 64 ? 64 : n > 1024 ? 1024 : n;
 }
 
+LOSSFOLD_INLINE long size_of(Type type) { return type == Type::f64 ? 8 : type == Type::f32 ? 4 : 2; }
+
 struct Arena {
   char* next;
   template <class U>
@@ -108,20 +110,22 @@ struct Block {
   const long n;                       // pixels a full block; rows are n long and the tail is padded
   T *rows, *high, *label_score, *weight;  // scores then e_c; m; z_y - m (softmax) or p_y; w
   T *inverse, *nll, *p, *u;           // 1/s; -log p_y; p_y; 1 - p_y (at least tiny)
-  T *first, *second;                  // scratch a pixel
+  T *first, *second, *dot;            // scratch a pixel
   T* powers;                          // (1-p_y)^gamma for each row of kinds
   int* label;
+  const char* upcoming = nullptr;  // where the next block's first row starts, if its pixels are neighbours in memory
+  long upcoming_step = 0;          // bytes to the next row
 
   Block(const LabelImage& image_, Arena& arena) : image(image_), n(block_pixels<T>(image_.classes)) {
     rows = arena.take<T>(n * image.classes);
-    T** const pixel_rows[] = {&high, &label_score, &weight, &inverse, &nll, &p, &u, &first, &second};
+    T** const pixel_rows[] = {&high, &label_score, &weight, &inverse, &nll, &p, &u, &first, &second, &dot};
     for (T** row : pixel_rows) *row = arena.take<T>(n);
     powers = arena.take<T>(n * (image.sums ? image.sums : 1));
     label = arena.take<int>(n);
   }
   static long bytes(const LabelImage& image) {
     const long n = block_pixels<T>(image.classes);
-    return (n * (image.classes + 10 + image.sums) + 16 * alignment) * (long)sizeof(T) + n * (long)sizeof(int);
+    return (n * (image.classes + 11 + image.sums) + 16 * alignment) * (long)sizeof(T) + n * (long)sizeof(int);
   }
 
   LOSSFOLD_INLINE V& at(T* row, long i) const { return *(V*)(row + i); }
@@ -141,6 +145,18 @@ struct Block {
     else if (image.label_type == Type::i32) load_labels<int>(image, start, count, label, weight, bad);
     else load_labels<u8>(image, start, count, label, weight, bad);
     blank();
+    if (image.pixel_stride == 1 && count == n) {
+      const long size = size_of(image.score_type);
+      upcoming = (const char*)image.scores + (start + n) * size;
+      upcoming_step = image.class_stride * size;
+    }
+  }
+
+  // Ask for the next block's row while this one is computed with.
+  LOSSFOLD_INLINE void prefetch(long c) const {
+    if (!upcoming) return;
+    const char* line = upcoming + c * upcoming_step;
+    for (long byte = 0, end = n * size_of(image.score_type); byte < end; byte += 64) __builtin_prefetch(line + byte);
   }
 
   // A pixel without weight takes no part: its scores may be infinite or NaN.
@@ -198,6 +214,7 @@ struct Block {
     for (long i = 0; i < n; i += width) at(inverse, i) = V{};
     for (long c = 0; c < image.classes; ++c) {
       T* row = rows + c * n;
+      prefetch(c);
       extra.begin(c);
       for (long i = 0; i < n; i += width) {
         const V x = at(row, i) - at(high, i), e = exp_(x);

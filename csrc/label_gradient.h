@@ -61,6 +61,19 @@ LOSSFOLD_INLINE void label_derivatives(Block<T>& block, const Derivatives<T>& d)
   }
 }
 
+// Sum over the classes of slope_c e_c, for each pixel.
+template <class T>
+struct Dot {
+  using V = typename Lanes<T>::V;
+  const Block<T>& block;
+  const T* slope;
+  T* dot;
+  T a;
+  LOSSFOLD_INLINE void begin(long c) { a = slope[c]; }
+  LOSSFOLD_INLINE void element(long, long i, V, V e) { block.at(dot, i) += a * e; }
+  LOSSFOLD_INLINE void end(long) {}
+};
+
 template <class T>
 LOSSFOLD_INLINE void unfold_softmax(Block<T>& block, const Derivatives<T>& d) {
   using V = typename Lanes<T>::V;
@@ -68,19 +81,19 @@ LOSSFOLD_INLINE void unfold_softmax(Block<T>& block, const Derivatives<T>& d) {
   T *scale = block.high, *shift = block.label_score;
   block.find_max();
   block.label_minus_max();
-  block.exponentials(Nothing<T>{});
+  T* dot = block.dot;  // sum_c p_c D_c without the label's part
+  for (long i = 0; i < n; i += width) block.at(dot, i) = V{};
+  if (d.prob) block.exponentials(Dot<T>{block, d.prob, dot, 0});
+  else block.exponentials(Nothing<T>{});
   block.finish_softmax();
-  label_derivatives(block, d);
-  T* total = block.powers;  // sum_c p_c D_c without the label's part
-  for (long i = 0; i < n; i += width) block.at(total, i) = V{};
-  if (d.prob || d.prob_sq)
-    for (long c = 0; c < classes; ++c) {
-      const T a = d.prob ? d.prob[c] : 0, b = d.prob_sq ? d.prob_sq[c] : 0;
+  for (long i = 0; i < n; i += width) block.at(dot, i) *= block.at(block.inverse, i);
+  if (d.prob_sq)
+    for (long c = 0; c < classes; ++c)
       for (long i = 0; i < n; i += width) {
-        const V q = block.at(block.rows, c * n + i) * block.at(block.inverse, i);
-        block.at(total, i) += q * (a + q * b);
+        const V p = block.at(block.rows, c * n + i) * block.at(block.inverse, i);
+        block.at(dot, i) += p * p * d.prob_sq[c];
       }
-    }
+  label_derivatives(block, d);
   T* fix = block.first;  // what the label's own class gets besides
   for (long i = 0; i < n; i += width) {
     const V w = block.at(block.weight, i), p = block.at(block.p, i);
@@ -90,7 +103,7 @@ LOSSFOLD_INLINE void unfold_softmax(Block<T>& block, const Derivatives<T>& d) {
       for (long j = 0; j < width; ++j) at[j] = d.prob_at_label[block.label[i + j]];
     const V inverse = block.at(block.inverse, i), own = w * p * at;
     block.at(scale, i) = w * inverse;
-    block.at(shift, i) = inverse * (q + w * d.nll_all_total - w * block.at(total, i) - own);
+    block.at(shift, i) = inverse * (q + w * d.nll_all_total - w * block.at(dot, i) - own);
     block.at(fix, i) = own - q;
   }
   for (long c = 0; c < classes; ++c) {
