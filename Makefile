@@ -5,7 +5,7 @@ NATIVE := $(wildcard csrc/*.cpp csrc/*.h csrc/simd/*.h) setup.py
 # One compute thread a test process, so that the processes do not fight for the cores.
 TESTS := TORCHINDUCTOR_FORCE_DISABLE_CACHES=1 $(BIN)/python -m pytest -n auto --dist worksteal
 
-.PHONY: help setup demo test test-all lint format bench bench-check clean
+.PHONY: help setup demo test test-all lint format stubs bench bench-check clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -37,6 +37,9 @@ lint: setup  ## ruff and mypy
 format: setup  ## let ruff rewrite
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+stubs: setup  ## write functional.pyi from the registry
+	$(BIN)/python tools/functional_stub.py
 
 bench: setup  ## speed and memory beside eager PyTorch, torch.compile, MONAI, segmentation-models-pytorch, kornia
 	$(BIN)/lossfold bench

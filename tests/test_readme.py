@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import inspect
 import re
 from pathlib import Path
@@ -49,6 +50,13 @@ def test_commands(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert f"lossfold {command}" in README
     assert main(command.split()) == 0
     assert capsys.readouterr().out
+
+
+def test_the_functional_stub_is_current() -> None:
+    spec = importlib.util.spec_from_file_location("functional_stub", ROOT / "tools/functional_stub.py")
+    tool = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tool)
+    assert tool.TARGET.read_text() == tool.stub(), "run `make stubs`"
 
 
 def test_unknown_loss_is_an_error_not_a_traceback(capsys: pytest.CaptureFixture[str]) -> None:
