@@ -102,6 +102,10 @@ LOSSFOLD_INLINE void load_labels(const LabelImage& image, long start, long n, in
 
 // ---- one block ----
 
+struct Wanted {  // which of p_y, -log p_y and 1 - p_y (which takes the log) are read
+  bool p, nll, u;
+};
+
 template <class T>
 struct Block {
   using V = typename Lanes<T>::V;
@@ -113,6 +117,7 @@ struct Block {
   T *first, *second, *dot;            // scratch a pixel
   T* powers;                          // (1-p_y)^gamma for each row of kinds
   int* label;
+  bool maximal = false;            // high is there already
   const char* upcoming = nullptr;  // where the next block's first row starts, if its pixels are neighbours in memory
   long upcoming_step = 0;          // bytes to the next row
 
@@ -134,9 +139,11 @@ struct Block {
 
   // Scores, labels and weights of the pixels [start, start + count); the tail of a row is weightless.
   LOSSFOLD_INLINE void read(long start, long count, long long* bad) {
+    maximal = sizeof(T) == 4 && image.score_type == Type::f32 && image.pixel_stride == 1 && count == n && image.softmax;
     for (long c = 0; c < image.classes; ++c) {
       T* row = rows + c * n;
-      load(image.score_type, image.scores, c * image.class_stride + start * image.pixel_stride, image.pixel_stride, count, row);
+      if (maximal) load_with_max(c, (const T*)image.scores + c * image.class_stride + start);
+      else load(image.score_type, image.scores, c * image.class_stride + start * image.pixel_stride, image.pixel_stride, count, row);
     }
     if (image.weight) load(image.weight_type, image.weight, start, 1, count, weight);
     else for (long i = 0; i < count; ++i) weight[i] = 1;
@@ -159,6 +166,16 @@ struct Block {
     for (long byte = 0, end = n * size_of(image.score_type); byte < end; byte += 64) __builtin_prefetch(line + byte);
   }
 
+  // The usual case in one go: m is known when the last row is there.
+  LOSSFOLD_INLINE void load_with_max(long c, const T* from) const {
+    typedef typename Lanes<T>::Loose Loose;
+    for (long i = 0; i < n; i += width) {
+      const V z = *(const Loose*)(from + i);
+      at(rows, c * n + i) = z;
+      at(high, i) = c == 0 ? z : max_keeping_nan_of_second(at(high, i), z);
+    }
+  }
+
   // A pixel without weight takes no part: its scores may be infinite or NaN.
   LOSSFOLD_INLINE void blank() const {
     bool any = false;
@@ -166,25 +183,37 @@ struct Block {
     if (!any) return;
     for (long c = 0; c < image.classes; ++c)
       for (long i = 0; i < n; i += width) at(rows, c * n + i) = at(weight, i) == 0 ? V{} : at(rows, c * n + i);
+    for (long i = 0; i < n; i += width) at(high, i) = at(weight, i) == 0 ? V{} : at(high, i);
   }
 
   LOSSFOLD_INLINE void gather_label(T* out) const {
     for (long i = 0; i < n; ++i) out[i] = rows[label[i] * n + i];
   }
 
+  LOSSFOLD_INLINE bool has(Sum kind) const {
+    for (int k = 0; k < image.sums; ++k)
+      if (image.kinds[k] == kind) return true;
+    return false;
+  }
+  LOSSFOLD_INLINE bool has_focal() const { return has(Sum::focal) || has(Sum::focal_weight); }
+
   LOSSFOLD_INLINE void find_max() const {
+    if (maximal) return;
     for (long i = 0; i < n; i += width) at(high, i) = at(rows, i);
     for (long c = 1; c < image.classes; ++c)
       for (long i = 0; i < n; i += width) at(high, i) = max_keeping_nan_of_second(at(high, i), at(rows, c * n + i));
   }
 
   // What every per-pixel sum needs, from the sum of the e_c (in `inverse`) and the label's score.
-  LOSSFOLD_INLINE void finish_softmax() const {
+  LOSSFOLD_INLINE void finish_softmax(Wanted wanted) const {
     for (long i = 0; i < n; i += width) {
-      const V s = at(inverse, i), x = at(label_score, i), l = log_(s) - x;
+      const V s = at(inverse, i), x = at(label_score, i);
       at(inverse, i) = 1 / s;
+      if (wanted.p) at(p, i) = exp_(x) / s;
+      if (!wanted.nll) continue;
+      const V l = log_(s) - x;
       at(nll, i) = l;
-      at(p, i) = exp_(x) / s;
+      if (!wanted.u) continue;
       const V q = one_minus_exp_neg(l);
       at(u, i) = q < V{} + tiny ? V{} + tiny : q;
     }

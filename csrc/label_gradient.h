@@ -85,7 +85,7 @@ LOSSFOLD_INLINE void unfold_softmax(Block<T>& block, const Derivatives<T>& d) {
   for (long i = 0; i < n; i += width) block.at(dot, i) = V{};
   if (d.prob) block.exponentials(Dot<T>{block, d.prob, dot, 0});
   else block.exponentials(Nothing<T>{});
-  block.finish_softmax();
+  block.finish_softmax({d.prob_at_label || d.focal, d.focal, d.focal});
   for (long i = 0; i < n; i += width) block.at(dot, i) *= block.at(block.inverse, i);
   if (d.prob_sq)
     for (long c = 0; c < classes; ++c)
@@ -96,12 +96,13 @@ LOSSFOLD_INLINE void unfold_softmax(Block<T>& block, const Derivatives<T>& d) {
   label_derivatives(block, d);
   T* fix = block.first;  // what the label's own class gets besides
   for (long i = 0; i < n; i += width) {
-    const V w = block.at(block.weight, i), p = block.at(block.p, i);
-    const V q = w * (block.at(block.first, i) + block.at(block.second, i) * p);
-    V at = V{};
-    if (d.prob_at_label)
-      for (long j = 0; j < width; ++j) at[j] = d.prob_at_label[block.label[i + j]];
-    const V inverse = block.at(block.inverse, i), own = w * p * at;
+    const V w = block.at(block.weight, i), inverse = block.at(block.inverse, i);
+    V q = w * block.at(block.first, i), own = V{};
+    if (d.focal) q += w * block.at(block.second, i) * block.at(block.p, i);
+    if (d.prob_at_label) {
+      for (long j = 0; j < width; ++j) own[j] = d.prob_at_label[block.label[i + j]];
+      own *= w * block.at(block.p, i);
+    }
     block.at(scale, i) = w * inverse;
     block.at(shift, i) = inverse * (q + w * d.nll_all_total - w * block.at(dot, i) - own);
     block.at(fix, i) = own - q;

@@ -92,7 +92,7 @@ LOSSFOLD_INLINE void evaluate(Block<T>& block, double* nll_all) {
   } else {
     block.exponentials(Nothing<T>{});
   }
-  block.finish_softmax();
+  block.finish_softmax({block.has(Sum::prob_at_label), block.has(Sum::nll) || block.has_focal(), block.has_focal()});
 }
 
 template <class T>
