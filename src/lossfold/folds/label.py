@@ -28,9 +28,11 @@ class LabelFold:
     sums: Tensor  # [I, K, C] float64
     wanted: tuple[Sum, ...]
     dtype: torch.dtype  # of the results
+    fixed_weight: bool = True  # the pixel weights need no gradient, so their sums have none
 
     def __getitem__(self, key: Sum) -> Tensor:
-        return self.sums[:, place(self.wanted, key)]
+        row = self.sums[:, place(self.wanted, key)]
+        return row.detach() if key[0] == "weight" and self.fixed_weight else row
 
     def __add__(self, other: LabelFold) -> LabelFold:
         if self.wanted != other.wanted or self.sums.shape != other.sums.shape:
@@ -67,7 +69,7 @@ class LabelNeeds:
         kinds, gammas = codes(self.sums)
         with refusing_labels(loss, scores.shape[1], labels, self.ignore_index):
             sums = run(scores, labels, weight, self.ignore_index, self.link == "softmax", kinds, gammas)
-        return LabelFold(sums, self.sums, result_dtype(scores))
+        return LabelFold(sums, self.sums, result_dtype(scores), weight is None or not weight.requires_grad)
 
     def integrate(self, loss: str, coef: Tensor, scores: Tensor, labels: Tensor, weight: Tensor | None) -> Tensor:
         """Return the map ``[B, *S]`` of each pixel's share, the sums weighted by ``coef [K, C]``."""

@@ -160,11 +160,13 @@ class LabelLoss(Loss):
         if self.reduction == "none":
             rows = numerator.squeeze(1) if numerator.shape[1] == 1 and self.joint else numerator
             return (rows if self.per_image else rows.squeeze(0)).to(fold.dtype)
-        numerator, denominator = numerator.sum(1), denominator.sum(1)
         if self.reduction == "sum":
             return numerator.sum().to(fold.dtype)
-        counted = (denominator != 0).sum().clamp_min(1)
-        return (divide(numerator, denominator).sum() / counted).to(fold.dtype)
+        denominator = denominator.sum(1)
+        values = divide(numerator.sum(1), denominator)
+        if not self.per_image:
+            return values.squeeze(0).to(fold.dtype)
+        return (values.sum() / (denominator != 0).sum().clamp_min(1)).to(fold.dtype)
 
     @property
     def joint(self) -> bool:

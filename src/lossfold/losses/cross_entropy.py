@@ -168,7 +168,5 @@ class FocalLoss(PixelLoss):
 
 def numerator(loss: PixelLoss, fold: LabelFold, classes: int, name: str) -> Tensor:
     """Return the sums weighted by the loss's coefficients, ``[I, C]``."""
-    total = torch.zeros_like(fold.sums[:, 0])
-    for key, coef in loss.coefficients(classes, name).items():
-        total = total + coef.to(total) * fold[key]
-    return total
+    weighted = [coef.to(fold.sums) * fold[key] for key, coef in loss.coefficients(classes, name).items()]
+    return sum(weighted[1:], weighted[0])

@@ -6,7 +6,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint, Timer
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import Logger
 from lightning_utilities.core.rank_zero import rank_zero_only
@@ -20,7 +20,7 @@ DESCRIPTION = """Train a network that labels every pixel, score it on held-out i
 Without data of your own the task is composed of photographs and textures that installed packages ship.
 A packaged recipe is named with --recipe NAME (demo), a file with --config FILE; later options win."""
 
-TRAINER_DEFAULTS = {"max_epochs": 20, "log_every_n_steps": 10, "num_sanity_val_steps": 0}
+TRAINER_DEFAULTS = {"max_epochs": 20, "log_every_n_steps": 1, "num_sanity_val_steps": 0}
 
 
 def resolve_recipes(argv: list[str]) -> list[str]:
@@ -55,6 +55,7 @@ class SegmentationCLI(LightningCLI):
 
     def __init__(self, argv: list[str]) -> None:
         self.folder = RunFolder("")
+        self.timer = Timer(verbose=False)
         self.resume: Path | None = None
         super().__init__(
             SegmentationModule,
@@ -116,9 +117,9 @@ class SegmentationCLI(LightningCLI):
         given = self.config_init.trainer.logger
         theirs = given if isinstance(given, list) else [given] if isinstance(given, Logger) else []
         ours = RunLogger(self.folder, checkpoint_step(self.resume) if self.resume else None)
-        callbacks: list[Callback] = []
+        callbacks: list[Callback] = [self.timer]
         if self.config.trainer.enable_checkpointing is not False:
-            callbacks = checkpoints(self.folder, self.config.save_every_steps)
+            callbacks += checkpoints(self.folder, self.config.save_every_steps)
         config = {**self.config_init.trainer.as_dict(), **kwargs, "logger": [ours, *theirs]}
         trainer: pl.Trainer = self._instantiate_trainer(config, callbacks)
         return trainer

@@ -3,7 +3,6 @@
 import json
 import logging
 import sys
-import time
 import warnings
 
 from lightning.fabric.utilities.exceptions import MisconfigurationException
@@ -36,13 +35,12 @@ def run(argv: list[str]) -> int:
         for handler in logging.getLogger(name).handlers:
             handler.addFilter(lambda record: "Tip:" not in record.getMessage())
     try:
-        _train(SegmentationCLI(resolve_recipes(argv)))
+        return _train(SegmentationCLI(resolve_recipes(argv)))
     except (lf.LossError, TrainError, MisconfigurationException) as error:
         print(f"lossfold train segmentation: {_message(error)}", file=sys.stderr)
         return 1
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)
-    return 0
 
 
 def _message(error: Exception) -> str:
@@ -51,22 +49,25 @@ def _message(error: Exception) -> str:
     return text.rpartition(f"{type(error).__name__}: ")[2].strip() if "Original Traceback" in text else text
 
 
-def _train(cli: SegmentationCLI) -> None:
+def _train(cli: SegmentationCLI) -> int:
     trainer, model, data, folder = cli.trainer, cli.model, cli.datamodule, cli.folder
     trial = bool(cli.config.trainer.fast_dev_run)
-    started = time.monotonic()
     if cli.config.score_before and cli.resume is None and not trial:
         trainer.validate(model, datamodule=data, verbose=False)
         model.before = model.scores
-    trainer.fit(model, datamodule=data, ckpt_path=cli.resume)
+    try:
+        trainer.fit(model, datamodule=data, ckpt_path=cli.resume)
+    except SystemExit:  # how Lightning ends after Ctrl-C
+        if not trainer.interrupted:
+            raise
     if trainer.interrupted:
         print(f"stopped; continue with the same options and --run_dir {folder.path} --ckpt_path last", file=sys.stderr)
-        return
+        return 130
     if model.scored_at != trainer.global_step:
         trainer.validate(model, datamodule=data, verbose=False)
     if not trainer.is_global_zero or trial or model.scores is None:
-        return
-    seconds = time.monotonic() - started
+        return 0
+    seconds = cli.timer.time_elapsed("train")  # kept in the checkpoints: the sum over all sessions of a run
     folder.scores.write_text(
         json.dumps(
             {
@@ -84,3 +85,4 @@ def _train(cli: SegmentationCLI) -> None:
     console = Console()
     console.print(score_table(data.class_names, model.before, model.scores))
     console.print(f"{trainer.global_step} steps in {seconds:.0f} s. Report: {folder.report}", soft_wrap=True)
+    return 0
