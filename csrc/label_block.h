@@ -28,11 +28,13 @@ LOSSFOLD_INLINE U* row_of(const LabelImage& image, Sum kind, U* data) {
 // Kinds that are summed at the label; the others run over all classes.
 LOSSFOLD_INLINE bool at_label(Sum kind) { return kind != Sum::prob && kind != Sum::prob_sq && kind != Sum::nll_all; }
 
-// Pixels a block: the rows of all classes fit in 24 KiB, within [64, 1024]. Depends on the shape alone.
+// Pixels a block: the rows of all classes fit in 24 KiB, within [64, 1024] and the image. Depends on the shape alone.
 template <class T>
-LOSSFOLD_INLINE long block_pixels(long classes) {
-  long n = 24 * 1024 / (long)sizeof(T) / classes / 64 * 64;
-  return n < 64 ? 64 : n > 1024 ? 1024 : n;
+LOSSFOLD_INLINE long block_pixels(const LabelImage& image) {
+  const long image_pixels = (image.pixels + 15) / 16 * 16;
+  long n = 24 * 1024 / (long)sizeof(T) / image.classes / 64 * 64;
+  n = n < 64 ? 64 : n > 1024 ? 1024 : n;
+  return n < image_pixels ? n : image_pixels;
 }
 
 LOSSFOLD_INLINE long size_of(Type type) { return type == Type::f64 ? 8 : type == Type::f32 ? 4 : 2; }
@@ -53,15 +55,15 @@ template <class S, class T>
 LOSSFOLD_INLINE void load_strided(const void* source, long start, long step, long n, T* row) {
   const S* from = (const S*)source + start;
   if (step == 1)
-    for (long i = 0; i < n; ++i) row[i] = widen(from[i]);
+    for (long i = 0; i < n; ++i) row[i] = (T)widen(from[i]);
   else
-    for (long i = 0; i < n; ++i) row[i] = widen(from[i * step]);
+    for (long i = 0; i < n; ++i) row[i] = (T)widen(from[i * step]);
 }
 
 template <class T>
 void load(Type type, const void* source, long start, long step, long n, T* row) {
   switch (type) {
-    case Type::f64: return load_strided<double>(source, start, step, n, (double*)row);
+    case Type::f64: return load_strided<double>(source, start, step, n, row);
     case Type::f32: return load_strided<float>(source, start, step, n, row);
     case Type::f16: return load_strided<Half>(source, start, step, n, row);
     case Type::bf16: return load_strided<BFloat>(source, start, step, n, row);
@@ -89,12 +91,12 @@ void store(Type type, void* target, long start, long step, long n, const T* row)
 }
 
 template <class S, class T>
-LOSSFOLD_INLINE void load_labels(const LabelImage& image, long start, long n, int* label, T* weight, long long* bad) {
+LOSSFOLD_INLINE void load_labels(const LabelImage& image, long start, long n, int* label, T* weight, BadLabel* bad) {
   const S* from = (const S*)image.labels + start;
   for (long i = 0; i < n; ++i) {
     const long long y = from[i];
     const bool ignored = y == image.ignore_index, inside = y >= 0 && y < image.classes;
-    if (!ignored && !inside) *bad = y;
+    if (!ignored && !inside) *bad = {true, y};
     label[i] = ignored || !inside ? 0 : (int)y;
     weight[i] = ignored ? 0 : weight[i];
   }
@@ -121,7 +123,7 @@ struct Block {
   const char* upcoming = nullptr;  // where the next block's first row starts, if its pixels are neighbours in memory
   long upcoming_step = 0;          // bytes to the next row
 
-  Block(const LabelImage& image_, Arena& arena) : image(image_), n(block_pixels<T>(image_.classes)) {
+  Block(const LabelImage& image_, Arena& arena) : image(image_), n(block_pixels<T>(image_)) {
     rows = arena.take<T>(n * image.classes);
     T** const pixel_rows[] = {&high, &label_score, &weight, &inverse, &nll, &p, &u, &first, &second, &dot};
     for (T** row : pixel_rows) *row = arena.take<T>(n);
@@ -129,7 +131,7 @@ struct Block {
     label = arena.take<int>(n);
   }
   static long bytes(const LabelImage& image) {
-    const long n = block_pixels<T>(image.classes);
+    const long n = block_pixels<T>(image);
     return (n * (image.classes + 11 + image.sums) + 16 * alignment) * (long)sizeof(T) + n * (long)sizeof(int);
   }
 
@@ -138,7 +140,7 @@ struct Block {
   static constexpr T floor = (T)1e-12;
 
   // Scores, labels and weights of the pixels [start, start + count); the tail of a row is weightless.
-  LOSSFOLD_INLINE void read(long start, long count, long long* bad) {
+  LOSSFOLD_INLINE void read(long start, long count, BadLabel* bad) {
     maximal = sizeof(T) == 4 && image.score_type == Type::f32 && image.pixel_stride == 1 && count == n && image.softmax;
     for (long c = 0; c < image.classes; ++c) {
       T* row = rows + c * n;

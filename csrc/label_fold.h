@@ -22,7 +22,7 @@ struct LabelImage {  // one image; strides in elements; labels and weights are c
   const void *scores, *labels, *weight;
   Type score_type, label_type, weight_type;
   long class_stride, pixel_stride;
-  long classes;
+  long classes, pixels;
   long long ignore_index;
   bool softmax;
   int sums;  // how many rows of kinds and gammas
@@ -35,16 +35,19 @@ struct LabelGradient {  // where the gradient of one image goes
   bool stream;  // larger than the caches: write around them
 };
 
-constexpr long long no_bad_label = -0x7fffffffffffffffLL - 1;
+struct BadLabel {
+  bool found = false;
+  long long label = 0;
+};
 
 // All work on the pixels [begin, end). fold adds into sums [rows, classes] and reports a label out of range.
 // unfold writes the gradient of the scores; map writes sum_k coef[k, .] * (the pixel's share of row k).
 struct LabelKernels {
   long (*workspace)(const LabelImage&);  // bytes, 64-aligned by the caller
-  void (*fold)(const LabelImage&, long begin, long end, void* work, double* sums, long long* bad_label);
+  void (*fold)(const LabelImage&, long begin, long end, void* work, double* sums, BadLabel* bad);
   void (*unfold)(const LabelImage&, long begin, long end, void* work, const double* grad, LabelGradient layout,
                  void* grad_scores);
-  void (*map)(const LabelImage&, long begin, long end, void* work, const double* coef, void* out, long long* bad_label);
+  void (*map)(const LabelImage&, long begin, long end, void* work, const double* coef, void* out, BadLabel* bad);
 };
 
 extern const LabelKernels label_kernels_baseline;

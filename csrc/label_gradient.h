@@ -15,7 +15,9 @@ struct Derivatives {
 
   Derivatives(const LabelImage& image, Arena& arena, const double* grad) {
     rows = arena.take<T>(image.classes * image.sums);
-    for (long i = 0; i < image.classes * image.sums; ++i) rows[i] = (T)grad[i];
+    const double largest = sizeof(T) == 8 ? 0x1.fffffffffffffp1023 : 0x1.fffffep127;
+    for (long i = 0; i < image.classes * image.sums; ++i)
+      rows[i] = (T)(grad[i] > largest ? largest : grad[i] < -largest ? -largest : grad[i]);
     prob = row_of(image, Sum::prob, rows);
     prob_sq = row_of(image, Sum::prob_sq, rows);
     prob_at_label = row_of(image, Sum::prob_at_label, rows);
@@ -50,9 +52,9 @@ LOSSFOLD_INLINE void label_derivatives(Block<T>& block, const Derivatives<T>& d)
     const T gamma = (T)image.gammas[k];
     T* g = block.powers + k * n;  // u^(gamma - 1)
     for (long i = 0; i < n; ++i) {
-      const T a = d.rows[k * image.classes + block.label[i]] * g[i];
-      if (with_log) block.first[i] += a * block.u[i];
-      block.second[i] += a * gamma * (with_log ? block.nll[i] : 1);
+      const T slope = d.rows[k * image.classes + block.label[i]];
+      if (with_log) block.first[i] += slope * (g[i] * block.u[i]);  // small factors first: g may be near the largest number
+      block.second[i] += slope * (gamma * (with_log ? g[i] * block.nll[i] : g[i]));
     }
   }
   for (long i = 0; i < n; i += width) {  // below tiny, u is held and has no derivative
@@ -156,7 +158,7 @@ void unfold(const LabelImage& image, long begin, long end, void* work, const dou
   Arena arena{(char*)work};
   Block<T> block(image, arena);
   const Derivatives<T> derivatives(image, arena, grad);
-  long long bad = no_bad_label;  // the fold has refused labels out of range
+  BadLabel bad;  // the fold has refused labels out of range
   for (long start = begin; start < end; start += block.n) {
     const long count = end - start < block.n ? end - start : block.n;
     block.read(start, count, &bad);

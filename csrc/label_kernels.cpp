@@ -15,7 +15,7 @@ long workspace_of(const LabelImage& image) {
 long workspace(const LabelImage& image) {
   return image.score_type == Type::f64 ? workspace_of<double>(image) : workspace_of<float>(image);
 }
-void fold_any(const LabelImage& image, long begin, long end, void* work, double* sums, long long* bad) {
+void fold_any(const LabelImage& image, long begin, long end, void* work, double* sums, BadLabel* bad) {
   image.score_type == Type::f64 ? fold<double>(image, begin, end, work, sums, bad) : fold<float>(image, begin, end, work, sums, bad);
 }
 void unfold_any(const LabelImage& image, long begin, long end, void* work, const double* grad, LabelGradient layout,
@@ -23,7 +23,7 @@ void unfold_any(const LabelImage& image, long begin, long end, void* work, const
   image.score_type == Type::f64 ? unfold<double>(image, begin, end, work, grad, layout, grad_scores)
                                 : unfold<float>(image, begin, end, work, grad, layout, grad_scores);
 }
-void map_any(const LabelImage& image, long begin, long end, void* work, const double* coef, void* out, long long* bad) {
+void map_any(const LabelImage& image, long begin, long end, void* work, const double* coef, void* out, BadLabel* bad) {
   image.score_type == Type::f64 ? map<double>(image, begin, end, work, coef, out, bad)
                                 : map<float>(image, begin, end, work, coef, out, bad);
 }

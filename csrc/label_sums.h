@@ -134,7 +134,7 @@ LOSSFOLD_INLINE T* label_values(Block<T>& block, int k) {
 }
 
 template <class T>
-void fold(const LabelImage& image, long begin, long end, void* work, double* sums, long long* bad) {
+void fold(const LabelImage& image, long begin, long end, void* work, double* sums, BadLabel* bad) {
   Arena arena{(char*)work};
   Block<T> block(image, arena);
   LabelTable<T> table(image, arena);
@@ -155,7 +155,7 @@ void fold(const LabelImage& image, long begin, long end, void* work, double* sum
 // ---- map: the integrand itself, sum_k coef[k, class] * share ----
 
 template <class T>
-void map(const LabelImage& image, long begin, long end, void* work, const double* coef, void* out, long long* bad) {
+void map(const LabelImage& image, long begin, long end, void* work, const double* coef, void* out, BadLabel* bad) {
   using V = typename Lanes<T>::V;
   Arena arena{(char*)work};
   Block<T> block(image, arena);

@@ -105,6 +105,7 @@ struct LabelProblem {
     image.class_stride = scores.stride(1);
     image.pixel_stride = pixel_stride(scores).value();
     image.classes = scores.size(1);
+    image.pixels = pixels;
     image.ignore_index = ignore_index;
     image.softmax = softmax;
     image.sums = static_cast<int>(kinds.size());
@@ -158,9 +159,9 @@ struct LabelProblem {
   }
 };
 
-void refuse_bad_labels(const std::vector<long long>& bad, const LabelImage& image) {
-  for (long long label : bad)
-    STD_TORCH_CHECK(label == no_bad_label, "lossfold: label ", label, " is out of range [0, ", image.classes,
+void refuse_bad_labels(const std::vector<BadLabel>& bad, const LabelImage& image) {
+  for (const BadLabel& one : bad)
+    STD_TORCH_CHECK(!one.found, "lossfold: label ", one.label, " is out of range [0, ", image.classes,
                     ") and is not ignore_index=", image.ignore_index);
 }
 
@@ -169,7 +170,7 @@ Tensor label_fold(Tensor scores, Tensor labels, std::optional<Tensor> weight, in
   const LabelProblem problem(scores, labels, weight, ignore_index, softmax, kinds, gammas);
   const int64_t rows = kinds.size(), classes = problem.image.classes, size = rows * classes;
   std::vector<double> parts(problem.images * problem.chunks * size, 0.0);
-  std::vector<long long> bad(problem.images * problem.chunks, no_bad_label);
+  std::vector<BadLabel> bad(problem.images * problem.chunks);
   problem.run([&](const LabelImage& image, int64_t, int64_t i, int64_t begin, int64_t end, void* work) {
     label_kernels().fold(image, begin, end, work, parts.data() + i * size, &bad[i]);
   });
@@ -214,7 +215,7 @@ Tensor label_map(Tensor scores, Tensor labels, std::optional<Tensor> weight, Ten
   const auto sizes = labels.sizes();
   Tensor values = torch::stable::new_empty(scores, sizes, problem.image.score_type == Type::f64 ? ScalarType::Double : ScalarType::Float);
   advise_huge_pages(values);
-  std::vector<long long> bad(problem.images * problem.chunks, no_bad_label);
+  std::vector<BadLabel> bad(problem.images * problem.chunks);
   const double* factors = static_cast<const double*>(coef.const_data_ptr());
   char* out = static_cast<char*>(values.mutable_data_ptr());
   const int64_t step = problem.pixels * static_cast<int64_t>(values.element_size());

@@ -18,7 +18,6 @@ class LossError(ValueError):
     """
 
     def __init__(self, loss: str, argument: str, expected: str, got: str, hint: str = "") -> None:
-        super().__init__(loss, argument, expected, got, hint)
         self.loss, self.argument, self.expected, self.got, self.hint = loss, argument, expected, got, hint
 
     def __str__(self) -> str:

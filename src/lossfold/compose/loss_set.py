@@ -145,7 +145,7 @@ class LossSet(nn.Module):
                 value = loss.reduce(folds[loss.needs().key], self._who(name, loss))
             else:
                 value = loss.raw(*inputs, **named) if isinstance(loss, Loss) else loss(*inputs, **named)
-                self._check_scalar(name, loss, value)
+            self._check_scalar(name, loss, value)
             terms[name], weighted[name] = value.detach(), weight * value
         first, *others = weighted.values()
         total = sum(others, first)

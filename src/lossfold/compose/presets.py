@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from lossfold.compose.loss_set import LossSet
 from lossfold.errors import LossError
@@ -67,6 +67,7 @@ class CEDiceLoss(Configured, LossSet):
     )
 
     def __post_init__(self) -> None:
+        nn.Module.__init__(self)
         for name in ("ce_weight", "dice_weight"):
             self.require(name, is_number(getattr(self, name)), "a number")
         shared = ("link", "ignore_index", "class_weight", "reduction", "per_image", "engine")
@@ -80,4 +81,10 @@ class CEDiceLoss(Configured, LossSet):
             }
         except LossError as error:
             raise LossError("CEDiceLoss", error.argument, error.expected, error.got, error.hint) from None
+        self.class_weight = terms["ce"].class_weight
         LossSet.__init__(self, terms, loss_weight=self.loss_weight)
+
+    def validate(self) -> None:
+        """Pass a changed option on to the terms."""
+        if "losses" in self._modules:
+            self.__post_init__()

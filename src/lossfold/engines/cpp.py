@@ -102,7 +102,7 @@ def _map_backward(ctx: Any, grad: Tensor | None) -> tuple[Any, ...]:
         values = eager.label_map(scores, labels, weight, coef, *ctx.settings)
         return (*torch.autograd.grad(values, scores, grad, create_graph=True), *rest)
     # The map is the fold's integrand: its gradient is an unfold with the incoming gradient as pixel weight.
-    pixel = grad if weight is None else grad * weight
+    pixel = grad if weight is None else grad * weight.to(grad.dtype)
     coefs = coef.expand(scores.shape[0], -1, -1).contiguous()
     return (_OPS.label_unfold(coefs, scores, labels, pixel.contiguous(), *ctx.settings), *rest)
 

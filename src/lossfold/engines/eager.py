@@ -80,6 +80,8 @@ def label_map(
 def _total(share: Tensor, block: int = 1024) -> Tensor:
     """Sum the last dimension: in its own dtype within blocks, in float64 over them."""
     dtype = torch.float32 if share.device.type == "mps" else torch.float64
+    if share.shape[-1] < block:
+        return share.sum(-1, dtype=dtype)
     whole = share.shape[-1] // block * block
     blocks = share[..., :whole].reshape(*share.shape[:-1], whole // block, block).sum(-1)
     total: Tensor = blocks.sum(-1, dtype=dtype) + share[..., whole:].sum(-1, dtype=dtype)

@@ -52,6 +52,7 @@ class LabelNeeds:
     ignore_index: int
     engine: str | None
     sums: tuple[Sum, ...]
+    per_image: bool = True  # whether anyone asks for the images apart
 
     @property
     def key(self) -> tuple[str, str, int, str | None]:
@@ -60,10 +61,13 @@ class LabelNeeds:
 
     def merge(self, other: LabelNeeds) -> LabelNeeds:
         """Return the needs of both."""
-        return replace(self, sums=self.sums + tuple(s for s in other.sums if place(self.sums, s) < 0))
+        more = tuple(s for s in other.sums if place(self.sums, s) < 0)
+        return replace(self, sums=self.sums + more, per_image=self.per_image or other.per_image)
 
     def collect(self, loss: str, scores: Tensor, labels: Tensor, weight: Tensor | None) -> LabelFold:
         """Make the pass over tensors that have been checked."""
+        if scores.dim() == 2 and not self.per_image:  # without space, images that are added anyway serve as pixels
+            scores, labels, weight = scores.t()[None], labels[None], None if weight is None else weight[None]
         engine = engines.select(loss, self.engine, scores, weight)
         run = cpp.label_fold if engine == "cpp" else eager.label_fold
         kinds, gammas = codes(self.sums)
@@ -123,6 +127,9 @@ def check_label_inputs(loss: str, scores: object, labels: object, weight: object
     """
     if not isinstance(scores, Tensor) or scores.dtype not in SCORE_DTYPES:
         raise LossError(loss, "logits", "a float tensor [B, C, *S]", describe(scores))
+    for argument, tensor in (("logits", scores), ("labels", labels), ("weight", weight)):
+        if isinstance(tensor, Tensor) and (tensor.layout != torch.strided or tensor.is_nested):
+            raise LossError(loss, argument, "a dense strided tensor", f"layout {tensor.layout}", "call .to_dense()")
     if scores.dim() < 2 or scores.shape[1] == 0:
         raise LossError(loss, "logits", "[B, C, *S] with at least one class", describe(scores))
     expected = (scores.shape[0], *scores.shape[2:])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, cast
@@ -38,6 +39,15 @@ class Configured(nn.Module):
 
     def __post_init__(self) -> None:
         super().__init__()
+        self.validate()
+
+    def validate(self) -> None:
+        """Refuse wrong options, and derive from them what the loss keeps; called again when an option is changed."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        if name in self.__dataclass_fields__ and "_modules" in self.__dict__:
+            self.validate()
 
     def require(self, name: str, holds: bool, expected: str, hint: str = "") -> None:
         """Refuse the value of an option."""
@@ -63,8 +73,9 @@ class Loss(Configured):
 
     samples: ClassVar[tuple[dict[str, Any], ...]] = ({},)  # the options that the contract tests and verify run it with
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def validate(self) -> None:
+        """Refuse wrong options."""
+        super().validate()
         self.require("loss_weight", is_number(self.loss_weight), "a number")
 
     def per_class(self, name: str, classes: int, loss: str) -> Tensor | None:
@@ -80,23 +91,19 @@ class Loss(Configured):
         """Normalise an option with a number for each class to a tuple, and keep a buffer of it that follows the module."""
         value = getattr(self, name)
         if value is not None:
-            expected = "a list of finite numbers >= 0, one for each class"
-            self.require(name, isinstance(value, (Sequence, Tensor)) and not isinstance(value, str), expected)
-            numbers = cast("list[float]", value.tolist() if isinstance(value, Tensor) else list(value))
-            ok = isinstance(numbers, list) and numbers and all(is_number(x) and 0 <= x < float("inf") for x in numbers)
-            self.require(name, bool(ok), expected)
-            setattr(self, name, tuple(float(x) for x in numbers))
+            numbers = value.tolist() if hasattr(value, "tolist") else value
+            ok = isinstance(numbers, (list, tuple)) and len(numbers) > 0 and all(is_number(x) and x >= 0 for x in numbers)
+            self.require(name, ok, "a list of finite numbers >= 0, one for each class")
+            object.__setattr__(self, name, tuple(float(x) for x in numbers))
             value = torch.tensor(getattr(self, name), dtype=torch.float64)
         self.register_buffer(f"_{name}", value, persistent=False)
 
     def _apply(self, fn: Any, recurse: bool = True) -> Self:
-        # .to(device) moves the buffers; .half() must not round the numbers of the configuration.
-        kept = dict(self._buffers)
+        # .to(device) moves the buffers; their numbers are those of the options, whatever .half() or to_empty() do to them.
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        for name, before in kept.items():
-            after = self._buffers[name]
-            if before is not None and after is not None and after.dtype != before.dtype:
-                self._buffers[name] = before.to(after.device)
+        for name, buffer in self._buffers.items():
+            if buffer is not None:
+                self._buffers[name] = torch.tensor(getattr(self, name[1:]), dtype=torch.float64, device=buffer.device)
         return self
 
     def __rmul__(self, factor: float) -> Self:
@@ -126,10 +133,12 @@ class LabelLoss(Loss):
 
     per_class_options: ClassVar[tuple[str, ...]] = ("class_weight",)
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def validate(self) -> None:
+        """Refuse wrong options."""
+        super().validate()
         self.require_one_of("link", LINKS)
-        self.require("ignore_index", isinstance(self.ignore_index, int) and not isinstance(self.ignore_index, bool), "an integer")
+        integer = isinstance(self.ignore_index, int) and not isinstance(self.ignore_index, bool)
+        self.require("ignore_index", integer and -(2**63) <= self.ignore_index < 2**63, "a 64-bit integer")
         self.require_one_of("reduction", REDUCTIONS)
         self.require("per_image", isinstance(self.per_image, bool), "True or False")
         engines.check_name(type(self).__name__, "engine", self.engine)
@@ -152,7 +161,7 @@ class LabelLoss(Loss):
 
     def needs(self) -> LabelNeeds:
         """Return the fold this loss wants."""
-        return LabelNeeds(self.link, self.ignore_index, self.engine, self.wanted())
+        return LabelNeeds(self.link, self.ignore_index, self.engine, self.wanted(), self.per_image)
 
     def reduce(self, fold: LabelFold, loss: str) -> Tensor:
         """Turn a fold into this loss's value, before ``loss_weight``."""
@@ -213,8 +222,9 @@ class PixelLoss(LabelLoss):
 
 
 def is_number(value: object) -> bool:
-    """Whether a value is a real number (bool is not)."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and value == value
+    """Whether a value is a finite real number (bool is not)."""
+    largest = sys.float_info.max
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and -largest <= value <= largest
 
 
 def divide(numerator: Tensor, denominator: Tensor) -> Tensor:

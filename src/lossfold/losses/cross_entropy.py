@@ -20,7 +20,7 @@ NLL_ALL: Sum = ("nll_all", 0.0)
 
 def ones(classes: int) -> Tensor:
     """Return the class weights of a loss that has none."""
-    return torch.ones(classes, dtype=torch.float64)
+    return torch.ones(classes, dtype=torch.float64, device="cpu")
 
 
 @LOSSES.register
@@ -68,8 +68,9 @@ class CrossEntropyLoss(PixelLoss):
         {"link": "identity", "label_smoothing": 0.1},
     )
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def validate(self) -> None:
+        """Refuse wrong options."""
+        super().validate()
         self.require("label_smoothing", is_number(self.label_smoothing) and 0 <= self.label_smoothing <= 1, "in [0, 1]")
 
     def wanted(self) -> tuple[Sum, ...]:
@@ -135,8 +136,9 @@ class FocalLoss(PixelLoss):
         {"link": "identity"},
     )
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def validate(self) -> None:
+        """Refuse wrong options."""
+        super().validate()
         self.require("gamma", is_number(self.gamma) and 0 <= self.gamma < float("inf"), "a finite number >= 0")
         self.require_one_of("normalize", ("pixels", "focal"))
         if isinstance(self.alpha, (int, float)):

@@ -37,8 +37,9 @@ class OverlapLoss(LabelLoss):
         {"link": "identity", "smooth": 0.0},
     )
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def validate(self) -> None:
+        """Refuse wrong options."""
+        super().validate()
         self.require_one_of("average", ("macro", "micro"))
         self.require_one_of("absent", ("skip", "count", "zero"))
         self.require("smooth", is_number(self.smooth) and 0 <= self.smooth < float("inf"), "a finite number >= 0")
@@ -206,8 +207,9 @@ class TverskyLoss(OverlapLoss):
         {"alpha": 0.0, "beta": 1.0, "average": "micro", "exponent": 2.0},
     )
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def validate(self) -> None:
+        """Refuse wrong options."""
+        super().validate()
         for name in ("alpha", "beta"):
             self.require(name, is_number(getattr(self, name)) and 0 <= getattr(self, name) < float("inf"), "a finite number >= 0")
         self.require("exponent", is_number(self.exponent) and 0 < self.exponent < float("inf"), "a finite number > 0")
@@ -221,7 +223,8 @@ class TverskyLoss(OverlapLoss):
         cost = super().cost(both, predicted, true)
         if self.exponent == 1:
             return cost
-        return cost.clamp_min(torch.finfo(cost.dtype).tiny) ** self.exponent  # below, the power has no finite slope
+        tiny = torch.finfo(cost.dtype).tiny  # below, the power has no finite slope
+        return torch.where(cost > tiny, cost.clamp_min(tiny) ** self.exponent, 0.0)
 
 
 @LOSSES.register
@@ -268,8 +271,9 @@ class GeneralizedDiceLoss(LabelLoss):
         {"link": "identity"},
     )
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def validate(self) -> None:
+        """Refuse wrong options."""
+        super().validate()
         self.require_one_of("weighting", ("square", "simple", "uniform"))
         self.require_one_of("absent", ("skip", "count", "zero"))
         self.require("smooth", is_number(self.smooth) and 0 <= self.smooth < float("inf"), "a finite number >= 0")
