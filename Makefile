@@ -20,7 +20,7 @@ setup: .venv/ready  ## make .venv with everything, and compile the C++ engine
 	  --no-build-isolation --editable ".[dev]"
 	touch $@
 
-demo: setup  ## train a small network on real photographs, two minutes: mIoU before and after, and a report
+demo: setup  ## train a small network on real photographs, two to three minutes: mIoU before and after, and a report
 	$(BIN)/lossfold train segmentation --recipe demo
 
 test: setup  ## what CI runs

@@ -224,7 +224,7 @@ class TverskyLoss(OverlapLoss):
         if self.exponent == 1:
             return cost
         tiny = torch.finfo(cost.dtype).tiny  # below, the power has no finite slope
-        return torch.where(cost > tiny, cost.clamp_min(tiny) ** self.exponent, 0.0)
+        return torch.where(cost <= tiny, 0.0, cost.clamp_min(tiny) ** self.exponent)
 
 
 @LOSSES.register
