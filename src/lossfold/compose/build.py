@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import inspect
 from collections.abc import Mapping
 from typing import Any
@@ -67,10 +66,3 @@ def _build_set(options: dict[str, Any], path: str) -> nn.Module:
         raise LossError("lossfold.build", f"{path}.{twice[0]}", "given once", "the name of two terms")
     built = {key: _build(value, f"{path}.{key}") for key, value in {**terms, **options}.items()}
     return LossSet(built, **settings)
-
-
-def options_of(cls: type[nn.Module]) -> dict[str, Any]:
-    """Return a registered loss's options and their defaults."""
-    if not dataclasses.is_dataclass(cls):
-        return {"loss_weight": 1.0}
-    return {f.name: f.default for f in dataclasses.fields(cls) if f.init}

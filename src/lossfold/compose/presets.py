@@ -67,7 +67,7 @@ class CEDiceLoss(Configured, LossSet):
     )
 
     def __post_init__(self) -> None:
-        nn.Module.__init__(self)
+        nn.Module.__init__(self)  # forget the terms of earlier options
         for name in ("ce_weight", "dice_weight"):
             self.require(name, is_number(getattr(self, name)), "a number")
         shared = ("link", "ignore_index", "class_weight", "reduction", "per_image", "engine")

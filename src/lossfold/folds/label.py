@@ -31,7 +31,10 @@ class LabelFold:
     fixed_weight: bool = True  # the pixel weights need no gradient, so their sums have none
 
     def __getitem__(self, key: Sum) -> Tensor:
-        row = self.sums[:, place(self.wanted, key)]
+        index = place(self.wanted, key)
+        if index < 0:
+            raise KeyError(key)
+        row = self.sums[:, index]
         return row.detach() if key[0] == "weight" and self.fixed_weight else row
 
     def __add__(self, other: LabelFold) -> LabelFold:
