@@ -16,6 +16,7 @@ namespace {
 
 constexpr long alignment = 64;
 constexpr int max_sums = 64;
+constexpr long most_rows = 8;  // of a block at label resolution
 
 // The row of `data` that belongs to a kind, or null.
 template <class U>
@@ -28,13 +29,18 @@ LOSSFOLD_INLINE U* row_of(const LabelImage& image, Sum kind, U* data) {
 // Kinds that are summed at the label; the others run over all classes.
 LOSSFOLD_INLINE bool at_label(Sum kind) { return kind != Sum::prob && kind != Sum::prob_sq && kind != Sum::nll_all; }
 
-// Pixels a block: the rows of all classes fit in 24 KiB, within [64, 1024] and the image. Depends on the shape alone.
+LOSSFOLD_INLINE bool is_hard(Sum kind) { return kind == Sum::hard_weight || kind == Sum::hard_nll; }
+
+// Pixels a block: the rows of all classes fit in 24 KiB, within [64, 1024] and the image; at label resolution, where each class
+// has four short rows besides, in 48 KiB and [128, 1024]. Depends on the shape alone.
 template <class T>
 LOSSFOLD_INLINE long block_pixels(const LabelImage& image) {
-  const long image_pixels = (image.pixels + 15) / 16 * 16;
-  long n = 24 * 1024 / (long)sizeof(T) / image.classes / 64 * 64;
-  n = n < 64 ? 64 : n > 1024 ? 1024 : n;
-  return n < image_pixels ? n : image_pixels;
+  const long image_pixels = image.resized ? (image.grid.columns + 15) / 16 * 16 * most_rows : (image.pixels + 15) / 16 * 16;
+  const long least = image.resized ? 128 : 64;
+  long n = (image.resized ? 48 : 24) * 1024 / (long)sizeof(T) / image.classes / 64 * 64;
+  n = n < least ? least : n > 1024 ? 1024 : n;
+  n = n < image_pixels ? n : image_pixels;
+  return image.resized && n / 16 % 2 == 0 ? n + 16 : n;
 }
 
 LOSSFOLD_INLINE long size_of(Type type) { return type == Type::f64 ? 8 : type == Type::f32 ? 4 : 2; }
@@ -91,15 +97,20 @@ void store(Type type, void* target, long start, long step, long n, const T* row)
 }
 
 template <class S, class T>
-LOSSFOLD_INLINE void load_labels(const LabelImage& image, long start, long n, int* label, T* weight, BadLabel* bad) {
-  const S* from = (const S*)image.labels + start;
+LOSSFOLD_INLINE void load_labels(const LabelImage& image, long start, long n, int* __restrict label, T* __restrict weight, BadLabel* bad) {
+  const S* __restrict from = (const S*)image.labels + start;
+  const long long ignore = image.ignore_index, classes = image.classes;
+  bool wrong = false;
   for (long i = 0; i < n; ++i) {
     const long long y = from[i];
-    const bool ignored = y == image.ignore_index, inside = y >= 0 && y < image.classes;
-    if (!ignored && !inside) *bad = {true, y};
-    label[i] = ignored || !inside ? 0 : (int)y;
+    const bool ignored = y == ignore, inside = (unsigned long long)y < (unsigned long long)classes;
+    wrong |= !ignored && !inside;
+    label[i] = !ignored && inside ? (int)y : 0;
     weight[i] = ignored ? 0 : weight[i];
   }
+  if (wrong)
+    for (long i = 0; i < n; ++i)
+      if (from[i] != ignore && (from[i] < 0 || from[i] >= classes)) *bad = {true, from[i]};
 }
 
 // ---- one block ----
@@ -113,52 +124,68 @@ struct Block {
   using V = typename Lanes<T>::V;
   static constexpr long width = Lanes<T>::width;
   const LabelImage& image;
-  const long n;                       // pixels a full block; rows are n long and the tail is padded
+  const long n;                       // pixels a full block, the length of its rows
+  long live = 0;                      // pixels in use, rounded up to whole vectors; the tail is weightless
+  long columns = 0;                   // of one image row; at label resolution a block may have several
   T *rows, *high, *label_score, *weight;  // scores then e_c; m; z_y - m (softmax) or p_y; w
   T *inverse, *nll, *p, *u;           // 1/s; -log p_y; p_y; 1 - p_y (at least tiny)
   T *first, *second, *dot;            // scratch a pixel
   T* powers;                          // (1-p_y)^gamma for each row of kinds
+  T* kept;                            // 1 at the hard pixels
+  T* slopes;                          // of each class's error, with a histogram
   int* label;
   bool maximal = false;            // high is there already
+  bool exponential = false;        // rows are e_c already, inverse their sum, label_score z_y - m: they stay as they are
   const char* upcoming = nullptr;  // where the next block's first row starts, if its pixels are neighbours in memory
   long upcoming_step = 0;          // bytes to the next row
 
   Block(const LabelImage& image_, Arena& arena) : image(image_), n(block_pixels<T>(image_)) {
     rows = arena.take<T>(n * image.classes);
-    T** const pixel_rows[] = {&high, &label_score, &weight, &inverse, &nll, &p, &u, &first, &second, &dot};
+    T** const pixel_rows[] = {&high, &label_score, &weight, &inverse, &nll, &p, &u, &first, &second, &dot, &kept};
     for (T** row : pixel_rows) *row = arena.take<T>(n);
     powers = arena.take<T>(n * (image.sums ? image.sums : 1));
     label = arena.take<int>(n);
+    slopes = image.bins ? arena.take<T>(n * image.classes) : nullptr;
   }
   static long bytes(const LabelImage& image) {
     const long n = block_pixels<T>(image);
-    return (n * (image.classes + 11 + image.sums) + 16 * alignment) * (long)sizeof(T) + n * (long)sizeof(int);
+    const long wide = image.classes * (image.bins ? 2 : 1);
+    return (n * (wide + 12 + image.sums) + 16 * alignment) * (long)sizeof(T) + n * (long)sizeof(int);
   }
 
   LOSSFOLD_INLINE V& at(T* row, long i) const { return *(V*)(row + i); }
   static constexpr T tiny = sizeof(T) == 8 ? (T)0x1p-1022 : (T)0x1p-126;
   static constexpr T floor = (T)1e-12;
 
-  // Scores, labels and weights of the pixels [start, start + count); the tail of a row is weightless.
+  // Scores, labels and weights of the pixels [start, start + count).
   LOSSFOLD_INLINE void read(long start, long count, BadLabel* bad) {
     maximal = sizeof(T) == 4 && image.score_type == Type::f32 && image.pixel_stride == 1 && count == n && image.softmax;
+    live = columns = (count + 15) / 16 * 16;
     for (long c = 0; c < image.classes; ++c) {
       T* row = rows + c * n;
       if (maximal) load_with_max(c, (const T*)image.scores + c * image.class_stride + start);
       else load(image.score_type, image.scores, c * image.class_stride + start * image.pixel_stride, image.pixel_stride, count, row);
     }
-    if (image.weight) load(image.weight_type, image.weight, start, 1, count, weight);
-    else for (long i = 0; i < count; ++i) weight[i] = 1;
-    for (long i = count; i < n; ++i) weight[i] = 0, label[i] = 0;
-    if (image.label_type == Type::i64) load_labels<long long>(image, start, count, label, weight, bad);
-    else if (image.label_type == Type::i32) load_labels<int>(image, start, count, label, weight, bad);
-    else load_labels<u8>(image, start, count, label, weight, bad);
+    load_targets(start, count, 0, bad);
     blank();
     if (image.pixel_stride == 1 && count == n) {
       const long size = size_of(image.score_type);
       upcoming = (const char*)image.scores + (start + n) * size;
       upcoming_step = image.class_stride * size;
     }
+  }
+
+  // Labels and weights of the pixels [start, start + count), and of the padding after them up to the next row.
+  LOSSFOLD_INLINE void load_targets(long start, long count, long at, BadLabel* bad) {
+    int* y = label + at;
+    T* w = weight + at;
+    if (image.weight) load(image.weight_type, image.weight, start, 1, count, w);
+    else for (long i = 0; i < count; ++i) w[i] = 1;
+    for (long i = count; i < columns; ++i) w[i] = 0, y[i] = 0;
+    if (image.label_type == Type::i64) load_labels<long long>(image, start, count, y, w, bad);
+    else if (image.label_type == Type::i32) load_labels<int>(image, start, count, y, w, bad);
+    else load_labels<u8>(image, start, count, y, w, bad);
+    if (image.kept) for (long i = 0; i < count; ++i) kept[at + i] = image.kept[start + i];
   }
 
   // Ask for the next block's row while this one is computed with.
@@ -171,7 +198,7 @@ struct Block {
   // The usual case in one go: m is known when the last row is there.
   LOSSFOLD_INLINE void load_with_max(long c, const T* from) const {
     typedef typename Lanes<T>::Loose Loose;
-    for (long i = 0; i < n; i += width) {
+    for (long i = 0; i < live; i += width) {
       const V z = *(const Loose*)(from + i);
       at(rows, c * n + i) = z;
       at(high, i) = c == 0 ? z : max_keeping_nan_of_second(at(high, i), z);
@@ -181,15 +208,16 @@ struct Block {
   // A pixel without weight takes no part: its scores may be infinite or NaN.
   LOSSFOLD_INLINE void blank() const {
     bool any = false;
-    for (long i = 0; i < n; ++i) any |= weight[i] == 0;
+    for (long i = 0; i < live; ++i) any |= weight[i] == 0;
     if (!any) return;
     for (long c = 0; c < image.classes; ++c)
-      for (long i = 0; i < n; i += width) at(rows, c * n + i) = at(weight, i) == 0 ? V{} : at(rows, c * n + i);
-    for (long i = 0; i < n; i += width) at(high, i) = at(weight, i) == 0 ? V{} : at(high, i);
+      for (long i = 0; i < live; i += width) at(rows, c * n + i) = at(weight, i) == 0 ? V{} : at(rows, c * n + i);
+    for (long i = 0; i < live; i += width) at(high, i) = at(weight, i) == 0 ? V{} : at(high, i);
   }
 
-  LOSSFOLD_INLINE void gather_label(T* out) const {
-    for (long i = 0; i < n; ++i) out[i] = rows[label[i] * n + i];
+  LOSSFOLD_INLINE void gather_label(const T* __restrict from, T* __restrict out) const {
+    const int step = (int)n, *__restrict y = label;
+    for (int i = 0; i < (int)live; ++i) out[i] = from[y[i] * step + i];
   }
 
   LOSSFOLD_INLINE bool has(Sum kind) const {
@@ -197,18 +225,19 @@ struct Block {
       if (image.kinds[k] == kind) return true;
     return false;
   }
+  LOSSFOLD_INLINE bool has_hard() const { return has(Sum::hard_weight) || has(Sum::hard_nll); }
   LOSSFOLD_INLINE bool has_focal() const { return has(Sum::focal) || has(Sum::focal_weight); }
 
   LOSSFOLD_INLINE void find_max() const {
     if (maximal) return;
-    for (long i = 0; i < n; i += width) at(high, i) = at(rows, i);
+    for (long i = 0; i < live; i += width) at(high, i) = at(rows, i);
     for (long c = 1; c < image.classes; ++c)
-      for (long i = 0; i < n; i += width) at(high, i) = max_keeping_nan_of_second(at(high, i), at(rows, c * n + i));
+      for (long i = 0; i < live; i += width) at(high, i) = max_keeping_nan_of_second(at(high, i), at(rows, c * n + i));
   }
 
   // What every per-pixel sum needs, from the sum of the e_c (in `inverse`) and the label's score.
   LOSSFOLD_INLINE void finish_softmax(Wanted wanted) const {
-    for (long i = 0; i < n; i += width) {
+    for (long i = 0; i < live; i += width) {
       const V s = at(inverse, i), x = at(label_score, i);
       at(inverse, i) = 1 / s;
       if (wanted.p) at(p, i) = exp_(x) / s;
@@ -222,7 +251,7 @@ struct Block {
   }
 
   LOSSFOLD_INLINE void finish_identity() const {
-    for (long i = 0; i < n; i += width) {
+    for (long i = 0; i < live; i += width) {
       const V q = at(label_score, i);
       at(inverse, i) = V{} + 1;
       at(p, i) = q;
@@ -234,7 +263,7 @@ struct Block {
   LOSSFOLD_INLINE void raise_powers(double less) const {  // powers[k] = u^(gamma_k - less)
     for (int k = 0; k < image.sums; ++k)
       if (image.kinds[k] == Sum::focal || image.kinds[k] == Sum::focal_weight)
-        for (long i = 0; i < n; i += width) at(powers, k * n + i) = power(at(u, i), image.gammas[k] - less);
+        for (long i = 0; i < live; i += width) at(powers, k * n + i) = power(at(u, i), image.gammas[k] - less);
   }
 
   LOSSFOLD_INLINE V neg_log(V q) const { return -log_(q < V{} + floor ? V{} + floor : q); }
@@ -242,12 +271,12 @@ struct Block {
   // rows become e_c (softmax); their sum goes to `inverse`. extra(c, i, x, e) sees every element.
   template <class Extra>
   LOSSFOLD_INLINE void exponentials(Extra extra) const {
-    for (long i = 0; i < n; i += width) at(inverse, i) = V{};
+    for (long i = 0; i < live; i += width) at(inverse, i) = V{};
     for (long c = 0; c < image.classes; ++c) {
       T* row = rows + c * n;
       prefetch(c);
       extra.begin(c);
-      for (long i = 0; i < n; i += width) {
+      for (long i = 0; i < live; i += width) {
         const V x = at(row, i) - at(high, i), e = exp_(x);
         at(row, i) = e;
         at(inverse, i) += e;
@@ -258,8 +287,8 @@ struct Block {
   }
 
   LOSSFOLD_INLINE void label_minus_max() const {
-    gather_label(label_score);
-    for (long i = 0; i < n; i += width) at(label_score, i) -= at(high, i);
+    gather_label(rows, label_score);
+    for (long i = 0; i < live; i += width) at(label_score, i) -= at(high, i);
   }
 };
 

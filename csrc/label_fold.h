@@ -15,7 +15,16 @@ enum class Sum : int {
   nll_all,        // sum of -w log p_c over all counted pixels
   focal,          // sum of -w (1-p_c)^gamma log p_c where y = c
   focal_weight,   // sum of w (1-p_c)^gamma where y = c
+  hard_weight,    // sum of w over the hard pixels where y = c
+  hard_nll,       // sum of -w log p_c over the hard pixels where y = c
   count
+};
+
+struct LabelGrid {  // the scores' grid where it is not the labels': bilinear interpolation brings scores to the labels
+  long rows, columns;              // of the labels
+  long score_rows, score_columns;  // of the scores
+  long row_stride, column_stride;  // of the scores, in elements
+  bool align_corners;
 };
 
 struct LabelImage {  // one image; strides in elements; labels and weights are contiguous, weight may be null
@@ -28,11 +37,35 @@ struct LabelImage {  // one image; strides in elements; labels and weights are c
   int sums;  // how many rows of kinds and gammas
   const Sum* kinds;
   const double* gammas;
+  const unsigned char* kept;  // 1 at the hard pixels; null in the fold, which finds them
+  int bins;                   // of the histogram of errors; 0 without
+  bool resized;               // whether grid says where scores are; else pixel_stride does
+  LabelGrid grid;
 };
 
 struct LabelGradient {  // where the gradient of one image goes
   long class_stride, pixel_stride;
   bool stream;  // larger than the caches: write around them
+  long row_stride, column_stride;  // of a resized image; there the gradient is added to what is there
+};
+
+// A histogram under construction: for each class the slots of the foreground, then of the background. Integers, so that it
+// adds up to the same bits in any order. Packed (weights 0 and 1): a word is count * 2^44 + sum of positions * 2^24, good for
+// 2^20 pixels. Otherwise words hold weights, and a second plane of as many words the weighted positions, times 2^24.
+struct LabelBins {
+  static constexpr int spare = 32;  // slots beside the bins: bin 0 is spread over 16 of them; NaN; pixels without weight
+  static constexpr int not_a_number = 16, nowhere = 17, count_shift = 44;
+  unsigned long long* words;
+  bool packed;
+};
+
+// What the fold fills: sums [rows, classes]; the histogram; for each pixel -log p_y, its sign bit set if p_y < thresh, and
+// NaN with the sign bit where nothing counts (float, or double for double scores).
+struct LabelResult {
+  double* sums;
+  LabelBins bins;
+  void* hardness;
+  double thresh;
 };
 
 struct BadLabel {
@@ -40,14 +73,18 @@ struct BadLabel {
   long long label = 0;
 };
 
-// All work on the pixels [begin, end). fold adds into sums [rows, classes] and reports a label out of range.
-// unfold writes the gradient of the scores; map writes sum_k coef[k, .] * (the pixel's share of row k).
+// All work on the pixels [begin, end), whole rows of a resized image. fold adds into its result and reports a label out of
+// range. unfold writes the gradient of the scores, from the derivatives with respect to the sums and, for each class and bin,
+// to the foreground's and the background's errors (float, or double for double scores). map writes
+// sum_k coef[k, .] * (the pixel's share of row k). keep writes the mask of the hard pixels, whose hardness is not below the bound
+// (its bits) or marked, and adds them to the hard rows of sums.
 struct LabelKernels {
   long (*workspace)(const LabelImage&);  // bytes, 64-aligned by the caller
-  void (*fold)(const LabelImage&, long begin, long end, void* work, double* sums, BadLabel* bad);
-  void (*unfold)(const LabelImage&, long begin, long end, void* work, const double* grad, LabelGradient layout,
-                 void* grad_scores);
+  void (*fold)(const LabelImage&, long begin, long end, void* work, const LabelResult& result, BadLabel* bad);
+  void (*unfold)(const LabelImage&, long begin, long end, void* work, const double* grad, const void* slopes,
+                 LabelGradient layout, void* grad_scores);
   void (*map)(const LabelImage&, long begin, long end, void* work, const double* coef, void* out, BadLabel* bad);
+  void (*keep)(const LabelImage&, long begin, long end, void* work, const void* hardness, long long bound, unsigned char* kept, double* sums);
 };
 
 extern const LabelKernels label_kernels_baseline;

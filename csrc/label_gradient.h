@@ -1,7 +1,8 @@
 // The unfold: from the derivatives of the loss with respect to the sums to the gradient of the scores.
 #pragma once
 
-#include "label_block.h"
+#include "label_bins.h"
+#include "label_grid_gradient.h"
 
 namespace lossfold {
 namespace {
@@ -9,11 +10,12 @@ namespace {
 // The derivatives of the loss with respect to this image's sums, as T; a row is null where the sum was not asked for.
 template <class T>
 struct Derivatives {
-  T *rows, *prob, *prob_sq, *prob_at_label, *nll, *nll_all;
+  T *rows, *prob, *prob_sq, *prob_at_label, *nll, *nll_all, *hard_nll;
+  const T* slopes;  // of the errors, by class and bin; null without a histogram
   T nll_all_total;
   bool focal = false;
 
-  Derivatives(const LabelImage& image, Arena& arena, const double* grad) {
+  Derivatives(const LabelImage& image, Arena& arena, const double* grad, const void* slopes_) : slopes((const T*)slopes_) {
     rows = arena.take<T>(image.classes * image.sums);
     const double largest = sizeof(T) == 8 ? 0x1.fffffffffffffp1023 : 0x1.fffffep127;
     for (long i = 0; i < image.classes * image.sums; ++i)
@@ -23,6 +25,7 @@ struct Derivatives {
     prob_at_label = row_of(image, Sum::prob_at_label, rows);
     nll = row_of(image, Sum::nll, rows);
     nll_all = row_of(image, Sum::nll_all, rows);
+    hard_nll = row_of(image, Sum::hard_nll, rows);
     for (int k = 0; k < image.sums; ++k) focal |= image.kinds[k] == Sum::focal || image.kinds[k] == Sum::focal_weight;
     if (prob_sq)
       for (long c = 0; c < image.classes; ++c) prob_sq[c] *= 2;
@@ -40,10 +43,12 @@ LOSSFOLD_INLINE void label_derivatives(Block<T>& block, const Derivatives<T>& d)
   const LabelImage& image = block.image;
   const long n = block.n, width = Lanes<T>::width;
   if (d.nll)
-    for (long i = 0; i < n; ++i) block.first[i] = d.nll[block.label[i]];
+    for (long i = 0; i < block.live; ++i) block.first[i] = d.nll[block.label[i]];
   else
-    for (long i = 0; i < n; ++i) block.first[i] = 0;
-  for (long i = 0; i < n; ++i) block.second[i] = 0;
+    for (long i = 0; i < block.live; ++i) block.first[i] = 0;
+  if (d.hard_nll)
+    for (long i = 0; i < block.live; ++i) block.first[i] += block.kept[i] != 0 ? d.hard_nll[block.label[i]] : 0;
+  for (long i = 0; i < block.live; ++i) block.second[i] = 0;
   if (!d.focal) return;
   block.raise_powers(1);
   for (int k = 0; k < image.sums; ++k) {
@@ -51,13 +56,13 @@ LOSSFOLD_INLINE void label_derivatives(Block<T>& block, const Derivatives<T>& d)
     if (!with_log && image.kinds[k] != Sum::focal_weight) continue;
     const T gamma = (T)image.gammas[k];
     T* g = block.powers + k * n;  // u^(gamma - 1)
-    for (long i = 0; i < n; ++i) {
+    for (long i = 0; i < block.live; ++i) {
       const T slope = d.rows[k * image.classes + block.label[i]];
       if (with_log) block.first[i] += slope * (g[i] * block.u[i]);  // small factors first: g may be near the largest number
       block.second[i] += slope * (gamma * (with_log ? g[i] * block.nll[i] : g[i]));
     }
   }
-  for (long i = 0; i < n; i += width) {  // below tiny, u is held and has no derivative
+  for (long i = 0; i < block.live; i += width) {  // below tiny, u is held and has no derivative
     const auto u = block.at(block.u, i);
     block.at(block.second, i) = u > decltype(u){} + Block<T>::tiny ? block.at(block.second, i) : decltype(u){};
   }
@@ -76,28 +81,65 @@ struct Dot {
   LOSSFOLD_INLINE void end(long) {}
 };
 
+// Where a block's gradient goes: over its scores, or at label resolution to the two rows of scores that it came from.
+// slope(c, i) gives a vector of it; fix is what the label's own class gets besides.
 template <class T>
-LOSSFOLD_INLINE void unfold_softmax(Block<T>& block, const Derivatives<T>& d) {
+struct InPlace {
+  using V = typename Lanes<T>::V;
+  const Block<T>& block;
+  template <class Slope>
+  LOSSFOLD_INLINE void take(Slope slope, const T* fix) const {
+    const long n = block.n;
+    for (long c = 0; c < block.image.classes; ++c)
+      for (long i = 0; i < block.live; i += block.width) block.at(block.rows, c * n + i) = slope(c, i);
+    for (long i = 0; i < block.live; ++i) block.rows[block.label[i] * n + i] += fix[i];
+  }
+};
+
+template <class T>
+struct IntoGrid {
+  const GridGradient<T>& gradient;
+  long rows;
+  template <class Slope>
+  LOSSFOLD_INLINE void take(Slope slope, const T* fix) const { gradient.add(rows, slope, fix); }
+};
+
+template <class T, class Sink>
+LOSSFOLD_INLINE void unfold_softmax(Block<T>& block, const Derivatives<T>& d, const Binning<T>& binning, Sink sink) {
   using V = typename Lanes<T>::V;
   const long n = block.n, classes = block.image.classes, width = Lanes<T>::width;
   T *scale = block.high, *shift = block.label_score;
-  block.find_max();
-  block.label_minus_max();
   T* dot = block.dot;  // sum_c p_c D_c without the label's part
-  for (long i = 0; i < n; i += width) block.at(dot, i) = V{};
-  if (d.prob) block.exponentials(Dot<T>{block, d.prob, dot, 0});
-  else block.exponentials(Nothing<T>{});
+  for (long i = 0; i < block.live; i += width) block.at(dot, i) = V{};
+  if (!block.exponential) {
+    block.find_max();
+    block.label_minus_max();
+    if (d.prob) block.exponentials(Dot<T>{block, d.prob, dot, 0});
+    else block.exponentials(Nothing<T>{});
+  } else if (d.prob) {
+    for (long i = 0; i < block.live; i += width) {
+      V sum = V{};
+      for (long c = 0; c < classes; ++c) sum += d.prob[c] * block.at(block.rows, c * n + i);
+      block.at(dot, i) = sum;
+    }
+  }
   block.finish_softmax({d.prob_at_label || d.focal, d.focal, d.focal});
-  for (long i = 0; i < n; i += width) block.at(dot, i) *= block.at(block.inverse, i);
+  for (long i = 0; i < block.live; i += width) block.at(dot, i) *= block.at(block.inverse, i);
   if (d.prob_sq)
     for (long c = 0; c < classes; ++c)
-      for (long i = 0; i < n; i += width) {
+      for (long i = 0; i < block.live; i += width) {
         const V p = block.at(block.rows, c * n + i) * block.at(block.inverse, i);
         block.at(dot, i) += p * p * d.prob_sq[c];
       }
+  if (d.slopes) {
+    binning.find_slopes(d.slopes);
+    for (long c = 0; c < classes; ++c)
+      for (long i = 0; i < block.live; i += width)
+        block.at(dot, i) += block.at(block.rows, c * n + i) * block.at(block.inverse, i) * block.at(block.slopes, c * n + i);
+  }
   label_derivatives(block, d);
   T* fix = block.first;  // what the label's own class gets besides
-  for (long i = 0; i < n; i += width) {
+  for (long i = 0; i < block.live; i += width) {
     const V w = block.at(block.weight, i), inverse = block.at(block.inverse, i);
     V q = w * block.at(block.first, i), own = V{};
     if (d.focal) q += w * block.at(block.second, i) * block.at(block.p, i);
@@ -106,65 +148,75 @@ LOSSFOLD_INLINE void unfold_softmax(Block<T>& block, const Derivatives<T>& d) {
       own *= w * block.at(block.p, i);
     }
     block.at(scale, i) = w * inverse;
-    block.at(shift, i) = inverse * (q + w * d.nll_all_total - w * block.at(dot, i) - own);
+    block.at(shift, i) = inverse * (q + w * d.nll_all_total - own);
+    block.at(dot, i) *= block.at(scale, i);
     block.at(fix, i) = own - q;
   }
-  for (long c = 0; c < classes; ++c) {
-    T* row = block.rows + c * n;
-    const T a = d.prob ? d.prob[c] : 0, b = d.prob_sq ? d.prob_sq[c] : 0, g = d.nll_all ? d.nll_all[c] : 0;
-    for (long i = 0; i < n; i += width) {
-      const V e = block.at(row, i);
-      V slope = block.at(scale, i) * a + block.at(shift, i);
-      if (d.prob_sq) slope += block.at(scale, i) * b * (e * block.at(block.inverse, i));
-      V dz = e * slope;
-      if (d.nll_all) dz -= block.at(block.weight, i) * g;
-      block.at(row, i) = dz;
-    }
-  }
-  for (long i = 0; i < n; ++i) block.rows[block.label[i] * n + i] += fix[i];
+  const auto slope = [&](long c, long i) {
+    const V e = block.at(block.rows, c * n + i);
+    V slope = -block.at(dot, i);  // apart from shift: at p_y = 1 either cancels exactly
+    if (d.prob) slope += block.at(scale, i) * d.prob[c];
+    if (d.prob_sq) slope += block.at(scale, i) * d.prob_sq[c] * (e * block.at(block.inverse, i));
+    if (d.slopes) slope += block.at(scale, i) * block.at(block.slopes, c * n + i);
+    V dz = e * (slope + block.at(shift, i));
+    if (d.nll_all) dz -= block.at(block.weight, i) * d.nll_all[c];
+    return dz;
+  };
+  if (d.prob || d.prob_sq || d.slopes || d.nll_all) sink.take(slope, fix);
+  else sink.take([&](long c, long i) { return block.at(block.rows, c * n + i) * block.at(shift, i); }, fix);
 }
 
-template <class T>
-LOSSFOLD_INLINE void unfold_identity(Block<T>& block, const Derivatives<T>& d) {
+template <class T, class Sink>
+LOSSFOLD_INLINE void unfold_identity(Block<T>& block, const Derivatives<T>& d, const Binning<T>& binning, Sink sink) {
   using V = typename Lanes<T>::V;
   const long n = block.n, classes = block.image.classes, width = Lanes<T>::width;
-  block.gather_label(block.label_score);
+  block.gather_label(block.rows, block.label_score);
   block.finish_identity();
+  if (d.slopes) binning.find_slopes(d.slopes);
   label_derivatives(block, d);
   T* fix = block.first;
-  for (long i = 0; i < n; i += width) {
+  for (long i = 0; i < block.live; i += width) {
     const V p = block.at(block.p, i), slope = p < V{} + Block<T>::floor ? V{} : -1 / p;
     V at = V{};
     if (d.prob_at_label)
       for (long j = 0; j < width; ++j) at[j] = d.prob_at_label[block.label[i + j]];
     block.at(fix, i) = block.at(block.weight, i) * (at + block.at(block.first, i) * slope - block.at(block.second, i));
   }
-  for (long c = 0; c < classes; ++c) {
-    T* row = block.rows + c * n;
-    const T a = d.prob ? d.prob[c] : 0, b = d.prob_sq ? d.prob_sq[c] : 0, g = d.nll_all ? d.nll_all[c] : 0;
-    for (long i = 0; i < n; i += width) {
-      const V p = block.at(row, i);
-      V dp = a + p * b;
-      if (d.nll_all) dp -= p < V{} + Block<T>::floor ? V{} : g / p;
-      block.at(row, i) = block.at(block.weight, i) * dp;
-    }
-  }
-  for (long i = 0; i < n; ++i) block.rows[block.label[i] * n + i] += fix[i];
+  const auto slope = [&](long c, long i) {
+    const V p = block.at(block.rows, c * n + i);
+    V dp = V{};
+    if (d.prob) dp += d.prob[c];
+    if (d.prob_sq) dp += p * d.prob_sq[c];
+    if (d.slopes) dp += block.at(block.slopes, c * n + i);
+    if (d.nll_all) dp -= p < V{} + Block<T>::floor ? V{} : d.nll_all[c] / p;
+    return block.at(block.weight, i) * dp;
+  };
+  sink.take(slope, fix);
 }
 
 template <class T>
-void unfold(const LabelImage& image, long begin, long end, void* work, const double* grad, LabelGradient layout,
-            void* grad_scores) {
+void unfold(const LabelImage& image, long begin, long end, void* work, const double* grad, const void* slopes,
+            LabelGradient layout, void* grad_scores) {
   Arena arena{(char*)work};
   Block<T> block(image, arena);
-  const Derivatives<T> derivatives(image, arena, grad);
+  const Derivatives<T> derivatives(image, arena, grad, slopes);
+  const Binning<T> binning(block, arena);
   BadLabel bad;  // the fold has refused labels out of range
+  const auto differentiate = [&](auto sink) {
+    if (image.softmax) unfold_softmax(block, derivatives, binning, sink);
+    else unfold_identity(block, derivatives, binning, sink);
+  };
+  if (image.resized) {
+    Grid<T> grid(block, arena);
+    GridGradient<T> gradient(grid, layout, grad_scores, arena);
+    const auto visit = [&](long, long rows) { differentiate(IntoGrid<T>{gradient, rows}); };
+    return grid.walk(begin, end, &bad, visit, [&](long next) { gradient.hand_over(next); });
+  }
+  const bool stream = layout.stream && layout.pixel_stride == 1 && image.score_type == Type::f32;
   for (long start = begin; start < end; start += block.n) {
     const long count = end - start < block.n ? end - start : block.n;
     block.read(start, count, &bad);
-    if (image.softmax) unfold_softmax(block, derivatives);
-    else unfold_identity(block, derivatives);
-    const bool stream = layout.stream && layout.pixel_stride == 1 && image.score_type == Type::f32;
+    differentiate(InPlace<T>{block});
     for (long c = 0; c < image.classes; ++c) {
       const T* row = block.rows + c * block.n;
       const long at = c * layout.class_stride + start * layout.pixel_stride;

@@ -1,7 +1,8 @@
 // The fold: sums over the pixels of a chunk. The map: the same integrand, pixel by pixel.
 #pragma once
 
-#include "label_block.h"
+#include "label_bins.h"
+#include "label_grid.h"
 
 namespace lossfold {
 namespace {
@@ -29,7 +30,7 @@ struct LabelTable {
 
   LabelTable(const LabelImage& image_, Arena& arena) : image(image_) {
     for (int k = 0; k < image.sums; ++k)
-      if (at_label(image.kinds[k])) rows[count++] = k;
+      if (at_label(image.kinds[k]) && !is_hard(image.kinds[k])) rows[count++] = k;
     table = arena.take<double>(2 * image.classes * count);
     for (long i = 0; i < 2 * image.classes * count; ++i) table[i] = 0;
   }
@@ -71,28 +72,31 @@ LOSSFOLD_INLINE void evaluate(Block<T>& block, double* nll_all) {
   using V = typename Lanes<T>::V;
   const long n = block.n, width = Lanes<T>::width;
   if (!block.image.softmax) {
-    block.gather_label(block.label_score);
+    block.gather_label(block.rows, block.label_score);
     block.finish_identity();
     if (nll_all)
       for (long c = 0; c < block.image.classes; ++c) {
         V sum = V{};
-        for (long i = 0; i < n; i += width) sum += block.at(block.weight, i) * block.neg_log(block.at(block.rows, c * n + i));
+        for (long i = 0; i < block.live; i += width) sum += block.at(block.weight, i) * block.neg_log(block.at(block.rows, c * n + i));
         nll_all[c] += sum_lanes<T>(sum);
       }
     return;
   }
-  block.find_max();
-  block.label_minus_max();
+  if (!block.exponential) {
+    block.find_max();
+    block.label_minus_max();
+  }
   if (nll_all) {
     block.exponentials(Distances<T>{block, nll_all, V{}});
     V log_sums = V{};
-    for (long i = 0; i < n; i += width) log_sums += block.at(block.weight, i) * log_(block.at(block.inverse, i));
+    for (long i = 0; i < block.live; i += width) log_sums += block.at(block.weight, i) * log_(block.at(block.inverse, i));
     const double total = sum_lanes<T>(log_sums);
     for (long c = 0; c < block.image.classes; ++c) nll_all[c] += total;
-  } else {
+  } else if (!block.exponential) {
     block.exponentials(Nothing<T>{});
   }
-  block.finish_softmax({block.has(Sum::prob_at_label), block.has(Sum::nll) || block.has_focal(), block.has_focal()});
+  const bool hard = block.has_hard();
+  block.finish_softmax({block.has(Sum::prob_at_label) || hard, block.has(Sum::nll) || hard || block.has_focal(), block.has_focal()});
 }
 
 template <class T>
@@ -100,18 +104,18 @@ LOSSFOLD_INLINE void sum_probabilities(Block<T>& block, double* prob, double* pr
   using V = typename Lanes<T>::V;
   const long n = block.n, width = Lanes<T>::width;
   T *scale = block.first, *inverse = block.inverse;
-  for (long i = 0; i < n; i += width) block.at(scale, i) = block.at(block.weight, i) * block.at(inverse, i);
+  for (long i = 0; i < block.live; i += width) block.at(scale, i) = block.at(block.weight, i) * block.at(inverse, i);
   for (long c = 0; c < block.image.classes; ++c) {
     T* row = block.rows + c * n;
     V sum = V{}, sum_sq = V{};
     if (prob_sq)
-      for (long i = 0; i < n; i += width) {
+      for (long i = 0; i < block.live; i += width) {
         const V e = block.at(row, i), wp = e * block.at(scale, i);
         sum += wp;
         sum_sq += wp * e * block.at(inverse, i);
       }
     else
-      for (long i = 0; i < n; i += width) sum += block.at(row, i) * block.at(scale, i);
+      for (long i = 0; i < block.live; i += width) sum += block.at(row, i) * block.at(scale, i);
     if (prob) prob[c] += sum_lanes<T>(sum);
     if (prob_sq) prob_sq[c] += sum_lanes<T>(sum_sq);
   }
@@ -123,9 +127,11 @@ LOSSFOLD_INLINE T* label_values(Block<T>& block, int k) {
   T* row = block.powers + k * block.n;
   const Sum kind = block.image.kinds[k];
   if (kind == Sum::weight) return block.weight;
-  for (long i = 0; i < block.n; i += Lanes<T>::width) {
+  for (long i = 0; i < block.live; i += Lanes<T>::width) {
     const auto w = block.at(block.weight, i), nll = block.at(block.nll, i);
     if (kind == Sum::prob_at_label) block.at(row, i) = w * block.at(block.p, i);
+    else if (kind == Sum::hard_weight) block.at(row, i) = w * block.at(block.kept, i);
+    else if (kind == Sum::hard_nll) block.at(row, i) = w * (block.at(block.kept, i) > 0 ? nll : decltype(nll){});
     else if (kind == Sum::nll) block.at(row, i) = w * nll;
     else if (kind == Sum::focal) block.at(row, i) *= w * nll;
     else block.at(row, i) *= w;
@@ -133,23 +139,60 @@ LOSSFOLD_INLINE T* label_values(Block<T>& block, int k) {
   return row;
 }
 
+// -log p_y of each pixel, with what the selection of hard pixels has to know in its sign and in NaN.
 template <class T>
-void fold(const LabelImage& image, long begin, long end, void* work, double* sums, BadLabel* bad) {
+LOSSFOLD_INLINE void write_hardness(const Block<T>& block, T thresh, T* out, long at, long count) {
+  for (long i = at; i < at + count; ++i) {
+    const T hardness = block.nll[i] > 0 ? block.nll[i] : block.nll[i] <= 0 ? 0 : (T)__builtin_inf();
+    out[i - at] = block.weight[i] == 0 ? -(T)__builtin_nan("") : block.p[i] < thresh ? -hardness : hardness;
+  }
+}
+
+template <class T>
+void fold(const LabelImage& image, long begin, long end, void* work, const LabelResult& result, BadLabel* bad) {
   Arena arena{(char*)work};
   Block<T> block(image, arena);
   LabelTable<T> table(image, arena);
-  double *prob = row_of(image, Sum::prob, sums), *prob_sq = row_of(image, Sum::prob_sq, sums);
-  double* nll_all = row_of(image, Sum::nll_all, sums);
+  Binning<T> binning(block, arena);
+  double *prob = row_of(image, Sum::prob, result.sums), *prob_sq = row_of(image, Sum::prob_sq, result.sums);
+  double* nll_all = row_of(image, Sum::nll_all, result.sums);
   const T* values[max_sums];
-  for (long start = begin; start < end; start += block.n) {
-    block.read(start, end - start < block.n ? end - start : block.n, bad);
+  each_block(block, arena, begin, end, bad, [&](auto each_row) {
     evaluate(block, nll_all);
     if (prob || prob_sq) sum_probabilities(block, prob, prob_sq);
+    if (image.bins) binning.add(result.bins);
+    if (result.hardness)
+      each_row([&](long start, long at, long count) { write_hardness(block, (T)result.thresh, (T*)result.hardness + start, at, count); });
     block.raise_powers(0);
     for (int j = 0; j < table.count; ++j) values[j] = label_values(block, table.rows[j]);
-    table.add(block.label, values, block.n);
+    table.add(block.label, values, block.live);
+  });
+  table.flush(result.sums);
+}
+
+template <class T>
+void keep(const LabelImage& image, long begin, long end, void* work, const void* hardness, long long bound, unsigned char* kept,
+          double* sums) {
+  typedef typename Lanes<T>::Int Int;
+  Arena arena{(char*)work};
+  Block<T> block(image, arena);
+  double *weight = row_of(image, Sum::hard_weight, sums), *nll = row_of(image, Sum::hard_nll, sums);
+  const Int without_sign = sizeof(T) == 8 ? (Int)0x7fffffffffffffff : (Int)0x7fffffff;
+  const Int infinity = sizeof(T) == 8 ? (Int)0x7ff0000000000000 : (Int)0x7f800000;
+  BadLabel bad;
+  for (long start = begin; start < end; start += block.n) {
+    const long count = end - start < block.n ? end - start : block.n;
+    block.columns = count;
+    block.load_targets(start, count, 0, &bad);
+    for (long i = 0; i < count; ++i) {
+      const Int bits = ((const Int*)hardness)[start + i], size = bits & without_sign;
+      const bool hard = size <= infinity && (bits < 0 || size >= (Int)bound);
+      kept[start + i] = hard;
+      if (!hard) continue;
+      if (weight) weight[block.label[i]] += block.weight[i];
+      if (nll) nll[block.label[i]] += block.weight[i] * (double)__builtin_bit_cast(T, size);
+    }
   }
-  table.flush(sums);
 }
 
 // ---- map: the integrand itself, sum_k coef[k, class] * share ----
@@ -164,10 +207,8 @@ void map(const LabelImage& image, long begin, long end, void* work, const double
   const double* nll_all = row_of(image, Sum::nll_all, coef);
   double* no_sums = nullptr;
   T* value = block.second;
-  for (long start = begin; start < end; start += n) {
-    const long count = end - start < n ? end - start : n;
-    block.read(start, count, bad);
-    for (long i = 0; i < n; ++i) value[i] = 0;
+  each_block(block, arena, begin, end, bad, [&](auto each_row) {
+    for (long i = 0; i < block.live; ++i) value[i] = 0;
     if (nll_all && image.softmax) {  // sum_c a_c (log s + m - z_c), before the rows become e_c
       block.find_max();
       double total = 0;
@@ -175,29 +216,29 @@ void map(const LabelImage& image, long begin, long end, void* work, const double
         const T a = (T)nll_all[c];
         total += nll_all[c];
         if (a != 0)
-          for (long i = 0; i < n; i += width) block.at(value, i) += a * (block.at(block.high, i) - block.at(block.rows, c * n + i));
+          for (long i = 0; i < block.live; i += width) block.at(value, i) += a * (block.at(block.high, i) - block.at(block.rows, c * n + i));
       }
       evaluate(block, no_sums);
-      for (long i = 0; i < n; i += width) block.at(value, i) -= (T)total * log_(block.at(block.inverse, i));
+      for (long i = 0; i < block.live; i += width) block.at(value, i) -= (T)total * log_(block.at(block.inverse, i));
     } else {
       evaluate(block, no_sums);
     }
     for (long c = 0; c < classes; ++c)
-      for (long i = 0; i < n; i += width) {
+      for (long i = 0; i < block.live; i += width) {
         const V q = image.softmax ? block.at(block.rows, c * n + i) * block.at(block.inverse, i) : block.at(block.rows, c * n + i);
         if (prob) block.at(value, i) += (T)prob[c] * q;
         if (prob_sq) block.at(value, i) += (T)prob_sq[c] * q * q;
         if (nll_all && !image.softmax) block.at(value, i) += (T)nll_all[c] * block.neg_log(q);
       }
-    for (long i = 0; i < n; i += width) block.at(value, i) *= block.at(block.weight, i);
+    for (long i = 0; i < block.live; i += width) block.at(value, i) *= block.at(block.weight, i);
     block.raise_powers(0);
     for (int k = 0; k < image.sums; ++k) {
       if (!at_label(image.kinds[k])) continue;
       const T* share = label_values(block, k);
-      for (long i = 0; i < n; ++i) value[i] += (T)coef[k * classes + block.label[i]] * share[i];
+      for (long i = 0; i < block.live; ++i) value[i] += (T)coef[k * classes + block.label[i]] * share[i];
     }
-    store(sizeof(T) == 8 ? Type::f64 : Type::f32, out, start, 1, count, value);
-  }
+    each_row([&](long start, long at, long count) { store(sizeof(T) == 8 ? Type::f64 : Type::f32, out, start, 1, count, value + at); });
+  });
 }
 
 }  // namespace

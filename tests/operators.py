@@ -6,7 +6,7 @@ from typing import Any
 
 from torch.utils._python_dispatch import TorchDispatchMode
 
-NAMESPACE = "lossfold_r1"
+from lossfold.engines.cpp import NAMESPACE as NAMESPACE
 
 
 class Watch(TorchDispatchMode):

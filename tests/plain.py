@@ -6,6 +6,7 @@ are asked to be no further from a float64 truth than this is. In float64 it is i
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -73,7 +74,8 @@ def cross_entropy(px: Pixels, options: Options) -> Tensor:
 def focal(px: Pixels, options: Options) -> Tensor:
     alpha = options.get("alpha")
     scale = torch.tensor(1.0 if alpha is None else alpha, dtype=px.v.dtype).expand(px.classes)
-    modulation = (1 - px.at_label(px.p)) ** options.get("gamma", 2.0)
+    tiny = torch.finfo(px.p.dtype).tiny  # where p is 1, the slope of a power below 1 is not finite; the limit of all is 0
+    modulation = (1 - px.at_label(px.p)).clamp_min(tiny) ** options.get("gamma", 2.0)
     value = scale[px.y] * px.v[px.y] * modulation * -px.at_label(px.logs)
     focal_mean = options.get("normalize", "pixels") == "focal"
     return _pixel(px, value, px.v[px.y] * modulation if focal_mean else px.v[px.y], options)
@@ -101,7 +103,8 @@ def overlap_loss(score: Callable[[Tensor, Tensor, Tensor, Options], tuple[Tensor
         number, total = score(overlap, area, true, options)
         ratio = torch.where(total != 0, number / torch.where(total != 0, total, 1), 1)
         value = -torch.log(ratio.clamp_min(1e-7)) if options.get("log") else 1 - ratio
-        value = value ** options.get("exponent", 1.0)
+        exponent = options.get("exponent", 1.0)  # below 1, the slope at a perfect score is not finite
+        value = value if exponent == 1 else torch.where(value > 0, value.clamp_min(torch.finfo(value.dtype).tiny) ** exponent, 0)
         per_image, none = options.get("per_image", False), options.get("reduction") == "none"
         if micro:
             value = torch.where(counts, value.squeeze(1), 0)
@@ -160,6 +163,78 @@ def generalized_dice(px: Pixels, options: Options) -> Tensor:
 dice = overlap_loss(_dice)
 
 
+def ohem(px: Pixels, options: Options) -> Tensor:
+    nll, p = -px.at_label(px.logs), px.at_label(px.p)
+    counted, ratio = px.w != 0, options.get("top_k_ratio")
+    rows = counted if options.get("per_image") else counted.reshape(1, -1)
+    bounds = []
+    for row, costs in zip(rows, nll.reshape(rows.shape), strict=True):
+        k = min(options.get("min_kept", 100000), int(row.sum())) if ratio is None else math.ceil(ratio * int(row.sum()))
+        bounds.append(costs[row].topk(k).values[-1] if k else costs.new_tensor(math.inf))
+    hard = nll >= torch.stack(bounds)[:, None]
+    hard = (hard if ratio is not None else hard | (p < options.get("thresh", 0.7))) & counted
+    values = torch.where(hard, px.v[px.y] * nll, 0)
+    return _pixel(px, values, torch.where(hard, px.v[px.y], 0), options)
+
+
+def _rises(f: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """What each step adds to 1 - IoU as foreground f and background b go wrong along the last dimension, and its union.
+
+    The difference of two Jaccard losses on one denominator: subtracting them would leave few digits of a small step.
+    """
+    total, wrong = f.sum(-1, keepdim=True), f.cumsum(-1) - f
+    union = total + b.cumsum(-1) - b
+    first = union == 0  # no foreground at all, and nothing wrong yet: the loss steps from 0 to 1
+    safe = torch.where(first, 1, union)
+    return torch.where(first, (b > 0).to(b.dtype), (f * safe + b * (total - wrong)) / (safe * (safe + b))), safe
+
+
+def _lovasz_by_sorting(errors: Tensor, f: Tensor, b: Tensor) -> Tensor:
+    """Images and classes come first, pixels last."""
+    errors, order = errors.sort(dim=-1, descending=True, stable=True)
+    rises, _ = _rises(f.gather(-1, order), b.gather(-1, order))
+    return (errors * rises).sum(-1)
+
+
+def _lovasz_by_histogram(errors: Tensor, f: Tensor, b: Tensor, bins: int) -> Tensor:
+    """The same rise over each bin, its foreground and background evenly mixed."""
+    bin_ = (errors.detach() * bins).long().clamp(0, bins - 1)
+
+    def collect(share: Tensor) -> Tensor:
+        return share.new_zeros((*share.shape[:-1], bins)).scatter_add(-1, bin_, share).flip(-1)  # the largest errors first
+
+    fs, bs = collect(f), collect(b)
+    rises, union = _rises(fs, bs)
+    some = torch.where(bs != 0, bs, 1)
+    w_f = torch.where(bs != 0, torch.log1p(bs / union) / some, 1 / union)
+    w_b = torch.where(bs != 0, (rises - fs * w_f) / some, 0)
+    return (w_f * collect(f * errors) + w_b * collect(b * errors)).sum(-1)
+
+
+def lovasz(px: Pixels, options: Options) -> Tensor:
+    def rows(values: Tensor) -> Tensor:
+        return values if options.get("per_image") else values.movedim(0, 1).reshape(1, px.classes, -1)
+
+    hot = px.hot != 0
+    w = px.w.unsqueeze(1).expand_as(px.hot)
+    p = torch.where(px.p > 1, 1, torch.where(px.p < 0, 0, px.p))  # clamp has no gradient at 0 and 1 themselves
+    errors = torch.where(hot, 1 - p, p)
+    errors, f, b = rows(errors), rows(torch.where(hot, w, 0)), rows(torch.where(hot, 0, w))
+    exact = options.get("exact", False)
+    values = _lovasz_by_sorting(errors, f, b) if exact else _lovasz_by_histogram(errors, f, b, options.get("bins", 4096))
+    classes = options.get("classes", "present")
+    counts = (f + b != 0).any(-1)
+    v = px.v * counts
+    if classes == "present":
+        v = torch.where((f != 0).any(-1), v, 0)
+    elif classes != "all":
+        v = v * functional.one_hot(torch.tensor(list(classes)), px.classes).sum(0).to(v.dtype)
+    values = torch.where(v != 0, v * values, 0)
+    if options.get("reduction") == "none":
+        return values if options.get("per_image") else values[0]
+    return _reduce(values.sum(1), v.sum(1), counts.any(1), options)
+
+
 def ce_dice(px: Pixels, options: Options) -> Tensor:
     weights = options.get("ce_weight", 1.0), options.get("dice_weight", 1.0)
     return weights[0] * cross_entropy(px, options) + weights[1] * dice(px, options)
@@ -173,9 +248,14 @@ PLAIN: dict[str, Callable[[Pixels, Options], Tensor]] = {
     "TverskyLoss": overlap_loss(_tversky),
     "GeneralizedDiceLoss": generalized_dice,
     "CEDiceLoss": ce_dice,
+    "OhemCrossEntropyLoss": ohem,
+    "LovaszLoss": lovasz,
 }
 
 
 def evaluate(name: str, scores: Tensor, labels: Tensor, weight: Tensor | None, options: Options) -> Tensor:
-    """A loss written in plain PyTorch, in the dtype of `scores`."""
+    """A loss written in plain PyTorch, in the dtype of `scores`, which are brought to the labels' resolution."""
+    if scores.ndim == 4 and scores.shape[2:] != labels.shape[1:]:
+        corners = options.get("align_corners", False)
+        scores = functional.interpolate(scores, labels.shape[1:], mode="bilinear", align_corners=corners)
     return options.get("loss_weight", 1.0) * PLAIN[name](Pixels(scores, labels, weight, options), options)

@@ -89,7 +89,7 @@ def test_what_is_no_config_is_refused() -> None:
 
 def test_the_registry() -> None:
     assert {"CrossEntropyLoss", "FocalLoss", "DiceLoss", "JaccardLoss", "TverskyLoss"} <= set(lf.LOSSES)
-    assert {"GeneralizedDiceLoss", "CEDiceLoss"} <= set(lf.LOSSES)
+    assert {"GeneralizedDiceLoss", "CEDiceLoss", "LovaszLoss", "OhemCrossEntropyLoss"} <= set(lf.LOSSES)
     assert lf.LOSSES["DiceLoss"] is lf.DiceLoss
     with pytest.raises(lf.LossError, match="DiceLoss"):
         lf.LOSSES.register(lf.DiceLoss)

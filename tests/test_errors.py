@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import lossfold as lf
-from tests.cases import CONTAINERS, ENGINES, value
+from tests.cases import CONTAINERS, ENGINES, Case, value
 
 NAMES = [name for name in lf.LOSSES if name not in CONTAINERS]
 LOGITS = torch.randn(2, 5, 3, 4)
@@ -20,7 +20,10 @@ Call = tuple[Any, ...]
 BAD: dict[str, tuple[Call, list[str]]] = {
     # what is wrong: (the arguments, words that the message must have: argument, expected, came)
     "logits without a class dimension": ((LOGITS[0, 0, 0], LABELS), ["logits", r"\[B, ?C", r"\[4\]|\(4,?\)"]),
-    "labels of another size": ((LOGITS, LABELS[:, :2]), ["labels", "2, 3, 4", "2, 2, 4"]),
+    "labels of another length": ((LOGITS[..., 0], LABELS[:, :2, 0]), ["labels", "2, 3", "2, 2"]),
+    "labels of another volume": ((LOGITS[..., None], LABELS[:, :2, :, None]), ["labels", "2, 3, 4, 1", "2, 2, 4, 1"]),
+    "labels without height": ((LOGITS, LABELS[:, :0]), ["labels", "2, 3, 4", "2, 0, 4"]),
+    "labels of flat images": ((LOGITS, LABELS.flatten(1)), ["labels", "2, 3, 4", "2, 12"]),
     "labels of another batch": ((LOGITS, LABELS[:1]), ["labels", "2, 3, 4", "1, 3, 4"]),
     "labels with a channel": ((LOGITS, LABELS[:, None]), ["labels", "2, 3, 4", "2, 1, 3, 4"]),
     "one-hot labels": ((LOGITS, LABELS[:, None].expand(-1, 5, -1, -1)), ["labels", "2, 3, 4", "2, 5, 3, 4"]),
@@ -150,6 +153,26 @@ VALUES: list[tuple[str, dict[str, Any], list[str]]] = [
     ("TverskyLoss", {"alpha": -0.5}, ["alpha", "-0.5"]),
     ("TverskyLoss", {"beta": -0.5}, ["beta", "-0.5"]),
     ("TverskyLoss", {"exponent": 0.0}, ["exponent", "0"]),
+    ("*", {"align_corners": "yes"}, ["align_corners", "yes"]),
+    ("LovaszLoss", {"classes": "presnt"}, ["classes", "did you mean.*present", "presnt"]),
+    ("LovaszLoss", {"classes": []}, ["classes", "list", r"\[\]"]),
+    ("LovaszLoss", {"classes": [0, 0]}, ["classes", "distinct", "0, 0"]),
+    ("LovaszLoss", {"classes": [-1]}, ["classes", "-1"]),
+    ("LovaszLoss", {"classes": [0.5]}, ["classes", "0.5"]),
+    ("LovaszLoss", {"classes": None}, ["classes", "None"]),
+    ("LovaszLoss", {"classes": 3}, ["classes", "3"]),
+    ("LovaszLoss", {"bins": 1}, ["bins", "1"]),
+    ("LovaszLoss", {"bins": 65537}, ["bins", "65537"]),
+    ("LovaszLoss", {"bins": 64.0}, ["bins", "64.0"]),
+    ("LovaszLoss", {"exact": "no"}, ["exact", "no"]),
+    ("LovaszLoss", {"exact": True, "engine": "cpp"}, ["engine", "cpp", "exact"]),
+    ("LovaszLoss", {"link": "hinge"}, ["link", "hinge"]),
+    ("OhemCrossEntropyLoss", {"thresh": 1.5}, ["thresh", "1.5"]),
+    ("OhemCrossEntropyLoss", {"thresh": None}, ["thresh", "None"]),
+    ("OhemCrossEntropyLoss", {"min_kept": -1}, ["min_kept", "-1"]),
+    ("OhemCrossEntropyLoss", {"min_kept": 0.5}, ["min_kept", "0.5"]),
+    ("OhemCrossEntropyLoss", {"top_k_ratio": 0.0}, ["top_k_ratio", "0"]),
+    ("OhemCrossEntropyLoss", {"top_k_ratio": 1.01}, ["top_k_ratio", "1.01"]),
     ("GeneralizedDiceLoss", {"weighting": "squared"}, ["weighting", "square", "squared"]),
     ("GeneralizedDiceLoss", {"smooth": -1e-6}, ["smooth", "-1e-06"]),
     ("CEDiceLoss", {"ce_weight": "x"}, ["ce_weight", "x"]),
@@ -175,6 +198,11 @@ def test_class_weight_of_the_wrong_length(name: str) -> None:
     refused(lambda: loss(LOGITS, LABELS), name, "class_weight", "5", "3")
 
 
+def test_a_class_that_the_logits_do_not_have() -> None:
+    for exact in (False, True):
+        refused(lambda exact=exact: lf.LovaszLoss(classes=[0, 5], exact=exact)(LOGITS, LABELS), "LovaszLoss", "classes", "5")
+
+
 def test_alpha_of_the_wrong_length() -> None:
     refused(lambda: lf.FocalLoss(alpha=[0.5, 0.5])(LOGITS, LABELS), "FocalLoss", "alpha", "5", "2")
 
@@ -191,6 +219,8 @@ def test_unknown_options(name: str) -> None:
         "TverskyLoss": lf.functional.tversky_loss,
         "GeneralizedDiceLoss": lf.functional.generalized_dice_loss,
         "CEDiceLoss": lf.functional.ce_dice_loss,
+        "LovaszLoss": lf.functional.lovasz_loss,
+        "OhemCrossEntropyLoss": lf.functional.ohem_cross_entropy_loss,
     }[name]
     with pytest.raises((lf.LossError, TypeError), match="ignore_indx"):
         function(LOGITS, LABELS, ignore_indx=3)
@@ -202,7 +232,7 @@ def test_unknown_options(name: str) -> None:
 def test_a_forced_engine_that_cannot_serve_says_why(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     weight = torch.ones(2, 3, 4).requires_grad_()
     loss = lf.LOSSES[name](engine="cpp")
-    if "cpp" in ENGINES:
+    if "cpp" in ENGINES and Case(name, {}).differentiates_weights:  # the others refuse such a weight on any engine
         refused(lambda: loss(LOGITS, LABELS, weight), name, "engine", "cpp", "gradient", "weight")
     monkeypatch.setattr("lossfold.engines.cpp.LOADED", False)
     monkeypatch.setattr("lossfold.engines.cpp.PROBLEM", "no compiler here")
@@ -244,8 +274,7 @@ def test_unknown_names_of_the_registry() -> None:
 
 
 def test_what_comes_later_is_refused_and_not_done_by_halves() -> None:
-    """Asking for ranks or low-resolution logits before they exist is an error, never a silent local result."""
+    """Asking for ranks or soft labels before they exist is an error, never a silent local result."""
     with pytest.raises((lf.LossError, TypeError)):
         lf.LossSet(ce=lf.CrossEntropyLoss(), sync=True)
-    refused(lambda: lf.DiceLoss()(LOGITS, torch.zeros(2, 6, 8, dtype=torch.int64)), "DiceLoss", "labels", "2, 3, 4", "2, 6, 8")
     refused(lambda: lf.DiceLoss()(LOGITS, torch.rand(2, 5, 3, 4)), "DiceLoss", "labels", "int64", "float32")

@@ -226,6 +226,47 @@ def test_kornia_focal_is_the_mean_over_classes_and_ignored_pixels_too() -> None:
     )
 
 
+@pytest.mark.parametrize("ignore_index", [None, 255])
+@pytest.mark.parametrize("per_image", [False, True])
+def test_smp_lovasz(ignore_index: int | None, per_image: bool) -> None:
+    """It takes float32 alone, and the differences of a cumulative sum in it."""
+    logits, labels = data(ignore_index)
+    labels[labels == 2] = 1  # not present: neither counts it
+    peer = smp.LovaszLoss("multiclass", per_image=per_image, ignore_index=ignore_index)
+    options: dict[str, Any] = {"per_image": per_image, "ignore_index": 255}
+    same(lf.LovaszLoss(exact=True, **options), lambda x: peer(x.float(), labels), logits, labels, 2e-6)
+    ours = lf.LovaszLoss(**options)(logits, labels)
+    torch.testing.assert_close(ours.float(), peer(logits.float(), labels), rtol=0, atol=1 / 4096)
+
+
+def test_kornia_lovasz_is_per_image_over_all_classes() -> None:
+    """It differs from the others: images apart, absent classes counted (at their largest probability), no ignore label.
+
+    So it is right under the options below (0.9; older releases took the label's number for the foreground), and gives other
+    values than "present" over the batch.
+    """
+    logits, labels = data()
+    labels[0][labels[0] == 2] = 1
+    same(lf.LovaszLoss(classes="all", per_image=True, exact=True), lambda x: kornia.lovasz_softmax_loss(x, labels), logits, labels)
+    ours = lf.LovaszLoss(classes="all", per_image=True)(logits, labels)
+    torch.testing.assert_close(ours, kornia.lovasz_softmax_loss(logits, labels), rtol=0, atol=1 / 4096)
+    assert not torch.isclose(lf.LovaszLoss()(logits, labels), ours, rtol=1e-2, atol=0)
+
+
+def test_toolbelt_lovasz_takes_probabilities() -> None:
+    """Its argument is called `logits`, and no softmax is applied to it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        toolbelt = pytest.importorskip("pytorch_toolbelt.losses")
+    for ignore_index in (None, 255):
+        logits, labels = data(ignore_index)
+        peer = toolbelt.LovaszLoss(ignore=ignore_index)
+        ours = lf.LovaszLoss(exact=True, ignore_index=255)
+        same(ours, lambda x, peer=peer, y=labels: peer(x.softmax(1).float(), y), logits, labels, 2e-6)
+        ours = lf.LovaszLoss(exact=True, ignore_index=255, link="identity")
+        same(ours, lambda p, peer=peer, y=labels: peer(p.float(), y), logits.softmax(1), labels, 2e-6)
+
+
 def test_torchvision_focal() -> None:
     """Two classes with scores 0 and z are one sigmoid."""
     generator = torch.Generator().manual_seed(2)

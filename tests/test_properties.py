@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import lossfold as lf
-from tests import plain
 from tests.cases import ENGINES, Case, Data, as_scores, close, evaluate
+from tests.truth import truth_of
 
 COMMON: dict[str, st.SearchStrategy[Any]] = {
     "link": st.sampled_from(["softmax", "identity"]),
@@ -40,6 +40,12 @@ SPECIFIC: dict[str, dict[str, st.SearchStrategy[Any]]] = {
         "weighting": st.sampled_from(["square", "simple", "uniform"]),
         "absent": st.sampled_from(["skip", "count", "zero"]),
     },
+    "LovaszLoss": {"classes": st.sampled_from(["present", "all"]), "bins": st.sampled_from([4096, 1000, 17])},
+    "OhemCrossEntropyLoss": {
+        "thresh": st.sampled_from([0.0, 0.3, 1.0]),
+        "min_kept": st.integers(0, 20),
+        "top_k_ratio": st.none() | st.floats(0.01, 1.0),
+    },
 }
 
 
@@ -60,19 +66,11 @@ def problems(draw: st.DrawFn) -> tuple[Case, Data]:
     weight = draw(st.sampled_from(["none", "float", "mask"]))
     given_weight: Tensor | None = None
     if weight == "float":
-        given_weight = 2 * torch.rand(labels.shape, generator=generator)
+        given_weight = (0.25 + torch.rand(labels.shape, generator=generator)).bfloat16().float()  # as histograms resolve them
     elif weight == "mask":
         given_weight = torch.rand(labels.shape, generator=generator) < 0.5
     scores = as_scores(raw.double(), options["link"])
     return Case(name, options), Data(scores, labels, given_weight)
-
-
-def truth_of(case: Case, data: Data) -> tuple[Tensor, Tensor]:
-    """Plain PyTorch in float64. Where p is 1, a power below 1 makes its gradient NaN; the limit is 0."""
-    leaf = data.leaf()
-    truth = plain.evaluate(case.name, *leaf.call, case.options)
-    (slope,) = torch.autograd.grad(truth, leaf.scores, torch.ones_like(truth))
-    return truth.detach(), slope.nan_to_num(0.0)
 
 
 @settings(max_examples=300)
@@ -83,7 +81,7 @@ def test_value_and_gradient(problem: tuple[Case, Data]) -> None:
     truth, slope = truth_of(case, data)
     for engine in ENGINES:
         result, gradient = evaluate(case.build(engine=engine), data)
-        close(result, truth, 1e-9, 1e-10)
+        close(result, truth, 1e-9, 1e-10, case.grain)
         close(gradient, slope, 1e-8, 1e-10)
 
 
@@ -96,30 +94,31 @@ def test_values_of_each_pixel_or_class(problem: tuple[Case, Data]) -> None:
     for engine in ENGINES:
         result, gradient = evaluate(case.build(engine=engine), data)
         assert result.shape == truth.shape
-        close(result, truth, 1e-9, 1e-10)
+        close(result, truth, 1e-9, 1e-10, case.grain)
         close(gradient, slope, 1e-8, 1e-10)
 
 
 @settings(max_examples=60)
 @given(problems())
 def test_bounds(problem: tuple[Case, Data]) -> None:
-    """Overlap losses without a log lie in [0, 1]; cross entropy and focal are not negative."""
+    """Overlap losses without a log and Lovász lie in [0, 1]; cross entropy and focal are not negative."""
     case, data = problem
     case = Case(case.name, case.options | {"reduction": "mean", "log": False})
     if "log" not in SPECIFIC[case.name]:
         case.options.pop("log")
     result, _ = evaluate(case.build(), data)
     assert result >= -1e-12
-    if case.name in ("DiceLoss", "JaccardLoss", "TverskyLoss", "GeneralizedDiceLoss"):
+    if case.name in ("DiceLoss", "JaccardLoss", "TverskyLoss", "GeneralizedDiceLoss", "LovaszLoss"):
         assert result <= 1 + 1e-12
 
 
 @settings(max_examples=60)
 @given(problems(), st.integers(1, 4))
 def test_repeating_the_batch_changes_no_mean(problem: tuple[Case, Data], times: int) -> None:
-    """Without a smoothing constant a mean knows only proportions."""
+    """Without a smoothing constant, and without a number of pixels to keep, a mean knows only proportions."""
     case, data = problem
-    case = Case(case.name, case.options | {"reduction": "mean"})
+    case = Case(case.name, case.options | {"reduction": "mean"} | ({"min_kept": 0} if "min_kept" in case.options else {}))
+    case.options.pop("top_k_ratio", None)  # it rounds up
     if "smooth" in case.options:
         case.options["smooth"] = 0.0
     weight = None if data.weight is None else data.weight.repeat(times, *[1] * (data.labels.ndim - 1))
@@ -138,7 +137,7 @@ def test_a_constant_added_to_the_logits_of_a_pixel_changes_nothing(problem: tupl
     offset = shift * torch.rand(data.scores[:, :1].shape, dtype=torch.float64)
     result, gradient = evaluate(case.build(), Data(data.scores + offset, data.labels, data.weight))
     truth, slope = evaluate(case.build(), data)
-    close(result, truth, 1e-9, 1e-10)
+    close(result, truth, 1e-9, 1e-10, 2 * case.grain)
     close(gradient, slope, 1e-8, 1e-9)
     assert gradient.sum(1).abs().max() <= 1e-10 * max(1.0, gradient.abs().max().item())
 
@@ -152,4 +151,6 @@ def test_the_functions_are_public() -> None:
         "tversky_loss",
         "generalized_dice_loss",
         "ce_dice_loss",
+        "lovasz_loss",
+        "ohem_cross_entropy_loss",
     }

@@ -68,7 +68,7 @@ def test_moving_over() -> None:
     monai = pytest.importorskip("monai.losses")
     smp = pytest.importorskip("segmentation_models_pytorch")
     rows = dict(re.findall(r"^\| (?:MONAI|segmentation-models-pytorch) `(.*?)` \| `(.*?)` \|$", README, flags=re.M))
-    assert len(rows) == 3
+    assert len(rows) == 4
     logits, labels = torch.randn(3, 5, 9, 11), torch.randint(0, 4, (3, 9, 11))  # class 4 is absent
     for theirs, ours in rows.items():
         peer = eval(theirs, vars(smp.losses) if "multiclass" in theirs else vars(monai))
@@ -83,9 +83,9 @@ def test_docstring_examples() -> None:
     import doctest
 
     from lossfold.compose import build, loss_set, presets
-    from lossfold.losses import cross_entropy, overlap
+    from lossfold.losses import cross_entropy, lovasz, ohem, overlap
 
     names = {name: getattr(lf, name) for name in dir(lf)} | {"torch": __import__("torch")}
-    for module in (build, loss_set, presets, cross_entropy, overlap):
+    for module in (build, loss_set, presets, cross_entropy, lovasz, ohem, overlap):
         result = doctest.testmod(module, extraglobs=names)
         assert result.attempted and not result.failed, module.__name__

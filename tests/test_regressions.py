@@ -8,6 +8,7 @@ import torch
 import lossfold as lf
 
 ENGINES = lf.engines.available()
+every_engine = pytest.mark.parametrize("engine", ENGINES)
 
 
 @pytest.mark.parametrize("narrow", [torch.float32, torch.bfloat16, torch.float16])
@@ -111,3 +112,115 @@ def test_a_perfect_prediction_costs_nothing_whatever_the_exponent() -> None:
 def test_class_weights_from_numpy() -> None:
     numpy = pytest.importorskip("numpy")
     assert lf.DiceLoss(class_weight=numpy.ones(3)).class_weight == (1.0, 1.0, 1.0)
+
+
+@every_engine
+def test_a_whole_block_in_the_first_bin(engine: str) -> None:
+    """All pixels of a block high in bin 0: the sums of places stay within their integers at every SIMD level."""
+    p = 0.99 / 4096
+    scores = torch.tensor([1 - p, p]).expand(1, 4096, 2).movedim(-1, 1).contiguous()
+    fold = (
+        lf.LovaszLoss(link="identity", engine=engine).needs().collect("test", scores, torch.zeros(1, 4096, dtype=torch.long), None)
+    )
+    torch.testing.assert_close(fold.table[0, 2:, 1, 0], torch.tensor([4096.0, 4096 * 0.99], dtype=torch.float64), rtol=1e-5, atol=0)
+
+
+@every_engine
+def test_ohem_is_not_fooled_by_minus_zero(engine: str) -> None:
+    p = torch.tensor([[[1.0, 1.0, 0.2, 0.9], [0.0, 0.0, 0.8, 0.1]]])
+    loss = lf.OhemCrossEntropyLoss(engine=engine, link="identity", min_kept=0)
+    torch.testing.assert_close(loss(p, torch.zeros(1, 4, dtype=torch.long)), -torch.tensor(0.2).log())
+
+
+@every_engine
+@pytest.mark.parametrize("classes", ["all", "present", [0, 1]])
+@pytest.mark.parametrize("link", ["softmax", "identity"])
+def test_lovasz_shows_nan(engine: str, classes: str, link: str) -> None:
+    scores = torch.rand(1, 2, 30)
+    scores[0, 1, 7] = torch.nan
+    labels = torch.randint(0, 2, (1, 30))
+    loss = lf.LovaszLoss(engine=engine, classes=classes, link=link)
+    assert loss(scores, labels).isnan()
+    assert lf.LovaszLoss(engine=engine, classes="all", link=link)(scores[:, 1:, 7:8], labels[:, :1] * 0).isnan()
+    for bad in (torch.nan, torch.inf):
+        weight = torch.ones(1, 30)
+        weight[0, 3] = bad
+        assert loss(torch.rand(1, 2, 30), labels, weight).isnan()
+
+
+@every_engine
+@pytest.mark.parametrize("scale", [1e-9, 1e13])
+def test_lovasz_says_when_weights_do_not_fit_its_histogram(engine: str, scale: float) -> None:
+    value = lf.LovaszLoss(engine=engine)(torch.randn(1, 3, 40), torch.randint(0, 3, (1, 40)), scale * torch.rand(1, 40))
+    assert value.isnan()
+
+
+@every_engine
+@pytest.mark.parametrize("low", [-1143.9391, -1e4, -1e30])
+def test_a_class_far_below_in_two_rows_of_scores(engine: str, low: float) -> None:
+    scores = torch.zeros(1, 2, 3, 3)
+    scores[:, 1] = low
+    scores[:, 1, 1:] = -80.5
+    scores.requires_grad_()
+    value = lf.CrossEntropyLoss(engine=engine)(scores, torch.zeros(1, 12, 12, dtype=torch.long))
+    (gradient,) = torch.autograd.grad(value, scores)
+    assert value == 0 and gradient.isfinite().all()
+
+
+@pytest.mark.skipif("cpp" not in lf.engines.available(), reason="F.interpolate gives NaN between infinite scores")
+@pytest.mark.parametrize("size", [16, 32, 64, 28, 5])
+def test_a_class_masked_by_infinity_at_label_resolution(size: int) -> None:
+    scores = torch.randn(1, 4, 8, 8)
+    labels = torch.randint(1, 4, (1, size, size))
+    masked = scores.clone()
+    masked[:, 0] = -torch.inf
+    for loss in (lf.CrossEntropyLoss(), lf.DiceLoss(), lf.LovaszLoss(), lf.OhemCrossEntropyLoss(min_kept=9)):
+        torch.testing.assert_close(
+            loss(masked, labels),
+            type(loss)(**({"min_kept": 9} if "min_kept" in repr(loss) else {}))(
+                torch.cat([scores[:, :1] * 0 - 1e5, scores[:, 1:]], 1), labels
+            ),
+        )
+
+
+@every_engine
+def test_ohem_shows_nan_without_min_kept(engine: str) -> None:
+    logits = torch.randn(1, 3, 9)
+    logits[0, 1, 4] = torch.nan
+    assert not lf.OhemCrossEntropyLoss(engine=engine, min_kept=0, thresh=0.0)(
+        logits, torch.zeros(1, 9, dtype=torch.long)
+    ).isfinite()
+
+
+def test_engines_agree_on_the_slope_at_the_ends_of_the_unit_interval() -> None:
+    p = torch.tensor([[[1.0, 1.0, 0.0, 1.0, 0.5, 0.25]]], dtype=torch.float64, requires_grad=True)
+    labels = torch.zeros(1, 6, dtype=torch.long)
+    slopes = [
+        torch.autograd.grad(lf.LovaszLoss(link="identity", **options)(p, labels), p)[0]
+        for options in ({"engine": "eager"}, {"exact": True}, {})
+    ]
+    for slope in slopes:
+        torch.testing.assert_close(slope, torch.full_like(p, -1 / 6))
+
+
+def test_missing_arguments_in_a_dict_of_outputs_are_named() -> None:
+    outputs = {"logits": torch.randn(1, 3, 4), "mask": torch.ones(1, 4)}
+    for loss in (lf.CrossEntropyLoss(), lf.CrossEntropyLoss(inputs={"logits": "logits"}), lf.LossSet(a=lf.DiceLoss())):
+        with pytest.raises(lf.LossError, match=r"labels must be in the outputs.*'logits', 'mask'"):
+            loss(outputs)
+    with pytest.raises(lf.LossError, match="one dict"):
+        lf.CrossEntropyLoss(inputs={"logits": "logits"})(outputs_dict=outputs, weight=outputs["mask"])
+    complete = outputs | {"labels": torch.zeros(1, 4, dtype=torch.long)}
+    assert lf.LossSet(a=lf.DiceLoss())(complete).total == lf.DiceLoss()(complete["logits"], complete["labels"])
+
+
+def test_a_refused_option_leaves_the_loss_as_it_was() -> None:
+    loss = lf.LovaszLoss()
+    with pytest.raises(lf.LossError, match="bins"):
+        loss.bins = 1
+    assert loss.bins == 4096
+
+
+def test_a_bad_label_of_uint8_is_named() -> None:
+    with pytest.raises(lf.LossError, match=r"got also \[156\]"):
+        lf.CrossEntropyLoss()(torch.randn(1, 3, 4), torch.full((1, 4), 156, dtype=torch.uint8))

@@ -85,6 +85,34 @@ def test_lower_dtypes_are_as_close_to_the_truth_as_torch(name: str, reduction: A
 
 
 @pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("keep", [{}, {"min_kept": 0, "thresh": 1.0}, {"top_k_ratio": 1.0}], ids=str)
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+def test_mining_that_keeps_all_is_cross_entropy(keep: dict[str, Any], reduction: Any, engine: Any) -> None:
+    scores, labels = data((4, 5), 255)
+    theirs = nn.CrossEntropyLoss(torch.tensor(WEIGHTS, dtype=torch.float64), ignore_index=255, reduction=reduction)
+    ours = lf.OhemCrossEntropyLoss(class_weight=WEIGHTS, ignore_index=255, reduction=reduction, engine=engine, **keep)
+    for actual, expected in zip(run(ours, scores, labels), run(theirs, scores, labels), strict=True):
+        torch.testing.assert_close(actual, expected, rtol=1e-11, atol=1e-13)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("corners", [False, True])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_at_label_resolution_it_is_interpolation_before(corners: bool, smoothing: float, engine: Any) -> None:
+    """What the networks of the HRNet kind are trained with."""
+    scores, _ = data((4, 5), 255)
+    _, labels = data((16, 20), 255)
+    options: dict[str, Any] = {"ignore_index": 255, "label_smoothing": smoothing}
+    actual = run(lf.CrossEntropyLoss(class_weight=WEIGHTS, align_corners=corners, engine=engine, **options), scores, labels)
+    theirs = nn.CrossEntropyLoss(torch.tensor(WEIGHTS, dtype=torch.float64), **options)
+    large = nn.functional.interpolate(scores, (16, 20), mode="bilinear", align_corners=corners)
+    expected = theirs(large, labels)
+    (slope,) = torch.autograd.grad(expected, scores, torch.tensor(0.5, dtype=torch.float64))  # as `run` does
+    torch.testing.assert_close(actual[0], expected.detach(), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(actual[1], slope, rtol=1e-11, atol=1e-13)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
 def test_logits_without_space(engine: Any) -> None:
     """[B, C] logits with [B] labels, torch's plain classification case."""
     scores, labels = data((), -100)

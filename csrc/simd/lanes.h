@@ -24,10 +24,16 @@ typedef unsigned short u16;
 typedef unsigned int u32;
 typedef long long i64;
 
+template <class T> struct Whole { typedef int type; };
+template <> struct Whole<double> { typedef long long type; };
+
 template <class T>
 struct Lanes {
+  typedef typename Whole<T>::type Int;  // as wide as T
+  typedef Int I __attribute__((vector_size(LOSSFOLD_VECTOR_BYTES), may_alias));
   typedef T V __attribute__((vector_size(LOSSFOLD_VECTOR_BYTES), may_alias));
   typedef T Loose __attribute__((vector_size(LOSSFOLD_VECTOR_BYTES), may_alias, aligned(sizeof(T))));
+  typedef Int LooseI __attribute__((vector_size(LOSSFOLD_VECTOR_BYTES), may_alias, aligned(sizeof(T))));
   static constexpr long width = LOSSFOLD_VECTOR_BYTES / sizeof(T);
 };
 typedef Lanes<float>::V F;
@@ -47,6 +53,65 @@ LOSSFOLD_INLINE T sum_lanes(typename Lanes<T>::V v) {
   for (long half = Lanes<T>::width / 2; half > 0; half /= 2)
     for (long i = 0; i < half; ++i) lane[i] += lane[i + half];
   return lane[0];
+}
+
+// Whether any lane is not 0.
+template <class I>
+LOSSFOLD_INLINE bool any(I v) {
+#if defined(__AVX512F__)
+  return _mm512_test_epi32_mask((__m512i)v, (__m512i)v) != 0;
+#elif defined(__AVX__)
+  return !_mm256_testz_si256((__m256i)v, (__m256i)v);
+#else
+  long long half[2];
+  __builtin_memcpy(half, &v, sizeof half);
+  return (half[0] | half[1]) != 0;
+#endif
+}
+
+// table[at[0]], table[at[1]], ...
+LOSSFOLD_INLINE F look_up(const float* table, Lanes<float>::I at) {
+#if defined(__AVX512F__)
+  return (F)_mm512_i32gather_ps((__m512i)at, table, 4);
+#elif defined(__AVX2__)
+  return (F)_mm256_i32gather_ps(table, (__m256i)at, 4);
+#else
+  F out;
+  for (long j = 0; j < Lanes<float>::width; ++j) out[j] = table[at[j]];
+  return out;
+#endif
+}
+LOSSFOLD_INLINE D look_up(const double* table, Lanes<double>::I at) {
+  D out;
+  for (long j = 0; j < Lanes<double>::width; ++j) out[j] = table[at[j]];
+  return out;
+}
+
+// v[at[0]], v[at[1]], ...
+template <class V, class I>
+LOSSFOLD_INLINE V pick(V v, I at) {
+#if defined(__clang__)
+  V out;
+  for (unsigned long j = 0; j < sizeof(V) / sizeof(v[0]); ++j) out[j] = v[at[j]];
+  return out;
+#else
+  return __builtin_shuffle(v, at);
+#endif
+}
+
+// a0 + a1, a2 + a3, ..., b0 + b1, ...
+template <class V>
+LOSSFOLD_INLINE V pair_sums(V a, V b) {
+  constexpr long width = sizeof(V) / sizeof(a[0]);
+#if defined(__clang__)
+  V out;
+  for (long j = 0; j < width / 2; ++j) out[j] = a[2 * j] + a[2 * j + 1], out[width / 2 + j] = b[2 * j] + b[2 * j + 1];
+  return out;
+#else
+  typename Lanes<__typeof__(a[0] + a[0])>::I even;
+  for (long j = 0; j < width; ++j) even[j] = 2 * j;
+  return __builtin_shuffle(a, b, even) + __builtin_shuffle(a, b, even + 1);
+#endif
 }
 
 // exp for x <= 88; below -87.33 it is 0 (a float32 there is subnormal). NaN stays NaN.

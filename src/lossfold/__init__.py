@@ -9,6 +9,8 @@ from lossfold.compose.presets import CEDiceLoss as CEDiceLoss
 from lossfold.errors import LossError as LossError
 from lossfold.losses.cross_entropy import CrossEntropyLoss as CrossEntropyLoss
 from lossfold.losses.cross_entropy import FocalLoss as FocalLoss
+from lossfold.losses.lovasz import LovaszLoss as LovaszLoss
+from lossfold.losses.ohem import OhemCrossEntropyLoss as OhemCrossEntropyLoss
 from lossfold.losses.overlap import DiceLoss as DiceLoss
 from lossfold.losses.overlap import GeneralizedDiceLoss as GeneralizedDiceLoss
 from lossfold.losses.overlap import JaccardLoss as JaccardLoss

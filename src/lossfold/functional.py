@@ -14,6 +14,8 @@ from torch import Tensor, nn
 
 from lossfold.compose import presets as presets
 from lossfold.compose.loss_set import LossOutput, LossSet
+from lossfold.losses import ohem as ohem
+from lossfold.losses.lovasz import lovasz_bounds as lovasz_bounds
 from lossfold.registry import LOSSES
 
 
@@ -39,5 +41,5 @@ def as_function(cls: type[nn.Module]) -> Callable[..., Tensor]:
     return function
 
 
-__all__ = [snake_case(name) for name, cls in LOSSES.items() if cls is not LossSet]
+__all__ = [*(snake_case(name) for name, cls in LOSSES.items() if cls is not LossSet), "lovasz_bounds"]
 globals().update({snake_case(name): as_function(cls) for name, cls in LOSSES.items() if cls is not LossSet})

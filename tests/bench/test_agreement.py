@@ -2,16 +2,19 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise, product
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional
 
+import lossfold as lf
 from lossfold.bench import definitions
 from lossfold.bench.agreement import find_truth, judge
-from lossfold.bench.case import Entry, LossFunction, Setting
-from lossfold.bench.cases import CASES
+from lossfold.bench.case import Entry, LossFunction, Setting, Tolerance
+from lossfold.bench.cases import CASES, ohem
 from lossfold.bench.providers import PROVIDERS
 from lossfold.bench.worker import short_reason, time_case
 
@@ -24,6 +27,11 @@ def timed_row(case: str, function: LossFunction) -> dict[str, Any]:
     changed = replace(CASES[case], entries={"eager": Entry(lambda: function)})
     (row,) = time_case(changed, SETTING, {**TASK, "providers": ["eager"]}, None)
     return row
+
+
+def resized(logits: Tensor, labels: Tensor, mode: str = "bilinear", **options: Any) -> Tensor:
+    """Logits at the labels' resolution, by whatever interpolation."""
+    return functional.interpolate(logits, labels.shape[1:], mode=mode, **options)
 
 
 def with_wrong_gradient(logits: Tensor, labels: Tensor) -> Tensor:
@@ -39,6 +47,13 @@ WRONG: list[tuple[str, LossFunction]] = [
     ("dice", with_wrong_gradient),
     ("focal", lambda logits, labels: definitions.focal(logits, labels, gamma=1.9)),
     ("ce", lambda logits, labels: definitions.cross_entropy(logits, labels) * float("nan")),
+    ("lovasz", lambda logits, labels: definitions.lovasz(logits, labels, per_image=True)),
+    ("lovasz", lambda logits, labels: 1.001 * definitions.lovasz(logits, labels)),
+    ("ohem", lambda logits, labels: definitions.ohem(logits, labels, min_kept=800)),
+    ("four", definitions.cross_entropy_dice_focal),
+    ("ce-x4", lambda logits, labels: definitions.cross_entropy(resized(logits, labels, align_corners=True), labels)),
+    ("ce-x8", lambda logits, labels: definitions.cross_entropy(resized(logits, labels, mode="nearest"), labels)),
+    ("ce-dice-x4", definitions.upsampled(definitions.dice)),
 ]
 
 
@@ -71,6 +86,34 @@ def test_rounding_is_told_and_ranked_but_not_nonsense() -> None:
     assert timed_row("ce", overflowing)["status"] == "refused"
 
 
+def test_a_wider_tolerance_is_told() -> None:
+    sample = CASES["ce"].sample(SETTING)
+    truth = find_truth(definitions.cross_entropy, sample)
+    for error, status in ((1e-3, "ok"), (1e-2, "refused")):
+        function = lambda *inputs, error=error: (1 + error) * definitions.cross_entropy(*inputs)  # noqa: E731
+        found = judge(function, sample, truth, Tolerance(value=5e-3, gradient=5e-3))
+        assert found.status == status
+        assert "gradient off by 1.0e-0" in found.reason
+        assert judge(function, sample, truth, Tolerance(value=5e-3)).status == "refused"
+        assert judge(function, sample, truth, Tolerance(gradient=5e-3)).status == "refused"
+
+
+def test_who_mixes_dtypes_is_refused_where_only_float64_could_tell() -> None:
+    def mixed(logits: Tensor, labels: Tensor) -> Tensor:
+        return 1.001 * definitions.cross_entropy(logits, labels).reshape(1) @ torch.ones(1)
+
+    row = timed_row("ce", mixed)
+    assert row["status"] == "refused"
+    assert "computes something else" in row["reason"]
+
+
+def test_label_resolution_fails_alone_where_there_are_no_images() -> None:
+    task = {**TASK, "providers": ["lossfold-eager", "eager"]}
+    for row in time_case(CASES["ce-x4"], Setting(size=(2, 4, 40)), task, None):
+        assert row["status"] == "failed"
+        assert "needs a size B,C,H,W" in row["reason"]
+
+
 def test_a_provider_that_raises_fails_alone() -> None:
     def broken(*_: Tensor) -> Tensor:
         raise RuntimeError("no such kernel in /usr/lib/somewhere/kernel.so\nmore")
@@ -99,19 +142,69 @@ def test_definitions_match_formulas_by_hand() -> None:
     torch.testing.assert_close(definitions.cross_entropy_dice_focal(logits, labels), entropy + focal + (first + second) / 2)
 
 
+@pytest.mark.parametrize("per_image", [False, True])
+def test_lovasz_is_the_extension_of_the_jaccard_loss_by_hand(per_image: bool) -> None:
+    """The sum over sets of the most wrong pixels, each set's Jaccard loss from Python sets; two images, one pixel ignored."""
+    logits = 2 * torch.randn(2, 3, 7, dtype=torch.float64)
+    labels = torch.tensor([[0, 1, 2, 2, 1, 0, 0], [1, 1, 0, 2, 0, 2, definitions.IGNORED]])
+    p = logits.softmax(1)
+    places = [(image, pixel) for image in range(2) for pixel in range(7) if labels[image, pixel] != definitions.IGNORED]
+    groups = [[place for place in places if place[0] == image] for image in range(2)] if per_image else [places]
+    losses = []
+    for group, label in product(groups, range(3)):
+        truth = {place for place in group if labels[place] == label}
+        error = {(i, j): abs(float((i, j) in truth) - p[i, label, j].item()) for i, j in group}
+        ordered = sorted(group, key=error.__getitem__, reverse=True)
+        wrong = [set(ordered[:count]) for count in range(len(group) + 1)]
+        jaccard = [1 - len(truth - places) / len(truth | places) for places in wrong]
+        rises = [after - before for before, after in pairwise(jaccard)]
+        losses.append(sum(error[place] * rise for place, rise in zip(ordered, rises, strict=True)))
+    expected = torch.tensor(sum(losses) / len(losses), dtype=torch.float64)
+    torch.testing.assert_close(definitions.lovasz(logits, labels, per_image), expected)
+
+
+@pytest.mark.parametrize(("thresh", "min_kept", "kept"), [(0.2, 1, 2), (0.2, 4, 4), (0.0, 3, 4), (1.0, 1, 5), (0.5, 9, 5)])
+def test_ohem_keeps_by_hand(thresh: float, min_kept: int, kept: int) -> None:
+    """Five pixels from hard to easy, the third and the fourth equal, and an ignored one; the mean is over the first `kept`."""
+    p = torch.tensor([0.05, 0.1, 0.4, 0.4, 0.9, 0.5], dtype=torch.float64)
+    logits = torch.stack([p.log(), (1 - p).log()])[None]
+    labels = torch.tensor([[0, 0, 0, 0, 0, definitions.IGNORED]])
+    expected = -p[:kept].log().mean()
+    torch.testing.assert_close(definitions.ohem(logits, labels, thresh, min_kept), expected)
+
+
+def test_upsampled_interpolates_between_centres() -> None:
+    logits = torch.tensor([[[[0.0, 4.0]], [[0.0, 0.0]]]])
+    seen = []
+    definitions.upsampled(lambda scores, labels: seen.append(scores) or scores.sum())(logits, torch.zeros(1, 1, 8))
+    torch.testing.assert_close(seen[0][0, 0, 0], torch.tensor([0.0, 0.0, 0.5, 1.5, 2.5, 3.5, 4.0, 4.0]))
+
+
 def judged(case: str, provider: str, setting: Setting) -> bool:
     """Whether an entry agrees with its truth."""
     entry = CASES[case].entries[provider]
     sample = CASES[case].sample(setting, **entry.inputs)
     definition: Callable[..., Tensor] = lambda *inputs: CASES[case].truth(*inputs, **entry.options)  # noqa: E731
-    return judge(entry.build(), sample, find_truth(definition, sample)).status == "ok"
+    return judge(entry.build(), sample, find_truth(definition, sample), CASES[case].tolerance).status == "ok"
+
+
+OWN = [f"lossfold-{engine}" for engine in lf.engines.available()]
 
 
 @pytest.mark.parametrize("logits", ["random", "trained"])
 @pytest.mark.parametrize("case", CASES)
-def test_the_eager_engine_agrees_on_every_case(case: str, logits: str) -> None:
-    for provider in ("eager", "lossfold-eager"):
-        assert judged(case, provider, replace(SETTING, logits=logits)), provider
+@pytest.mark.parametrize("provider", ["eager", *OWN])
+def test_own_engines_and_plain_pytorch_agree_on_every_case(provider: str, case: str, logits: str) -> None:
+    assert judged(case, provider, replace(SETTING, logits=logits))
+
+
+@pytest.mark.parametrize("provider", OWN)
+def test_ohem_agrees_where_it_leaves_pixels_out(provider: str) -> None:
+    """More pixels than min_kept, most of them easy."""
+    setting = Setting(size=(1, 3, 384, 384), logits="trained")
+    labels = CASES["ohem"].sample(setting).rest[0]
+    assert (labels != definitions.IGNORED).sum() > 1.2 * ohem.MIN_KEPT
+    assert judged("ohem", provider, setting)
 
 
 REFUSED = {("smp", "focal"), ("smp", "ce-dice-focal")}
@@ -119,7 +212,7 @@ REFUSED = {("smp", "focal"), ("smp", "ce-dice-focal")}
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("provider", ["monai", "smp", "kornia"])
+@pytest.mark.parametrize("provider", [key for key in PROVIDERS if PROVIDERS[key].library])
 def test_peers_agree_but_for_those_known_to_differ(provider: str) -> None:
     if not PROVIDERS[provider].installed:
         pytest.skip(f"{provider} is not installed")

@@ -6,10 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from torch import Tensor
 
-from lossfold.bench import main, results
+from lossfold.bench import main, memory, results
+from lossfold.bench.case import Sample
 from lossfold.bench.options import Plan, parse_plan
-from lossfold.bench.session import run_worker
+from lossfold.bench.session import measure, run_worker
 
 SMALL = ["--quick", "--size", "1,4,16,32", "--repeats", "2", "--threads", "1", "--case", "ce,dice"]
 PROVIDERS = ["--provider", "lossfold-eager,eager"]
@@ -119,6 +122,53 @@ def test_memory_covers_the_gradient() -> None:
     assert row["bytes"] > 8 * 2**20
     assert 1.0 < row["units"] < 6.0
     assert row["bytes_per_pixel"] == pytest.approx(row["bytes"] / 2**18)
+
+
+def test_memory_at_label_resolution_is_in_units_of_the_small_gradient() -> None:
+    """Interpolating and scoring builds several tensors of the labels' size: many times the gradient."""
+    setting = {"size": [1, 8, 512, 512], "dtype": "float32", "labels": "int64", "logits": "random", "seed": 0}
+    task = {"do": "memory", "case": "ce-x4", "provider": "eager", "setting": setting, "threads": 1}
+    (row,) = run_worker(task, memory.PROMPT_RELEASE)
+    if row["status"] == "absent":
+        pytest.skip(row["reason"])
+    gradient, scores = 4 * 8 * 128**2, 4 * 8 * 512**2
+    assert 2 * scores < row["bytes"] < 6 * scores
+    assert row["units"] == pytest.approx(row["bytes"] / gradient)
+    assert results.beyond_gradient(row) == pytest.approx((row["bytes"] - gradient) / 512**2)
+
+
+class KeepsBytes(torch.autograd.Function):
+    """Holds 4 bytes for each pixel of the second argument until the gradient of the first is written."""
+
+    @staticmethod
+    def forward(ctx: Any, leaf: Tensor, pixels: Tensor) -> Tensor:
+        ctx.save_for_backward(leaf, torch.ones(pixels.shape))
+        return leaf[0].clone()
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        return torch.full(ctx.saved_tensors[0].shape, grad.item()), None
+
+
+def test_peak_growth_is_what_was_allocated() -> None:
+    """To a fraction of a byte a pixel, with a gradient that is smaller than the rest."""
+    if not memory.measurable():
+        pytest.skip("this system tells no resettable peak")
+    sample = Sample(torch.ones(1 << 19, requires_grad=True), (torch.zeros(1 << 21, dtype=torch.uint8),))
+    growth = memory.peak_growth(KeepsBytes.apply, sample)
+    assert growth / (1 << 21) == pytest.approx(4 + 1, abs=0.25)
+
+
+def test_terms_of_a_set_are_timed_beside_it() -> None:
+    arguments = ["--quick", "--size", "1,4,16,32", "--repeats", "2", "--threads", "1", "--case", "four", *PROVIDERS]
+    rows = results.finish(measure(parse_plan(arguments), lambda line: None))
+    (whole,) = results.of_kind(rows, "time", provider="lossfold-eager", status="ok")
+    parts = results.of_kind(rows, "part", case="four", provider="lossfold-eager", allocator="plain", logits="random")
+    alone = {row["part"]: row["both_ms"]["median"] for row in parts}
+    assert list(alone) == ["ce", "dice", "lovasz", "focal"]
+    (ratio,) = results.of_kind(rows, "ratio")
+    assert ratio["dearest"] == max(alone, key=lambda part: alone[part])
+    assert ratio["vs_dearest"] == pytest.approx(max(alone.values()) / whole["both_ms"]["median"])
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch.nn import functional
 
 from lossfold.bench.case import LABEL_DTYPES, Setting
 from lossfold.bench.definitions import IGNORED
@@ -33,6 +34,36 @@ def test_trained_logits_are_mostly_right() -> None:
     sample = label_sample(Setting(size=(1, 5, 64, 64), logits="trained"), ignored=False)
     right = sample.leaf.argmax(1) == sample.rest[0]
     assert right.double().mean().item() > 0.95
+
+
+def test_trained_logits_have_no_ties() -> None:
+    """A sorted loss has one gradient only where no two errors of a class are equal."""
+    sample = label_sample(Setting(size=(2, 4, 64, 64), logits="trained"))
+    for score in sample.leaf.detach().double().softmax(1).movedim(1, 0):
+        assert score.unique().numel() == score.numel()
+
+
+@pytest.mark.parametrize("stride", [4, 8])
+def test_logits_below_the_labels_resolution(stride: int) -> None:
+    for kind in ("random", "trained"):
+        setting = Setting(size=(2, 5, 66, 128), logits=kind)
+        sample = label_sample(setting, stride=stride)
+        assert sample.leaf.shape == (2, 5, -(-66 // stride), 128 // stride)
+        assert sample.rest[0].shape == (2, 66, 128)
+        assert setting.pixels == sample.rest[0].numel()
+        for image in sample.rest[0]:
+            assert set(image.unique().tolist()) == {*range(5), IGNORED}
+
+
+def test_trained_logits_are_right_where_they_are_upsampled_to() -> None:
+    sample = label_sample(Setting(size=(1, 5, 64, 64), logits="trained"), ignored=False, stride=4)
+    scores = functional.interpolate(sample.leaf, (64, 64), mode="bilinear")
+    assert (scores.argmax(1) == sample.rest[0]).double().mean().item() > 0.95
+
+
+def test_label_resolution_is_for_images() -> None:
+    with pytest.raises(ValueError, match="needs a size B,C,H,W"):
+        label_sample(Setting(size=(2, 3, 40)), stride=4)
 
 
 @pytest.mark.parametrize("size", [(2, 3, 40), (1, 3, 4, 8, 8)])

@@ -83,6 +83,40 @@ def test_ratios_are_against_eager_and_the_best_that_agrees(rows: list[Row]) -> N
     assert ratio["memory_vs_eager"] == 3.0
 
 
+@pytest.fixture
+def with_parts() -> list[Row]:
+    """A set that takes 12 ms, its terms alone 4 and 8 ms; on huge pages 6 ms, and one of its terms 8 ms."""
+    run: list[Row] = [{"kind": "run", "quick": True}, dict(MACHINE)]
+    for allocator, whole, parts in (("plain", 12.0, {"ce": 4.0, "lovasz": 8.0}), ("thp", 6.0, {"ce": 8.0})):
+        variant = {"case": "four", "allocator": allocator}
+        run += [{**timed("lossfold-cpp", whole), **variant}, {**timed("eager", 60.0), **variant}]
+        run += [{**timed("lossfold-cpp", both), **variant, "kind": "part", "part": part} for part, both in parts.items()]
+        run += [{"kind": "calibration", "allocator": allocator, "copy_bytes_per_second": 1e9, "exp_per_second": 1e6}]
+    return results.finish(run)
+
+
+def test_a_set_is_compared_with_its_dearest_term(with_parts: list[Row]) -> None:
+    plain, huge = results.of_kind(with_parts, "ratio")
+    assert (plain["dearest"], plain["vs_eager"], plain["vs_best"]) == ("lovasz", 5.0, 5.0)
+    assert plain["vs_dearest"] == pytest.approx(8 / 12)
+    assert plain["vs_parts"] == pytest.approx(1.0)
+    assert huge["vs_dearest"] == huge["vs_parts"] == pytest.approx(8 / 6)
+    assert "1.50x the time of its dearest term alone (Lovász-Softmax), 1.00x as fast as its terms" in report.render(with_parts)
+    assert "1.50x the time of its dearest term alone" in markdown.render(with_parts)
+    assert not floors.find_falls(with_parts, {"provider": "lossfold-cpp", "quick": {"four": {"vs_dearest": 0.66}}}, "quick")
+    assert floors.find_falls(with_parts, {"provider": "lossfold-cpp", "quick": {"four": {"vs_dearest": 0.67}}}, "quick")
+
+
+def test_memory_is_told_beyond_the_gradient(rows: list[Row]) -> None:
+    eager, own = results.of_kind(rows, "memory")
+    assert results.beyond_gradient(eager) == pytest.approx((3000 - 1000) / 100)
+    assert results.beyond_gradient(own) == 0.0
+    small = {"bytes_per_pixel": 9.0, "units": 1.8}  # 5 bytes a pixel of gradient and 4 of something else
+    assert results.beyond_gradient(small) == pytest.approx(4.0)
+    (line,) = [line for line in report.render(rows).splitlines() if line.startswith("  PyTorch eager")]
+    assert line.endswith("3.00 u  20.0 B/px")
+
+
 def test_shares_are_of_the_measured_limits(rows: list[Row]) -> None:
     (own,) = results.of_kind(rows, "time", provider="lossfold-cpp")
     assert own["both_share_of_copy"] == pytest.approx(0.1)
@@ -117,7 +151,7 @@ def test_packaged_floors_name_known_cases_and_ratios() -> None:
     for run in ("full", "quick"):
         for case, wanted in recorded[run].items():
             assert case in CASES
-            assert set(wanted) <= {"vs_eager", "vs_best", "memory_vs_eager"}
+            assert set(wanted) <= {"vs_eager", "vs_best", "vs_dearest", "memory_vs_eager"}
 
 
 def test_files_round_trip_in_seven_digits(rows: list[Row], tmp_path: Path) -> None:
@@ -157,6 +191,19 @@ def test_minimal_bytes_count_readings_and_the_written_gradient() -> None:
     for name, parts in expected.items():
         for part, count in parts.items():
             assert CASES[name].minimal_bytes(sample, part) == count, (name, part)
+
+
+def test_minimal_bytes_at_label_resolution_are_of_the_small_logits() -> None:
+    case = CASES["ce-x4"]
+    sample = case.sample(Setting(size=(1, 2, 16, 32), labels="uint8"))
+    logits, labels = 64 * 4, 512
+    assert sample.leaf_bytes == logits
+    assert case.minimal_bytes(sample, "both") == 2 * logits + labels
+
+
+def test_best_library_is_any_peer(rows: list[Row]) -> None:
+    rows = [*rows, timed("toolbelt", 20.0)]
+    assert "20.0 ms (toolbelt)" in markdown.render(rows)
 
 
 def test_spread_of_few_rounds() -> None:

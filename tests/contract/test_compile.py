@@ -11,7 +11,8 @@ from torch import Tensor
 
 import lossfold as lf
 from tests.cases import Case, Data, cases, close, evaluate, every_case, make, one_case_a_loss, value
-from tests.operators import Watch
+from tests.operators import NAMESPACE, Watch
+from tests.steps import settled
 
 
 @pytest.fixture(autouse=True)
@@ -75,10 +76,18 @@ def test_fullgraph_with_shapes_that_change(engine: str, link: str) -> None:
         close(gradient, slope, 1e-5, 1e-7)
 
 
-@pytest.mark.parametrize("case", [Case("CEDiceLoss", {}), Case("FocalLoss", {"reduction": "none"})], ids=str)
+ONCE = [
+    Case("CEDiceLoss", {}),
+    Case("FocalLoss", {"reduction": "none"}),
+    Case("LovaszLoss", {}),
+    Case("OhemCrossEntropyLoss", {"min_kept": 20}),
+]
+
+
+@pytest.mark.parametrize("case", ONCE, ids=lambda case: case.id)
 def test_inductor_once_a_fold(case: Case) -> None:
     """On the engine that serves by itself; every loss on every engine is left to the slow matrix."""
-    data = make(case, (9, 11), dtype=torch.float32, weight="float")
+    data = settled(case, make(case, (9, 11), dtype=torch.float32, weight="float"))
     result, gradient = compiled(case, data, "inductor")
     truth, slope = eager_sum(case, data)
     close(result, truth, 1e-6, 1e-6)
@@ -89,7 +98,7 @@ def test_inductor_once_a_fold(case: Case) -> None:
 @every_case()
 @pytest.mark.parametrize("dynamic", [False, True])
 def test_inductor(case: Case, dynamic: bool, dtype: torch.dtype) -> None:
-    data = make(case, (9, 11), dtype=dtype, weight="float")
+    data = settled(case, make(case, (9, 11), dtype=dtype, weight="float"))
     result, gradient = compiled(case, data, "inductor", dynamic=dynamic)
     truth, slope = eager_sum(case, data)
     coarse = dtype in (torch.bfloat16, torch.float16)
@@ -125,16 +134,17 @@ def test_the_compiled_engine_runs_operators(case: Case) -> None:
 
 
 def recorded() -> list[Any]:
-    """Operator calls over all losses, one for each operator, dtype and set of absent arguments."""
+    """Operator calls over all losses, one for each operator, dtype, set of absent arguments and kind of fold."""
     seen: dict[str, Any] = {}
-    for case in cases() if "cpp" in lf.engines.available() else ():
+    for case in [case for case in cases() if "cpp" in case.engines]:
         for dtype in (torch.float64, torch.float16):
             for weight in (None, "float"):
                 with Watch() as watch:
                     evaluate(case.changed(engine="cpp").build(), make(case, (2, 3), dtype=dtype, weight=weight))
                 for func, args, kwargs in watch.calls:
                     tensors = [(a.dtype, a.ndim) if isinstance(a, Tensor) else a is None for a in args]
-                    seen.setdefault(f"{func}{tensors}{case.link}", (func, args, kwargs))
+                    kind = case.name if case.name in ("LovaszLoss", "OhemCrossEntropyLoss") else ""
+                    seen.setdefault(f"{func}{tensors}{case.link}{kind}", (func, args, kwargs))
     return [pytest.param(*call, id=f"{call[0]}-{i}") for i, call in enumerate(seen.values())]
 
 
@@ -153,6 +163,6 @@ def test_opcheck(operator: Any, args: Any, kwargs: Any) -> None:
 def test_every_operator_is_checked() -> None:
     """The operators of the namespace that take tensors are the ones that the losses above were seen to call."""
     seen = {call.values[0]._schema.name for call in recorded()}
-    schemas = [s for s in torch._C._jit_get_all_schemas() if s.name.startswith("lossfold_r1::")]
+    schemas = [s for s in torch._C._jit_get_all_schemas() if s.name.startswith(f"{NAMESPACE}::")]
     registered = {schema.name for schema in schemas if schema.arguments}
     assert registered and seen == registered

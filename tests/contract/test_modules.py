@@ -136,6 +136,7 @@ def test_constructor_takes_keywords_with_defaults(name: str) -> None:
         "reduction": "mean",
         "per_image": False,
         "loss_weight": 1.0,
+        "align_corners": False,
         "engine": None,
     }
     assert {key: parameters[key].default for key in expected} == expected
@@ -151,6 +152,8 @@ DEFAULTS = {
     "TverskyLoss": {"alpha": 0.5, "beta": 0.5, "exponent": 1.0, "smooth": 1.0, "absent": "skip"},
     "GeneralizedDiceLoss": {"weighting": "square", "smooth": 0.0, "absent": "skip", "include_background": True},
     "CEDiceLoss": {"ce_weight": 1.0, "dice_weight": 1.0},
+    "LovaszLoss": {"classes": "present", "bins": 4096, "exact": False},
+    "OhemCrossEntropyLoss": {"thresh": 0.7, "min_kept": 100_000, "top_k_ratio": None},
 }
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import itertools
-import math
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,8 @@ from torch import Tensor
 
 import lossfold as lf
 from tests import oracles, plain
-from tests.cases import CONTAINERS, ENGINES, Case, Data, cases, close, evaluate, every_case, make
+from tests.cases import CONTAINERS, Case, Data, cases, close, evaluate, every_case, make
+from tests.truth import assert_no_worse
 
 SPACES = [(7,), (3, 3), (2, 2, 2)]
 WEIGHTS = [None, "float", "bool"]
@@ -49,6 +49,8 @@ SPECIFIC: dict[str, dict[str, list[Any]]] = {
         "include_background": [True, False],
         "smooth": [0.0, 1.0],
     },
+    "LovaszLoss": {"classes": ["present", "all", [0, 3], [2]], "bins": [4096, 64], "exact": [False, True]},
+    "OhemCrossEntropyLoss": {"thresh": [0.3, 0.7], "min_kept": [0, 2, 9, 1000], "top_k_ratio": [None, 0.35, 1.0]},
 }
 
 
@@ -85,7 +87,7 @@ def against_oracle(case: Case, engine: str, space: tuple[int, ...], weight: str 
     data, cotangent, truth, slope = expected(case, space, weight, seed)
     result, gradient = evaluate(case.changed(engine=engine).build(), data, cotangent)
     assert result.dtype == torch.float64
-    close(result, truth)
+    close(result, truth, grain=case.grain)
     close(gradient, slope)
 
 
@@ -100,14 +102,14 @@ def test_every_registered_loss_has_samples_and_an_oracle() -> None:
 @pytest.mark.parametrize("case", cases(), ids=lambda case: case.id)
 @pytest.mark.parametrize(("space", "weight"), list(zip(SPACES, WEIGHTS, strict=True)), ids=str)
 def test_samples_equal_the_oracle(case: Case, space: tuple[int, ...], weight: str | None) -> None:
-    for engine in ENGINES:
+    for engine in case.engines:
         against_oracle(case, engine, space, weight, 3)
 
 
 @pytest.mark.parametrize("case", PRODUCTS, ids=lambda case: case.id)
 def test_options_equal_the_oracle(case: Case) -> None:
     plain_against_oracle(case)
-    for engine in ENGINES:
+    for engine in case.engines:
         against_oracle(case, engine, (6,), "float", 5)
 
 
@@ -132,44 +134,7 @@ def test_no_worse_than_plain_pytorch(
     case: Case, space: tuple[int, ...], weight: str | None, dtype: torch.dtype, device: torch.device
 ) -> None:
     """At each dtype the engine is no further from the float64 truth than plain PyTorch at that dtype."""
-    data = make(case, space, dtype=dtype, weight=weight, device=device)
-    exact = Data(data.scores.double(), data.labels, None if data.weight is None else data.weight.double())
-    cotangent = torch.randn(value_shape(case, exact), dtype=torch.float64)
-    leaf = exact.leaf()
-    truth = plain.evaluate(case.name, *leaf.call, case.options)
-    (slope,) = torch.autograd.grad(truth, leaf.scores, cotangent)
-    leaf = data.leaf()
-    naive = plain.evaluate(case.name, *leaf.call, case.options)
-    (naive_slope,) = torch.autograd.grad(naive, leaf.scores, cotangent.to(naive))
-    reference, reference_slope = evaluate(case.changed(engine="eager").build(), data, cotangent)
-    for label_dtype in (torch.int64, torch.int32, torch.uint8):
-        if label_dtype == torch.uint8 and case.ignore_index < 0:
-            continue
-        result, gradient = evaluate(case.build(), data.to(dtype, label_dtype), cotangent)
-        assert result.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
-        assert gradient.dtype == dtype
-        no_worse(result, truth.detach(), naive.detach(), reference)
-        no_worse(gradient, slope, naive_slope, reference_slope)
-
-
-def value_shape(case: Case, data: Data) -> torch.Size:
-    return plain.evaluate(case.name, *data.call, case.options).shape
-
-
-def no_worse(actual: Tensor, truth: Tensor, naive: Tensor, reference: Tensor, factor: float = 2.0) -> None:
-    """Largest error at most `factor` times plain PyTorch's and the definition's, plus rounding of the result."""
-    scale = truth.abs().max().item()
-    steps = 64 if actual.dtype == torch.float64 else 4  # in float64 the truth is itself rounded, a thousand times
-    rounding = steps * torch.finfo(actual.dtype).eps * max(scale, 1.0 if truth.ndim == 0 else 0.0)
-    rounding += torch.finfo(actual.dtype).smallest_normal
-
-    def error(tensor: Tensor) -> float:
-        largest = (tensor.double() - truth).abs().max().item()
-        return largest if math.isfinite(largest) else math.inf
-
-    assert torch.isfinite(actual).all()
-    assert error(actual) <= factor * error(naive) + rounding
-    assert error(actual) <= factor * error(reference) + rounding
+    assert_no_worse(case, make(case, space, dtype=dtype, weight=weight, device=device))
 
 
 def test_uint8_labels_with_an_ignore_label() -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.cases import Case, Data, close, evaluate, every_case, is_map, make, value
+from tests.cases import Case, Data, cases, close, evaluate, every_case, is_map, make, value
 
 SIZE = 12
 
@@ -55,7 +55,7 @@ def test_ignoring_is_removing(case: Case, weight: str | None) -> None:
     labels = data.labels.scatter(1, drop, case.ignore_index)
     result, gradient = outcome(case, Data(data.scores, labels, data.weight))
     truth, slope = outcome(case, pick(data, keep))
-    close(result, truth)
+    close(result, truth, grain=case.grain)
     close(gradient, spread(slope, keep))
     assert gradient.gather(2, drop.unsqueeze(1).expand(-1, case.classes, -1)).abs().max() == 0
     assert slope.abs().max() > 0
@@ -68,7 +68,7 @@ def test_weight_zero_is_removing(case: Case) -> None:
     drop, keep = spots()
     result, gradient = outcome(case, Data(data.scores, data.labels, data.weight.scatter(1, drop, 0.0)))
     truth, slope = outcome(case, pick(data, keep))
-    close(result, truth)
+    close(result, truth, grain=case.grain)
     close(gradient, spread(slope, keep))
 
 
@@ -86,11 +86,11 @@ def test_what_does_not_count_is_not_read(case: Case, how: str, poison: float) ->
     weight = data.weight if how == "ignored" else data.weight.scatter(1, drop, 0)
     result, gradient = outcome(case, Data(scores, labels, weight))
     truth, slope = outcome(case, pick(data, keep))
-    close(result, truth)
+    close(result, truth, grain=case.grain)
     close(gradient, spread(slope, keep))
 
 
-@every_case()
+@every_case(among=[case for case in cases() if not case.counts_pixels])
 def test_weight_two_is_the_pixel_twice(case: Case) -> None:
     data = line(case)
     twice, _ = spots()
@@ -98,7 +98,7 @@ def test_weight_two_is_the_pixel_twice(case: Case) -> None:
     result, gradient = outcome(case, Data(data.scores, data.labels, weight))
     index = torch.cat([torch.arange(SIZE).expand(3, -1), twice], 1)
     truth, slope = outcome(case, pick(data, index))
-    close(result, truth)
+    close(result, truth, grain=case.grain)
     close(gradient, spread(slope, index))
 
 
@@ -108,7 +108,7 @@ def test_unit_weights_are_no_weights(case: Case) -> None:
     truth, slope = outcome(case, data)
     for weight in (torch.ones(data.labels.shape), torch.ones(data.labels.shape, dtype=torch.bool)):
         result, gradient = outcome(case, Data(data.scores, data.labels, weight))
-        close(result, truth)
+        close(result, truth, grain=case.grain)
         close(gradient, slope)
 
 
@@ -118,7 +118,7 @@ def test_a_mask_is_zero_one_weights(case: Case) -> None:
     assert data.weight is not None and 0 < data.weight.sum() < data.weight.numel()
     truth, slope = outcome(case, Data(data.scores, data.labels, data.weight.double()))
     result, gradient = outcome(case, data)
-    close(result, truth)
+    close(result, truth, grain=case.grain)
     close(gradient, slope)
     full, _ = outcome(case, Data(data.scores, data.labels))
     assert not torch.equal(full, result)
@@ -144,7 +144,7 @@ def test_weights_of_every_float_dtype(case: Case) -> None:
         assert not torch.equal(rounded.double(), data.weight)
         truth, slope = outcome(case, Data(data.scores, data.labels, rounded.double()))
         result, gradient = outcome(case, Data(data.scores, data.labels, rounded))
-        close(result, truth)
+        close(result, truth, grain=case.grain)
         close(gradient, slope)
 
 
@@ -154,7 +154,7 @@ def test_permuting_pixels(case: Case) -> None:
     order = torch.stack([torch.randperm(SIZE) for _ in range(3)])
     truth, slope = outcome(case, data)
     result, gradient = outcome(case, pick(data, order))
-    close(result, truth)
+    close(result, truth, grain=case.grain)
     close(spread(gradient, order), slope)
 
 
@@ -167,7 +167,7 @@ def test_permuting_images(case: Case) -> None:
     truth, slope = evaluate(loss, data)
     result, gradient = evaluate(loss, Data(data.scores[order], data.labels[order], data.weight[order]))
     images = truth.ndim > 0 and (is_map(truth, data.labels) or bool(case.options.get("per_image")))
-    close(result, truth[order] if images else truth)
+    close(result, truth[order] if images else truth, grain=case.grain)
     close(gradient, slope[order])
 
 
@@ -180,19 +180,21 @@ def test_permuting_classes_with_their_labels(case: Case) -> None:
     order = torch.arange(case.classes)
     order[free] = free.roll(1)
     inverse = order.argsort()
-    options = {k: [v[i] for i in order] for k, v in case.options.items() if isinstance(v, list | tuple)}
+    options: dict[str, Any] = {k: [v[i] for i in order] for k, v in case.per_class.items()}
+    if isinstance(case.options.get("classes"), list):
+        options["classes"] = [int(inverse[c]) for c in case.options["classes"]]
     truth, slope = outcome(case, data)
     permuted = case.changed(**options)
     result, gradient = outcome(permuted, Data(data.scores[:, order], inverse[data.labels], data.weight))
     by_class = truth.ndim > 0 and truth.shape[-1] == case.classes
     if by_class:
         # The cotangent of `outcome` names classes by position: compare values class by class, gradients by their sum.
-        close(result, truth[..., order])
+        close(result, truth[..., order], grain=case.grain)
         truth, slope = evaluate(case.build(), data)
         result, gradient = evaluate(permuted.build(), Data(data.scores[:, order], inverse[data.labels], data.weight))
         close(gradient, slope[:, order])
     else:
-        close(result, truth)
+        close(result, truth, grain=case.grain)
         close(gradient, slope[:, order])
 
 
@@ -209,6 +211,6 @@ def test_per_image_is_the_mean_of_each_image(case: Case) -> None:
     singles = [
         evaluate(case.build(), Data(data.scores[i : i + 1], data.labels[i : i + 1], data.weight[i : i + 1])) for i in (0, 1, 3)
     ]
-    close(result, torch.stack([single for single, _ in singles]).mean(0))
+    close(result, torch.stack([single for single, _ in singles]).mean(0), grain=case.grain)
     close(gradient[[0, 1, 3]], torch.cat([slope for _, slope in singles]) / 3)
     assert gradient[2].abs().max() == 0

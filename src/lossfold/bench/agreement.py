@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from .case import Case, LossFunction, Sample
+from .case import Case, LossFunction, Sample, Tolerance
 
 Options = tuple[tuple[str, object], ...]
 
@@ -25,6 +25,7 @@ GRADIENT_TOLERANCE = {
     torch.float16: 2e-2,
 }
 
+EXACT = Tolerance()
 
 IMPRECISION = 0.05
 """The right formula is still ranked with errors up to this, which are then told."""
@@ -71,19 +72,25 @@ def find_truth(definition: Callable[..., Tensor], sample: Sample) -> Truth:
     return Truth(value.item(), gradient)
 
 
-def judge(function: LossFunction, sample: Sample, truth: Truth) -> Agreement:
+def judge(function: LossFunction, sample: Sample, truth: Truth, tolerance: Tolerance = EXACT) -> Agreement:
     """Run a provider and say whether it may be timed; its first run is also the first part of its warm-up.
 
-    Where it misses the tolerance of the leaf's dtype, its formula is tried in float64: rounding is told, a
-    different formula is refused.
+    Where it misses the tolerance of the leaf's dtype, but not the case's own, its errors are told. Where it misses
+    both, its formula is tried in float64: rounding is told, a different formula is refused.
     """
     found = compare(function, sample, truth)
     dtype = sample.leaf.dtype
     if found.within(VALUE_TOLERANCE[dtype], GRADIENT_TOLERANCE[dtype]):
         return found
     errors = f"{found.value:.6g}, expected {found.expected:.6g}, gradient off by {found.gradient_error:.1e}"
+    if found.within(*_widened(dtype, tolerance)):
+        return replace(found, reason=errors)
     exact = Sample(sample.leaf.detach().double().requires_grad_(), sample.rest)
-    if not compare(function, exact, truth).within(VALUE_TOLERANCE[torch.float64], GRADIENT_TOLERANCE[torch.float64]):
+    try:
+        right = compare(function, exact, truth).within(*_widened(torch.float64, tolerance))
+    except RuntimeError:  # it mixes dtypes, and its formula can't be told from its rounding
+        right = False
+    if not right:
         return replace(found, status="refused", reason=f"computes something else: {errors}")
     status = "ok" if found.within(IMPRECISION, IMPRECISION) else "refused"
     return replace(found, status=status, reason=f"right in float64, imprecise in {str(dtype).removeprefix('torch.')}: {errors}")
@@ -106,6 +113,10 @@ def truth_key(case: Case, provider: str) -> tuple[Options, Options]:
     """Entries with equal keys share inputs and truth."""
     entry = case.entries[provider]
     return tuple(sorted(entry.inputs.items())), tuple(sorted(entry.options.items()))
+
+
+def _widened(dtype: torch.dtype, tolerance: Tolerance) -> tuple[float, float]:
+    return max(VALUE_TOLERANCE[dtype], tolerance.value), max(GRADIENT_TOLERANCE[dtype], tolerance.gradient)
 
 
 def _relative_distance(gradient: Tensor, truth: Tensor) -> float:

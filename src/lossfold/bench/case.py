@@ -26,7 +26,7 @@ class Setting:
     """The inputs of a run, before they are tensors.
 
     Args:
-        size: `[B, C, *S]`.
+        size: `[B, C, *S]`, with S the labels' resolution; a case may take smaller logits.
         dtype: a name of `DTYPES`.
         labels: a name of `LABEL_DTYPES`.
         logits: "random" (normal noise) or "trained" (smooth and confident).
@@ -67,6 +67,14 @@ class Sample:
 
 
 @dataclass(frozen=True)
+class Tolerance:
+    """By how much a right entry may miss the truth where rounding alone is not the reason; see `agreement`."""
+
+    value: float = 0.0
+    gradient: float = 0.0
+
+
+@dataclass(frozen=True)
 class Entry:
     """How one provider serves one case.
 
@@ -95,6 +103,8 @@ class Case:
         entries: by provider key.
         passes: the fewest passes over the leaf, forward and backward together, the written gradient included.
         lacking: provider key -> why it has no entry.
+        tolerance: wider than the dtype's where the work itself has no sharper result; the entries' notes say why.
+        parts: of a sum, the cases that are its terms; lossfold's set is also timed beside each of them alone.
     """
 
     name: str
@@ -104,6 +114,8 @@ class Case:
     entries: Mapping[str, Entry]
     passes: int
     lacking: Mapping[str, str] = field(default_factory=dict)
+    tolerance: Tolerance = Tolerance()
+    parts: tuple[str, ...] = ()
 
     def minimal_bytes(self, sample: Sample, part: str) -> int:
         """The bytes that any implementation must move: `part` is forward, backward or both.

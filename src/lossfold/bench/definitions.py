@@ -6,6 +6,8 @@ of the label cases. `smooth` and `per_image` exist for peers that offer the loss
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -47,3 +49,54 @@ def cross_entropy_dice(logits: Tensor, labels: Tensor, smooth: float = 1.0, per_
 def cross_entropy_dice_focal(logits: Tensor, labels: Tensor, smooth: float = 1.0, per_image: bool = False) -> Tensor:
     """Cross entropy + Dice + focal."""
     return cross_entropy_dice(logits, labels, smooth, per_image) + focal(logits, labels)
+
+
+def lovasz(logits: Tensor, labels: Tensor, per_image: bool = False) -> Tensor:
+    """Mean over classes of the Lovász extension of 1 - IoU at the errors |[y = c] - p_c|; every class is counted.
+
+    Berman et al., CVPR 2018: with the errors in descending order and J_i the Jaccard loss of being wrong at the first i
+    pixels, the extension is the sum of error_i (J_i - J_(i-1)).
+    """
+    probabilities = logits.softmax(dim=1)
+    if not per_image:
+        return _lovasz_of_pixels(probabilities, labels)
+    images = zip(torch.split(probabilities, 1), torch.split(labels, 1), strict=True)
+    return torch.stack([_lovasz_of_pixels(*image) for image in images]).mean()
+
+
+def _lovasz_of_pixels(probabilities: Tensor, labels: Tensor) -> Tensor:
+    counted = labels != IGNORED
+    p, y = probabilities.movedim(1, -1)[counted], labels[counted]
+    losses = []
+    for label in range(p.shape[1]):
+        target = (y == label).to(p.dtype)
+        errors, order = (target - p[:, label]).abs().sort(descending=True)
+        wrong = target[order].cumsum(0)
+        added = (1 - target[order]).cumsum(0)
+        jaccard = 1 - (target.sum() - wrong) / (target.sum() + added)
+        losses.append(errors @ jaccard.diff(prepend=jaccard.new_zeros(1)))
+    return torch.stack(losses).mean()
+
+
+def ohem(logits: Tensor, labels: Tensor, thresh: float = 0.7, min_kept: int = 100_000) -> Tensor:
+    """Cross entropy over the hard pixels: p < thresh at the label, and in any case the min_kept hardest, ties included."""
+    entropy = functional.cross_entropy(logits, labels.long(), ignore_index=IGNORED, reduction="none")[labels != IGNORED]
+    hardness = entropy.detach()
+    bound = hardness.sort(descending=True).values[min(min_kept, hardness.numel()) - 1]
+    hard = (torch.exp(-hardness) < thresh) | (hardness >= bound)
+    return entropy[hard].mean()
+
+
+def cross_entropy_dice_lovasz_focal(logits: Tensor, labels: Tensor, smooth: float = 1.0, per_image: bool = False) -> Tensor:
+    """Cross entropy + Dice + Lovász + focal."""
+    return cross_entropy_dice_focal(logits, labels, smooth, per_image) + lovasz(logits, labels, per_image)
+
+
+def upsampled(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """The function on logits that are first brought to the labels' size, `[B,C,h,w]` to `[B,C,H,W]`."""
+
+    def run(logits: Tensor, labels: Tensor, **options: object) -> Tensor:
+        scores = functional.interpolate(logits, size=labels.shape[1:], mode="bilinear", align_corners=False)
+        return function(scores, labels, **options)
+
+    return run

@@ -12,23 +12,29 @@ from .definitions import IGNORED
 COARSENESS = 16
 """Side in pixels of the patches that trained-like scenes vary over."""
 
+GRAIN = 0.01
+"""Noise on trained-like logits: smooth scenes repeat themselves, and the gradient of a sorted loss is not unique at ties."""
+
 INTERPOLATION = {1: "linear", 2: "bilinear", 3: "trilinear"}
 
 
-def label_sample(setting: Setting, *, ignored: bool = True) -> Sample:
+def label_sample(setting: Setting, *, ignored: bool = True, stride: int = 1) -> Sample:
     """Make logits `[B,C,*S]` and labels `[B,*S]` in which every image has every class.
 
     Args:
         setting: size, dtypes, kind of logits and seed.
         ignored: False leaves out the ignored pixels (a stripe of an eighth of the last axis), for providers
             that have no ignore label. Everything else stays the same.
+        stride: label pixels to a logit along both axes; above 1 the logits are `[B,C,h,w]`, smaller than the labels.
 
     Returns:
         The logits, with `requires_grad`, and the labels.
     """
     generator = torch.Generator().manual_seed(setting.seed)
     make = {"random": _random_scene, "trained": _trained_scene}[setting.logits]
-    logits, labels = make(setting.size, generator)
+    if stride > 1 and len(setting.size) != 4:
+        raise ValueError(f"scoring at label resolution needs a size B,C,H,W, got {setting.size}")
+    logits, labels = make(setting.size, stride, generator)
     batch, classes = setting.size[:2]
     flat = labels.view(batch, -1)
     # Absent classes are where libraries differ; the benchmark compares speed, so no class is absent.
@@ -43,20 +49,28 @@ def label_sample(setting: Setting, *, ignored: bool = True) -> Sample:
     return Sample(leaf, (labels.to(LABEL_DTYPES[setting.labels]),))
 
 
-def _random_scene(size: tuple[int, ...], generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def _random_scene(size: tuple[int, ...], stride: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Normal logits and unrelated labels: what a network gives before training."""
-    logits = torch.randn(size, generator=generator)
+    logits = torch.randn(*size[:2], *_shrunk(size[2:], stride), generator=generator)
     labels = torch.randint(size[1], (size[0], *size[2:]), generator=generator)
     return logits, labels
 
 
-def _trained_scene(size: tuple[int, ...], generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def _trained_scene(size: tuple[int, ...], stride: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Smooth logits, sure of the right class nearly everywhere: what a network gives after training."""
     coarse = [max(2, length // COARSENESS) for length in size[2:]]
     patches = torch.randn(*size[:2], *coarse, generator=generator)
-    mode = INTERPOLATION[len(coarse)]
-    logits = functional.interpolate(patches, size=list(size[2:]), mode=mode, align_corners=False).mul_(8.0)
-    labels = logits.argmax(1)
+    logits = _resize(patches, _shrunk(size[2:], stride)).mul_(8.0)
+    logits += GRAIN * torch.randn(logits.shape, generator=generator)
+    labels = (logits if stride == 1 else _resize(logits, list(size[2:]))).argmax(1)
     mistakes = torch.rand(labels.shape, generator=generator) < 0.02
     noise = torch.randint(size[1], labels.shape, generator=generator)
     return logits, torch.where(mistakes, noise, labels)
+
+
+def _shrunk(lengths: tuple[int, ...], stride: int) -> list[int]:
+    return [-(-length // stride) for length in lengths]
+
+
+def _resize(scene: Tensor, lengths: list[int]) -> Tensor:
+    return functional.interpolate(scene, size=lengths, mode=INTERPOLATION[len(lengths)], align_corners=False)

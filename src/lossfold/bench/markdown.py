@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from .report import case_title, describe_inputs, machine_line, milliseconds, provider_title, times
+from .providers import PROVIDERS
+from .report import ALLOCATOR_TITLES, beside_parts, case_title, describe_inputs, machine_line, milliseconds, provider_title, times
 from .results import of_kind
 
 Row = dict[str, Any]
@@ -40,6 +41,10 @@ def _table(rows: list[Row], logits: str) -> str:
         f"{pair if len(allocators) > 1 else ''} {machine_line(rows)}.",
     ]
     notes = dict.fromkeys(_note(row) for row in timed if row["note"] or (row["reason"] and row["status"] != "absent"))
+    for ratio in of_kind(rows, "ratio", logits=logits):
+        if "dearest" in ratio:
+            title = f"{provider_title(ratio['provider'])}, {case_title(ratio['case'])} ({ALLOCATOR_TITLES[ratio['allocator']]})"
+            notes[f"{title}: {beside_parts(ratio)}"] = None
     return "\n".join([*lines, "", *(f"- {note}" for note in notes)] if notes else lines)
 
 
@@ -67,7 +72,7 @@ def _headline(group: list[Row]) -> str:
 
 
 def _best_library(group: list[Row]) -> str:
-    libraries = [row for row in group if row["provider"] in ("monai", "smp", "kornia")]
+    libraries = [row for row in group if row["provider"] in PROVIDERS and PROVIDERS[row["provider"]].library]
     if not libraries:
         return "–"
     best = min(libraries, key=lambda row: float(row["both_ms"]["median"]))

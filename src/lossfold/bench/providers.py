@@ -17,6 +17,7 @@ class Provider:
         module: what must be importable.
         package: the distribution that its version is read from.
         ours: lossfold itself; never a rival in a ratio.
+        library: a peer library, neither lossfold nor PyTorch.
     """
 
     key: str
@@ -24,6 +25,7 @@ class Provider:
     module: str
     package: str
     ours: bool = False
+    library: bool = False
 
     @property
     def installed(self) -> bool:
@@ -46,9 +48,10 @@ PROVIDERS: dict[str, Provider] = {
         Provider("lossfold-eager", "lossfold (eager)", "lossfold", "lossfold", ours=True),
         Provider("eager", "PyTorch eager", "torch", "torch"),
         Provider("compile", "torch.compile", "torch", "torch"),
-        Provider("monai", "MONAI", "monai", "monai"),
-        Provider("smp", "segm. models", "segmentation_models_pytorch", "segmentation_models_pytorch"),
-        Provider("kornia", "kornia", "kornia", "kornia"),
+        Provider("monai", "MONAI", "monai", "monai", library=True),
+        Provider("smp", "segm. models", "segmentation_models_pytorch", "segmentation_models_pytorch", library=True),
+        Provider("kornia", "kornia", "kornia", "kornia", library=True),
+        Provider("toolbelt", "toolbelt", "pytorch_toolbelt", "pytorch-toolbelt", library=True),
     )
 }
 """Every provider by key, in the order of tables and plots."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from .cases import CASES
 from .providers import PROVIDERS
-from .results import of_kind
+from .results import beyond_gradient, of_kind
 
 Row = dict[str, Any]
 
@@ -26,7 +26,7 @@ HEAD: tuple[str, ...] = (
     "of copy",
     "of exp",
     "memory",
-    "B/px",
+    "beyond",
 )
 
 RESTLESS = 1.5
@@ -64,7 +64,8 @@ def render(rows: list[Row]) -> str:
     """The whole report: machine, limits, a table for every case and variant, scaling."""
     lines = [
         machine_line(rows),
-        f"Units: u is the logits' size; of copy and of exp are shares of the limits; {LEGEND}",
+        f"Units: u is the logits' size; of copy and of exp (one a class and pixel) are shares of the limits; {LEGEND}",
+        "Memory is the peak beyond the inputs: in u, the gradient included, and in bytes a label pixel beyond the gradient.",
     ]
     for limits in of_kind(rows, "calibration"):
         load = f", load {limits['load']:.1f}" if limits.get("load") is not None else ""
@@ -112,7 +113,7 @@ def _figures(row: Row, eager: Row | None, peak: Row | None) -> tuple[str, ...]:
         f"{row['both_share_of_copy']:.0%}",
         f"{row['both_share_of_exp']:.0%}",
         f"{peak['units']:.2f} u" if peak else "",
-        f"{peak['bytes_per_pixel']:.0f}" if peak else "",
+        f"{beyond_gradient(peak):.1f} B/px" if peak else "",
     )
 
 
@@ -124,7 +125,15 @@ def _ratio_text(ratio: Row) -> str:
         parts.append(f"{times(ratio['vs_best'])} as fast as the best other ({provider_title(ratio['best'])})")
     if "memory_vs_eager" in ratio:
         parts.append(f"eager needs {times(ratio['memory_vs_eager'])} the memory")
+    if "dearest" in ratio:
+        parts.append(beside_parts(ratio))
     return f"{provider_title(ratio['provider'])}: {', '.join(parts) or 'nobody to compare with'}"
+
+
+def beside_parts(ratio: Row) -> str:
+    """What a set costs beside its terms."""
+    dearest = f"{times(1 / ratio['vs_dearest'])} the time of its dearest term alone ({case_title(ratio['dearest'])})"
+    return f"{dearest}, {times(ratio['vs_parts'])} as fast as its terms one by one"
 
 
 def _scaling_lines(rows: list[Row]) -> Iterator[str]:

@@ -59,7 +59,13 @@ def ratios(rows: list[Row]) -> Iterator[Row]:
                 ratio["best"] = best["provider"]
             if peaks.get("eager") and peaks.get(own["provider"]):
                 ratio["memory_vs_eager"] = peaks["eager"] / peaks[own["provider"]]
-            yield ratio
+            yield ratio | _beside_parts(rows, own)
+
+
+def beyond_gradient(peak: Row) -> float:
+    """Bytes a label pixel that a memory row adds to the gradient, which is one unit."""
+    share: float = peak["bytes_per_pixel"] * (1 - 1 / peak["units"])
+    return share
 
 
 def growth(rows: list[Row]) -> Iterator[Row]:
@@ -108,6 +114,16 @@ def _add_shares(row: Row, calibration: Row) -> None:
     raising = row["exponentials"] / calibration["exp_per_second"]
     row["both_share_of_exp"] = raising / (row["both_ms"]["median"] / 1000)
     row["ns_per_pixel"] = 1e6 * row["both_ms"]["median"] / row["pixels"]
+
+
+def _beside_parts(rows: list[Row], own: Row) -> Row:
+    """How fast a set is beside its dearest term alone (1 / 1.5 where it costs 1.5 times as much), and beside all in turn."""
+    wanted = {name: own[name] for name in ("case", "logits", "allocator", "provider")}
+    alone = {row["part"]: _total(row) for row in of_kind(rows, "part", **wanted)}
+    if not alone:
+        return {}
+    dearest = max(alone, key=lambda part: alone[part])
+    return {"dearest": dearest, "vs_dearest": alone[dearest] / _total(own), "vs_parts": sum(alone.values()) / _total(own)}
 
 
 def _groups(timed: list[Row]) -> Iterator[tuple[tuple[str, str, str], list[Row]]]:

@@ -6,13 +6,14 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from .cases import CASES
 from .machine import describe_machine
+from .memory import PROMPT_RELEASE
 from .options import SCALING_FACTORS, Plan
 from .providers import PROVIDERS
 
@@ -20,6 +21,7 @@ Row = dict[str, Any]
 Report = Callable[[str], None]
 
 HUGE_PAGE_SWITCH = "THP_MEM_ALLOC_ENABLE"
+ALLOCATOR_VARIABLES: dict[str, dict[str, str]] = {"plain": {}, "thp": {HUGE_PAGE_SWITCH: "1"}}
 VERDICT_FIELDS = ("status", "reason", "value", "expected", "value_error", "gradient_error")
 
 
@@ -58,11 +60,9 @@ def measure(plan: Plan, report: Report) -> list[Row]:
     return rows
 
 
-def run_worker(task: Row, huge_pages: bool = False) -> Iterator[Row]:
-    """Start a fresh process on a task and pass on its rows as they come."""
-    environment = {name: value for name, value in os.environ.items() if name != HUGE_PAGE_SWITCH}
-    if huge_pages:
-        environment[HUGE_PAGE_SWITCH] = "1"
+def run_worker(task: Row, variables: Mapping[str, str] = ALLOCATOR_VARIABLES["plain"]) -> Iterator[Row]:
+    """Start a fresh process on a task, with these variables in its environment, and pass on its rows as they come."""
+    environment = {name: value for name, value in os.environ.items() if name != HUGE_PAGE_SWITCH} | dict(variables)
     source = str(Path(__file__).resolve().parents[2])
     inherited = environment.get("PYTHONPATH")
     environment["PYTHONPATH"] = f"{source}{os.pathsep}{inherited}" if inherited else source
@@ -90,7 +90,7 @@ def _timed(plan: Plan, allocator: str, earlier: list[Row], report: Report) -> It
         "quick": plan.quick,
     }
     seen = None
-    for row in run_worker(task, huge_pages=allocator == "thp"):
+    for row in run_worker(task, ALLOCATOR_VARIABLES[allocator]):
         if row["kind"] == "time" and seen != (row["case"], row["logits"]):
             seen = (row["case"], row["logits"])
             report(f"timed {CASES[row['case']].title}, {row['logits']} logits, {allocator} allocator")
@@ -120,7 +120,7 @@ def _peak(plan: Plan, case: str, provider: str, rows: list[Row], report: Report)
         "threads": plan.threads,
     }
     try:
-        return list(run_worker(task))
+        return list(run_worker(task, PROMPT_RELEASE))
     except WorkerError as error:
         return [{"kind": "memory", "case": case, "provider": provider, "status": "failed", "reason": str(error)}]
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import gc
 import statistics
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from time import perf_counter
+from typing import TypeVar
 
 from torch import Tensor
 
@@ -15,6 +16,7 @@ from .case import LossFunction, Sample
 PARTS = ("forward", "backward", "both")
 
 Job = tuple[LossFunction, Sample]
+Name = TypeVar("Name", bound=Hashable)
 
 
 @dataclass(frozen=True)
@@ -35,19 +37,19 @@ class Spread:
         return cls(statistics.median(ordered), fifths[0], fifths[-1])
 
 
-def measure(jobs: Mapping[str, Job], repeats: int, warmup: int) -> dict[str, dict[str, Spread]]:
+def measure(jobs: Mapping[Name, Job], repeats: int, warmup: int) -> dict[Name, dict[str, Spread]]:
     """Time forward, backward and both of every job, the gradient allocated anew each time.
 
     Args:
-        jobs: by provider, its function and its inputs.
+        jobs: by name, a function and its inputs.
         repeats: rounds that count.
         warmup: rounds before them that don't.
 
     Returns:
-        By provider and part, the spread.
+        By name and part, the spread.
     """
     names = list(jobs)
-    seconds: dict[str, dict[str, list[float]]] = {name: {part: [] for part in PARTS} for name in names}
+    seconds: dict[Name, dict[str, list[float]]] = {name: {part: [] for part in PARTS} for name in names}
     gc.collect()
     gc.disable()
     try:

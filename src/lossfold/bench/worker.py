@@ -10,7 +10,7 @@ import os
 import re
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -44,7 +44,7 @@ def time_task(task: Row) -> Iterator[Row]:
 
 
 def time_case(case: Case, setting: Setting, task: Row, verdicts: dict[str, Row] | None) -> Iterator[Row]:
-    """Rows of one case: build, judge, then time together whoever agrees.
+    """Rows of one case: build, judge, then time together whoever agrees, and the parts of a sum beside it.
 
     Args:
         case: the work.
@@ -64,17 +64,17 @@ def time_case(case: Case, setting: Setting, task: Row, verdicts: dict[str, Row] 
             rows[provider].update(verdicts[provider])
             continue
         inputs, options = truth_key(case, provider)
-        if inputs not in samples:
-            samples[inputs] = case.sample(setting, **entry.inputs)
-        sample = samples[inputs]
         try:
+            if inputs not in samples:
+                samples[inputs] = case.sample(setting, **entry.inputs)
+            sample = samples[inputs]
             function = entry.build()
             if verdicts is None:
                 if (inputs, options) not in truths:
                     truths.clear()  # one float64 gradient at a time: the order keeps equal keys together
                     definition = _with_options(case.truth, entry.options)
                     truths[inputs, options] = find_truth(definition, sample)
-                rows[provider].update(asdict(judge(function, sample, truths[inputs, options])))
+                rows[provider].update(asdict(judge(function, sample, truths[inputs, options], case.tolerance)))
             else:
                 rows[provider].update(verdicts[provider])
         except Exception as error:  # a provider's failure is a result, whatever it raises
@@ -83,15 +83,24 @@ def time_case(case: Case, setting: Setting, task: Row, verdicts: dict[str, Row] 
         if rows[provider]["status"] == "ok":
             jobs[provider] = (function, sample)
     truths.clear()
-    spreads = timing.measure(jobs, task["repeats"], task["warmup"])
-    for provider, parts in spreads.items():
-        sample = jobs[provider][1]
-        for part, spread in parts.items():
+    alone = part_jobs(case, jobs)
+    spreads = timing.measure({**jobs, **alone}, task["repeats"], task["warmup"])
+    for provider, (_, sample) in jobs.items():
+        for part, spread in spreads[provider].items():
             rows[provider][f"{part}_ms"] = asdict(spread)
             rows[provider][f"{part}_minimal_bytes"] = case.minimal_bytes(sample, part)
-        rows[provider]["exponentials"] = sample.leaf.numel()
+        rows[provider]["exponentials"] = setting.size[1] * setting.pixels
     for provider in task["providers"]:
         yield rows[provider]
+    for provider, part in alone:
+        both = asdict(spreads[provider, part]["both"])
+        yield {"kind": "part", "case": case.name, "part": part, "provider": provider, **_described(setting), "both_ms": both}
+
+
+def part_jobs(case: Case, jobs: Mapping[str, timing.Job]) -> dict[tuple[str, str], timing.Job]:
+    """The terms of a sum, each alone, by the first of lossfold's engines that serves the sum, on the same inputs."""
+    own = [provider for provider in PROVIDERS if PROVIDERS[provider].ours and provider in jobs][:1]
+    return {(key, part): (CASES[part].entries[key].build(), jobs[key][1]) for key in own for part in case.parts}
 
 
 def memory_task(task: Row) -> Iterator[Row]:

@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from typing_extensions import Self
 
 from lossfold.errors import LossError
-from lossfold.folds.label import LabelNeeds
+from lossfold.folds.label import LabelFold, LabelNeeds
 from lossfold.losses.base import LabelLoss, Loss, is_number
 from lossfold.registry import LOSSES
+from lossfold.routing import is_one_dict
 
 
 @dataclass(frozen=True)
@@ -37,12 +38,24 @@ class LossOutput:
         self.total.backward()  # type: ignore[no-untyped-call]
 
 
+@dataclass
+class Pass:
+    """A fold that some terms share: who asked first, where its inputs stand in the outputs, what it collects."""
+
+    who: str
+    source: tuple[tuple[str, str], ...]
+    needs: LabelNeeds
+    terms: list[str]
+
+
 @LOSSES.register
 class LossSet(nn.Module):
     """A weighted sum of named losses on the same tensors.
 
-    Label losses that agree on ``link``, ``ignore_index`` and ``engine`` share one pass over the scores and one over their
-    gradient, nested sets included. Any other module that maps the same arguments to a scalar can be a term too.
+    Label losses that agree on ``link``, ``ignore_index``, ``align_corners``, ``engine`` and ``inputs`` share one pass over the
+    scores and one over their gradient, nested sets included. Any other module that maps the same arguments to a scalar can be a
+    term too. For networks with several outputs, call the set with one dict and give the terms ``inputs``, from argument names to
+    dotted paths in it: ``CrossEntropyLoss(inputs={"logits": "heads.0"})``.
 
     Args:
         terms: losses by name, as a dict, as keywords, or both. A set among them gives terms named ``"outer.inner"``.
@@ -108,13 +121,19 @@ class LossSet(nn.Module):
             else:
                 yield f"{prefix}{name}", loss, self.loss_weight * (loss.loss_weight if isinstance(loss, Loss) else 1.0)
 
-    def _passes(self) -> dict[object, tuple[str, LabelNeeds]]:
-        passes: dict[object, tuple[str, LabelNeeds]] = {}
+    def _passes(self) -> list[Pass]:
+        passes: list[Pass] = []
         for name, loss, _ in self.leaves():
-            if isinstance(loss, LabelLoss):
-                needs = loss.needs()
-                first, gathered = passes.get(needs.key, (self._who(name, loss), needs))
-                passes[needs.key] = (first, gathered.merge(needs))
+            if not isinstance(loss, LabelLoss) or not loss.folds:
+                continue
+            needs, source = loss.needs(), tuple(sorted((loss.inputs or {}).items()))
+            for shared in passes:
+                if shared.source == source and shared.needs.agree(needs):
+                    shared.needs = shared.needs.merge(needs)
+                    shared.terms.append(name)
+                    break
+            else:
+                passes.append(Pass(self._who(name, loss), source, needs, [name]))
         return passes
 
     def _who(self, name: str, loss: nn.Module) -> str:
@@ -123,28 +142,43 @@ class LossSet(nn.Module):
     def plan(self) -> str:
         """Say which terms share which pass."""
         lines = []
-        for key, (_, needs) in self._passes().items():
-            users = [name for name, loss, _ in self.leaves() if isinstance(loss, LabelLoss) and loss.needs().key == key]
-            sums = ", ".join(kind if not gamma else f"{kind}({gamma:g})" for kind, gamma in needs.sums)
-            engine = needs.engine or "fastest engine"
-            shared = f"link={needs.link}, ignore_index={needs.ignore_index}, {engine}"
-            lines.append(f"label fold ({shared}): {', '.join(users)} [{sums}]")
-        lines += [f"on its own: {name}" for name, loss, _ in self.leaves() if not isinstance(loss, LabelLoss)]
+        passes = self._passes()
+        for one in passes:
+            spec = one.needs.spec
+            collected = [kind if not gamma else f"{kind}({gamma:g})" for kind, gamma in spec.sums]
+            collected += [f"bins({spec.bins.count})"] if spec.bins else []
+            link = "softmax" if spec.softmax else "identity"
+            shared = f"link={link}, ignore_index={spec.ignore_index}, {one.needs.engine or 'fastest engine'}"
+            shared += "".join(f", {argument}={path!r}" for argument, path in one.source)
+            lines.append(f"label fold ({shared}): {', '.join(one.terms)} [{', '.join(collected)}]")
+        served = {name for one in passes for name in one.terms}
+        lines += [f"on its own: {name}" for name, _, _ in self.leaves() if name not in served]
         return "\n".join(lines)
 
     def forward(self, *inputs: Any, **named: Any) -> LossOutput:
         """Return the losses of ``(logits, labels, weight=None)``, or of whatever arguments the terms take."""
-        tensors = [
-            loss.check(self._who(name, loss), *inputs, **named) for name, loss, _ in self.leaves() if isinstance(loss, LabelLoss)
-        ]
-        folds = {key: needs.collect(who, *tensors[0]) for key, (who, needs) in self._passes().items()}
+        leaves = list(self.leaves())
+        arguments: dict[str, tuple[tuple[Any, ...], dict[str, Any]]] = {}
+        checked: dict[str, tuple[Tensor, Tensor, Tensor | None]] = {}
+        for name, loss, _ in leaves:
+            given, by_name = inputs, named
+            if isinstance(loss, Loss) and (loss.inputs is not None or is_one_dict(inputs, named)):
+                given, by_name = (), loss.routed(inputs, named, self._who(name, loss))
+            arguments[name] = given, by_name
+            if isinstance(loss, LabelLoss):
+                checked[name] = loss.check(self._who(name, loss), *given, **by_name)
+        folds: dict[str, LabelFold] = {}
+        for one in self._passes():
+            fold = one.needs.collect(one.who, *checked[one.terms[0]])
+            folds.update(dict.fromkeys(one.terms, fold))
         terms: dict[str, Tensor] = {}
         weighted: dict[str, Tensor] = {}
-        for name, loss, weight in self.leaves():
-            if isinstance(loss, LabelLoss):
-                value = loss.reduce(folds[loss.needs().key], self._who(name, loss))
+        for name, loss, weight in leaves:
+            given, by_name = arguments[name]
+            if isinstance(loss, LabelLoss) and name in folds:
+                value = loss.reduce(folds[name], self._who(name, loss))
             else:
-                value = loss.raw(*inputs, **named) if isinstance(loss, Loss) else loss(*inputs, **named)
+                value = loss.raw(*given, **by_name) if isinstance(loss, Loss) else loss(*given, **by_name)
             self._check_scalar(name, loss, value)
             terms[name], weighted[name] = value.detach(), weight * value
         first, *others = weighted.values()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -26,7 +26,7 @@ class CEDiceLoss(Configured, LossSet):
         dice_weight: the weight of the Dice loss.
         label_smoothing: as for :class:`CrossEntropyLoss`.
         average, smooth, squared, log, absent, include_background: as for :class:`DiceLoss`.
-        link, ignore_index, class_weight, reduction, per_image, engine: of both terms.
+        link, ignore_index, class_weight, reduction, per_image, align_corners, engine, inputs: of both terms.
         loss_weight: a factor on both.
 
     Raises:
@@ -58,8 +58,10 @@ class CEDiceLoss(Configured, LossSet):
     class_weight: Sequence[float] | Tensor | None = None
     reduction: str = "mean"
     per_image: bool = False
+    align_corners: bool = False
     engine: str | None = None
     loss_weight: float = 1.0
+    inputs: Mapping[str, str] | None = None
 
     samples: ClassVar[tuple[dict[str, Any], ...]] = (
         {},
@@ -70,7 +72,7 @@ class CEDiceLoss(Configured, LossSet):
         nn.Module.__init__(self)  # forget the terms of earlier options
         for name in ("ce_weight", "dice_weight"):
             self.require(name, is_number(getattr(self, name)), "a number")
-        shared = ("link", "ignore_index", "class_weight", "reduction", "per_image", "engine")
+        shared = ("link", "ignore_index", "class_weight", "reduction", "per_image", "align_corners", "engine", "inputs")
         overlap = ("average", "smooth", "squared", "log", "absent", "include_background")
         ce = {name: getattr(self, name) for name in (*shared, "label_smoothing")}
         dice = {name: getattr(self, name) for name in (*shared, *overlap)}

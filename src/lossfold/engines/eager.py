@@ -5,76 +5,203 @@ They run on any device and dtype PyTorch has and are differentiable any number o
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
+from torch.nn import functional
 
-# The sums of a label fold, per class c (w: pixel weight, p: probability, y: label). A kind's code is its place here.
-KINDS = (
-    "weight",  # sum of w where y = c
-    "prob",  # sum of w p_c
-    "prob_sq",  # sum of w p_c^2
-    "prob_at_label",  # sum of w p_c where y = c
-    "nll",  # sum of -w log p_c where y = c
-    "nll_all",  # sum of -w log p_c over all counted pixels
-    "focal",  # sum of -w (1 - p_c)^gamma log p_c where y = c
-    "focal_weight",  # sum of w (1 - p_c)^gamma where y = c
-)
-PROBABILITY_FLOOR = 1e-12  # with link="identity": -log p is -log(max(p, floor)), flat below
+from lossfold.engines.spec import PROBABILITY_FLOOR, UNIT, Bins, Hard, LabelSpec
 
 
-def label_fold(
-    scores: Tensor,
-    labels: Tensor,
-    weight: Tensor | None,
-    ignore_index: int,
-    softmax: bool,
-    kinds: list[int],
-    gammas: list[float],
-) -> Tensor:
-    """Sum over the pixels, for each image and class, what ``kinds`` names.
+class Collected(NamedTuple):
+    """What a label fold returns.
+
+    Attributes:
+        sums: ``[B, len(spec.sums), C]`` in float64 (float32 on devices without it).
+        table: ``[I, 4, C, bins]``, I = B or 1: weight and Σ position of the foreground, then of the background; empty without
+            bins. A position is the place inside the bin, 0 to 1; weights have no gradient.
+        kept: ``[B, *S]`` uint8, 1 at the hard pixels; empty if nobody asks for them.
+    """
+
+    sums: Tensor
+    table: Tensor
+    kept: Tensor
+
+
+class Pixels(NamedTuple):
+    """Every pixel's part: labels, weights and ``counted`` are ``[B, 1, P]``, the scores ``[B, C, P]``."""
+
+    y: Tensor
+    w: Tensor
+    counted: Tensor
+    z: Tensor
+    log_p: Tensor
+
+
+def label_fold(scores: Tensor, labels: Tensor, weight: Tensor | None, spec: LabelSpec) -> Collected:
+    """Sum over the pixels, for each image and class, what ``spec`` names.
 
     Args:
-        scores: ``[B, C, *S]`` logits (``softmax=True``) or probabilities.
+        scores: ``[B, C, *S]`` logits (``spec.softmax``) or probabilities; ``[B, C, h, w]`` of another size than the labels are
+            brought to it bilinearly.
         labels: ``[B, *S]`` integers in ``[0, C)`` or ``ignore_index``.
         weight: ``[B, *S]`` float or bool pixel weights, or None for 1.
-        ignore_index: the label of pixels that do not count.
-        softmax: whether the scores are logits.
-        kinds: codes of the wanted sums, the places of their names in ``KINDS``.
-        gammas: the exponent of each kind that has one.
-
-    Returns:
-        ``[B, len(kinds), C]`` in float64 (float32 on devices without it).
+        spec: what to collect.
     """
-    y, shares = _label_shares(scores, labels, weight, ignore_index, softmax, kinds, gammas)
+    found = pixels(scores, labels, weight, spec)
+    kept = _kept(found, spec.softmax, spec.hard) if spec.hard else None
     classes = scores.shape[1]
-    return torch.stack([_by_label(share, y, classes) if share.shape[1] == 1 else _total(share) for share in shares], 1)
+    shares = _shares(found, spec, kept)
+    sums = [_by_label(share, found.y, classes) if share.shape[1] == 1 else _total(share) for share in shares]
+    empty = scores.new_empty(0)
+    table = _table(found, spec.softmax, spec.bins) if spec.bins else empty.double()
+    mask = empty.byte() if kept is None else kept.byte().reshape(labels.shape)
+    return Collected(torch.stack(sums, 1), table, mask)
 
 
-def label_map(
-    scores: Tensor,
-    labels: Tensor,
-    weight: Tensor | None,
-    coef: Tensor,
-    ignore_index: int,
-    softmax: bool,
-    kinds: list[int],
-    gammas: list[float],
-) -> Tensor:
+def label_map(scores: Tensor, labels: Tensor, weight: Tensor | None, coef: Tensor, kept: Tensor, spec: LabelSpec) -> Tensor:
     """Return the fold's integrand: the sum over kinds k and classes c of ``coef[k, c]`` times each pixel's share.
 
     Args:
-        coef: ``[len(kinds), C]``; the others as for :func:`label_fold`.
+        coef: ``[len(spec.sums), C]``; the others as for :func:`label_fold`.
+        kept: its mask of the hard pixels; may be empty if nobody asks for them.
 
     Returns:
         ``[B, *S]`` in float32 (float64 for float64 scores), 0 at ignored pixels.
     """
-    y, shares = _label_shares(scores, labels, weight, ignore_index, softmax, kinds, gammas)
-    total = torch.zeros((), dtype=_compute(scores), device=scores.device)
+    found = pixels(scores, labels, weight, spec)
+    shares = _shares(found, spec, kept.reshape(found.y.shape) if spec.hard else None)
+    total = torch.zeros((), dtype=found.z.dtype, device=scores.device)
     for share, factors in zip(shares, coef.to(total), strict=True):
         at_label = share.shape[1] == 1
-        total = total + (share * factors[y] if at_label else (share * factors[:, None]).sum(1, keepdim=True))
+        total = total + (share * factors[found.y] if at_label else (share * factors[:, None]).sum(1, keepdim=True))
     return total.reshape(labels.shape)
+
+
+def resize(scores: Tensor, labels: Tensor, align_corners: bool) -> Tensor:
+    """Return scores in the dtype that is computed in, at the labels' resolution."""
+    scores = scores.to(torch.float64 if scores.dtype == torch.float64 else torch.float32)
+    if scores.shape[2:] == labels.shape[1:]:
+        return scores
+    return functional.interpolate(scores, labels.shape[1:], mode="bilinear", align_corners=align_corners)
+
+
+def pixels(scores: Tensor, labels: Tensor, weight: Tensor | None, spec: LabelSpec) -> Pixels:
+    """Bring scores, labels and weights together at every pixel; those that do not count get label 0, scores 0, weight 0."""
+    classes = scores.shape[1]
+    y = labels.flatten(1)[:, None].long() if labels.dim() > 1 else labels[:, None, None].long()
+    counted = y != spec.ignore_index
+    if not inside_transform():  # there, the indexing below finds a bad label
+        torch._assert_async(
+            (~counted | ((y >= 0) & (y < classes))).all(),
+            f"lossfold: a label is out of range [0, {classes}) and is not ignore_index={spec.ignore_index}",
+        )
+    scores = resize(scores, labels, spec.align_corners)
+    z = (scores.flatten(2) if scores.dim() > 2 else scores[..., None]).contiguous()
+    w = torch.ones((), dtype=z.dtype, device=z.device)
+    if weight is not None:
+        w = weight.reshape(y.shape).to(z.dtype)
+        if not weight.requires_grad:
+            counted = counted & (w != 0)
+    w = torch.where(counted, w, 0.0)
+    y = torch.where(counted, y, 0)
+    z = torch.where(counted, z, 0.0)  # an ignored pixel's scores take no part: they may be infinite or NaN
+    return Pixels(y, w, counted, z, z.log_softmax(1) if spec.softmax else z.clamp_min(PROBABILITY_FLOOR).log())
+
+
+def _shares(pixels: Pixels, spec: LabelSpec, kept: Tensor | None) -> list[Tensor]:
+    """Return what each pixel adds for each sum: ``[B, 1, P]`` for the label's class, or ``[B, C, P]`` for every class."""
+    y, w, _, z, log_p = pixels
+    nll = -log_p.gather(1, y)
+    miss = -torch.expm1(-nll) if spec.softmax else 1 - z.gather(1, y)
+    miss = miss.clamp_min(torch.finfo(z.dtype).tiny)  # keeps every power of it differentiable at p = 1
+
+    def share(kind: str, gamma: float) -> Tensor:
+        match kind:
+            case "weight":
+                return w
+            case "prob":
+                return w * p
+            case "prob_sq":
+                return w * p * p
+            case "prob_at_label":
+                return w * p.gather(1, y)
+            case "nll":
+                return w * nll
+            case "nll_all":
+                return -w * log_p
+            case "focal":
+                return w * miss**gamma * nll
+            case "focal_weight":
+                return w * miss**gamma
+            case "hard_weight":
+                return torch.where(hard, w, 0.0)
+            case _:
+                return torch.where(hard, w * nll, 0.0)
+
+    p = (log_p.exp() if spec.softmax else z) if any(kind.startswith("prob") for kind, _ in spec.sums) else z
+    hard = torch.zeros_like(y, dtype=torch.bool) if kept is None else kept.bool()
+    return [share(kind, gamma) for kind, gamma in spec.sums]
+
+
+def _kept(pixels: Pixels, softmax: bool, hard: Hard) -> Tensor:
+    """Return the mask of the hard pixels, ``[B, 1, P]``."""
+    y, _, counted, z, log_p = pixels
+    # -log p orders pixels also where p is 0; its bits, as an integer, order like the number itself; NaN comes first.
+    nll = (-log_p.detach().gather(1, y)).clamp_min(0).nan_to_num(nan=torch.inf, posinf=torch.inf) + 0.0
+    bits = nll.view(torch.int64 if nll.dtype == torch.float64 else torch.int32)
+    bits = torch.where(counted, bits, -1)
+    rows = bits.flatten(1) if hard.per_image else bits.reshape(1, -1)
+    count = (rows >= 0).sum(1)
+    wanted = torch.full_like(count, hard.min_kept) if hard.ratio is None else (count.double() * hard.ratio).ceil().long()
+    bound = _kth_largest(rows, wanted.minimum(count).clamp_min(1))
+    infinite = torch.full_like(nll[:1, 0, :1], torch.inf).view(bits.dtype).flatten() if nll.numel() else bound
+    bound = torch.where(wanted > 0, bound, infinite)
+    below = (z.detach().softmax(1) if softmax else z.detach()).gather(1, y) < hard.thresh
+    hardest = bits >= (bound[:, None, None] if hard.per_image else bound)
+    return counted & (below | hardest)
+
+
+def _kth_largest(bits: Tensor, k: Tensor) -> Tensor:
+    """Return the k-th largest of each row, ``[R]``, for integers of which at least k are not negative: bit by bit."""
+    found = torch.zeros_like(bits[:, 0]) if bits.shape[1] else bits.new_zeros(len(bits))
+    for bit in range(8 * bits.element_size() - 2, -1, -1):
+        candidate = found | (1 << bit)
+        found = torch.where((bits >= candidate[:, None]).sum(1) >= k, candidate, found)
+    return found
+
+
+def _table(pixels: Pixels, softmax: bool, bins: Bins) -> Tensor:
+    """Return the histogram of the errors, ``[I, 4, C, bins]``; see :class:`Collected`."""
+    y, w, _, z, log_p = pixels
+    images, classes, _ = z.shape
+    foreground = y == torch.arange(classes, device=z.device)[:, None]
+    p = log_p.exp() if softmax else clamped(z)
+    place = torch.where(foreground, 1 - p, p) * bins.count
+    bin_ = place.detach().nan_to_num(0).long().clamp(0, bins.count - 1)
+    position = (place - bin_) * w
+    rows = images if bins.per_image else 1
+    image = torch.arange(images, device=z.device)[:, None, None] * (rows > 1)
+    slot = ((image * 2 + ~foreground) * classes + torch.arange(classes, device=z.device)[:, None]) * bins.count + bin_
+    slot = slot.flatten()
+
+    def collect(share: Tensor) -> Tensor:
+        return share.new_zeros(rows * 2 * classes * bins.count).scatter_add(0, slot, share.expand(z.shape).flatten())
+
+    def collect_fixed(share: Tensor) -> Tensor:  # integers add up to the same bits in any order
+        return collect((share.detach().double() * UNIT).round().long()).double() / UNIT
+
+    carrier = collect(position.double())  # has the gradient, and NaN if there is one
+    positions = collect_fixed(position.nan_to_num(0)) + (carrier - carrier.detach())
+    shape = (rows, 2, classes, bins.count)
+    return torch.stack([collect_fixed(w.detach()).reshape(shape), positions.reshape(shape)], 2).flatten(1, 2)
+
+
+def clamped(p: Tensor) -> Tensor:
+    """Take probabilities into [0, 1]; the gradient passes where they are there already, ends included."""
+    return torch.where((p < 0) | (p > 1), p.detach().clamp(0, 1), p)
 
 
 def _total(share: Tensor, block: int = 1024) -> Tensor:
@@ -96,70 +223,6 @@ def _by_label(share: Tensor, y: Tensor, classes: int) -> Tensor:
     # On other devices scatter_add adds in whatever order threads arrive; a masked sum does not.
     here = y == torch.arange(classes, device=y.device)[:, None]
     return _total(torch.where(here, share, 0.0))
-
-
-def _compute(scores: Tensor) -> torch.dtype:
-    return torch.float64 if scores.dtype == torch.float64 else torch.float32
-
-
-def _label_shares(
-    scores: Tensor,
-    labels: Tensor,
-    weight: Tensor | None,
-    ignore_index: int,
-    softmax: bool,
-    kinds: list[int],
-    gammas: list[float],
-) -> tuple[Tensor, list[Tensor]]:
-    """Return the labels ``[B, 1, P]``, and what each pixel adds for each kind.
-
-    That is ``[B, 1, P]`` for the label's class, or ``[B, C, P]`` for every class.
-    """
-    classes = scores.shape[1]
-    y = labels.flatten(1)[:, None].long() if labels.dim() > 1 else labels[:, None, None].long()
-    counted = y != ignore_index
-    if not inside_transform():  # there, the indexing below finds a bad label
-        torch._assert_async(
-            (~counted | ((y >= 0) & (y < classes))).all(),
-            f"lossfold: a label is out of range [0, {classes}) and is not ignore_index={ignore_index}",
-        )
-    z = (scores.flatten(2) if scores.dim() > 2 else scores[..., None]).to(_compute(scores)).contiguous()
-    w = torch.ones((), dtype=z.dtype, device=z.device)
-    if weight is not None:
-        w = weight.reshape(y.shape).to(z.dtype)
-        if not weight.requires_grad:
-            counted = counted & (w != 0)
-    w = torch.where(counted, w, 0.0)
-    y = torch.where(counted, y, 0)
-    z = torch.where(counted, z, 0.0)  # an ignored pixel's scores take no part: they may be infinite or NaN
-
-    log_p = z.log_softmax(1) if softmax else z.clamp_min(PROBABILITY_FLOOR).log()
-    nll = -log_p.gather(1, y)
-    miss = -torch.expm1(-nll) if softmax else 1 - z.gather(1, y)
-    miss = miss.clamp_min(torch.finfo(z.dtype).tiny)  # keeps every power of it differentiable at p = 1
-
-    def share(kind: str, gamma: float) -> Tensor:
-        match kind:
-            case "weight":
-                return w
-            case "prob":
-                return w * p
-            case "prob_sq":
-                return w * p * p
-            case "prob_at_label":
-                return w * p.gather(1, y)
-            case "nll":
-                return w * nll
-            case "nll_all":
-                return -w * log_p
-            case "focal":
-                return w * miss**gamma * nll
-            case _:
-                return w * miss**gamma
-
-    wanted = [KINDS[kind] for kind in kinds]
-    p = (log_p.exp() if softmax else z) if any(kind.startswith("prob") for kind in wanted) else z
-    return y, [share(kind, gamma) for kind, gamma in zip(wanted, gammas, strict=True)]
 
 
 def inside_transform() -> bool:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import inspect
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, cast
 
@@ -15,7 +16,8 @@ from typing_extensions import Self
 
 from lossfold import engines
 from lossfold.errors import LossError, nearest
-from lossfold.folds.label import LINKS, LabelFold, LabelNeeds, Sum, check_label_inputs
+from lossfold.folds.label import LINKS, LabelFold, LabelNeeds, LabelSpec, Sum, check_label_inputs
+from lossfold.routing import checked_mapping, is_one_dict, one_dict, route
 
 REDUCTIONS = ("mean", "sum", "none")
 
@@ -45,9 +47,16 @@ class Configured(nn.Module):
         """Refuse wrong options, and derive from them what the loss keeps; called again when an option is changed."""
 
     def __setattr__(self, name: str, value: Any) -> None:
+        if name not in self.__dataclass_fields__ or "_modules" not in self.__dict__:
+            return super().__setattr__(name, value)
+        before = getattr(self, name)
         super().__setattr__(name, value)
-        if name in self.__dataclass_fields__ and "_modules" in self.__dict__:
+        try:
             self.validate()
+        except LossError:
+            super().__setattr__(name, before)
+            self.validate()
+            raise
 
     def require(self, name: str, holds: bool, expected: str, hint: str = "") -> None:
         """Refuse the value of an option."""
@@ -70,6 +79,7 @@ class Loss(Configured):
     """What every loss is: options that are checked, and a weight on its result."""
 
     loss_weight: float = 1.0
+    inputs: Mapping[str, str] | None = None
 
     samples: ClassVar[tuple[dict[str, Any], ...]] = ({},)  # the options that the contract tests and verify run it with
 
@@ -77,6 +87,18 @@ class Loss(Configured):
         """Refuse wrong options."""
         super().validate()
         self.require("loss_weight", is_number(self.loss_weight), "a number")
+        object.__setattr__(self, "inputs", checked_mapping(type(self).__name__, self.inputs))
+
+    def __call__(self, *inputs: Any, **named: Any) -> Any:
+        """Return the loss of tensors, or of one dict of outputs (see ``inputs``)."""
+        if self.inputs is None and not is_one_dict(inputs, named):
+            return super().__call__(*inputs, **named)
+        return super().__call__(**self.routed(inputs, named))
+
+    def routed(self, inputs: tuple[Any, ...], named: dict[str, Any], loss: str = "") -> dict[str, Any]:
+        """Return the arguments that ``inputs`` points at in the one dict that is given, positionally or as ``outputs_dict``."""
+        loss = loss or type(self).__name__
+        return route(loss, self.inputs or {}, inspect.signature(self.forward), one_dict(loss, inputs, named))
 
     def per_class(self, name: str, classes: int, loss: str) -> Tensor | None:
         """Return an option that holds a number for each class, as float64 ``[C]``; None if it does not."""
@@ -129,6 +151,7 @@ class LabelLoss(Loss):
     class_weight: Sequence[float] | Tensor | None = None
     reduction: str = "mean"
     per_image: bool = False
+    align_corners: bool = False
     engine: str | None = None
 
     per_class_options: ClassVar[tuple[str, ...]] = ("class_weight",)
@@ -140,7 +163,8 @@ class LabelLoss(Loss):
         integer = isinstance(self.ignore_index, int) and not isinstance(self.ignore_index, bool)
         self.require("ignore_index", integer and -(2**63) <= self.ignore_index < 2**63, "a 64-bit integer")
         self.require_one_of("reduction", REDUCTIONS)
-        self.require("per_image", isinstance(self.per_image, bool), "True or False")
+        for name in ("per_image", "align_corners"):
+            self.require(name, isinstance(getattr(self, name), bool), "True or False")
         engines.check_name(type(self).__name__, "engine", self.engine)
         self.keep_per_class("class_weight")
 
@@ -161,21 +185,30 @@ class LabelLoss(Loss):
 
     def needs(self) -> LabelNeeds:
         """Return the fold this loss wants."""
-        return LabelNeeds(self.link, self.ignore_index, self.engine, self.wanted(), self.per_image)
+        spec = LabelSpec(self.link == "softmax", self.ignore_index, self.align_corners, self.wanted())
+        return LabelNeeds(spec, self.engine, self.per_image)
 
     def reduce(self, fold: LabelFold, loss: str) -> Tensor:
         """Turn a fold into this loss's value, before ``loss_weight``."""
-        numerator, denominator = self.formula(fold if self.per_image else fold.sum_images(), loss)
+        return self.settle(*self.formula(fold if self.per_image else fold.sum_images(), loss), fold.dtype)
+
+    def settle(self, numerator: Tensor, denominator: Tensor, dtype: torch.dtype) -> Tensor:
+        """Reduce numerators and denominators."""
         if self.reduction == "none":
             rows = numerator.squeeze(1) if numerator.shape[1] == 1 and self.joint else numerator
-            return (rows if self.per_image else rows.squeeze(0)).to(fold.dtype)
+            return (rows if self.per_image else rows.squeeze(0)).to(dtype)
         if self.reduction == "sum":
-            return numerator.sum().to(fold.dtype)
+            return numerator.sum().to(dtype)
         denominator = denominator.sum(1)
         values = divide(numerator.sum(1), denominator)
         if not self.per_image:
-            return values.squeeze(0).to(fold.dtype)
-        return (values.sum() / (denominator != 0).sum().clamp_min(1)).to(fold.dtype)
+            return values.squeeze(0).to(dtype)
+        return (values.sum() / (denominator != 0).sum().clamp_min(1)).to(dtype)
+
+    @property
+    def folds(self) -> bool:
+        """Whether the loss is a formula over its fold, so that a set may make the pass for it."""
+        return True
 
     @property
     def joint(self) -> bool:
@@ -187,6 +220,7 @@ class LabelLoss(Loss):
 
         Args:
             logits: ``[B, C, *S]`` logits (probabilities with ``link="identity"``); float16, bfloat16, float32 or float64.
+                ``[B, C, h, w]`` of another size than the labels are interpolated to it (bilinearly, ``align_corners``).
             labels: ``[B, *S]`` class indices or ``ignore_index``; int64, int32 or uint8.
             weight: ``[B, *S]`` or ``[B, 1, *S]`` float pixel weights or a boolean mask.
 
@@ -216,7 +250,8 @@ class PixelLoss(LabelLoss):
         name = type(self).__name__
         logits, labels, weight = self.check(name, logits, labels, weight)
         coefficients = self.coefficients(logits.shape[1], name)
-        needs = dataclasses.replace(self.needs(), sums=tuple(coefficients))
+        needs = self.needs()
+        needs = dataclasses.replace(needs, spec=dataclasses.replace(needs.spec, sums=tuple(coefficients)))
         coef = torch.stack([c.to(logits.device) for c in coefficients.values()])
         return needs.integrate(name, coef, logits, labels, weight)
 

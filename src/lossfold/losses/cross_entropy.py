@@ -41,7 +41,9 @@ class CrossEntropyLoss(PixelLoss):
         ignore_index: the label of pixels that do not count.
         reduction: ``"mean"``, ``"sum"``, or ``"none"`` for the map ``[B, *S]``.
         per_image: the mean over images of each image's own loss.
+        align_corners: how logits of another size than the labels are interpolated to it (bilinearly).
         loss_weight: a factor on the result.
+        inputs: where the arguments stand in a dict of outputs, from names to dotted paths; the loss then takes that dict.
         engine: ``"eager"``, ``"cpp"``, or None for the fastest that can serve.
 
     Raises:
@@ -106,7 +108,8 @@ class FocalLoss(PixelLoss):
         gamma: γ >= 0.
         alpha: None, a number for all classes, or C numbers.
         normalize: ``"pixels"`` for the denominator above, ``"focal"`` for Σ w v_y (1 - p_y)^γ (differentiated as well).
-        class_weight, link, ignore_index, reduction, per_image, loss_weight, engine: as for :class:`CrossEntropyLoss`.
+        class_weight, link, ignore_index, reduction, per_image, align_corners, loss_weight, engine, inputs: as for
+            :class:`CrossEntropyLoss`.
 
     Raises:
         LossError: for options, shapes, dtypes or labels that are out of range.

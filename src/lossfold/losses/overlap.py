@@ -111,7 +111,9 @@ class DiceLoss(OverlapLoss):
         reduction: ``"mean"`` over classes, ``"sum"``, or ``"none"``: ``[C]``, ``[B, C]`` with ``per_image``, weighted, 0 for
             classes left out; with micro a scalar or ``[B]``.
         per_image: the mean over images of each image's own loss.
+        align_corners: how logits of another size than the labels are interpolated to it (bilinearly).
         loss_weight: a factor on the result.
+        inputs: where the arguments stand in a dict of outputs, from names to dotted paths; the loss then takes that dict.
         engine: ``"eager"``, ``"cpp"``, or None for the fastest that can serve.
 
     Raises:
@@ -144,7 +146,7 @@ class JaccardLoss(OverlapLoss):
 
     Args:
         average, smooth, squared, log, absent, include_background, class_weight, link, ignore_index, reduction, per_image,
-            loss_weight, engine: as for :class:`DiceLoss`.
+            align_corners, loss_weight, engine, inputs: as for :class:`DiceLoss`.
 
     Raises:
         LossError: for options, shapes, dtypes or labels that are out of range.
@@ -181,7 +183,7 @@ class TverskyLoss(OverlapLoss):
         beta: β >= 0, the weight of false negatives.
         exponent: > 0, applied to each class's loss; focal Tversky papers write 1/γ.
         average, smooth, squared, log, absent, include_background, class_weight, link, ignore_index, reduction, per_image,
-            loss_weight, engine: as for :class:`DiceLoss`.
+            align_corners, loss_weight, engine, inputs: as for :class:`DiceLoss`.
 
     Raises:
         LossError: for options, shapes, dtypes or labels that are out of range.
@@ -242,8 +244,8 @@ class GeneralizedDiceLoss(LabelLoss):
         absent: the weight of a class without pixels, which would be infinite: none with ``"skip"`` and ``"zero"``, that of
             the smallest present class with ``"count"``.
         include_background: whether class 0 takes part.
-        class_weight, link, ignore_index, reduction, per_image, loss_weight, engine: as for :class:`DiceLoss`;
-            ``reduction="none"`` gives a scalar, ``[B]`` with ``per_image``.
+        class_weight, link, ignore_index, reduction, per_image, align_corners, loss_weight, engine, inputs: as for
+            :class:`DiceLoss`; ``reduction="none"`` gives a scalar, ``[B]`` with ``per_image``.
 
     Raises:
         LossError: for options, shapes, dtypes or labels that are out of range.

@@ -1,9 +1,17 @@
 """The cases by name: one file a family; a new family adds its tuple to `FAMILIES`."""
 
 from ..case import Case
-from . import combined, cross_entropy, dice, focal
+from . import combined, cross_entropy, dice, focal, label_resolution, lovasz, ohem
 
-FAMILIES: tuple[tuple[Case, ...], ...] = (cross_entropy.CASES, dice.CASES, focal.CASES, combined.CASES)
+FAMILIES: tuple[tuple[Case, ...], ...] = (
+    cross_entropy.CASES,
+    dice.CASES,
+    focal.CASES,
+    lovasz.CASES,
+    ohem.CASES,
+    combined.CASES,
+    label_resolution.CASES,
+)
 
 CASES: dict[str, Case] = {case.name: case for family in FAMILIES for case in family}
 

@@ -12,9 +12,10 @@ from .. import definitions
 from ..case import Case, Entry, LossFunction
 from ..inputs import label_sample
 from .common import own_entries, plain_entries, with_long_labels
-from .cross_entropy import smp_cross_entropy
-from .dice import KORNIA_DICE, KORNIA_DICE_NOTE, kornia_dice, smp_dice
-from .focal import DIVIDES_BY_CLASSES, kornia_focal, monai_focal, smp_focal
+from .cross_entropy import smp_cross_entropy, toolbelt_cross_entropy
+from .dice import KORNIA_DICE, KORNIA_DICE_NOTE, kornia_dice, smp_dice, toolbelt_dice
+from .focal import DIVIDES_BY_CLASSES, SIGMOID_SUM, kornia_focal, monai_focal, smp_focal
+from .lovasz import LOVASZ_TOLERANCE, kornia_lovasz
 
 NO_IGNORED = {"ignored": False}
 
@@ -57,6 +58,16 @@ def own_triple(lf: Any, options: dict[str, Any]) -> Any:
     )
 
 
+def own_four(lf: Any, options: dict[str, Any]) -> Any:
+    """CE + Dice + Lovász + focal in one fold."""
+    return lf.LossSet(
+        ce=lf.CrossEntropyLoss(**options),
+        dice=lf.DiceLoss(**options),
+        lovasz=lf.LovaszLoss(**options),
+        focal=lf.FocalLoss(gamma=2.0, **options),
+    )
+
+
 CASES = (
     Case(
         name="ce-dice",
@@ -81,6 +92,11 @@ CASES = (
                 lambda: add(torch_cross_entropy(), kornia_dice()),
                 options=KORNIA_DICE,
                 note=f"PyTorch's CE; {KORNIA_DICE_NOTE}",
+            ),
+            "toolbelt": Entry(
+                lambda: add(toolbelt_cross_entropy(), toolbelt_dice()),
+                inputs=NO_IGNORED,
+                note="no ignored pixels: its cross entropy divides by them too",
             ),
         },
     ),
@@ -110,5 +126,26 @@ CASES = (
                 note=f"PyTorch's CE; no ignored pixels; {KORNIA_DICE_NOTE}; focal {DIVIDES_BY_CLASSES}",
             ),
         },
+        lacking={"toolbelt": SIGMOID_SUM},
+    ),
+    Case(
+        name="four",
+        title="CE + Dice + Lovász + focal",
+        truth=definitions.cross_entropy_dice_lovasz_focal,
+        sample=label_sample,
+        passes=3,
+        entries={
+            **own_entries(own_four, {"ignore_index": definitions.IGNORED}, "Lovász from a histogram"),
+            **plain_entries(definitions.cross_entropy_dice_lovasz_focal),
+            "kornia": Entry(
+                lambda: add(torch_cross_entropy(), kornia_dice(), kornia_lovasz(), kornia_focal()),
+                inputs=NO_IGNORED,
+                options=KORNIA_DICE,
+                note=f"PyTorch's CE; no ignored pixels; {KORNIA_DICE_NOTE}; Lovász per image; focal {DIVIDES_BY_CLASSES}",
+            ),
+        },
+        lacking={"monai": "has no Lovász loss", "smp": SIGMOID_SUM, "toolbelt": SIGMOID_SUM},
+        tolerance=LOVASZ_TOLERANCE,
+        parts=("ce", "dice", "lovasz", "focal"),
     ),
 )

@@ -15,12 +15,13 @@ LossMaker = Callable[[Any, dict[str, Any]], Any]
 """Takes the module lossfold and the options common to all its losses; returns a loss."""
 
 
-def own_entries(make: LossMaker, common: dict[str, Any]) -> dict[str, Entry]:
+def own_entries(make: LossMaker, common: dict[str, Any], note: str = "") -> dict[str, Entry]:
     """The entries of lossfold's engines for a loss that `make` builds.
 
     Args:
         make: builds the loss from the module and its common options.
         common: options of every loss of the case, such as its ignore label.
+        note: shown in the rows of both.
     """
 
     def entry(engine: str) -> Entry:
@@ -33,7 +34,7 @@ def own_entries(make: LossMaker, common: dict[str, Any]) -> dict[str, Entry]:
 
             return run
 
-        return Entry(build)
+        return Entry(build, note=note)
 
     return {"lossfold-cpp": entry("cpp"), "lossfold-eager": entry("eager")}
 

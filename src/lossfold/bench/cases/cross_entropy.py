@@ -16,6 +16,12 @@ def smp_cross_entropy() -> LossFunction:
     return with_long_labels(losses.SoftCrossEntropyLoss(smooth_factor=0.0))
 
 
+def toolbelt_cross_entropy() -> LossFunction:
+    """pytorch-toolbelt's replacement of torch.nn.CrossEntropyLoss."""
+    losses = import_module("pytorch_toolbelt.losses")
+    return with_long_labels(losses.SoftCrossEntropyLoss(smooth_factor=0.0))
+
+
 CASES = (
     Case(
         name="ce",
@@ -31,6 +37,11 @@ CASES = (
             **plain_entries(definitions.cross_entropy),
             "smp": Entry(
                 smp_cross_entropy,
+                inputs={"ignored": False},
+                note="no ignored pixels: its mean divides by them too",
+            ),
+            "toolbelt": Entry(
+                toolbelt_cross_entropy,
                 inputs={"ignored": False},
                 note="no ignored pixels: its mean divides by them too",
             ),

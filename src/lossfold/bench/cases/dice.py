@@ -49,6 +49,12 @@ def kornia_dice() -> LossFunction:
     return with_long_labels(run)
 
 
+def toolbelt_dice() -> LossFunction:
+    """pytorch-toolbelt's multi-class Dice."""
+    losses = import_module("pytorch_toolbelt.losses")
+    return with_long_labels(losses.DiceLoss("multiclass", from_logits=True, smooth=1.0, ignore_index=definitions.IGNORED))
+
+
 CASES = (
     Case(
         name="dice",
@@ -62,6 +68,7 @@ CASES = (
             "monai": Entry(monai_dice),
             "smp": Entry(smp_dice, note="smooth=0.5: it adds it to sum(p t), not to 2 sum(p t)"),
             "kornia": Entry(kornia_dice, options=KORNIA_DICE, note=KORNIA_DICE_NOTE),
+            "toolbelt": Entry(toolbelt_dice),
         },
     ),
 )

@@ -11,6 +11,8 @@ from ..case import Case, Entry, LossFunction
 from ..inputs import label_sample
 from .common import own_entries, plain_entries, with_long_labels
 
+SIGMOID_SUM = "its focal loss is a sum of sigmoid losses"
+
 DIVIDES_BY_CLASSES = "times C: its mean divides by the classes too"
 
 
@@ -61,12 +63,13 @@ CASES = (
                 inputs={"ignored": False},
                 note=f"no ignored pixels; {DIVIDES_BY_CLASSES}",
             ),
-            "smp": Entry(smp_focal, note="a sum of sigmoid losses per class"),
+            "smp": Entry(smp_focal, note=SIGMOID_SUM),
             "kornia": Entry(
                 kornia_focal,
                 inputs={"ignored": False},
                 note=f"no ignored pixels: its mean counts them; {DIVIDES_BY_CLASSES}",
             ),
         },
+        lacking={"toolbelt": SIGMOID_SUM},
     ),
 )

@@ -1,0 +1,72 @@
+"""Inputs by name: where a loss's arguments stand in a network's outputs."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+from lossfold.errors import LossError, nearest
+
+
+def checked_mapping(loss: str, value: object) -> dict[str, str] | None:
+    """Return the option ``inputs`` as a dict from argument names to paths."""
+    if value is None:
+        return None
+    if not isinstance(value, Mapping) or not all(isinstance(x, str) and x for pair in value.items() for x in pair):
+        raise LossError(loss, "inputs", "a dict from argument names to paths in the outputs", repr(value))
+    return dict(value)
+
+
+def route(loss: str, mapping: Mapping[str, str], signature: inspect.Signature, outputs: object) -> dict[str, Any]:
+    """Return a loss's arguments from one dict of outputs.
+
+    Args:
+        loss: who asks, for errors.
+        mapping: argument -> path; an argument that is not in it stands under its own name, if there.
+        signature: of the loss's call.
+        outputs: a dict; a path walks through nested dicts and sequences, as in ``"heads.0"``.
+    """
+    arguments = list(signature.parameters)
+    if not isinstance(outputs, Mapping):
+        raise LossError(loss, "outputs", "one dict, because the loss has inputs=", type(outputs).__name__)
+    for name in mapping:
+        if name not in arguments:
+            raise LossError(loss, "inputs", f"names among {', '.join(arguments)}", repr(name), nearest(name, arguments))
+    paths = {name: name for name in arguments if name in outputs} | dict(mapping)
+    for name, parameter in signature.parameters.items():
+        if name not in paths and parameter.default is parameter.empty:
+            raise LossError(loss, name, "in the outputs, or named by inputs=", f"only {list(outputs)}")
+    return {name: _walk(loss, name, path, outputs) for name, path in paths.items()}
+
+
+def is_one_dict(inputs: tuple[object, ...], named: Mapping[str, object]) -> bool:
+    """Whether a call gives one dict of outputs, positionally or as ``outputs_dict``."""
+    return "outputs_dict" in named or (len(inputs) == 1 and isinstance(inputs[0], Mapping))
+
+
+def one_dict(loss: str, inputs: tuple[object, ...], named: Mapping[str, object]) -> object:
+    """Return the one dict of outputs of a call, and refuse anything beside it."""
+    given = [*inputs, *named.values()]
+    if len(given) != 1 or (named and "outputs_dict" not in named):
+        raise LossError(loss, "outputs", "one dict, because the loss has inputs=", f"{len(given)} arguments")
+    return given[0]
+
+
+def _walk(loss: str, argument: str, path: str, outputs: Mapping[str, Any]) -> Any:
+    if path in outputs:  # a key may have dots of its own
+        return outputs[path]
+    here: Any = outputs
+    for step in path.split("."):
+        if isinstance(here, Mapping) and step in here:
+            here = here[step]
+        elif isinstance(here, (list, tuple)) and step.isdecimal() and int(step) < len(here):
+            here = here[int(step)]
+        else:
+            there = list(here) if isinstance(here, Mapping) else f"{type(here).__name__} of {_length(here)}"
+            raise LossError(loss, argument, f"at {path!r} in the outputs", f"no {step!r} among {there}")
+    return here
+
+
+def _length(value: object) -> object:
+    return len(value) if isinstance(value, (list, tuple)) else getattr(value, "shape", "no parts")
