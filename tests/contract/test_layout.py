@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.cases import Case, Data, evaluate, every_case, make, same_bits, value
+from tests.cases import ENGINES, Case, Data, evaluate, every_case, make, same_bits, value
 
 
 def channels_last(x: Tensor) -> Tensor:
@@ -116,3 +116,18 @@ def test_repetition_changes_no_bit(case: Case) -> None:
         result, gradient = evaluate(loss, data)
         same_bits(result, truth)
         same_bits(gradient, slope)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("gamma", [0.5, 1.5, 2.0])
+def test_threads_change_no_bit_of_a_power(engine: str, gamma: float) -> None:
+    """`tensor ** 1.5` takes another function for the last elements of each thread's share, which are elsewhere with more threads."""
+    case = Case("FocalLoss", {"gamma": gamma, "engine": engine})
+    for size in range(100_000, 100_032):
+        data = make(case, (size,), batch=1, classes=2, dtype=torch.float32)
+        results = []
+        for threads in (1, 3):
+            torch.set_num_threads(threads)
+            results.append(evaluate(case.build(), data))
+        same_bits(results[1][0], results[0][0])
+        same_bits(results[1][1], results[0][1])

@@ -87,6 +87,7 @@ def _save_map(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 def _fold_backward(ctx: Any, grad_sums: Tensor | None, grad_table: Tensor | None, grad_kept: None) -> tuple[Any, ...]:
     scores, labels, weight, kept = ctx.saved_tensors
     rest = (None,) * (2 + len(ctx.flat))
+    grad_table = grad_table if ctx.flat[5] else None  # an empty table may be given an empty gradient
     if grad_sums is None and grad_table is None:
         return (None, *rest)
     if torch.is_grad_enabled():  # create_graph=True: the definition has all further derivatives
