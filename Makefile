@@ -41,7 +41,7 @@ format: setup  ## let ruff rewrite
 stubs: setup  ## write functional.pyi from the registry
 	$(BIN)/python tools/functional_stub.py
 
-bench: setup  ## speed and memory beside eager PyTorch, torch.compile, MONAI, segmentation-models-pytorch, kornia
+bench: setup  ## speed and memory beside eager PyTorch, torch.compile, MONAI, segmentation-models-pytorch, kornia, pytorch-toolbelt
 	$(BIN)/lossfold bench
 
 bench-check: setup  ## fail if a ratio fell below its recorded floor
