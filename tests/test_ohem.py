@@ -49,7 +49,7 @@ def kept(data: Data, *, link: str = "softmax", **options: Any) -> np.ndarray[Any
 
 
 def assert_keeps(engine: str, data: Data, **options: Any) -> None:
-    """The map is -log p times the weights at the pixels of the definition and 0 elsewhere, its gradient likewise; so is the mean."""
+    """The map is -log p times the weights at the definition's pixels and 0 elsewhere, its gradient likewise; so is the mean."""
     link = options.get("link", "softmax")
     support = torch.from_numpy(kept(data, **options))
     costs = losses_of(data, link)
