@@ -18,7 +18,7 @@ struct HardOptions {
 };
 
 // `from` is what the fold wrote for each pixel (see LabelResult), read as integers: without the sign bit these order like the
-// numbers, and whatever is above infinity does not count. A pixel is hard if its sign bit is set or it reaches the bound.
+// numbers, NaN above all, and what is above infinity with the sign bit does not count. A pixel is hard if its sign bit is set or it reaches the bound.
 template <class Int, class T>
 Int hard_bound(const Int* from, int64_t pixels, const HardOptions& options) {
   constexpr int digit = 11;
@@ -37,7 +37,7 @@ Int hard_bound(const Int* from, int64_t pixels, const HardOptions& options) {
         int64_t* part = parts.data() + j * (digits + 1);
         for (int64_t i = j * block; i < std::min(pixels, (j + 1) * block); ++i) {
           const Int size = from[i] & without_sign;
-          if (size > infinity || (k >= 0 && (size >> known) != (prefix >> known))) continue;
+          if ((from[i] < 0 && size > infinity) || (k >= 0 && (size >> known) != (prefix >> known))) continue;
           ++part[(size >> shift) & (digits - 1)];
           part[digits] += from[i] < 0;
         }

@@ -143,7 +143,7 @@ LOSSFOLD_INLINE T* label_values(Block<T>& block, int k) {
 template <class T>
 LOSSFOLD_INLINE void write_hardness(const Block<T>& block, T thresh, T* out, long at, long count) {
   for (long i = at; i < at + count; ++i) {
-    const T hardness = block.nll[i] > 0 ? block.nll[i] : block.nll[i] <= 0 ? 0 : (T)__builtin_inf();
+    const T hardness = block.nll[i] > 0 ? block.nll[i] : block.nll[i] <= 0 ? 0 : (T)__builtin_nan("");
     out[i - at] = block.weight[i] == 0 ? -(T)__builtin_nan("") : block.p[i] < thresh ? -hardness : hardness;
   }
 }
@@ -186,7 +186,7 @@ void keep(const LabelImage& image, long begin, long end, void* work, const void*
     block.load_targets(start, count, 0, &bad);
     for (long i = 0; i < count; ++i) {
       const Int bits = ((const Int*)hardness)[start + i], size = bits & without_sign;
-      const bool hard = size <= infinity && (bits < 0 || size >= (Int)bound);
+      const bool hard = bits < 0 ? size <= infinity : size >= (Int)bound;
       kept[start + i] = hard;
       if (!hard) continue;
       if (weight) weight[block.label[i]] += block.weight[i];
