@@ -121,7 +121,7 @@ def test_repetition_changes_no_bit(case: Case) -> None:
 @pytest.mark.parametrize("engine", [engine for engine in ENGINES if engine != "eager"])
 @pytest.mark.parametrize("gamma", [0.5, 1.5, 2.0])
 def test_threads_change_no_bit_of_a_power(engine: str, gamma: float) -> None:
-    """In torch `tensor ** 1.5` takes another function for the last elements of each thread's share, wherever these are, so eager may."""
+    """In torch `tensor ** 1.5` takes another function for the last elements of each thread's share, so eager may."""
     case = Case("FocalLoss", {"gamma": gamma, "engine": engine})
     for size in range(100_000, 100_032):
         data = make(case, (size,), batch=1, classes=2, dtype=torch.float32)
