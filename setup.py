@@ -73,7 +73,8 @@ class BuildNative(build_ext):
         }
         include = ["-isystem", str(torch / "include"), "-isystem", str(torch / "include/torch/csrc/api/include")]
         stable = ["-DTORCH_TARGET_VERSION=0x020a000000000000"]
-        jobs[objects / "operators.o"] = [*common, *stable, *include, "-c", str(csrc / "operators.cpp")]
+        for unit in sorted(csrc.glob("*_operators.cpp")):
+            jobs[objects / f"{unit.stem}.o"] = [*common, *stable, *include, "-c", str(unit)]
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             list(pool.map(lambda job: self._run([*job[1], "-o", str(job[0])]), jobs.items()))
         shared = ["-dynamiclib", "-undefined", "dynamic_lookup"] if sys.platform == "darwin" else ["-shared", "-s"]

@@ -1,7 +1,7 @@
 // The histogram of each class's errors, |[y = c] - p_c|: filling it, and reading a pixel's slope back from it.
 #pragma once
 
-#include "label_block.h"
+#include "block.h"
 
 namespace lossfold {
 namespace {
@@ -12,7 +12,7 @@ struct Binning {
   typedef typename Lanes<T>::I I;
   typedef typename Lanes<T>::Int Int;
   const Block<T>& block;
-  const LabelImage& image;
+  const Image& image;
   const T count;    // bins
   const Int last;   // bin
   Int *key, *slot;  // a pixel's label, -1 without weight; where it goes in the histogram
@@ -26,8 +26,8 @@ struct Binning {
     Int** const rows[] = {&key, &slot, &fixed};
     for (Int** row : rows) *row = arena.take<Int>(image.bins ? block.n : 0);
   }
-  static long bytes(const LabelImage& image) { return image.bins ? 3 * (block_pixels<T>(image) * (long)sizeof(T) + alignment) : 0; }
-  static long row(const LabelImage& image) { return image.bins + LabelBins::spare; }
+  static long bytes(const Image& image) { return image.bins ? 3 * (block_pixels<T>(image) * (long)sizeof(T) + alignment) : 0; }
+  static long row(const Image& image) { return image.bins + BinWords::spare; }
 
   LOSSFOLD_INLINE I& at(Int* values, long i) const { return *(I*)(values + i); }
   LOSSFOLD_INLINE static V clamp(V p) { return p < 0 ? V{} : p > 1 ? V{} + 1 : p; }
@@ -48,24 +48,28 @@ struct Binning {
     return whole;
   }
 
-  // Put a vector of pixels on the list of what goes where; if all are in bin 0, as most are for a trained network, only
-  // count them and add up their places.
   LOSSFOLD_INLINE void place(V error, I skip) {
     V position;
-    I to = bin(error, &position);
+    const I to = bin(error, &position);
+    put(to, position, error == error, skip, I{}, I{});
+  }
+
+  // Put a vector of pixels on the list of what goes where, `beyond` slots further; if all are in bin 0 and none is `special`, as
+  // for most of a trained network, only count them and add up their places.
+  LOSSFOLD_INLINE void put(I to, V position, I number, I skip, I special, I beyond) {
     const Int spread = last + 1;
     const V scaled = position * 16777216;
     I fix = __builtin_convertvector(scaled, I);
     fix -= scaled - __builtin_convertvector(fix, V) >= (T)0.5;  // true is -1
-    const I number = error == error;
-    if (bins_packed && !any((to | ~number) & ~skip)) {
+    if (bins_packed && !any((to | ~number | special) & ~skip)) {
       zeros -= ~skip;
       zero_places += fix & ~skip;
       return;
     }
     to = to == 0 ? lanes() + spread : to;
-    to = number ? to : I{} + (spread + LabelBins::not_a_number);
-    at(slot, listed) = skip ? I{} + (spread + LabelBins::nowhere) : to;
+    to = number ? to : I{} + (spread + BinWords::not_a_number);
+    to = skip ? I{} + (spread + BinWords::nowhere) : to;
+    at(slot, listed) = to + beyond;
     at(fixed, listed) = fix;
     listed += Lanes<T>::width;
   }
@@ -78,18 +82,18 @@ struct Binning {
   LOSSFOLD_INLINE void take_zeros(unsigned long long* words) {
     unsigned long long count = 0, places = 0;
     for (long j = 0; j < Lanes<T>::width; ++j) count += (unsigned long long)zeros[j], places += (unsigned long long)zero_places[j];
-    words[0] += (count << LabelBins::count_shift) + places;
+    words[0] += (count << BinWords::count_shift) + places;
     zeros = zero_places = I{};
   }
 
-  LOSSFOLD_INLINE void scatter(const LabelBins& bins, unsigned long long* words, long plane) {
+  LOSSFOLD_INLINE void scatter(const BinWords& bins, unsigned long long* words, long plane, const T* weight) {
     if (bins.packed) {
-      for (long i = 0; i < listed; ++i) words[slot[i]] += (1ull << LabelBins::count_shift) + (unsigned long long)fixed[i];
+      for (long i = 0; i < listed; ++i) words[slot[i]] += (1ull << BinWords::count_shift) + (unsigned long long)fixed[i];
     } else {
       for (long i = 0; i < listed; ++i) {
-        const double w = block.weight[i], scaled = w * 16777216.0, at = w * (double)fixed[i];
+        const double w = weight[i], scaled = w * 16777216.0, at = w * (double)fixed[i];
         if (!(w - w == 0)) {  // infinite or NaN
-          words[slot[i] - slot[i] % row(image) + last + 1 + LabelBins::not_a_number] += 1ull << 24;
+          words[slot[i] - slot[i] % row(image) + last + 1 + BinWords::not_a_number] += 1ull << 24;
           continue;
         }
         words[slot[i]] += (unsigned long long)(long long)(scaled + (scaled < 0 ? -0.5 : 0.5));
@@ -100,7 +104,7 @@ struct Binning {
   }
 
   // Add the block's pixels; their probabilities are row * inverse (softmax) or row itself.
-  void add(const LabelBins& bins) {
+  void add(const BinWords& bins) {
     const long n = block.n, width = Lanes<T>::width, stride = row(image), plane = 2 * image.classes * stride;
     for (long i = 0; i < block.live; ++i) key[i] = block.weight[i] == 0 ? -1 : block.label[i];
     bins_packed = bins.packed;
@@ -112,7 +116,7 @@ struct Binning {
         if (i / width % 64 == 63) take_zeros(words);  // before a lane's sum of places reaches 2^31
       }
       take_zeros(words);
-      scatter(bins, words, plane);
+      scatter(bins, words, plane, block.weight);
     }
     bins_packed = false;  // the foreground is listed whole: its slots lie in the tables of different classes
     block.gather_label(block.rows, block.first);
@@ -120,7 +124,7 @@ struct Binning {
       place(1 - probability(block.first, i), at(key, i) < 0);
       at(slot, i) += (at(key, i) < 0 ? I{} : at(key, i)) * (Int)(2 * stride);
     }
-    scatter(bins, bins.words, plane);
+    scatter(bins, bins.words, plane, block.weight);
   }
 
   // block.slopes = d loss / d p_c of every pixel and class, from `table`: for each class the foreground's, then the

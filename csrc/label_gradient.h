@@ -2,7 +2,7 @@
 #pragma once
 
 #include "label_bins.h"
-#include "label_grid_gradient.h"
+#include "grid_gradient.h"
 
 namespace lossfold {
 namespace {
@@ -15,7 +15,7 @@ struct Derivatives {
   T nll_all_total;
   bool focal = false;
 
-  Derivatives(const LabelImage& image, Arena& arena, const double* grad, const void* slopes_) : slopes((const T*)slopes_) {
+  Derivatives(const Image& image, Arena& arena, const double* grad, const void* slopes_) : slopes((const T*)slopes_) {
     rows = arena.take<T>(image.classes * image.sums);
     const double largest = sizeof(T) == 8 ? 0x1.fffffffffffffp1023 : 0x1.fffffep127;
     for (long i = 0; i < image.classes * image.sums; ++i)
@@ -34,13 +34,13 @@ struct Derivatives {
       for (long c = 0; c < image.classes; ++c) total += nll_all[c];
     nll_all_total = (T)total;
   }
-  static long bytes(const LabelImage& image) { return image.classes * image.sums * (long)sizeof(T) + alignment; }
+  static long bytes(const Image& image) { return image.classes * image.sums * (long)sizeof(T) + alignment; }
 };
 
 // first = d loss / d(-log p_y), second = d loss / d u through the focal powers at fixed log, both without w.
 template <class T>
 LOSSFOLD_INLINE void label_derivatives(Block<T>& block, const Derivatives<T>& d) {
-  const LabelImage& image = block.image;
+  const Image& image = block.image;
   const long n = block.n, width = Lanes<T>::width;
   if (d.nll)
     for (long i = 0; i < block.live; ++i) block.first[i] = d.nll[block.label[i]];
@@ -195,8 +195,8 @@ LOSSFOLD_INLINE void unfold_identity(Block<T>& block, const Derivatives<T>& d, c
 }
 
 template <class T>
-void unfold(const LabelImage& image, long begin, long end, void* work, const double* grad, const void* slopes,
-            LabelGradient layout, void* grad_scores) {
+void unfold(const Image& image, long begin, long end, void* work, const double* grad, const void* slopes,
+            GradientLayout layout, void* grad_scores) {
   Arena arena{(char*)work};
   Block<T> block(image, arena);
   const Derivatives<T> derivatives(image, arena, grad, slopes);

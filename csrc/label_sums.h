@@ -2,7 +2,7 @@
 #pragma once
 
 #include "label_bins.h"
-#include "label_grid.h"
+#include "grid.h"
 
 namespace lossfold {
 namespace {
@@ -23,18 +23,18 @@ struct Distances {
 // turn, because a run of one label would wait on one sum; up to four values at a time, so that they share the wait.
 template <class T>
 struct LabelTable {
-  const LabelImage& image;
+  const Image& image;
   int rows[max_sums];
   int count = 0;
   double* table;
 
-  LabelTable(const LabelImage& image_, Arena& arena) : image(image_) {
+  LabelTable(const Image& image_, Arena& arena) : image(image_) {
     for (int k = 0; k < image.sums; ++k)
       if (at_label(image.kinds[k]) && !is_hard(image.kinds[k])) rows[count++] = k;
     table = arena.take<double>(2 * image.classes * count);
     for (long i = 0; i < 2 * image.classes * count; ++i) table[i] = 0;
   }
-  static long bytes(const LabelImage& image) { return 2 * image.classes * image.sums * (long)sizeof(double) + alignment; }
+  static long bytes(const Image& image) { return 2 * image.classes * image.sums * (long)sizeof(double) + alignment; }
 
   template <int K>
   LOSSFOLD_INLINE void add(const int* label, const T* const* values, long n, double* part) {
@@ -149,7 +149,7 @@ LOSSFOLD_INLINE void write_hardness(const Block<T>& block, T thresh, T* out, lon
 }
 
 template <class T>
-void fold(const LabelImage& image, long begin, long end, void* work, const LabelResult& result, BadLabel* bad) {
+void fold(const Image& image, long begin, long end, void* work, const LabelResult& result, BadLabel* bad) {
   Arena arena{(char*)work};
   Block<T> block(image, arena);
   LabelTable<T> table(image, arena);
@@ -171,7 +171,7 @@ void fold(const LabelImage& image, long begin, long end, void* work, const Label
 }
 
 template <class T>
-void keep(const LabelImage& image, long begin, long end, void* work, const void* hardness, long long bound, unsigned char* kept,
+void keep(const Image& image, long begin, long end, void* work, const void* hardness, long long bound, unsigned char* kept,
           double* sums) {
   typedef typename Lanes<T>::Int Int;
   Arena arena{(char*)work};
@@ -198,7 +198,7 @@ void keep(const LabelImage& image, long begin, long end, void* work, const void*
 // ---- map: the integrand itself, sum_k coef[k, class] * share ----
 
 template <class T>
-void map(const LabelImage& image, long begin, long end, void* work, const double* coef, void* out, BadLabel* bad) {
+void map(const Image& image, long begin, long end, void* work, const double* coef, void* out, BadLabel* bad) {
   using V = typename Lanes<T>::V;
   Arena arena{(char*)work};
   Block<T> block(image, arena);

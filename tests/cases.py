@@ -15,6 +15,8 @@ import lossfold as lf
 ENGINES: tuple[str, ...] = tuple(lf.engines.available())
 CONTAINERS = {"LossSet"}
 """Registered names that hold other losses and have no samples of their own."""
+LABEL_LOSSES = [name for name in lf.LOSSES if name not in CONTAINERS and lf.LOSSES[name].samples]
+"""Registered names that read integer labels; `tests.dense` has those that read targets of the scores' shape."""
 
 
 def value(result: Any) -> Tensor:
@@ -122,10 +124,10 @@ PER_CLASS = {"class_weight": [0.5, 2.0, 1.0, 0.25, 1.5], "alpha": [0.2, 0.6, 0.4
 
 
 def cases() -> list[Case]:
-    """Every registered loss with each of its samples; some also with the other reductions."""
+    """Every loss of labels with each of its samples; some also with the other reductions."""
     found = []
-    for name in lf.LOSSES:
-        samples = () if name in CONTAINERS else lf.LOSSES[name].samples
+    for name in LABEL_LOSSES:
+        samples = lf.LOSSES[name].samples
         plain = [Case(name, {k: PER_CLASS[k] if v == "random" else v for k, v in options.items()}) for options in samples]
         found += plain
         if plain:

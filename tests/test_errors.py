@@ -10,9 +10,9 @@ import pytest
 import torch
 
 import lossfold as lf
-from tests.cases import CONTAINERS, ENGINES, Case, value
+from tests.cases import ENGINES, LABEL_LOSSES, Case, value
 
-NAMES = [name for name in lf.LOSSES if name not in CONTAINERS]
+NAMES = LABEL_LOSSES
 LOGITS = torch.randn(2, 5, 3, 4)
 LABELS = torch.randint(0, 5, (2, 3, 4))
 
@@ -26,7 +26,7 @@ BAD: dict[str, tuple[Call, list[str]]] = {
     "labels of flat images": ((LOGITS, LABELS.flatten(1)), ["labels", "2, 3, 4", "2, 12"]),
     "labels of another batch": ((LOGITS, LABELS[:1]), ["labels", "2, 3, 4", "1, 3, 4"]),
     "labels with a channel": ((LOGITS, LABELS[:, None]), ["labels", "2, 3, 4", "2, 1, 3, 4"]),
-    "one-hot labels": ((LOGITS, LABELS[:, None].expand(-1, 5, -1, -1)), ["labels", "2, 3, 4", "2, 5, 3, 4"]),
+    "one-hot labels": ((LOGITS, LABELS[:, None].expand(-1, 5, -1, -1)), ["labels", "0, 1 or ignore_index|2, 5, 3, 4"]),
     "flat labels": ((LOGITS, LABELS.flatten()), ["labels", "2, 3, 4", "24"]),
     "float labels": ((LOGITS, LABELS.float()), ["labels", "int64", "float32"]),
     "int16 labels": ((LOGITS, LABELS.short()), ["labels", "int64", "int16"]),
@@ -166,7 +166,9 @@ VALUES: list[tuple[str, dict[str, Any], list[str]]] = [
     ("LovaszLoss", {"bins": 64.0}, ["bins", "64.0"]),
     ("LovaszLoss", {"exact": "no"}, ["exact", "no"]),
     ("LovaszLoss", {"exact": True, "engine": "cpp"}, ["engine", "cpp", "exact"]),
-    ("LovaszLoss", {"link": "hinge"}, ["link", "hinge"]),
+    ("LovaszLoss", {"link": "hinges"}, ["link", "hinges", "hinge"]),
+    ("LovaszLoss", {"link": "hinge", "bins": 100}, ["bins", "16", "hinge"]),
+    ("LovaszLoss", {"link": "hinge", "classes": "all"}, ["classes", "hinge"]),
     ("OhemCrossEntropyLoss", {"thresh": 1.5}, ["thresh", "1.5"]),
     ("OhemCrossEntropyLoss", {"thresh": None}, ["thresh", "None"]),
     ("OhemCrossEntropyLoss", {"min_kept": -1}, ["min_kept", "-1"]),
@@ -274,7 +276,6 @@ def test_unknown_names_of_the_registry() -> None:
 
 
 def test_what_comes_later_is_refused_and_not_done_by_halves() -> None:
-    """Asking for ranks or soft labels before they exist is an error, never a silent local result."""
+    """Asking for ranks before they exist is an error, never a silent local result."""
     with pytest.raises((lf.LossError, TypeError)):
         lf.LossSet(ce=lf.CrossEntropyLoss(), sync=True)
-    refused(lambda: lf.DiceLoss()(LOGITS, torch.rand(2, 5, 3, 4)), "DiceLoss", "labels", "int64", "float32")

@@ -13,12 +13,12 @@ import torch
 from torch import Tensor, nn
 
 import lossfold as lf
-from tests.cases import CONTAINERS, ENGINES, close, same_bits, value
+from tests.cases import ENGINES, LABEL_LOSSES, close, same_bits, value
 from tests.operators import Watch
 
 MAIN, AUX = {"logits": "heads.0"}, {"logits": "heads.1"}
 NAMES = {name: getattr(lf, name) for name in dir(lf) if not name.startswith("_")}
-LOSSES = [name for name in lf.LOSSES if name not in CONTAINERS]
+LOSSES = LABEL_LOSSES
 
 
 def outputs(low: tuple[int, int] = (9, 11)) -> dict[str, Any]:

@@ -82,10 +82,14 @@ def test_moving_over() -> None:
 def test_docstring_examples() -> None:
     import doctest
 
-    from lossfold.compose import build, loss_set, presets
-    from lossfold.losses import cross_entropy, lovasz, ohem, overlap
+    from lossfold import points, presets
+    from lossfold.compose import build, loss_set
+    from lossfold.compose import presets as sets
+    from lossfold.losses import binary, cross_entropy, lovasz, ohem, overlap
+    from lossfold.metrics import accumulators, functions
 
     names = {name: getattr(lf, name) for name in dir(lf)} | {"torch": __import__("torch")}
-    for module in (build, loss_set, presets, cross_entropy, lovasz, ohem, overlap):
+    modules = (build, loss_set, presets, sets, points, binary, cross_entropy, lovasz, ohem, overlap, functions, accumulators)
+    for module in modules:
         result = doctest.testmod(module, extraglobs=names)
         assert result.attempted and not result.failed, module.__name__

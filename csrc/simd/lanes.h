@@ -167,6 +167,18 @@ LOSSFOLD_INLINE F one_minus_exp_neg(F x) {
   return x < F{} + 0.34657359f ? series : 1.0f - exp_(-x);
 }
 
+// log(1 + x) for x in [0, 1]: twice the area tangent of s = x / (2 + x), by its series. NaN stays NaN.
+LOSSFOLD_INLINE F log1p_(F x) {
+  const F s = x / (2.0f + x), z = s * s;
+  F y = z * (1.0f / 15.0f) + 1.0f / 13.0f;
+  y = y * z + 1.0f / 11.0f;
+  y = y * z + 1.0f / 9.0f;
+  y = y * z + 1.0f / 7.0f;
+  y = y * z + 1.0f / 5.0f;
+  y = y * z + 1.0f / 3.0f;
+  return 2.0f * s + 2.0f * s * (z * y);
+}
+
 LOSSFOLD_INLINE F sqrt_(F x) {
   for (long i = 0; i < Lanes<float>::width; ++i) x[i] = __builtin_sqrtf(x[i]);
   return x;
@@ -179,6 +191,7 @@ LOSSFOLD_INLINE F sqrt_(F x) {
   }
 LOSSFOLD_BY_LANE(exp_, __builtin_exp(x[i]))
 LOSSFOLD_BY_LANE(log_, __builtin_log(x[i]))
+LOSSFOLD_BY_LANE(log1p_, __builtin_log1p(x[i]))
 LOSSFOLD_BY_LANE(one_minus_exp_neg, -__builtin_expm1(-x[i]))
 LOSSFOLD_BY_LANE(sqrt_, __builtin_sqrt(x[i]))
 #undef LOSSFOLD_BY_LANE

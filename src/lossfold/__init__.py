@@ -2,11 +2,14 @@
 
 from lossfold import engines as engines
 from lossfold import functional as functional
+from lossfold import metrics as metrics
+from lossfold import presets as presets
 from lossfold.compose.build import build as build
 from lossfold.compose.loss_set import LossOutput as LossOutput
 from lossfold.compose.loss_set import LossSet as LossSet
 from lossfold.compose.presets import CEDiceLoss as CEDiceLoss
 from lossfold.errors import LossError as LossError
+from lossfold.losses.binary import BinaryCrossEntropyLoss as BinaryCrossEntropyLoss
 from lossfold.losses.cross_entropy import CrossEntropyLoss as CrossEntropyLoss
 from lossfold.losses.cross_entropy import FocalLoss as FocalLoss
 from lossfold.losses.lovasz import LovaszLoss as LovaszLoss

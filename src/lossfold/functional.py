@@ -14,8 +14,11 @@ from torch import Tensor, nn
 
 from lossfold.compose import presets as presets
 from lossfold.compose.loss_set import LossOutput, LossSet
+from lossfold.losses import binary as binary
 from lossfold.losses import ohem as ohem
 from lossfold.losses.lovasz import lovasz_bounds as lovasz_bounds
+from lossfold.points import sample_points as sample_points
+from lossfold.points import sample_uncertain_points as sample_uncertain_points
 from lossfold.registry import LOSSES
 
 
@@ -31,8 +34,8 @@ def as_function(cls: type[nn.Module]) -> Callable[..., Tensor]:
     if issubclass(cls, LossSet):
         tensors = list(inspect.signature(LOSSES["CrossEntropyLoss"].forward).parameters.values())[1:]
 
-    def function(logits: Tensor, labels: Tensor, weight: Tensor | None = None, **options: Any) -> Tensor:
-        result: Tensor | LossOutput = cls(**options)(logits, labels, weight)
+    def function(logits: Tensor, labels: Tensor, weight: Tensor | None = None, normalizer: Any = None, **options: Any) -> Tensor:
+        result: Tensor | LossOutput = cls(**options)(logits, labels, weight, normalizer)
         return result.total if isinstance(result, LossOutput) else result
 
     function.__name__ = function.__qualname__ = snake_case(cls.__name__)
@@ -41,5 +44,6 @@ def as_function(cls: type[nn.Module]) -> Callable[..., Tensor]:
     return function
 
 
-__all__ = [*(snake_case(name) for name, cls in LOSSES.items() if cls is not LossSet), "lovasz_bounds"]
+HELPERS = ("lovasz_bounds", "sample_points", "sample_uncertain_points")
+__all__ = [*(snake_case(name) for name, cls in LOSSES.items() if cls is not LossSet), *HELPERS]
 globals().update({snake_case(name): as_function(cls) for name, cls in LOSSES.items() if cls is not LossSet})

@@ -2,7 +2,10 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
+
+HELPERS: tuple[str, ...]
 
 def snake_case(name: str) -> str: ...
 def as_function(cls: type[nn.Module]) -> Callable[..., Tensor]: ...
@@ -10,6 +13,7 @@ def cross_entropy_loss(
     logits: Tensor,
     labels: Tensor,
     weight: Tensor | None = None,
+    normalizer: float | Tensor | None = None,
     *,
     loss_weight: float = 1.0,
     inputs: Mapping[str, str] | None = None,
@@ -26,6 +30,7 @@ def focal_loss(
     logits: Tensor,
     labels: Tensor,
     weight: Tensor | None = None,
+    normalizer: float | Tensor | None = None,
     *,
     loss_weight: float = 1.0,
     inputs: Mapping[str, str] | None = None,
@@ -44,6 +49,7 @@ def dice_loss(
     logits: Tensor,
     labels: Tensor,
     weight: Tensor | None = None,
+    normalizer: float | Tensor | None = None,
     *,
     loss_weight: float = 1.0,
     inputs: Mapping[str, str] | None = None,
@@ -65,6 +71,7 @@ def jaccard_loss(
     logits: Tensor,
     labels: Tensor,
     weight: Tensor | None = None,
+    normalizer: float | Tensor | None = None,
     *,
     loss_weight: float = 1.0,
     inputs: Mapping[str, str] | None = None,
@@ -86,6 +93,7 @@ def tversky_loss(
     logits: Tensor,
     labels: Tensor,
     weight: Tensor | None = None,
+    normalizer: float | Tensor | None = None,
     *,
     loss_weight: float = 1.0,
     inputs: Mapping[str, str] | None = None,
@@ -110,6 +118,7 @@ def generalized_dice_loss(
     logits: Tensor,
     labels: Tensor,
     weight: Tensor | None = None,
+    normalizer: float | Tensor | None = None,
     *,
     loss_weight: float = 1.0,
     inputs: Mapping[str, str] | None = None,
@@ -129,6 +138,7 @@ def ce_dice_loss(
     logits: Tensor,
     labels: Tensor,
     weight: Tensor | None = None,
+    normalizer: float | Tensor | None = None,
     *,
     ce_weight: float = 1.0,
     dice_weight: float = 1.0,
@@ -149,10 +159,29 @@ def ce_dice_loss(
     loss_weight: float = 1.0,
     inputs: Mapping[str, str] | None = None,
 ) -> Tensor: ...
+def binary_cross_entropy_loss(
+    logits: Tensor,
+    labels: Tensor,
+    weight: Tensor | None = None,
+    normalizer: float | Tensor | None = None,
+    *,
+    loss_weight: float = 1.0,
+    inputs: Mapping[str, str] | None = None,
+    link: str = "sigmoid",
+    ignore_index: int = -100,
+    class_weight: Sequence[float] | Tensor | None = None,
+    reduction: str = "mean",
+    per_image: bool = False,
+    align_corners: bool = False,
+    engine: str | None = None,
+    pos_weight: float | Sequence[float] | Tensor | None = None,
+    label_smoothing: float = 0.0,
+) -> Tensor: ...
 def ohem_cross_entropy_loss(
     logits: Tensor,
     labels: Tensor,
     weight: Tensor | None = None,
+    normalizer: float | Tensor | None = None,
     *,
     loss_weight: float = 1.0,
     inputs: Mapping[str, str] | None = None,
@@ -171,6 +200,7 @@ def lovasz_loss(
     logits: Tensor,
     labels: Tensor,
     weight: Tensor | None = None,
+    normalizer: float | Tensor | None = None,
     *,
     loss_weight: float = 1.0,
     inputs: Mapping[str, str] | None = None,
@@ -178,11 +208,28 @@ def lovasz_loss(
     ignore_index: int = -100,
     class_weight: Sequence[float] | Tensor | None = None,
     reduction: str = "mean",
-    per_image: bool = False,
+    per_image: bool | None = None,
     align_corners: bool = False,
     engine: str | None = None,
     classes: str | Sequence[int] = "present",
     bins: int = 4096,
     exact: bool = False,
 ) -> Tensor: ...
-def lovasz_bounds(logits: Tensor, labels: Tensor, weight: Tensor | None = None, **options: Any) -> tuple[Tensor, Tensor]: ...
+def lovasz_bounds(
+    logits: Tensor,
+    labels: Tensor,
+    weight: Tensor | None = None,
+    **options: Any,
+) -> tuple[Tensor, Tensor]: ...
+def sample_points(
+    values: Tensor,
+    points: Tensor,
+) -> Tensor: ...
+def sample_uncertain_points(
+    logits: Tensor,
+    num_points: int,
+    *,
+    oversample_ratio: float = 3.0,
+    importance_ratio: float = 0.75,
+    generator: torch.Generator | None = None,
+) -> Tensor: ...

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 import lossfold as lf
-from tests.cases import CONTAINERS, ENGINES, Case, Data, cases, close, evaluate, every_case, one_case_a_fold, same_bits, value
+from tests.cases import ENGINES, LABEL_LOSSES, Case, Data, cases, close, evaluate, every_case, one_case_a_fold, same_bits, value
 from tests.contract.test_compile import compiled, eager_sum
 from tests.contract.test_gradients import step
 from tests.contract.test_label_resolution import corners, large
@@ -26,7 +26,7 @@ FEW = [  # what is the engine's or the wrapper's, whatever the sums
     Case("OhemCrossEntropyLoss", {"thresh": 0.3, "min_kept": 5, "align_corners": True}),
     Case("OhemCrossEntropyLoss", {"top_k_ratio": 0.3, "per_image": True, "reduction": "none", "link": "identity"}),
 ]
-NAMES = [name for name in lf.LOSSES if name not in CONTAINERS]
+NAMES = LABEL_LOSSES
 
 
 @pytest.fixture(autouse=True)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 import lossfold as lf
 from tests.cases import CONTAINERS, Case, cases, close, evaluate, every_case, make, same_bits, value
+from tests.dense.cases import dense_cases
 
 NAMES = {name: getattr(lf, name) for name in dir(lf) if not name.startswith("_")} | {"inf": math.inf}
 
@@ -139,6 +140,7 @@ def test_constructor_takes_keywords_with_defaults(name: str) -> None:
         "align_corners": False,
         "engine": None,
     }
+    expected |= {"BinaryCrossEntropyLoss": {"link": "sigmoid"}, "LovaszLoss": {"per_image": None}}.get(name, {})
     assert {key: parameters[key].default for key in expected} == expected
     assert getattr(lf, name) is lf.LOSSES[name]
     assert (lf.LOSSES[name].__doc__ or "").strip()
@@ -181,6 +183,6 @@ def test_autocast_changes_nothing(case: Case, half: torch.dtype) -> None:
 
 
 def test_every_loss_is_in_the_functional_module_and_the_registry() -> None:
-    assert {case.name for case in cases()} == {name for name in lf.LOSSES if name not in CONTAINERS}
+    assert {case.name for case in [*cases(), *dense_cases()]} == {name for name in lf.LOSSES if name not in CONTAINERS}
     public = {name for name in dir(lf) if name.endswith("Loss")}
     assert public == {name for name in lf.LOSSES if name not in CONTAINERS}

@@ -49,7 +49,7 @@ def test_a_recipe_is_a_config_and_later_options_win(capsys: pytest.CaptureFixtur
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--recipe", "dmo"], "there is no recipe 'dmo'; choose from: demo"),
+        (["--recipe", "dmo"], "there is no recipe 'dmo'; choose from: binary, demo, multilabel"),
         (['--model.loss={"type": "DiseLoss"}'], "DiceLoss"),
         (['--model.loss={"type": "DiceLoss", "smoth": 1}'], "smooth"),
         (['--model.loss={"type": "DiceLoss"}'], "give it ignore_index: 255"),

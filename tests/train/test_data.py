@@ -19,7 +19,7 @@ from lossfold.train.data.collage import Collages, borders
 from lossfold.train.data.folders import split_pairs
 from lossfold.train.data.masks import MaskReader
 from lossfold.train.data.sampling import EvaluationSampler, ResumingSampler
-from lossfold.train.data.sources import HELD_OUT_PHOTOS, TEXTURES, TRAIN_PHOTOS, _open, load_sources
+from lossfold.train.data.sources import HELD_OUT_PHOTOS, TEXTURES, TRAIN_PHOTOS, load_sources, open_image
 from lossfold.train.errors import TrainError
 
 
@@ -65,7 +65,7 @@ def test_held_out_sources_share_nothing_with_training() -> None:
     train, held_out = load_sources(False), load_sources(True)
     assert [len(images) for images in train] == [len(TRAIN_PHOTOS), *[1] * len(TEXTURES)]
     for ours, theirs, texture in zip(train[1:], held_out[1:], TEXTURES, strict=True):
-        across = (texture.box[2] - texture.box[0]) * _open(texture.file).width / texture.shrink
+        across = (texture.box[2] - texture.box[0]) * open_image(texture.file).width / texture.shrink
         assert 0.9 * across < ours[0].shape[2] + theirs[0].shape[2] < 0.98 * across  # a strip between them is unused
 
 

@@ -1,7 +1,7 @@
-"""The label losses as people write them in plain PyTorch.
+"""The losses as people write them in plain PyTorch.
 
 In the leaf's own dtype they are the provider "eager" (and, compiled, "compile"); in float64 they are the truth
-of the label cases. `smooth` and `per_image` exist for peers that offer the loss only in that form.
+of the cases. `smooth` and `per_image` exist for peers that offer the loss only in that form.
 """
 
 from __future__ import annotations
@@ -90,6 +90,43 @@ def ohem(logits: Tensor, labels: Tensor, thresh: float = 0.7, min_kept: int = 10
 def cross_entropy_dice_lovasz_focal(logits: Tensor, labels: Tensor, smooth: float = 1.0, per_image: bool = False) -> Tensor:
     """Cross entropy + Dice + Lovász + focal."""
     return cross_entropy_dice_focal(logits, labels, smooth, per_image) + lovasz(logits, labels, per_image)
+
+
+def binary_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    """Mean of -t log p - (1 - t) log(1 - p) over all elements."""
+    return functional.binary_cross_entropy_with_logits(logits, targets.to(logits.dtype))
+
+
+def binary_dice(logits: Tensor, targets: Tensor, smooth: float = 1.0) -> Tensor:
+    """Mean over channels of 1 - (2 sum(p t) + s) / (sum(p) + sum(t) + s)."""
+    probabilities, targets = logits.sigmoid(), targets.to(logits.dtype)
+    dims = (0, *range(2, logits.dim()))
+    overlap = (probabilities * targets).sum(dims)
+    return (1 - (2 * overlap + smooth) / (probabilities.sum(dims) + targets.sum(dims) + smooth)).mean()
+
+
+def binary_focal(logits: Tensor, targets: Tensor, alpha: float = 0.25, gamma: float = 2.0) -> Tensor:
+    """Mean of alpha_t (1 - p_t)^gamma times the binary cross entropy over all elements."""
+    targets = targets.to(logits.dtype)
+    p = logits.sigmoid()
+    entropy = functional.binary_cross_entropy_with_logits(logits, targets, reduction="none")
+    miss = p * (1 - targets) + (1 - p) * targets
+    return ((alpha * targets + (1 - alpha) * (1 - targets)) * miss**gamma * entropy).mean()
+
+
+def binary_cross_entropy_dice_focal(logits: Tensor, targets: Tensor) -> Tensor:
+    """BCE + Dice + focal."""
+    return binary_cross_entropy(logits, targets) + binary_dice(logits, targets) + binary_focal(logits, targets)
+
+
+def lovasz_hinge(logits: Tensor, targets: Tensor) -> Tensor:
+    """Mean over images and channels of the Lovász extension of 1 - IoU at the errors 1 - z (2t - 1), negative ones as 0."""
+    z, t = logits.flatten(2), targets.flatten(2).to(logits.dtype)
+    errors, order = (1 - z * (2 * t - 1)).sort(dim=2, descending=True)
+    t = t.gather(2, order)
+    total, wrong, added = t.sum(2, keepdim=True), t.cumsum(2), (1 - t).cumsum(2)
+    jaccard = 1 - (total - wrong) / (total + added)
+    return (errors.relu() * jaccard.diff(prepend=jaccard.new_zeros(1, 1, 1).expand(*t.shape[:2], 1))).sum(2).mean()
 
 
 def upsampled(function: Callable[..., Tensor]) -> Callable[..., Tensor]:

@@ -49,6 +49,26 @@ def label_sample(setting: Setting, *, ignored: bool = True, stride: int = 1) -> 
     return Sample(leaf, (labels.to(LABEL_DTYPES[setting.labels]),))
 
 
+def dense_sample(setting: Setting) -> Sample:
+    """Make logits `[B,C,*S]` and targets of the same shape, 0 or 1, of which every channel of every image has some.
+
+    Returns:
+        The logits, with `requires_grad`, and the targets, float32 (float64 for float64 logits).
+    """
+    generator = torch.Generator().manual_seed(setting.seed)
+    if setting.logits == "random":
+        logits = torch.randn(setting.size, generator=generator)
+        targets = torch.rand(setting.size, generator=generator) < 0.3
+    else:
+        coarse = [max(2, length // COARSENESS) for length in setting.size[2:]]
+        logits = _resize(torch.randn(*setting.size[:2], *coarse, generator=generator), list(setting.size[2:])).mul_(8.0)
+        logits += GRAIN * torch.randn(setting.size, generator=generator)
+        targets = (logits > 0) ^ (torch.rand(setting.size, generator=generator) < 0.02)
+    targets.flatten(2)[..., 0] = True
+    leaf = logits.to(DTYPES[setting.dtype]).requires_grad_()
+    return Sample(leaf, (targets.to(torch.float64 if leaf.dtype == torch.float64 else torch.float32),))
+
+
 def _random_scene(size: tuple[int, ...], stride: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Normal logits and unrelated labels: what a network gives before training."""
     logits = torch.randn(*size[:2], *_shrunk(size[2:], stride), generator=generator)

@@ -48,6 +48,7 @@ PROVIDERS: dict[str, Provider] = {
         Provider("lossfold-eager", "lossfold (eager)", "lossfold", "lossfold", ours=True),
         Provider("eager", "PyTorch eager", "torch", "torch"),
         Provider("compile", "torch.compile", "torch", "torch"),
+        Provider("torchvision", "torchvision", "torchvision", "torchvision", library=True),
         Provider("monai", "MONAI", "monai", "monai", library=True),
         Provider("smp", "segm. models", "segmentation_models_pytorch", "segmentation_models_pytorch", library=True),
         Provider("kornia", "kornia", "kornia", "kornia", library=True),

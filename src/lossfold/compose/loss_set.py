@@ -12,8 +12,11 @@ from torch import Tensor, nn
 from typing_extensions import Self
 
 from lossfold.errors import LossError
-from lossfold.folds.label import LabelFold, LabelNeeds
-from lossfold.losses.base import LabelLoss, Loss, is_number
+from lossfold.folds.dense import DenseNeeds
+from lossfold.folds.fold import Fold
+from lossfold.folds.label import LabelNeeds
+from lossfold.losses.base import Loss, is_number
+from lossfold.losses.folded import FoldLoss, Given
 from lossfold.registry import LOSSES
 from lossfold.routing import is_one_dict
 
@@ -44,7 +47,7 @@ class Pass:
 
     who: str
     source: tuple[tuple[str, str], ...]
-    needs: LabelNeeds
+    needs: LabelNeeds | DenseNeeds
     terms: list[str]
 
 
@@ -121,15 +124,15 @@ class LossSet(nn.Module):
             else:
                 yield f"{prefix}{name}", loss, self.loss_weight * (loss.loss_weight if isinstance(loss, Loss) else 1.0)
 
-    def _passes(self) -> list[Pass]:
+    def _passes(self, kinds: Mapping[str, str] | None = None) -> list[Pass]:
         passes: list[Pass] = []
         for name, loss, _ in self.leaves():
-            if not isinstance(loss, LabelLoss) or not loss.folds:
+            if not isinstance(loss, FoldLoss) or not loss.folds:
                 continue
-            needs, source = loss.needs(), tuple(sorted((loss.inputs or {}).items()))
+            needs, source = loss.needs(kinds[name] if kinds else None), tuple(sorted((loss.inputs or {}).items()))
             for shared in passes:
                 if shared.source == source and shared.needs.agree(needs):
-                    shared.needs = shared.needs.merge(needs)
+                    shared.needs = shared.needs.merge(needs)  # type: ignore[arg-type]  # they agree: one fold, one type
                     shared.terms.append(name)
                     break
             else:
@@ -147,36 +150,38 @@ class LossSet(nn.Module):
             spec = one.needs.spec
             collected = [kind if not gamma else f"{kind}({gamma:g})" for kind, gamma in spec.sums]
             collected += [f"bins({spec.bins.count})"] if spec.bins else []
-            link = "softmax" if spec.softmax else "identity"
-            shared = f"link={link}, ignore_index={spec.ignore_index}, {one.needs.engine or 'fastest engine'}"
+            fold = "label" if isinstance(one.needs, LabelNeeds) else "dense"
+            shared = f"link={spec.link}, ignore_index={spec.ignore_index}, {one.needs.engine or 'fastest engine'}"
             shared += "".join(f", {argument}={path!r}" for argument, path in one.source)
-            lines.append(f"label fold ({shared}): {', '.join(one.terms)} [{', '.join(collected)}]")
+            lines.append(f"{fold} fold ({shared}): {', '.join(one.terms)} [{', '.join(collected)}]")
         served = {name for one in passes for name in one.terms}
         lines += [f"on its own: {name}" for name, _, _ in self.leaves() if name not in served]
         return "\n".join(lines)
 
     def forward(self, *inputs: Any, **named: Any) -> LossOutput:
-        """Return the losses of ``(logits, labels, weight=None)``, or of whatever arguments the terms take."""
+        """Return the losses of ``(logits, labels, weight=None, normalizer=None)``, or of whatever arguments the terms take."""
         leaves = list(self.leaves())
         arguments: dict[str, tuple[tuple[Any, ...], dict[str, Any]]] = {}
-        checked: dict[str, tuple[Tensor, Tensor, Tensor | None]] = {}
+        checked: dict[str, Given] = {}
         for name, loss, _ in leaves:
             given, by_name = inputs, named
             if isinstance(loss, Loss) and (loss.inputs is not None or is_one_dict(inputs, named)):
                 given, by_name = (), loss.routed(inputs, named, self._who(name, loss))
             arguments[name] = given, by_name
-            if isinstance(loss, LabelLoss):
+            if isinstance(loss, FoldLoss):
                 checked[name] = loss.check(self._who(name, loss), *given, **by_name)
-        folds: dict[str, LabelFold] = {}
-        for one in self._passes():
-            fold = one.needs.collect(one.who, *checked[one.terms[0]])
+        folds: dict[str, Fold] = {}
+        for one in self._passes({name: given.kind for name, given in checked.items()}):
+            fold = one.needs.collect(one.who, *checked[one.terms[0]][:3])
             folds.update(dict.fromkeys(one.terms, fold))
         terms: dict[str, Tensor] = {}
         weighted: dict[str, Tensor] = {}
         for name, loss, weight in leaves:
             given, by_name = arguments[name]
-            if isinstance(loss, LabelLoss) and name in folds:
-                value = loss.reduce(folds[name], self._who(name, loss))
+            if isinstance(loss, FoldLoss) and name in folds:
+                value = loss.reduce(folds[name], self._who(name, loss), checked[name].normalizer)
+            elif isinstance(loss, FoldLoss):
+                value = loss.of(self._who(name, loss), checked[name])
             else:
                 value = loss.raw(*given, **by_name) if isinstance(loss, Loss) else loss(*given, **by_name)
             self._check_scalar(name, loss, value)

@@ -15,7 +15,7 @@ from torch import Tensor
 from lossfold.engines import eager
 from lossfold.engines.spec import KINDS, Bins, Hard, LabelSpec
 
-NAMESPACE = "lossfold_r2"
+NAMESPACE = "lossfold_r3"
 
 
 def _load() -> str:

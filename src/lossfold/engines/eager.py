@@ -54,7 +54,7 @@ def label_fold(scores: Tensor, labels: Tensor, weight: Tensor | None, spec: Labe
     kept = _kept(found, spec.softmax, spec.hard) if spec.hard else None
     classes = scores.shape[1]
     shares = _shares(found, spec, kept)
-    sums = [_by_label(share, found.y, classes) if share.shape[1] == 1 else _total(share) for share in shares]
+    sums = [_by_label(share, found.y, classes) if share.shape[1] == 1 else total(share) for share in shares]
     empty = scores.new_empty(0)
     table = _table(found, spec.softmax, spec.bins) if spec.bins else empty.double()
     mask = empty.byte() if kept is None else kept.byte().reshape(labels.shape)
@@ -73,19 +73,19 @@ def label_map(scores: Tensor, labels: Tensor, weight: Tensor | None, coef: Tenso
     """
     found = pixels(scores, labels, weight, spec)
     shares = _shares(found, spec, kept.reshape(found.y.shape) if spec.hard else None)
-    total = torch.zeros((), dtype=found.z.dtype, device=scores.device)
-    for share, factors in zip(shares, coef.to(total), strict=True):
+    values = torch.zeros((), dtype=found.z.dtype, device=scores.device)
+    for share, factors in zip(shares, coef.to(values), strict=True):
         at_label = share.shape[1] == 1
-        total = total + (share * factors[found.y] if at_label else (share * factors[:, None]).sum(1, keepdim=True))
-    return total.reshape(labels.shape)
+        values = values + (share * factors[found.y] if at_label else (share * factors[:, None]).sum(1, keepdim=True))
+    return values.reshape(labels.shape)
 
 
-def resize(scores: Tensor, labels: Tensor, align_corners: bool) -> Tensor:
-    """Return scores in the dtype that is computed in, at the labels' resolution."""
+def resize(scores: Tensor, space: torch.Size, align_corners: bool) -> Tensor:
+    """Return scores in the dtype that is computed in, at the targets' resolution."""
     scores = scores.to(torch.float64 if scores.dtype == torch.float64 else torch.float32)
-    if scores.shape[2:] == labels.shape[1:]:
+    if scores.shape[2:] == space:
         return scores
-    return functional.interpolate(scores, labels.shape[1:], mode="bilinear", align_corners=align_corners)
+    return functional.interpolate(scores.contiguous(), space, mode="bilinear", align_corners=align_corners)
 
 
 def pixels(scores: Tensor, labels: Tensor, weight: Tensor | None, spec: LabelSpec) -> Pixels:
@@ -98,7 +98,7 @@ def pixels(scores: Tensor, labels: Tensor, weight: Tensor | None, spec: LabelSpe
             (~counted | ((y >= 0) & (y < classes))).all(),
             f"lossfold: a label is out of range [0, {classes}) and is not ignore_index={spec.ignore_index}",
         )
-    scores = resize(scores, labels, spec.align_corners)
+    scores = resize(scores, labels.shape[1:], spec.align_corners)
     z = (scores.flatten(2) if scores.dim() > 2 else scores[..., None]).contiguous()
     w = torch.ones((), dtype=z.dtype, device=z.device)
     if weight is not None:
@@ -176,23 +176,28 @@ def _kth_largest(bits: Tensor, k: Tensor) -> Tensor:
 def _table(pixels: Pixels, softmax: bool, bins: Bins) -> Tensor:
     """Return the histogram of the errors, ``[I, 4, C, bins]``; see :class:`Collected`."""
     y, w, _, z, log_p = pixels
-    images, classes, _ = z.shape
-    foreground = y == torch.arange(classes, device=z.device)[:, None]
+    foreground = y == torch.arange(z.shape[1], device=z.device)[:, None]
     p = log_p.exp() if softmax else clamped(z)
     place = torch.where(foreground, 1 - p, p) * bins.count
     bin_ = place.detach().nan_to_num(0).long().clamp(0, bins.count - 1)
-    position = (place - bin_) * w
+    return histogram(foreground, w, bin_, place - bin_, bins)
+
+
+def histogram(foreground: Tensor, w: Tensor, bin_: Tensor, position: Tensor, bins: Bins) -> Tensor:
+    """Return what is in the bins, ``[I, 4, C, bins]`` (see :class:`Collected`), of ``[B, C, P]`` pixels and weights ``w``."""
+    images, classes, _ = position.shape
     rows = images if bins.per_image else 1
-    image = torch.arange(images, device=z.device)[:, None, None] * (rows > 1)
-    slot = ((image * 2 + ~foreground) * classes + torch.arange(classes, device=z.device)[:, None]) * bins.count + bin_
+    image = torch.arange(images, device=w.device)[:, None, None] * (rows > 1)
+    slot = ((image * 2 + ~foreground) * classes + torch.arange(classes, device=w.device)[:, None]) * bins.count + bin_
     slot = slot.flatten()
 
     def collect(share: Tensor) -> Tensor:
-        return share.new_zeros(rows * 2 * classes * bins.count).scatter_add(0, slot, share.expand(z.shape).flatten())
+        return share.new_zeros(rows * 2 * classes * bins.count).scatter_add(0, slot, share.expand(position.shape).flatten())
 
     def collect_fixed(share: Tensor) -> Tensor:  # integers add up to the same bits in any order
         return collect((share.detach().double() * UNIT).round().long()).double() / UNIT
 
+    position = position * w
     carrier = collect(position.double())  # has the gradient, and NaN if there is one
     positions = collect_fixed(position.nan_to_num(0)) + (carrier - carrier.detach())
     shape = (rows, 2, classes, bins.count)
@@ -204,15 +209,15 @@ def clamped(p: Tensor) -> Tensor:
     return torch.where((p < 0) | (p > 1), p.detach().clamp(0, 1), p)
 
 
-def _total(share: Tensor, block: int = 1024) -> Tensor:
+def total(share: Tensor, block: int = 1024) -> Tensor:
     """Sum the last dimension: in its own dtype within blocks, in float64 over them."""
     dtype = torch.float32 if share.device.type == "mps" else torch.float64
     if share.shape[-1] < block:
         return share.sum(-1, dtype=dtype)
     whole = share.shape[-1] // block * block
     blocks = share[..., :whole].reshape(*share.shape[:-1], whole // block, block).sum(-1)
-    total: Tensor = blocks.sum(-1, dtype=dtype) + share[..., whole:].sum(-1, dtype=dtype)
-    return total
+    all_of_it: Tensor = blocks.sum(-1, dtype=dtype) + share[..., whole:].sum(-1, dtype=dtype)
+    return all_of_it
 
 
 def _by_label(share: Tensor, y: Tensor, classes: int) -> Tensor:
@@ -222,7 +227,7 @@ def _by_label(share: Tensor, y: Tensor, classes: int) -> Tensor:
         return zeros.scatter_add(1, y.squeeze(1), share.squeeze(1).double())
     # On other devices scatter_add adds in whatever order threads arrive; a masked sum does not.
     here = y == torch.arange(classes, device=y.device)[:, None]
-    return _total(torch.where(here, share, 0.0))
+    return total(torch.where(here, share, 0.0))
 
 
 def inside_transform() -> bool:

@@ -23,12 +23,50 @@ PROBABILITY_FLOOR = 1e-12  # with link="identity": -log p is -log(max(p, floor))
 UNIT = 2.0**24  # histograms hold weights and positions as integers of 1 / UNIT
 
 
+# The sums of a dense fold, per channel (w: weight, t: target, p: probability, q: 1 - p, u: p (1-t) + q t,
+# ce: -t log p - (1-t) log q). A kind's code is its place here.
+DENSE_KINDS = (
+    "weight",  # sum of w
+    "target",  # sum of w t
+    "target_sq",  # sum of w t^2
+    "prob",  # sum of w p
+    "prob_sq",  # sum of w p^2
+    "both",  # sum of w p t
+    "apart",  # sum of w |p - t|
+    "nll",  # sum of -w t log p
+    "nll_all",  # sum of -w log p
+    "nll_not",  # sum of -w (1-t) log q
+    "nll_not_all",  # sum of -w log q
+    "focal",  # sum of w t u^gamma ce
+    "focal_not",  # sum of w (1-t) u^gamma ce
+    "focal_weight",  # sum of w u^gamma
+)
+DENSE_LINKS = ("softmax", "sigmoid", "identity")  # how scores become p; a link's code is its place here
+OCTAVES, REST = 16, 112  # of 1 + a hinge error: each in as many bins, and one bin for each further one
+
+
 @dataclass(frozen=True)
 class Bins:
-    """A histogram of the errors |[y = c] - p_c| for each class, foreground (y = c) and background apart."""
+    """A histogram of the errors for each class, foreground and background apart.
+
+    Errors are those of the probabilities, |t - p|, in ``count`` equal bins; or with ``hinge`` those of the scores,
+    max(0, 1 - z (2t - 1)), in bins that are patterns of the float 1 + error: (count - 112) / 16 of equal width in each of 16
+    octaves, and one for each of 112 more.
+    """
 
     count: int
     per_image: bool
+    hinge: bool = False
+
+    def edges(self) -> tuple[list[float], list[float]]:
+        """Return the lower edge and the width of every bin."""
+        if not self.hinge:
+            return [j / self.count for j in range(self.count)], [1 / self.count] * self.count
+        each = (self.count - REST) // OCTAVES
+        fine = [(2.0**o * (1 + j / each) - 1, 2.0**o / each) for o in range(OCTAVES) for j in range(each)]
+        rest = [(2.0**o - 1, 2.0**o) for o in range(OCTAVES, OCTAVES + REST)]
+        lower, width = zip(*fine, *rest, strict=True)
+        return list(lower), list(width)
 
 
 @dataclass(frozen=True)
@@ -55,3 +93,20 @@ class LabelSpec:
     sums: tuple[Sum, ...]
     bins: Bins | None = None
     hard: Hard | None = None
+
+    @property
+    def link(self) -> str:
+        """How scores become probabilities."""
+        return "softmax" if self.softmax else "identity"
+
+
+@dataclass(frozen=True)
+class DenseSpec:
+    """One dense fold: how scores and targets are read, and what is collected."""
+
+    link: str
+    together: bool  # a pixel's channels count together (always with softmax): one weight, one value of the map
+    ignore_index: int
+    align_corners: bool
+    sums: tuple[Sum, ...]
+    bins: Bins | None = None

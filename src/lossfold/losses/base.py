@@ -1,4 +1,4 @@
-"""What every dense loss is: a needs() and a formula(), from which module, function, set and tests derive."""
+"""What every loss is: options that are checked, a weight on the result, and where its arguments stand in a dict."""
 
 from __future__ import annotations
 
@@ -14,12 +14,8 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import Self
 
-from lossfold import engines
 from lossfold.errors import LossError, nearest
-from lossfold.folds.label import LINKS, LabelFold, LabelNeeds, LabelSpec, Sum, check_label_inputs
 from lossfold.routing import checked_mapping, is_one_dict, one_dict, route
-
-REDUCTIONS = ("mean", "sum", "none")
 
 
 class Configured(nn.Module):
@@ -140,120 +136,6 @@ class Loss(Configured):
     def raw(self, *inputs: Any, **named: Any) -> Tensor:
         """Return the loss before ``loss_weight``."""
         raise NotImplementedError
-
-
-@dataclass(kw_only=True, eq=False, repr=False)
-class LabelLoss(Loss):
-    """A loss over the label fold: the options that all of them have, and the one way from a fold to a number."""
-
-    link: str = "softmax"
-    ignore_index: int = -100
-    class_weight: Sequence[float] | Tensor | None = None
-    reduction: str = "mean"
-    per_image: bool = False
-    align_corners: bool = False
-    engine: str | None = None
-
-    per_class_options: ClassVar[tuple[str, ...]] = ("class_weight",)
-
-    def validate(self) -> None:
-        """Refuse wrong options."""
-        super().validate()
-        self.require_one_of("link", LINKS)
-        integer = isinstance(self.ignore_index, int) and not isinstance(self.ignore_index, bool)
-        self.require("ignore_index", integer and -(2**63) <= self.ignore_index < 2**63, "a 64-bit integer")
-        self.require_one_of("reduction", REDUCTIONS)
-        for name in ("per_image", "align_corners"):
-            self.require(name, isinstance(getattr(self, name), bool), "True or False")
-        engines.check_name(type(self).__name__, "engine", self.engine)
-        self.keep_per_class("class_weight")
-
-    def check(self, loss: str, logits: object, labels: object, weight: object = None) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Refuse tensors that can't be folded, or that this loss's options don't fit; return them, the weight as ``[B, *S]``."""
-        tensors = check_label_inputs(loss, logits, labels, weight)
-        for name in self.per_class_options:
-            self.per_class(name, tensors[0].shape[1], loss)
-        return tensors
-
-    def wanted(self) -> tuple[Sum, ...]:
-        """Return the sums that the formula reads."""
-        raise NotImplementedError
-
-    def formula(self, fold: LabelFold, loss: str) -> tuple[Tensor, Tensor]:
-        """Return numerators and denominators ``[I, C]`` (``[I, 1]`` where classes are taken together)."""
-        raise NotImplementedError
-
-    def needs(self) -> LabelNeeds:
-        """Return the fold this loss wants."""
-        spec = LabelSpec(self.link == "softmax", self.ignore_index, self.align_corners, self.wanted())
-        return LabelNeeds(spec, self.engine, self.per_image)
-
-    def reduce(self, fold: LabelFold, loss: str) -> Tensor:
-        """Turn a fold into this loss's value, before ``loss_weight``."""
-        return self.settle(*self.formula(fold if self.per_image else fold.sum_images(), loss), fold.dtype)
-
-    def settle(self, numerator: Tensor, denominator: Tensor, dtype: torch.dtype) -> Tensor:
-        """Reduce numerators and denominators."""
-        if self.reduction == "none":
-            rows = numerator.squeeze(1) if numerator.shape[1] == 1 and self.joint else numerator
-            return (rows if self.per_image else rows.squeeze(0)).to(dtype)
-        if self.reduction == "sum":
-            return numerator.sum().to(dtype)
-        denominator = denominator.sum(1)
-        values = divide(numerator.sum(1), denominator)
-        if not self.per_image:
-            return values.squeeze(0).to(dtype)
-        return (values.sum() / (denominator != 0).sum().clamp_min(1)).to(dtype)
-
-    @property
-    def folds(self) -> bool:
-        """Whether the loss is a formula over its fold, so that a set may make the pass for it."""
-        return True
-
-    @property
-    def joint(self) -> bool:
-        """Whether the formula takes the classes together."""
-        return False
-
-    def forward(self, logits: Tensor, labels: Tensor, weight: Tensor | None = None) -> Tensor:
-        """Return the loss.
-
-        Args:
-            logits: ``[B, C, *S]`` logits (probabilities with ``link="identity"``); float16, bfloat16, float32 or float64.
-                ``[B, C, h, w]`` of another size than the labels are interpolated to it (bilinearly, ``align_corners``).
-            labels: ``[B, *S]`` class indices or ``ignore_index``; int64, int32 or uint8.
-            weight: ``[B, *S]`` or ``[B, 1, *S]`` float pixel weights or a boolean mask.
-
-        Returns:
-            A scalar, float32 (float64 for float64 logits); with ``reduction="none"`` a value for each pixel or class.
-        """
-        return self.loss_weight * self.raw(logits, labels, weight)
-
-    def raw(self, logits: Tensor, labels: Tensor, weight: Tensor | None = None) -> Tensor:
-        """Return the loss before ``loss_weight``."""
-        name = type(self).__name__
-        return self.reduce(self.needs().collect(name, *self.check(name, logits, labels, weight)), name)
-
-
-@dataclass(kw_only=True, eq=False, repr=False)
-class PixelLoss(LabelLoss):
-    """A label loss that is a sum over pixels: its numerator is linear in the sums, so it also has a map."""
-
-    def coefficients(self, classes: int, loss: str) -> dict[Sum, Tensor]:
-        """Return the factor ``[C]`` of each sum in the numerator."""
-        raise NotImplementedError
-
-    def raw(self, logits: Tensor, labels: Tensor, weight: Tensor | None = None) -> Tensor:
-        """Return the loss before ``loss_weight``; with ``reduction="none"`` the map ``[B, *S]``, 0 at ignored pixels."""
-        if self.reduction != "none":
-            return super().raw(logits, labels, weight)
-        name = type(self).__name__
-        logits, labels, weight = self.check(name, logits, labels, weight)
-        coefficients = self.coefficients(logits.shape[1], name)
-        needs = self.needs()
-        needs = dataclasses.replace(needs, spec=dataclasses.replace(needs.spec, sums=tuple(coefficients)))
-        coef = torch.stack([c.to(logits.device) for c in coefficients.values()])
-        return needs.integrate(name, coef, logits, labels, weight)
 
 
 def is_number(value: object) -> bool:

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import torch
 from torch import Tensor
 
-from lossfold.folds.label import LabelFold, Sum
-from lossfold.losses.base import PixelLoss, is_number
+from lossfold.errors import LossError
+from lossfold.folds.fold import Fold, Sum
+from lossfold.losses.base import is_number
+from lossfold.losses.folded import LABELS, Given, PixelLoss, ones
 from lossfold.registry import LOSSES
 
 WEIGHT: Sum = ("weight", 0.0)
@@ -18,21 +19,18 @@ NLL: Sum = ("nll", 0.0)
 NLL_ALL: Sum = ("nll_all", 0.0)
 
 
-def ones(classes: int) -> Tensor:
-    """Return the class weights of a loss that has none."""
-    return torch.ones(classes, dtype=torch.float64, device="cpu")
-
-
 @LOSSES.register
 @dataclass(kw_only=True, eq=False, repr=False)
 class CrossEntropyLoss(PixelLoss):
-    r"""Cross entropy between class scores and integer labels.
+    r"""Cross entropy between class scores and integer or soft labels.
 
     With pixel weight w, class weight v and smoothing ε, over the pixels that are not ignored::
 
         loss = Σ w [(1-ε) v_y (-log p_y) + ε/C Σ_c v_c (-log p_c)] / Σ w v_y
+        loss = Σ w Σ_c v_c [(1-ε) t_c + ε/C] (-log p_c) / Σ w               for soft labels t ``[B, C, *S]``
 
-    Equals :class:`torch.nn.CrossEntropyLoss` for class indices, except that it is 0, not NaN, when nothing counts.
+    Equals :class:`torch.nn.CrossEntropyLoss` for class indices and for class probabilities (whose mean does not divide by class
+    weights), except that it is 0, not NaN, when nothing counts.
 
     Args:
         label_smoothing: ε in [0, 1].
@@ -63,52 +61,66 @@ class CrossEntropyLoss(PixelLoss):
 
     label_smoothing: float = 0.0
 
+    dense_links: ClassVar[tuple[str, ...]] = ("softmax", "identity")
     samples: ClassVar[tuple[dict[str, Any], ...]] = (
         {},
         {"label_smoothing": 0.1},
         {"class_weight": "random", "label_smoothing": 0.2, "per_image": True},
         {"link": "identity", "label_smoothing": 0.1},
     )
+    dense_samples: ClassVar[tuple[dict[str, Any], ...]] = ({}, *samples[2:])
 
     def validate(self) -> None:
         """Refuse wrong options."""
         super().validate()
         self.require("label_smoothing", is_number(self.label_smoothing) and 0 <= self.label_smoothing <= 1, "in [0, 1]")
 
-    def wanted(self) -> tuple[Sum, ...]:
+    @property
+    def together(self) -> bool:
+        """A pixel's soft labels are those of one choice."""
+        return True
+
+    def wanted(self, kind: str) -> tuple[Sum, ...]:
         """Return the sums that the formula reads."""
         return (WEIGHT, NLL, NLL_ALL) if self.label_smoothing else (WEIGHT, NLL)
 
-    def coefficients(self, classes: int, loss: str) -> dict[Sum, Tensor]:
+    def coefficients(self, classes: int, loss: str, kind: str) -> dict[Sum, Tensor]:
         """Return v (1-ε) for the label's nll and v ε/C for that of every class."""
         v = self.per_class("class_weight", classes, loss)
         v = ones(classes) if v is None else v
         smooth = self.label_smoothing
         return {NLL: (1 - smooth) * v, NLL_ALL: smooth / classes * v} if smooth else {NLL: v}
 
-    def formula(self, fold: LabelFold, loss: str) -> tuple[Tensor, Tensor]:
-        """Return Σ of the coefficients times the sums, and Σ w v."""
+    def formula(self, fold: Fold, loss: str) -> tuple[Tensor, Tensor]:
+        """Return Σ of the coefficients times the sums, and Σ w v (Σ w for soft labels)."""
         weight = fold[WEIGHT]
-        v = self.per_class("class_weight", weight.shape[1], loss)
-        return numerator(self, fold, weight.shape[1], loss), weight if v is None else v.to(weight) * weight
+        below = self.class_factors(weight, loss) * weight if fold.target == LABELS else weight[:, :1]
+        return self.numerator(fold, loss), below
 
 
 @LOSSES.register
 @dataclass(kw_only=True, eq=False, repr=False)
 class FocalLoss(PixelLoss):
-    r"""Focal loss, softmax form: cross entropy that looks away from pixels already right.
+    r"""Focal loss: cross entropy that looks away from pixels already right.
 
-    With pixel weight w, class weight v and α per class::
+    With pixel weight w, class weight v and α per class, softmax form::
 
         loss = Σ w v_y α_y (1 - p_y)^γ (-log p_y) / Σ w v_y
 
-    α scales values and is not in the denominator; p_y comes from the unweighted cross entropy. γ = 0 is cross entropy.
+    and for targets t of every channel, sigmoid form, with q = 1 - p::
+
+        loss = Σ w v [α t + (1-α)(1-t)] (p (1-t) + q t)^γ [-t log p - (1-t) log q] / Σ w v
+
+    α scales values and is not in the denominator; p_y comes from the unweighted cross entropy. γ = 0 is cross entropy. The
+    sigmoid form is torchvision's ``sigmoid_focal_loss`` (whose α defaults to 0.25).
 
     Args:
         gamma: γ >= 0.
-        alpha: None, a number for all classes, or C numbers.
+        alpha: None, a number for all classes, or C numbers; in the sigmoid form in [0, 1], None for no factor.
+        link: ``"softmax"`` for logits and labels, ``"sigmoid"`` for logits and targets ``[B, C, *S]``, ``"identity"`` for
+            probabilities and either.
         normalize: ``"pixels"`` for the denominator above, ``"focal"`` for Σ w v_y (1 - p_y)^γ (differentiated as well).
-        class_weight, link, ignore_index, reduction, per_image, align_corners, loss_weight, engine, inputs: as for
+        class_weight, ignore_index, reduction, per_image, align_corners, loss_weight, engine, inputs: as for
             :class:`CrossEntropyLoss`.
 
     Raises:
@@ -131,12 +143,20 @@ class FocalLoss(PixelLoss):
     normalize: str = "pixels"
 
     per_class_options: ClassVar[tuple[str, ...]] = ("class_weight", "alpha")
+    dense_links: ClassVar[tuple[str, ...]] = ("sigmoid", "identity")
     samples: ClassVar[tuple[dict[str, Any], ...]] = (
         {},
         {"gamma": 0.5, "alpha": 0.25},
         {"gamma": 1.5, "alpha": "random", "class_weight": "random", "per_image": True},
         {"gamma": 3.0, "normalize": "focal"},
         {"link": "identity"},
+    )
+    dense_samples: ClassVar[tuple[dict[str, Any], ...]] = (
+        {"link": "sigmoid", "alpha": 0.25},
+        {"link": "sigmoid", "gamma": 0.5, "per_image": True},
+        {"link": "sigmoid", "gamma": 1.5, "alpha": "random", "class_weight": "random", "normalize": "focal"},
+        {"link": "sigmoid", "gamma": 0.0},
+        {"link": "identity", "gamma": 3.0},
     )
 
     def validate(self) -> None:
@@ -149,29 +169,37 @@ class FocalLoss(PixelLoss):
         else:
             self.keep_per_class("alpha")
 
-    def wanted(self) -> tuple[Sum, ...]:
+    def wanted(self, kind: str) -> tuple[Sum, ...]:
         """Return the sums that the formula reads."""
-        return (WEIGHT, self._focal) + ((("focal_weight", float(self.gamma)),) if self.normalize == "focal" else ())
+        focal_weight = (("focal_weight", float(self.gamma)),) if self.normalize == "focal" else ()
+        return (WEIGHT, *self._focal(kind), *focal_weight)
 
-    @property
-    def _focal(self) -> Sum:
-        return ("focal", float(self.gamma)) if self.gamma else NLL
+    def _focal(self, kind: str) -> tuple[Sum, ...]:
+        gamma = float(self.gamma)
+        if kind == LABELS:
+            return (("focal", gamma),) if gamma else (NLL,)
+        return (("focal", gamma), ("focal_not", gamma))
 
-    def coefficients(self, classes: int, loss: str) -> dict[Sum, Tensor]:
-        """Return v α for the focal sum."""
+    def coefficients(self, classes: int, loss: str, kind: str) -> dict[Sum, Tensor]:
+        """Return v α for the focal sum; and v (1-α) for that of the background, where there is one."""
         v = self.per_class("class_weight", classes, loss)
         v = ones(classes) if v is None else v
         alpha = self.alpha if isinstance(self.alpha, (int, float)) else self.per_class("alpha", classes, loss)
-        return {self._focal: v if alpha is None else v * alpha}
+        shares = (v, v) if alpha is None else (v * alpha, v * (1 - alpha))
+        return dict(zip(self._focal(kind), shares, strict=False))
 
-    def formula(self, fold: LabelFold, loss: str) -> tuple[Tensor, Tensor]:
+    def check(
+        self, loss: str, logits: object, labels: object, weight: object = None, normalizer: float | Tensor | None = None
+    ) -> Given:
+        """Refuse what can't be folded, or does not fit the options."""
+        given = super().check(loss, logits, labels, weight, normalizer)
+        if given.kind != LABELS and self.alpha is not None:
+            numbers = self.alpha if isinstance(self.alpha, tuple) else (self.alpha,)
+            if not all(0 <= x <= 1 for x in numbers):
+                raise LossError(loss, "alpha", "in [0, 1] for targets of every channel", repr(self.alpha))
+        return given
+
+    def formula(self, fold: Fold, loss: str) -> tuple[Tensor, Tensor]:
         """Return Σ v α times the focal sums, and Σ v times the normaliser's."""
         weight = fold["focal_weight", float(self.gamma)] if self.normalize == "focal" else fold[WEIGHT]
-        v = self.per_class("class_weight", weight.shape[1], loss)
-        return numerator(self, fold, weight.shape[1], loss), weight if v is None else v.to(weight) * weight
-
-
-def numerator(loss: PixelLoss, fold: LabelFold, classes: int, name: str) -> Tensor:
-    """Return the sums weighted by the loss's coefficients, ``[I, C]``."""
-    weighted = [coef.to(fold.sums) * fold[key] for key, coef in loss.coefficients(classes, name).items()]
-    return sum(weighted[1:], weighted[0])
+        return self.numerator(fold, loss), self.class_factors(weight, loss) * weight

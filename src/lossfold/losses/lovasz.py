@@ -1,4 +1,4 @@
-"""Lovász-Softmax: the Jaccard loss's convex extension, from a histogram of the errors or by sorting them."""
+"""Lovász-Softmax, -Sigmoid and hinge: the convex extension of the Jaccard loss, from a histogram or by sorting."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from lossfold.engines import eager
-from lossfold.engines.spec import Bins
+from lossfold.engines import eager, eager_dense
+from lossfold.engines.spec import OCTAVES, REST, Bins
 from lossfold.errors import LossError
-from lossfold.folds.label import LabelFold, LabelNeeds, Sum, refusing_labels, result_dtype
-from lossfold.losses.base import LabelLoss
+from lossfold.folds.dense import DenseNeeds, refusing_targets
+from lossfold.folds.fold import Fold, Sum, result_dtype
+from lossfold.folds.label import LabelNeeds, refusing_labels
+from lossfold.losses.folded import LABELS, FoldLoss, Given
 from lossfold.registry import LOSSES
 
 WEIGHT: Sum = ("weight", 0.0)
@@ -21,26 +23,32 @@ WEIGHT: Sum = ("weight", 0.0)
 
 @LOSSES.register
 @dataclass(kw_only=True, eq=False, repr=False)
-class LovaszLoss(LabelLoss):
+class LovaszLoss(FoldLoss):
     r"""Lovász-Softmax loss: the Lovász extension of the Jaccard loss, at the errors m = ``|[y = c] - p_c|``.
 
     With G the weight of the foreground (y = c) and F(t), B(t) that of the foreground and the background with m > t::
 
-        loss_c = ∫₀¹ J(t) dt,   J(t) = 1 - (G - F(t)) / (G + B(t))
+        loss_c = ∫ J(t) dt,   J(t) = 1 - (G - F(t)) / (G + B(t))
 
     and the mean over the classes. From a histogram of each class's errors (weights and Σm per bin, in integers) the value is
     within 1/bins of the exact one, in practice far closer, and 0 for a perfect prediction; no sort, no one-hot labels.
 
+    ``link="sigmoid"`` takes logits and targets ``[B, C, *S]``, every channel for itself; ``link="hinge"`` reads the logits z as
+    they are, m = max(0, 1 - z (2t - 1)), each image on its own: within (1 + m) 16/bins (m the largest error, up to 65535) of the
+    exact value. Foreground is where targets exceed 1/2.
+
     Args:
-        classes: ``"present"``, ``"all"``, or a list of class indices, each of which counts, present or not.
+        classes: ``"present"``, ``"all"``, or a list of class indices, each of which counts, present or not; with hinge every
+            channel counts, and one without foreground costs its largest error.
         bins: of the histogram.
         exact: sort the errors instead, in plain PyTorch: slow, and it builds the probabilities at label resolution.
         class_weight: C numbers >= 0, the weights of the classes in the mean.
-        link, ignore_index, align_corners, loss_weight, engine, inputs: as for :class:`CrossEntropyLoss`; probabilities are
+        link: ``"softmax"``, ``"identity"`` (probabilities, with labels or targets), ``"sigmoid"`` or ``"hinge"``.
+        ignore_index, align_corners, loss_weight, engine, inputs: as for :class:`CrossEntropyLoss`; probabilities are
             taken into [0, 1].
         reduction: ``"mean"`` over classes, ``"sum"``, or ``"none"``: ``[C]``, ``[B, C]`` with ``per_image``, weighted, 0 for
             classes left out.
-        per_image: the mean over images of each image's own loss.
+        per_image: the mean over images of each image's own loss; by default with hinge alone.
 
     Pixel weights should be about 1: the histogram resolves 6e-8 and holds a total of 5e11; beyond that the loss is NaN.
 
@@ -58,9 +66,20 @@ class LovaszLoss(LabelLoss):
         Berman et al., The Lovász-Softmax loss, CVPR 2018.
     """
 
+    per_image: bool | None = None  # type: ignore[assignment]
     classes: str | Sequence[int] = "present"
     bins: int = 4096
     exact: bool = False
+
+    dense_links: ClassVar[tuple[str, ...]] = ("sigmoid", "hinge", "identity")
+    dense_samples: ClassVar[tuple[dict[str, Any], ...]] = (
+        {"link": "hinge"},
+        {"link": "sigmoid", "classes": "all", "class_weight": "random", "bins": 128},
+        {"link": "hinge", "per_image": False, "bins": 1024},
+        {"link": "identity", "per_image": True},
+        {"link": "hinge", "exact": True},
+        {"link": "sigmoid", "classes": [0, 2, 3], "exact": True},
+    )
 
     samples: ClassVar[tuple[dict[str, Any], ...]] = (
         {},
@@ -85,38 +104,62 @@ class LovaszLoss(LabelLoss):
         self.require("bins", whole and 2 <= self.bins <= 65536, "an integer from 2 to 65536")
         self.require("exact", isinstance(self.exact, bool), "True or False")
         self.require("engine", not self.exact or self.engine in (None, "eager"), "None or 'eager' with exact=True, which sorts")
+        if self.link == "hinge":
+            self.require("bins", self.bins % OCTAVES == 0, f"a multiple of {OCTAVES} with link='hinge'")
+            self.require("classes", self.classes == "present", "left out with link='hinge', where every channel counts")
 
-    def check(self, loss: str, logits: object, labels: object, weight: object = None) -> tuple[Tensor, Tensor, Tensor | None]:
+    @property
+    def by_image(self) -> bool:
+        """Whether each image has a loss of its own."""
+        return self.link == "hinge" if self.per_image is None else self.per_image
+
+    def check(
+        self, loss: str, logits: object, labels: object, weight: object = None, normalizer: float | Tensor | None = None
+    ) -> Given:
         """Refuse what can't be folded, or does not fit the options."""
-        tensors = super().check(loss, logits, labels, weight)
-        count = tensors[0].shape[1]
+        given = super().check(loss, logits, labels, weight, normalizer)
+        count = given.scores.shape[1]
         if not isinstance(self.classes, str) and max(self.classes) >= count:
             raise LossError(loss, "classes", f"indices below the logits' {count} classes", repr(self.classes))
-        if torch.is_grad_enabled() and tensors[2] is not None and tensors[2].requires_grad:
+        if torch.is_grad_enabled() and given.weight is not None and given.weight.requires_grad:
             raise LossError(loss, "weight", "without a gradient", "requires_grad=True", "detach it")
-        return tensors
+        if normalizer is not None:
+            raise LossError(loss, "normalizer", "left out: this loss has none", f"{normalizer!r}"[:80])
+        return given
 
-    def wanted(self) -> tuple[Sum, ...]:
+    def wanted(self, kind: str) -> tuple[Sum, ...]:
         """Return the sums that the formula reads."""
         return (WEIGHT,)
 
-    def needs(self) -> LabelNeeds:
+    def needs(self, kind: str | None = None) -> LabelNeeds | DenseNeeds:
         """Return the fold this loss wants."""
-        needs = super().needs()
-        return replace(needs, spec=replace(needs.spec, bins=Bins(self.bins, self.per_image)))
+        needs = super().needs(kind)
+        if isinstance(needs, LabelNeeds):
+            return replace(needs, spec=replace(needs.spec, bins=self.histogram))
+        return replace(needs, spec=replace(needs.spec, bins=self.histogram))
 
-    def formula(self, fold: LabelFold, loss: str) -> tuple[Tensor, Tensor]:
+    @property
+    def histogram(self) -> Bins:
+        """The histogram of the errors."""
+        hinge = self.link == "hinge"
+        return Bins(self.bins + REST if hinge else self.bins, self.by_image, hinge)
+
+    def formula(self, fold: Fold, loss: str) -> tuple[Tensor, Tensor]:
         """Return Σ over the bins of w_f Σm of the foreground and w_b Σm of the background, and the classes' weights."""
         f, place_f, b, place_b = fold.table.unbind(1)
         with torch.no_grad():
             w_f, w_b = bin_weights(f, b)
-            lower = torch.arange(self.bins, dtype=f.dtype, device=f.device)
+            lower, width = (torch.tensor(x, dtype=f.dtype, device=f.device) for x in self.histogram.edges())
             edges = ((w_f * f + w_b * b) * lower).sum(-1)
-        values = (edges + (w_f * place_f + w_b * place_b).sum(-1)) / self.bins
+        values = edges + ((w_f * place_f + w_b * place_b) * width).sum(-1)
         # Weights too small for the histogram, or too large: not a number rather than a wrong one.
-        true = fold[WEIGHT].detach()
-        values = torch.where((f.sum(-1) - true).abs() <= 0.5 * true.abs(), values, torch.nan)
-        return self.average(values, true, true.sum(1, keepdim=True) - true, loss)
+        counted = fold[WEIGHT].detach()
+        if fold.target == LABELS:
+            held, foreground, background = f.sum(-1), counted, counted.sum(1, keepdim=True) - counted
+        else:
+            held, foreground, background = (f + b).sum(-1), f.sum(-1), b.sum(-1)
+        values = torch.where((held - counted).abs() <= 0.5 * counted.abs(), values, torch.nan)
+        return self.average(values, foreground, background, loss)
 
     @property
     def folds(self) -> bool:
@@ -125,41 +168,48 @@ class LovaszLoss(LabelLoss):
 
     def average(self, values: Tensor, foreground: Tensor, background: Tensor, loss: str) -> tuple[Tensor, Tensor]:
         """Return the classes' values and weights in the mean, ``[I, C]``."""
-        v = self.per_class("class_weight", values.shape[1], loss)
-        v = values.new_ones(values.shape[1]) if v is None else v.to(values)
+        v = self.class_factors(values, loss)
         something = (foreground + background != 0).detach()  # NaN counts, and shows
-        if self.classes == "present":
+        if self.classes == "present" and self.link != "hinge":
             something = foreground.detach() != 0
-        elif self.classes != "all":
+        elif not isinstance(self.classes, str):
             listed = torch.tensor(self.classes, device=v.device)
             v = v * (torch.arange(len(v), device=v.device)[:, None] == listed).any(1)
         v = torch.where(something, v, 0.0)
         return torch.where(v != 0, v * values, 0.0), v
 
-    def raw(self, logits: Tensor, labels: Tensor, weight: Tensor | None = None) -> Tensor:
-        """Return the loss before ``loss_weight``."""
+    def of(self, name: str, given: Given) -> Tensor:
+        """Return the loss of checked arguments, before ``loss_weight``."""
         if not self.exact:
-            return super().raw(logits, labels, weight)
-        name = type(self).__name__
-        return self.settle(*self.sorted(name, *self.check(name, logits, labels, weight)), result_dtype(logits))
+            return super().of(name, given)
+        return self.settle(*self.sorted(name, given), result_dtype(given.scores))
 
-    def sorted(self, loss: str, logits: Tensor, labels: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor]:
+    def sorted(self, loss: str, given: Given) -> tuple[Tensor, Tensor]:
         """Return what :meth:`formula` does, from the errors in order."""
-        with refusing_labels(loss, logits.shape[1], labels, self.ignore_index):
-            pixels = eager.pixels(logits, labels, weight, self.needs().spec)
-        p = pixels.log_p.exp() if self.link == "softmax" else eager.clamped(pixels.z)
-        rows = len(p) if self.per_image else 1
-        w, y = (x.reshape(rows, -1) for x in (pixels.w.double(), pixels.y))
+        foreground, errors, w = self.errors(loss, given)
+        foreground, errors, w = (
+            x.movedim(0, 1) if self.by_image else x.movedim(0, 1).flatten(1)[:, None] for x in (foreground, errors, w)
+        )
         columns = []
-        for c in range(p.shape[1]):
-            foreground = y == c
-            errors = p[:, c].reshape(rows, -1)
-            errors = torch.where(foreground, 1 - errors, errors).double()
-            errors, order = errors.sort(dim=1, descending=True, stable=True)
-            f, b = (torch.where(here, w, 0.0).gather(1, order) for here in (foreground, ~foreground))
-            columns.append(((errors * jaccard_steps(f, b)).sum(1), f.sum(1), b.sum(1)))
+        for here, error, share in zip(foreground, errors.double(), w.double(), strict=True):
+            error, order = error.sort(dim=1, descending=True, stable=True)
+            f, b = (torch.where(side, share, 0.0).gather(1, order) for side in (here, ~here))
+            columns.append(((error * jaccard_steps(f, b)).sum(1), f.sum(1), b.sum(1)))
         values, foregrounds, backgrounds = (torch.stack(column, 1) for column in zip(*columns, strict=True))
         return self.average(values, foregrounds, backgrounds, loss)
+
+    def errors(self, loss: str, given: Given) -> tuple[Tensor, Tensor, Tensor]:
+        """Return which pixels are each class's foreground, their errors and weights, ``[B, C, P]``."""
+        needs = self.needs(given.kind)
+        if isinstance(needs, DenseNeeds):
+            with refusing_targets(loss, given.targets, self.ignore_index):
+                found = eager_dense.elements(given.scores, given.targets, given.weight, needs.spec)
+            return *eager_dense.errors(found, self.link == "hinge"), found.w
+        with refusing_labels(loss, given.scores.shape[1], given.targets, self.ignore_index):
+            pixels = eager.pixels(given.scores, given.targets, given.weight, needs.spec)
+        p = pixels.log_p.exp() if self.link == "softmax" else eager.clamped(pixels.z)
+        foreground = pixels.y == torch.arange(p.shape[1], device=p.device)[:, None]
+        return foreground, torch.where(foreground, 1 - p, p), pixels.w.expand(p.shape[0], 1, p.shape[2]).expand_as(p)
 
 
 def bin_weights(f: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
@@ -192,9 +242,9 @@ def jaccard_steps(f: Tensor, b: Tensor) -> Tensor:
 
 
 def lovasz_bounds(logits: Tensor, labels: Tensor, weight: Tensor | None = None, **options: Any) -> tuple[Tensor, Tensor]:
-    """Return the lower and the upper Riemann sum of the Lovász-Softmax loss over the histogram's bins.
+    """Return the lower and the upper Riemann sum of the Lovász loss over the histogram's bins.
 
-    The exact loss lies between them, and they differ by at most 1/bins.
+    The exact loss lies between them, and they differ by at most 1/bins (with hinge, by a bin's share of the largest error).
 
     Args:
         logits, labels, weight: as for :class:`LovaszLoss`.
@@ -215,11 +265,13 @@ def lovasz_bounds(logits: Tensor, labels: Tensor, weight: Tensor | None = None, 
     loss.require("exact", not loss.exact, "left out: bounds are the histogram's")
     name = "lovasz_bounds"
     with torch.no_grad():
-        fold = loss.needs().collect(name, *loss.check(name, logits, labels, weight))
-        f, _, b, _ = (fold if loss.per_image else fold.sum_images()).table.unbind(1)
+        given = loss.check(name, logits, labels, weight)
+        fold = loss.needs(given.kind).collect(name, *given[:3])
+        f, _, b, _ = (fold if loss.by_image else fold.sum_images()).table.unbind(1)
+        width = torch.tensor(loss.histogram.edges()[1], dtype=f.dtype, device=f.device)
         above = [x.flip(-1).cumsum(-1).flip(-1) for x in (f, b)]
         lower, upper = jaccard(f, *(x - y for x, y in zip(above, (f, b), strict=True))), jaccard(f, *above)
-        bounds = (loss.average(J.mean(-1), f.sum(-1), b.sum(-1), name) for J in (lower, upper))
+        bounds = (loss.average((J * width).sum(-1), f.sum(-1), b.sum(-1), name) for J in (lower, upper))
         low, high = (loss.loss_weight * loss.settle(*bound, fold.dtype) for bound in bounds)
     return low, high
 

@@ -8,9 +8,10 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from lossfold.engines.spec import Hard
-from lossfold.folds.label import LabelFold, LabelNeeds, Sum
-from lossfold.losses.base import PixelLoss, is_number
-from lossfold.losses.cross_entropy import ones
+from lossfold.folds.fold import Fold, Sum
+from lossfold.folds.label import LabelNeeds
+from lossfold.losses.base import is_number
+from lossfold.losses.folded import PixelLoss, ones
 from lossfold.registry import LOSSES
 
 HARD_WEIGHT: Sum = ("hard_weight", 0.0)
@@ -71,25 +72,25 @@ class OhemCrossEntropyLoss(PixelLoss):
         ratio = self.top_k_ratio
         self.require("top_k_ratio", ratio is None or (is_number(ratio) and 0 < ratio <= 1), "None or in (0, 1]")
 
-    def wanted(self) -> tuple[Sum, ...]:
+    def wanted(self, kind: str) -> tuple[Sum, ...]:
         """Return the sums that the formula reads."""
         return (HARD_WEIGHT, HARD_NLL)
 
-    def needs(self) -> LabelNeeds:
+    def needs(self, kind: str | None = None) -> LabelNeeds:
         """Return the fold this loss wants."""
-        needs = super().needs()
+        needs = super().needs(kind)
+        assert isinstance(needs, LabelNeeds)
         hard = Hard(float(self.thresh), self.min_kept, None, self.per_image)
         if self.top_k_ratio is not None:
             hard = Hard(0.0, 0, float(self.top_k_ratio), self.per_image)
         return replace(needs, spec=replace(needs.spec, hard=hard))
 
-    def coefficients(self, classes: int, loss: str) -> dict[Sum, Tensor]:
+    def coefficients(self, classes: int, loss: str, kind: str) -> dict[Sum, Tensor]:
         """Return v for the hard pixels' nll."""
         v = self.per_class("class_weight", classes, loss)
         return {HARD_NLL: ones(classes) if v is None else v}
 
-    def formula(self, fold: LabelFold, loss: str) -> tuple[Tensor, Tensor]:
+    def formula(self, fold: Fold, loss: str) -> tuple[Tensor, Tensor]:
         """Return Σ v times the sums over the hard pixels."""
-        weight, nll = fold[HARD_WEIGHT], fold[HARD_NLL]
-        v = self.per_class("class_weight", weight.shape[1], loss)
-        return (nll, weight) if v is None else (v.to(nll) * nll, v.to(nll) * weight)
+        weight = fold[HARD_WEIGHT]
+        return self.numerator(fold, loss), self.class_factors(weight, loss) * weight

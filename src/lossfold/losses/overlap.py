@@ -3,23 +3,55 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 
-from lossfold.folds.label import LabelFold, Sum
-from lossfold.losses.base import LabelLoss, is_number
+from lossfold.folds.fold import Fold, Sum
+from lossfold.losses.base import is_number
+from lossfold.losses.folded import LABELS, SOFT, FoldLoss
 from lossfold.registry import LOSSES
 
 WEIGHT: Sum = ("weight", 0.0)
 PROB: Sum = ("prob", 0.0)
 PROB_SQ: Sum = ("prob_sq", 0.0)
 PROB_AT_LABEL: Sum = ("prob_at_label", 0.0)
+TARGET: Sum = ("target", 0.0)
+TARGET_SQ: Sum = ("target_sq", 0.0)
+BOTH: Sum = ("both", 0.0)
+APART: Sum = ("apart", 0.0)
+
+
+class Areas(NamedTuple):
+    """Of each class: Σpt, Σp and Σt (squared on demand), and the weight of what was counted, ``[I, C]``."""
+
+    both: Tensor
+    predicted: Tensor
+    true: Tensor
+    counted: Tensor
+
+
+def wanted_areas(kind: str, squared: bool = False) -> tuple[Sum, ...]:
+    """Return the sums that :func:`areas` reads."""
+    predicted = PROB_SQ if squared else PROB
+    if kind == LABELS:
+        return (WEIGHT, predicted, PROB_AT_LABEL)
+    return (WEIGHT, predicted, TARGET_SQ if squared else TARGET, APART if kind == SOFT and not squared else BOTH)
+
+
+def areas(fold: Fold, squared: bool = False) -> Areas:
+    """Return the areas of a fold. Those of soft targets overlap by (Σp + Σt - Σ|p - t|) / 2, so that p = t is perfect."""
+    weight, predicted = fold[WEIGHT], fold[PROB_SQ if squared else PROB]
+    if fold.target == LABELS:
+        return Areas(fold[PROB_AT_LABEL], predicted, weight, weight.sum(1, keepdim=True).expand_as(weight))
+    true = fold[TARGET_SQ if squared else TARGET]
+    both = (predicted + true - fold[APART]) / 2 if fold.target == SOFT and not squared else fold[BOTH]
+    return Areas(both, predicted, true, weight)
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class OverlapLoss(LabelLoss):
+class OverlapLoss(FoldLoss):
     """One minus an overlap score of each class: the options and the averaging that all of them share."""
 
     average: str = "macro"
@@ -36,6 +68,14 @@ class OverlapLoss(LabelLoss):
         {"log": True, "absent": "zero", "per_image": True},
         {"link": "identity", "smooth": 0.0},
     )
+    dense_links: ClassVar[tuple[str, ...]] = ("softmax", "sigmoid", "identity")
+    dense_samples: ClassVar[tuple[dict[str, Any], ...]] = (
+        {"link": "sigmoid"},
+        {"link": "sigmoid", "squared": True, "absent": "count", "class_weight": "random"},
+        {"link": "sigmoid", "average": "micro", "class_weight": "random", "include_background": False},
+        {"link": "softmax", "log": True, "absent": "zero", "per_image": True},
+        {"link": "identity", "smooth": 0.0},
+    )
 
     def validate(self) -> None:
         """Refuse wrong options."""
@@ -46,9 +86,9 @@ class OverlapLoss(LabelLoss):
         for name in ("squared", "log", "include_background"):
             self.require(name, isinstance(getattr(self, name), bool), "True or False")
 
-    def wanted(self) -> tuple[Sum, ...]:
+    def wanted(self, kind: str) -> tuple[Sum, ...]:
         """Return the sums that the formula reads."""
-        return (WEIGHT, PROB_SQ if self.squared else PROB, PROB_AT_LABEL)
+        return wanted_areas(kind, self.squared)
 
     @property
     def joint(self) -> bool:
@@ -67,22 +107,24 @@ class OverlapLoss(LabelLoss):
         score = torch.where(empty, 1.0, above / torch.where(empty, 1.0, below))
         return -score.clamp_min(1e-7).log() if self.log else 1 - score
 
-    def formula(self, fold: LabelFold, loss: str) -> tuple[Tensor, Tensor]:
+    def formula(self, fold: Fold, loss: str) -> tuple[Tensor, Tensor]:
         """Return the classes' costs and weights, or those of all classes taken together."""
-        true, predicted, both = fold[WEIGHT], fold[PROB_SQ if self.squared else PROB], fold[PROB_AT_LABEL]
-        present = true != 0
-        v = class_factors(self, true, loss)
+        area = areas(fold, self.squared)
+        present, something = area.true != 0, area.counted != 0
+        v = included(self, area.true, loss)
         if self.average == "micro":
-            something = present.any(1, keepdim=True).to(true)
-            total = self.cost(*((v * x).sum(1, keepdim=True) for x in (both, predicted, true)))
-            return torch.where(something != 0, total, 0.0), something
-        cost = self.cost(both, predicted, true)
-        if self.absent != "count":
-            cost = torch.where(present, cost, 0.0)
-        something = present.any(1, keepdim=True)
-        counted = present if self.absent == "skip" else something.expand_as(present)
-        v = torch.where(counted, v, 0.0)
+            something = something.any(1, keepdim=True)
+            total = self.cost(*((v * x).sum(1, keepdim=True) for x in area[:3]))
+            return torch.where(something, total, 0.0), something.to(total)
+        cost = self.cost(*area[:3])
+        cost = torch.where(something if self.absent == "count" else present, cost, 0.0)
+        v = torch.where(present if self.absent == "skip" else something, v, 0.0)
         return torch.where(v != 0, v * cost, 0.0), v
+
+    def each_mask(self, fold: Fold, loss: str) -> Tensor:
+        """Return every mask's cost, empty or not, times its class weight."""
+        area = areas(fold, self.squared)
+        return included(self, area.true, loss) * self.cost(*area[:3])
 
 
 @LOSSES.register
@@ -90,9 +132,12 @@ class OverlapLoss(LabelLoss):
 class DiceLoss(OverlapLoss):
     r"""Soft Dice loss.
 
-    Over the counted pixels, with pixel weight w, probability p and t = [y = c]::
+    Over the counted pixels, with pixel weight w, probability p and t = [y = c] or a target of the scores' shape::
 
         loss_c = 1 - (2 Σ w p t + s) / (Σ w p + Σ w t + s)
+
+    For float targets 2 Σ w p t is Σ w (p + t - ``|p - t|``), the same where t is 0 or 1, so that p = t costs nothing for soft t too
+    (with ``squared``, where that holds anyway, and with a ``normalizer`` it stays).
 
     Macro (the default) is the mean over classes weighted by ``class_weight``; micro takes the weighted sums of all classes
     together. With ``average="micro"`` and softmax probabilities Σp + Σt is constant: micro Dice is then linear in Σpt.
@@ -106,7 +151,8 @@ class DiceLoss(OverlapLoss):
             value, ``"zero"`` counts it at no cost.
         include_background: whether class 0 takes part.
         class_weight: C numbers >= 0.
-        link: ``"softmax"`` for logits, ``"identity"`` for probabilities.
+        link: ``"softmax"`` for logits, ``"sigmoid"`` for logits of independent channels (targets of their shape),
+            ``"identity"`` for probabilities.
         ignore_index: the label of pixels that do not count.
         reduction: ``"mean"`` over classes, ``"sum"``, or ``"none"``: ``[C]``, ``[B, C]`` with ``per_image``, weighted, 0 for
             classes left out; with micro a scalar or ``[B]``.
@@ -127,7 +173,8 @@ class DiceLoss(OverlapLoss):
         torch.Size([])
 
     Reference:
-        Milletari et al., V-Net, 3DV 2016; the form without squares: Drozdzal et al., DLMIA 2016.
+        Milletari et al., V-Net, 3DV 2016; the form without squares: Drozdzal et al., DLMIA 2016; soft targets: Wang et al., Dice
+        Semimetric Losses, MICCAI 2023, and Jaccard Metric Losses, NeurIPS 2023.
     """
 
     def overlap(self, both: Tensor, predicted: Tensor, true: Tensor) -> tuple[Tensor, Tensor]:
@@ -208,6 +255,10 @@ class TverskyLoss(OverlapLoss):
         {"alpha": 0.3, "beta": 0.7, "exponent": 0.75},
         {"alpha": 0.0, "beta": 1.0, "average": "micro", "exponent": 2.0},
     )
+    dense_samples: ClassVar[tuple[dict[str, Any], ...]] = (
+        *OverlapLoss.dense_samples,
+        {"link": "sigmoid", "alpha": 0.3, "beta": 0.7, "exponent": 0.75},
+    )
 
     def validate(self) -> None:
         """Refuse wrong options."""
@@ -231,7 +282,7 @@ class TverskyLoss(OverlapLoss):
 
 @LOSSES.register
 @dataclass(kw_only=True, eq=False, repr=False)
-class GeneralizedDiceLoss(LabelLoss):
+class GeneralizedDiceLoss(FoldLoss):
     r"""Generalised Dice loss: classes taken together, each weighted by its size.
 
     Over the counted pixels, with ω_c = v_c / (Σt)², v_c / Σt or v_c::
@@ -272,6 +323,12 @@ class GeneralizedDiceLoss(LabelLoss):
         {"weighting": "uniform", "class_weight": "random", "smooth": 1.0, "include_background": False},
         {"link": "identity"},
     )
+    dense_links: ClassVar[tuple[str, ...]] = ("softmax", "sigmoid", "identity")
+    dense_samples: ClassVar[tuple[dict[str, Any], ...]] = (
+        {"link": "sigmoid"},
+        {"weighting": "simple", "absent": "count", "per_image": True},
+        {"link": "sigmoid", "weighting": "uniform", "class_weight": "random", "smooth": 1.0, "include_background": False},
+    )
 
     def validate(self) -> None:
         """Refuse wrong options."""
@@ -286,14 +343,14 @@ class GeneralizedDiceLoss(LabelLoss):
         """The formula takes the classes together."""
         return True
 
-    def wanted(self) -> tuple[Sum, ...]:
+    def wanted(self, kind: str) -> tuple[Sum, ...]:
         """Return the sums that the formula reads."""
-        return (WEIGHT, PROB, PROB_AT_LABEL)
+        return wanted_areas(kind)
 
-    def formula(self, fold: LabelFold, loss: str) -> tuple[Tensor, Tensor]:
+    def formula(self, fold: Fold, loss: str) -> tuple[Tensor, Tensor]:
         """Return the cost of all classes together, and whether anything counts."""
-        true, predicted, both = fold[WEIGHT], fold[PROB], fold[PROB_AT_LABEL]
-        factors = class_factors(self, true, loss)
+        both, predicted, true, counted = areas(fold)
+        factors = included(self, true, loss)
         present = (true != 0) & (torch.arange(true.shape[1], device=true.device) >= (not self.include_background))
         size = torch.where(present, true, 1.0)
         omega = {"square": 1 / size**2, "simple": 1 / size, "uniform": torch.ones_like(size)}[self.weighting]
@@ -303,12 +360,11 @@ class GeneralizedDiceLoss(LabelLoss):
         omega = omega * factors
         above = 2 * (omega * both).sum(1, keepdim=True) + self.smooth
         below = (omega * (predicted + true)).sum(1, keepdim=True) + self.smooth
-        something = (below != 0) & (true != 0).any(1, keepdim=True)
+        something = (below != 0) & (counted != 0).any(1, keepdim=True)
         return torch.where(something, 1 - above / torch.where(something, below, 1.0), 0.0), something.to(true)
 
 
-def class_factors(loss: OverlapLoss | GeneralizedDiceLoss, like: Tensor, name: str) -> Tensor:
+def included(loss: OverlapLoss | GeneralizedDiceLoss, like: Tensor, name: str) -> Tensor:
     """Return the class weights ``[C]``, 0 for a background that is not included."""
-    v = loss.per_class("class_weight", like.shape[1], name)
-    v = like.new_ones(like.shape[1]) if v is None else v.to(like)
+    v = loss.class_factors(like, name)
     return v if loss.include_background else v * (torch.arange(len(v), device=v.device) > 0)

@@ -1,5 +1,6 @@
 """The command line of a segmentation run: Lightning's own, with this task's defaults, folder and checkpoints."""
 
+from importlib import import_module
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -11,14 +12,17 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCL
 from lightning.pytorch.loggers import Logger
 from lightning_utilities.core.rank_zero import rank_zero_only
 
+from lossfold.train.criterion import build_criterion, default_loss
 from lossfold.train.data import SegmentationData
+from lossfold.train.data.base import Task
 from lossfold.train.errors import TrainError
-from lossfold.train.module import SegmentationModule, build_criterion
+from lossfold.train.module import SegmentationModule
 from lossfold.train.run_folder import RunFolder, RunLogger, checkpoint_step
 
 DESCRIPTION = """Train a network that labels every pixel, score it on held-out images before and after, and write a report.
 Without data of your own the task is composed of photographs and textures that installed packages ship.
-A packaged recipe is named with --recipe NAME (demo), a file with --config FILE; later options win."""
+Labels may be one of several classes, or with --model.task binary or multilabel a yes or no for each channel.
+A packaged recipe is named with --recipe NAME (demo, binary, multilabel), a file with --config FILE; later options win."""
 
 TRAINER_DEFAULTS = {"max_epochs": 20, "log_every_n_steps": 1, "num_sanity_val_steps": 0}
 
@@ -92,18 +96,20 @@ class SegmentationCLI(LightningCLI):
             {
                 "data": {"class_path": "lossfold.train.data.CollageData"},
                 "model.network": {"class_path": "lossfold.train.nets.SmallUNet"},
-                "model.loss": {"type": "CEDiceLoss", "ignore_index": 255},
             }
         )
+        parser.link_arguments("model.task", "data.init_args.task")
         parser.link_arguments("data.class_names", "model.class_names", apply_on="instantiate")
         parser.link_arguments("data.ignore_index", "model.ignore_index", apply_on="instantiate")
         for argument in ("classes", "num_classes"):
             parser.link_arguments("data.num_classes", f"model.network.init_args.{argument}", apply_on="instantiate")
 
     def before_instantiate_classes(self) -> None:
-        """Find out early what would fail late: the loss, the run's folder, the checkpoint."""
-        ignore_index = self.config.data.init_args.get("ignore_index", 255)
-        build_criterion(self.config.model.loss, ignore_index)
+        """Find out early what would fail late: the loss, the data's labels, the run's folder, the checkpoint."""
+        ignore_index, task = self.config.data.init_args.get("ignore_index", 255), self.config.model.task
+        self.config.model.loss = self.config.model.loss or default_loss(task, ignore_index)
+        build_criterion(self.config.model.loss, ignore_index, task)
+        self._check_data(task)
         if self.config.threads:
             torch.set_num_threads(self.config.threads)
         self.folder = RunFolder(self.config.run_dir)
@@ -111,6 +117,16 @@ class SegmentationCLI(LightningCLI):
             self.resume = self.folder.checkpoint(self.config.ckpt_path)
         elif getattr(rank_zero_only, "rank", 0) == 0 and not self.config.trainer.fast_dev_run:
             self.folder.claim(self.config.overwrite)
+
+    def _check_data(self, task: Task) -> None:
+        data = self.config.data.class_path
+        module, _, name = data.rpartition(".")
+        tasks = getattr(getattr(import_module(module), name, None), "tasks", (task,))
+        if task not in tasks:
+            raise TrainError(
+                f"data: {name} has labels for the task {' or '.join(tasks)}, but model.task is {task}; choose "
+                f"--data {'CollageData' if task == 'multiclass' else 'ObjectsData'} or --data FolderData, or set model.task"
+            )
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         """Build the trainer with the run's log and checkpoints beside the loggers and callbacks of the user."""

@@ -1,4 +1,4 @@
-"""IoU per class from a confusion matrix, and the table that a run ends with."""
+"""IoU per class or channel from counts of pixels, and the table that a run ends with."""
 
 import math
 from collections.abc import Sequence
@@ -17,6 +17,20 @@ def confusion(predicted: Tensor, labels: Tensor, classes: int, ignore_index: int
     return counts.view(classes, classes)
 
 
+def channel_counts(predicted: Tensor, targets: Tensor, ignore_index: int) -> Tensor:
+    """Count each channel's pixels: right yeses, true ones, predicted ones, all that count. Returns `[K,4]` int64.
+
+    Args:
+        predicted: `[B,K,H,W]` bool.
+        targets: 0 and 1, `[B,K,H,W]`, or `[B,H,W]` where K is 1.
+        ignore_index: value of the targets that count nowhere.
+    """
+    targets = targets.reshape(predicted.shape)
+    counted = targets != ignore_index
+    true, predicted = (targets == 1) & counted, predicted & counted
+    return torch.stack([part.sum((0, 2, 3)) for part in (true & predicted, true, predicted, counted)], 1)
+
+
 @dataclass(frozen=True)
 class Scores:
     """IoU of each class over a set of images.
@@ -24,19 +38,31 @@ class Scores:
     Args:
         iou: one value per class; None where a class is neither present nor predicted.
         pixels: number of labelled pixels of each class.
+        counted: number of pixels that could have been of each class.
     """
 
     iou: list[float | None]
     pixels: list[int]
+    counted: list[int]
 
     @classmethod
     def of(cls, confusion: Tensor) -> "Scores":
         """Score a confusion matrix `[C,C]` (rows: truth, columns: prediction)."""
-        matrix = confusion.double().cpu()
-        hit, truth = matrix.diagonal(), matrix.sum(1)
-        union = truth + matrix.sum(0) - hit
-        iou = [float(h / u) if u > 0 else None for h, u in zip(hit, union, strict=True)]
-        return cls(iou, [int(count) for count in truth])
+        total = confusion.sum().expand(len(confusion))
+        return cls.of_channels(torch.stack([confusion.diagonal(), confusion.sum(1), confusion.sum(0), total], 1))
+
+    @classmethod
+    def of_channels(cls, counts: Tensor) -> "Scores":
+        """Score the counts `[K,4]` of `channel_counts`."""
+        hit, truth, predicted, counted = counts.cpu().T.tolist()
+        unions = [t + p - h for h, t, p in zip(hit, truth, predicted, strict=True)]
+        iou = [h / union if union > 0 else None for h, union in zip(hit, unions, strict=True)]
+        return cls(iou, [int(count) for count in truth], [int(count) for count in counted])
+
+    @property
+    def shares(self) -> list[float]:
+        """Share of each class among the pixels that could have been of it."""
+        return [pixels / max(1, counted) for pixels, counted in zip(self.pixels, self.counted, strict=True)]
 
     @property
     def mean(self) -> float:
@@ -56,10 +82,9 @@ def score_table(class_names: Sequence[str], before: Scores | None, after: Scores
     table.add_column("class")
     for title in ("share of pixels", "before", "after"):
         table.add_column(title, justify="right")
-    total = max(1, sum(after.pixels))
     for index, name in enumerate(class_names):
         old = before.iou[index] if before else None
-        table.add_row(name, f"{100 * after.pixels[index] / total:.1f} %", percent(old), percent(after.iou[index]))
+        table.add_row(name, percent(after.shares[index]), percent(old), percent(after.iou[index]))
     table.add_section()
     table.add_row("mean (mIoU)", "", percent(before.mean if before else None), percent(after.mean), style="bold")
     return table

@@ -1,5 +1,6 @@
 """The Lightning module: a network, a loss from plain values, the optimiser, and the score."""
 
+import dataclasses
 import inspect
 import math
 import warnings
@@ -11,46 +12,28 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 
-import lossfold as lf
+from lossfold.train.criterion import build_criterion, check_targets
+from lossfold.train.data.base import Task
 from lossfold.train.errors import TrainError
-from lossfold.train.evaluation import Scores, confusion
+from lossfold.train.evaluation import Scores, channel_counts, confusion
 from lossfold.train.schedules import Schedule, schedule
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """The channels' statistics that pre-trained encoders expect."""
 
 
-def build_criterion(config: dict[str, Any], ignore_index: int) -> lf.LossSet:
-    """Build the loss, as a set, and see that it ignores what the data ignores.
-
-    Args:
-        config: what `lossfold.build` takes; a single loss becomes a set with the one term `loss`.
-        ignore_index: the data's label of pixels that count nowhere.
-
-    Raises:
-        LossError: the config names an unknown loss or option.
-        TrainError: a term would count the ignored pixels.
-    """
-    loss = lf.build(config)
-    criterion = loss if isinstance(loss, lf.LossSet) else lf.LossSet({"loss": loss})
-    for name, term in criterion.named_modules():
-        if getattr(term, "ignore_index", ignore_index) != ignore_index:
-            raise TrainError(
-                f"model.loss: {name or 'the loss'} ({type(term).__name__}) ignores label {term.ignore_index}, but the data "
-                f"marks ignored pixels with {ignore_index}; give it ignore_index: {ignore_index}"
-            )
-    return criterion
-
-
 class SegmentationModule(pl.LightningModule):
     """Train a network that scores every pixel.
 
     Args:
-        loss: what `lossfold.build` takes: `{"type": "CEDiceLoss", "ignore_index": 255}`, or a set of named terms.
-        class_names: names in the order of the labels (taken from the data).
+        class_names: names in the order of the labels or channels (taken from the data).
         ignore_index: label of pixels that count nowhere (taken from the data).
         network: any module from images `[B,3,H,W]` to logits `[B,C,H,W]`, by class path with init_args. An argument
             `classes` or `num_classes` is filled in. A dict with the key `out`, as torchvision returns it, is accepted.
+        task: multiclass: one label a pixel, `[B,H,W]`, the largest score wins. binary: one channel, labels 0 and 1.
+            multilabel: targets `[B,K,H,W]` of 0 and 1, channels may overlap. There a score above 0 says yes.
+        loss: what `lossfold.build` takes: `{"type": "CEDiceLoss", "ignore_index": 255}`, or a set of named terms.
+            None: cross entropy and Dice, softmax or sigmoid as the task wants.
         optimizer: any optimiser by class path; AdamW by default.
         schedule: course of the learning rate over the training: cosine, poly, linear or constant.
         warmup: share of the training during which the learning rate rises.
@@ -63,9 +46,10 @@ class SegmentationModule(pl.LightningModule):
 
     def __init__(
         self,
-        loss: dict[str, Any],
         class_names: list[str],
         network: nn.Module,
+        task: Task = "multiclass",
+        loss: dict[str, Any] | None = None,
         ignore_index: int = 255,
         optimizer: OptimizerCallable = lambda parameters: torch.optim.AdamW(parameters, lr=2e-3, weight_decay=1e-2),
         schedule: Schedule = "cosine",
@@ -84,7 +68,9 @@ class SegmentationModule(pl.LightningModule):
             for name in {"classes", "num_classes"} - set(inspect.signature(type(network)).parameters):
                 self.hparams["network"].get("init_args", {}).pop(name, None)
         self.class_names = class_names
-        self.criterion = build_criterion(loss, ignore_index)
+        self.task = task
+        self.criterion = build_criterion(loss, ignore_index, task)
+        check_targets(self.criterion, task, len(class_names))
         self.network = network.to(memory_format=torch.channels_last) if channels_last else network
         self.optimizer = optimizer
         self.schedule = schedule
@@ -114,6 +100,10 @@ class SegmentationModule(pl.LightningModule):
             )
         return logits
 
+    def decide(self, logits: Tensor) -> Tensor:
+        """What the scores say: labels `[B,H,W]` int64, or `[B,C,H,W]` bool where channels are scored one by one."""
+        return logits.argmax(1) if self.task == "multiclass" else logits > 0
+
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         """One batch: the total loss; every term is logged."""
         images, labels = batch
@@ -126,22 +116,27 @@ class SegmentationModule(pl.LightningModule):
     def on_validation_epoch_start(self) -> None:
         """Begin to count."""
         classes = len(self.class_names)
-        self.counts = torch.zeros(classes, classes, dtype=torch.int64, device=self.device)
+        columns = classes if self.task == "multiclass" else 4
+        self.counts = torch.zeros(classes, columns, dtype=torch.int64, device=self.device)
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        """One held-out batch: its losses, and its pixels into the confusion matrix."""
+        """One held-out batch: its losses, and its pixels into the counts of the score."""
         images, labels = batch
         logits = self(images)
         out = self.criterion(logits, labels)
         values = {"val/total": out.total} | {f"val/{name}": value for name, value in out.terms.items()}
         self.log_dict(values, on_epoch=True, batch_size=len(images), sync_dist=True)
-        self.counts += confusion(logits.argmax(1), labels, len(self.class_names), self.ignore_index)
+        predicted = self.decide(logits)
+        if self.task == "multiclass":
+            self.counts += confusion(predicted, labels, len(self.class_names), self.ignore_index)
+        else:
+            self.counts += channel_counts(predicted, labels, self.ignore_index)
 
     def on_validation_epoch_end(self) -> None:
         """Score the held-out images."""
         counts = self.trainer.strategy.reduce(self.counts, reduce_op="sum")
         assert isinstance(counts, Tensor)
-        self.scores = Scores.of(counts)
+        self.scores = Scores.of(counts) if self.task == "multiclass" else Scores.of_channels(counts)
         self.scored_at = self.trainer.global_step
         named = zip(self.class_names, self.scores.iou, strict=True)
         values = {f"val/iou/{name}": value for name, value in named if value is not None}
@@ -166,7 +161,7 @@ class SegmentationModule(pl.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the score before the training, and the random state (dropout) of a run on one device."""
         if self.before is not None:
-            checkpoint["before"] = {"iou": self.before.iou, "pixels": self.before.pixels}
+            checkpoint["before"] = dataclasses.asdict(self.before)
         checkpoint["random_state"] = torch.get_rng_state()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

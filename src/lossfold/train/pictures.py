@@ -45,6 +45,14 @@ def label_map(labels: npt.NDArray[np.int64], ignored: npt.NDArray[np.bool_], cla
     return np.where(ignored[..., None], hatching(*labels.shape), table[labels.clip(0, classes - 1)])
 
 
+def channel_map(image: Array, channels: npt.NDArray[np.bool_], ignored: npt.NDArray[np.bool_], colours: Sequence[str]) -> Array:
+    """Lay each channel of `[K,H,W]` over the grey image in its colour, the last on top; ignored pixels are hatched."""
+    shown = np.repeat(0.6 * image.mean(axis=2, keepdims=True) + 30, 3, axis=2)
+    for channel, colour in zip(channels, colours, strict=True):
+        shown = np.where(channel[..., None], 0.35 * shown + 0.65 * np.array(_rgb(colour)), shown)
+    return np.where(ignored[..., None], hatching(*ignored.shape), shown.astype(np.uint8))
+
+
 def error_map(image: Array, wrong: npt.NDArray[np.bool_], ignored: npt.NDArray[np.bool_]) -> Array:
     """The image in pale grey, wrong pixels in red, ignored pixels hatched."""
     grey = image.mean(axis=2, keepdims=True)
@@ -92,11 +100,10 @@ def loss_curves(rows: Sequence[Row]) -> str:
     return _rendered(figure)
 
 
-def score_curves(rows: Sequence[Row], class_names: Sequence[str]) -> str:
+def score_curves(rows: Sequence[Row], class_names: Sequence[str], colours: Sequence[str]) -> str:
     """MIoU on the held-out images, over the IoU of each class."""
     figure = _figure(1, width=9.6, height=3.4)
     axes = figure.axes[0]
-    colours = class_colours(len(class_names))
     for name, colour in zip(class_names, colours, strict=True):
         label = name if len(class_names) <= len(PALETTE) else None
         axes.plot(*_series(rows, f"val/iou/{name}"), color=colour, linewidth=1.4, label=label)

@@ -7,13 +7,26 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files
 
 import lightning.pytorch as pl
+import numpy as np
+import numpy.typing as npt
 import torch
 from jinja2 import Environment, StrictUndefined
+from torch import Tensor
 
 from lossfold.train.data import SegmentationData
 from lossfold.train.evaluation import Scores, percent
 from lossfold.train.module import SegmentationModule
-from lossfold.train.pictures import class_colours, error_map, label_map, loss_curves, png, score_curves, term_names
+from lossfold.train.pictures import (
+    Array,
+    channel_map,
+    class_colours,
+    error_map,
+    label_map,
+    loss_curves,
+    png,
+    score_curves,
+    term_names,
+)
 from lossfold.train.run_folder import RunFolder
 
 PACKAGES = ("lossfold", "torch", "lightning", "torchmetrics", "numpy")
@@ -73,8 +86,9 @@ def write_report(
         best=percent(best),
         facts=_facts(trainer, model, data, seconds),
         loss_curves=loss_curves(rows) if term_names(rows) else "",
-        score_curves=score_curves(rows, data.class_names) if rows else "",
-        classes=_class_rows(data.class_names, model.before, model.scores),
+        score_curves=score_curves(rows, data.class_names, _colours(model)) if rows else "",
+        classes=_class_rows(data.class_names, _colours(model), model.before, model.scores),
+        channels=model.task != "multiclass",
         examples=_examples(model, data, images),
         ignore_index=data.ignore_index,
         loss=repr(model.criterion),
@@ -95,20 +109,25 @@ def _facts(trainer: pl.Trainer, model: SegmentationModule, data: SegmentationDat
     ]
 
 
-def _class_rows(names: Sequence[str], before: Scores | None, after: Scores) -> list[ClassRow]:
-    total = max(1, sum(after.pixels))
+def _colours(model: SegmentationModule) -> list[str]:
+    """A colour for each class; the palette's grey is for a class of its own, not for a channel."""
+    count = len(model.class_names)
+    return class_colours(count) if model.task == "multiclass" else class_colours(count + 1)[1:]
+
+
+def _class_rows(names: Sequence[str], colours: Sequence[str], before: Scores | None, after: Scores) -> list[ClassRow]:
     old = before.iou if before else [None] * len(names)
     return [
         ClassRow(
             name,
             colour,
-            f"{100 * pixels / total:.1f} %",
+            percent(share),
             percent(earlier),
             percent(later),
             100 * (earlier or 0),
             100 * (later or 0),
         )
-        for name, colour, pixels, earlier, later in zip(names, class_colours(len(names)), after.pixels, old, after.iou, strict=True)
+        for name, colour, share, earlier, later in zip(names, colours, after.shares, old, after.iou, strict=True)
     ]
 
 
@@ -121,22 +140,25 @@ def _examples(model: SegmentationModule, data: SegmentationData, count: int) -> 
     for index in range(min(count, total)):
         image, labels = data.val_set[index * total // min(count, total)]
         batch, _ = data.collate([(image, labels)])
-        height, width = labels.shape
-        predicted = model(batch.to(model.device)).argmax(1)[0, :height, :width].cpu().numpy()
-        truth, picture = labels.long().numpy(), image.permute(1, 2, 0).numpy()
-        ignored = truth == data.ignore_index
-        wrong = (predicted != truth) & ~ignored
-        classes = len(data.class_names)
-        examples.append(
-            Example(
-                png(picture),
-                png(label_map(truth, ignored, classes)),
-                png(label_map(predicted, ignored & False, classes)),
-                png(error_map(picture, wrong, ignored)),
-                1 - float(wrong.sum() / max(1, (~ignored).sum())),
-            )
-        )
+        height, width = labels.shape[-2:]
+        predicted = model.decide(model(batch.to(model.device)))[0, ..., :height, :width].cpu()
+        truth = labels.long().view(predicted.shape)
+        counted = truth != data.ignore_index
+        wrong = (predicted != truth) & counted
+        accuracy = 1 - float(wrong.sum() / counted.sum().clamp(min=1))
+        if model.task != "multiclass":  # a pixel is wrong where one of its channels is, and ignored where all are
+            wrong, counted = wrong.any(0), counted.any(0)
+        picture, ignored = image.permute(1, 2, 0).numpy(), ~counted.numpy()
+        pictures = [picture, _labels(model, picture, truth, ignored), _labels(model, picture, predicted, ignored & False)]
+        shown, true, said, error = map(png, (*pictures, error_map(picture, wrong.numpy(), ignored)))
+        examples.append(Example(shown, true, said, error, accuracy))
     return examples
+
+
+def _labels(model: SegmentationModule, picture: Array, labels: Tensor, ignored: npt.NDArray[np.bool_]) -> Array:
+    if model.task == "multiclass":
+        return label_map(labels.numpy(), ignored, len(model.class_names))
+    return channel_map(picture, (labels == 1).numpy(), ignored, _colours(model))
 
 
 def _versions() -> str:

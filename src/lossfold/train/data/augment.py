@@ -29,28 +29,29 @@ class Augment:
     scales: tuple[float, float] = (0.7, 1.4)
 
     def __call__(self, image: Tensor, labels: Tensor, key: int) -> Sample:
-        """Return the crop `[3,S,S]` and its labels `[S,S]`."""
+        """Return the crop `[3,S,S]` and its labels `[S,S]` or `[K,S,S]`."""
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + key)
         zoom, top, left, mirror, gain, contrast, saturation = torch.rand(7, generator=generator).tolist()
         if self.vary:
             low, high = map(math.log, self.scales)
             image, labels = _resize(image, labels, math.exp(low + zoom * (high - low)))
         image, labels = pad_sample(image, labels, self.crop_size, self.crop_size, self.ignore_index)
-        y = round(top * (labels.shape[0] - self.crop_size))
-        x = round(left * (labels.shape[1] - self.crop_size))
+        y = round(top * (labels.shape[-2] - self.crop_size))
+        x = round(left * (labels.shape[-1] - self.crop_size))
         image = image[:, y : y + self.crop_size, x : x + self.crop_size]
-        labels = labels[y : y + self.crop_size, x : x + self.crop_size]
+        labels = labels[..., y : y + self.crop_size, x : x + self.crop_size]
         if self.vary:
             if mirror < 0.5:
-                image, labels = image.flip(2), labels.flip(1)
+                image, labels = image.flip(2), labels.flip(-1)
             image = _light(image, 0.75 + 0.5 * gain, 0.75 + 0.5 * contrast, 0.6 + 0.8 * saturation)
         return image.contiguous(), labels.contiguous()
 
 
 def _resize(image: Tensor, labels: Tensor, scale: float) -> Sample:
-    size = [max(1, round(side * scale)) for side in labels.shape]
+    size = [max(1, round(side * scale)) for side in labels.shape[-2:]]
     resized = functional.interpolate(image[None].float(), size=size, mode="bilinear", antialias=scale < 1)[0]
-    nearest = functional.interpolate(labels[None, None].double(), size=size, mode="nearest-exact")[0, 0]
+    channels = labels.reshape(1, -1, *labels.shape[-2:]).double()
+    nearest = functional.interpolate(channels, size=size, mode="nearest-exact").view(*labels.shape[:-2], *size)
     return resized.clamp(0, 255).round().to(torch.uint8), nearest.to(labels.dtype)
 
 

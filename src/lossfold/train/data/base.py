@@ -1,7 +1,7 @@
 """What the segmentation module expects of its data: uint8 images, integer labels, class names, an ignore label."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import ClassVar, Literal, Protocol
 
 import lightning.pytorch as pl
 import torch
@@ -16,7 +16,10 @@ PAD_COLOUR = (124, 116, 104)
 """The colour of padding: the mean of photographs, so that it is zero for the network."""
 
 Sample = tuple[Tensor, Tensor]
-"""An image `[3,H,W]` uint8 and its labels `[H,W]` (uint8, or int32 for more than 255 classes)."""
+"""An image `[3,H,W]` uint8 and its labels `[H,W]` (uint8, or int32 for more than 255 classes), or `[K,H,W]` for multilabel."""
+
+Task = Literal["multiclass", "binary", "multilabel"]
+"""What labels say: one of several classes, yes or no, or a yes or no for each of K channels."""
 
 
 class Samples(Protocol):
@@ -51,15 +54,15 @@ class PadCollate:
         self.divisor = divisor
 
     def __call__(self, samples: Sequence[Sample]) -> Sample:
-        """Return images `[B,3,H,W]` and labels `[B,H,W]`."""
-        height, width = (-(-max(labels.shape[axis] for _, labels in samples) // self.divisor) * self.divisor for axis in (0, 1))
+        """Return images `[B,3,H,W]` and labels `[B,H,W]` or `[B,K,H,W]`."""
+        height, width = (-(-max(labels.shape[axis] for _, labels in samples) // self.divisor) * self.divisor for axis in (-2, -1))
         padded = [pad_sample(image, labels, height, width, self.ignore_index) for image, labels in samples]
         return torch.stack([image for image, _ in padded]), torch.stack([labels for _, labels in padded])
 
 
 def pad_sample(image: Tensor, labels: Tensor, height: int, width: int, ignore_index: int) -> Sample:
     """Pad a sample at the right and bottom to at least the given size."""
-    bottom, right = max(height - labels.shape[0], 0), max(width - labels.shape[1], 0)
+    bottom, right = max(height - labels.shape[-2], 0), max(width - labels.shape[-1], 0)
     if not bottom and not right:
         return image, labels
     border = (0, right, 0, bottom)
@@ -73,15 +76,18 @@ class SegmentationData(pl.LightningDataModule):
     A data module of one's own needs `class_names`, `num_classes`, `ignore_index` and the two loaders.
 
     Args:
-        class_names: the names in the order of the labels.
+        class_names: the names in the order of the labels or channels; for the task binary that of the object alone.
         ignore_index: label of pixels that count nowhere.
         batch_size: images of a training batch, on each device.
         val_batch_size: images of an evaluation batch.
         num_workers: loader processes; 0 loads in the main process.
         seed: decides every random choice of the data.
         divisor: evaluated images are padded to multiples of it.
+        task: what the labels say.
     """
 
+    tasks: ClassVar[tuple[Task, ...]] = ("multiclass", "binary", "multilabel")
+    """The tasks that a subclass has labels for."""
     train_set: Samples
     val_set: Samples
 
@@ -94,10 +100,14 @@ class SegmentationData(pl.LightningDataModule):
         num_workers: int = 0,
         seed: int = 0,
         divisor: int = 32,
+        task: Task = "multiclass",
     ) -> None:
         super().__init__()
-        if len(class_names) < 2:
+        if task == "multiclass" and len(class_names) < 2:
             raise TrainError(f"data: a segmentation needs at least 2 classes, got {list(class_names)}")
+        if task == "binary" and len(class_names) != 1:
+            raise TrainError(f"data: the task binary has one object, got {list(class_names)}; see model.task")
+        self.task = task
         self.class_names = [str(name) for name in class_names]
         self.num_classes = len(self.class_names)
         self.ignore_index = ignore_index

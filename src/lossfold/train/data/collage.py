@@ -61,14 +61,15 @@ def smooth_partition(regions: int, size: int, generator: Generator) -> Tensor:
     return fields.argmax(0)
 
 
-def borders(region: Tensor) -> Tensor:
-    """Pixels whose 3x3 neighbourhood holds more than one region, as a mask."""
-    padded = functional.pad(region[None, None].float(), (1, 1, 1, 1), mode="replicate")
-    return (functional.max_pool2d(padded, 3, 1) != -functional.max_pool2d(-padded, 3, 1))[0, 0]
+def borders(region: Tensor, reach: int = 1) -> Tensor:
+    """Pixels that have another region within `reach` rows and columns, as a mask."""
+    padded = functional.pad(region[None, None].float(), (reach,) * 4, mode="replicate")
+    size = 2 * reach + 1
+    return (functional.max_pool2d(padded, size, 1) != -functional.max_pool2d(-padded, size, 1))[0, 0]
 
 
 def random_view(source: Tensor, size: int, generator: Generator) -> Tensor:
-    """See a random place of the source at a random angle and scale, mirrored where the view leaves it."""
+    """See a random place of the source `[C,H,W]` at a random angle and scale, mirrored where the view leaves it."""
     place, turn, zoom, mirror = _uniform(2, generator), *_uniform(3, generator)
     angle, scale = math.pi / 6 * (2 * turn - 1), math.exp(zoom * math.log(1.4))
     axes = torch.stack([torch.stack([angle.cos(), -angle.sin()]), torch.stack([angle.sin(), angle.cos()])])
@@ -118,6 +119,8 @@ class CollageData(SegmentationData):
         seed: decides every image.
         ignore_index: label of the thin border between two shapes.
     """
+
+    tasks = ("multiclass",)
 
     def __init__(
         self,

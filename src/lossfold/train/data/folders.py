@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from lossfold.train.data.augment import Augment
-from lossfold.train.data.base import Sample, SegmentationData
+from lossfold.train.data.base import Sample, SegmentationData, Task
 from lossfold.train.data.masks import MaskReader
 from lossfold.train.errors import TrainError
 
@@ -20,18 +20,26 @@ SHOWN = 5
 
 @dataclass(frozen=True)
 class Pair:
-    """An image file and the mask file of the same stem."""
+    """An image file and the mask files of the same stem: one, or one for each class of the task multilabel."""
 
     image: Path
-    mask: Path
+    masks: tuple[Path, ...]
+
+    @property
+    def mask(self) -> Path:
+        """The only mask, or the first."""
+        return self.masks[0]
 
 
-def find_pairs(images: Path, masks: Path) -> list[Pair]:
-    """Match the files of two folders by stem, sorted.
+def find_pairs(images: Path, masks: Path, classes: Sequence[str] = ()) -> list[Pair]:
+    """Match the files of two folders by stem, sorted; with classes, the masks are in a folder of each class.
 
     Raises:
         TrainError: a folder is missing or empty, a file has no partner, or two files share a stem.
     """
+    if classes:
+        each = [find_pairs(images, masks / name) for name in classes]
+        return [Pair(pairs[0].image, tuple(pair.mask for pair in pairs)) for pairs in zip(*each, strict=True)]
     found = [_by_stem(folder) for folder in (images, masks)]
     for index, (ours, theirs) in enumerate((found, found[::-1])):
         lonely = sorted(ours.keys() - theirs.keys())
@@ -41,14 +49,15 @@ def find_pairs(images: Path, masks: Path) -> list[Pair]:
                 f"data: {len(lonely)} {kind}(s) without a partner in {other}: "
                 f"{_some(ours[stem].name for stem in lonely)}. Image and mask must share their name up to the suffix"
             )
-    return [Pair(path, found[1][stem]) for stem, path in sorted(found[0].items())]
+    return [Pair(path, (found[1][stem],)) for stem, path in sorted(found[0].items())]
 
 
 def _by_stem(folder: Path) -> dict[str, Path]:
     if not folder.is_dir():
         raise TrainError(
             f"data: there is no folder {folder}. Expected images/ and masks/ under data.root, either with all the "
-            "files, or each with train/ and val/ in it, or inside train/ and val/"
+            "files, or each with train/ and val/ in it, or inside train/ and val/; for the task multilabel, in place of "
+            "every masks folder's files a folder of each class"
         )
     known = Image.registered_extensions()
     files: dict[str, Path] = {}
@@ -68,7 +77,7 @@ def _some(names: Iterable[str]) -> str:
     return ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
 
 
-def split_pairs(root: Path, val_fraction: float, seed: int) -> tuple[list[Pair], list[Pair]]:
+def split_pairs(root: Path, val_fraction: float, seed: int, classes: Sequence[str] = ()) -> tuple[list[Pair], list[Pair]]:
     """Find the training and the held-out pairs under `root`, in any of the three layouts."""
     for first, second in (("{kind}", "{split}"), ("{split}", "{kind}")):
         folders = {
@@ -77,8 +86,9 @@ def split_pairs(root: Path, val_fraction: float, seed: int) -> tuple[list[Pair],
             for split in ("train", "val")
         }  # fmt: skip
         if any(folder.is_dir() for both in folders.values() for folder in both):
-            return find_pairs(*folders["train"]), find_pairs(*folders["val"])
-    pairs = find_pairs(root / "images", root / "masks")
+            one, other = (find_pairs(images, masks, classes) for images, masks in folders.values())
+            return one, other
+    pairs = find_pairs(root / "images", root / "masks", classes)
     if not 0 < val_fraction < 1:
         raise TrainError(f"data: val_fraction must lie between 0 and 1, got {val_fraction}")
     held_out = round(len(pairs) * val_fraction)
@@ -97,12 +107,14 @@ class FolderSamples:
         reader: turns a mask file into labels.
         max_side: larger images are reduced to this longer side.
         augment: how a training sample varies; None for held-out images.
+        stacked: whether labels are `[K,H,W]`, from a mask for each class.
     """
 
     pairs: Sequence[Pair]
     reader: MaskReader
     max_side: int | None = None
     augment: Augment | None = None
+    stacked: bool = False
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -111,21 +123,40 @@ class FolderSamples:
         pair = self.pairs[key % len(self.pairs)]
         with Image.open(pair.image) as file:
             image = file.convert("RGB")
-        labels = self.reader.read(pair.mask)
-        if (image.height, image.width) != labels.shape:
-            raise TrainError(
-                f"data: {pair.mask} is {labels.shape[1]} x {labels.shape[0]} pixels, "
-                f"its image {pair.image.name} {image.width} x {image.height}"
-            )
+        masks = [self.reader.read(path) for path in pair.masks]
+        for path, mask in zip(pair.masks, masks, strict=True):
+            if (image.height, image.width) != mask.shape:
+                raise TrainError(
+                    f"data: {path} is {mask.shape[1]} x {mask.shape[0]} pixels, "
+                    f"its image {pair.image.name} {image.width} x {image.height}"
+                )
+        labels = np.stack(masks) if self.stacked else masks[0]
         scale = min(1.0, (self.max_side or max(image.size)) / max(image.size))
         if scale < 1:
             size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
             rows, columns = (
-                ((np.arange(new) + 0.5) * old / new).astype(int) for new, old in zip(size[::-1], labels.shape, strict=True)
+                ((np.arange(new) + 0.5) * old / new).astype(int) for new, old in zip(size[::-1], labels.shape[-2:], strict=True)
             )
-            image, labels = image.resize(size, Image.Resampling.BILINEAR), labels[rows[:, None], columns]
+            image, labels = image.resize(size, Image.Resampling.BILINEAR), labels[..., rows[:, None], columns]
         sample = torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous(), torch.from_numpy(labels.copy())
         return sample if self.augment is None else self.augment(*sample, key)
+
+
+def channel_names(task: Task, classes: int | list[str] | None) -> list[str]:
+    """Name what the network scores.
+
+    Raises:
+        TrainError: the classes do not suit the task.
+    """
+    if task == "binary":
+        names = ["object"] if classes is None or isinstance(classes, int) else classes[-1:]
+        if (classes if isinstance(classes, int) else len(classes or names)) not in (1, 2) or not names:
+            raise TrainError(f"data.classes: the task binary has an object and a background, got {classes}")
+        return names
+    if classes is None or (task == "multilabel" and isinstance(classes, int)):
+        what = "the names of the folders in masks/" if task == "multilabel" else "the classes' names, or their number"
+        raise TrainError(f"data.classes: expected {what}, got {classes}")
+    return [f"class {index}" for index in range(classes)] if isinstance(classes, int) else classes
 
 
 class FolderData(SegmentationData):
@@ -133,10 +164,12 @@ class FolderData(SegmentationData):
 
     Masks are palette or grey images that hold a class id at every pixel. Where there are `train` and `val` folders
     (`root/train/images` or `root/images/train`) they are the split; otherwise a random share is held out.
+    For the task binary masks hold 0 and 1, or 0 and `foreground`. For multilabel there is such a mask for every
+    class, in a folder of its name: `root/masks/<class>`.
 
     Args:
         root: the folder.
-        classes: the classes' names, or their number.
+        classes: the classes' names, or their number. binary: the object's name, if anything; multilabel: names.
         ignore_index: value of mask pixels that count nowhere.
         mask_values: the value that stands for each class in the masks, such as [0, 255]; 0, 1, 2, ... by default.
         val_fraction: share of the images that is held out where no folders say so.
@@ -149,12 +182,14 @@ class FolderData(SegmentationData):
         num_workers: loader processes; 0 loads in the main process.
         seed: decides the split, the order and the variation.
         divisor: evaluated images are padded to multiples of it.
+        task: what the masks say (taken from model.task).
+        foreground: binary and multilabel: the value of the object's pixels, such as 255; it may equal `ignore_index`.
     """
 
     def __init__(
         self,
         root: str,
-        classes: int | list[str],
+        classes: int | list[str] | None = None,
         ignore_index: int = 255,
         mask_values: list[int] | None = None,
         val_fraction: float = 0.2,
@@ -167,11 +202,21 @@ class FolderData(SegmentationData):
         num_workers: int = 2,
         seed: int = 0,
         divisor: int = 32,
+        task: Task = "multiclass",
+        foreground: int | None = None,
     ) -> None:
-        names = [f"class {index}" for index in range(classes)] if isinstance(classes, int) else classes
-        super().__init__(names, ignore_index, batch_size, val_batch_size, num_workers, seed, divisor)
+        names = channel_names(task, classes)
+        super().__init__(names, ignore_index, batch_size, val_batch_size, num_workers, seed, divisor, task)
         self.root = Path(root)
-        self.reader = MaskReader(self.num_classes, ignore_index, tuple(mask_values) if mask_values else None)
+        if foreground is not None:
+            if task == "multiclass" or mask_values:
+                raise TrainError(
+                    "data.foreground is for the tasks binary and multilabel, and in place of mask_values; see model.task"
+                )
+            mask_values = [0, foreground]
+        labels = self.num_classes if task == "multiclass" else 2
+        self.reader = MaskReader(labels, ignore_index, tuple(mask_values) if mask_values else None)
+        self.folders = self.class_names if task == "multilabel" else []
         self.val_fraction = val_fraction
         self.crop_size = crop_size
         self.max_side = max_side
@@ -181,14 +226,14 @@ class FolderData(SegmentationData):
     def prepare_data(self) -> None:
         """Look at every mask once."""
         if self.check_masks:
-            training, held_out = split_pairs(self.root, self.val_fraction, self.seed)
-            self.reader.check(pair.mask for pair in training + held_out)
+            training, held_out = split_pairs(self.root, self.val_fraction, self.seed, self.folders)
+            self.reader.check(mask for pair in training + held_out for mask in pair.masks)
 
     def setup(self, stage: str) -> None:
         """Find the files and divide them."""
-        training, held_out = split_pairs(self.root, self.val_fraction, self.seed)
-        self.train_set = FolderSamples(training, self.reader, self.max_side, self.augment)
-        self.val_set = FolderSamples(held_out, self.reader, self.max_side)
+        training, held_out = split_pairs(self.root, self.val_fraction, self.seed, self.folders)
+        self.train_set = FolderSamples(training, self.reader, self.max_side, self.augment, bool(self.folders))
+        self.val_set = FolderSamples(held_out, self.reader, self.max_side, stacked=bool(self.folders))
 
     def describe(self) -> str:
         """One sentence for the report."""

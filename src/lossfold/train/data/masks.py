@@ -76,7 +76,8 @@ class MaskReader:
             raise TrainError(
                 f"data: the masks hold only {other} and {self.ignore_index}, and {self.ignore_index} is ignored: nothing "
                 f"would be learned. If {self.ignore_index} is a class, set data.mask_values: [{other}, {self.ignore_index}] "
-                "and another data.ignore_index, such as -100"
+                f"and another data.ignore_index, such as -100; with model.task binary or multilabel "
+                f"data.foreground: {self.ignore_index}"
             )
 
     def _values(self, path: Path) -> npt.NDArray[np.int64]:

@@ -1,6 +1,7 @@
 """Real photographs and textures that installed packages ship, each divided into a training and a held-out part."""
 
 import importlib.util
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,11 +58,12 @@ HELD_OUT_PHOTOS = ("skimage/motorcycle_left.png", "skimage/coffee.png")
 PHOTO_HEIGHT = 200
 
 
-def load_sources(held_out: bool) -> list[list[Tensor]]:
+def load_sources(held_out: bool, without: Sequence[str] = ()) -> list[list[Tensor]]:
     """Read one side of the division.
 
     Args:
         held_out: whether to read the held-out part or the training part.
+        without: photographs to leave out, as `package/file`.
 
     Returns:
         For each class (photographs first, then `TEXTURES`) its images `[3,H,W]`, float32 in 0..1.
@@ -69,18 +71,18 @@ def load_sources(held_out: bool) -> list[list[Tensor]]:
     Raises:
         TrainError: a package that ships an image is not installed.
     """
-    photos = [_photo(name) for name in (HELD_OUT_PHOTOS if held_out else TRAIN_PHOTOS)]
+    photos = [_photo(name) for name in (HELD_OUT_PHOTOS if held_out else TRAIN_PHOTOS) if name not in without]
     return [photos, *([_texture(texture, held_out)] for texture in TEXTURES)]
 
 
 def _photo(name: str) -> Tensor:
-    image = _open(name)
+    image = open_image(name)
     width = round(image.width * PHOTO_HEIGHT / image.height)
     return _tensor(image.resize((width, PHOTO_HEIGHT), Image.Resampling.LANCZOS))
 
 
 def _texture(texture: Texture, held_out: bool) -> Tensor:
-    image = _open(texture.file)
+    image = open_image(texture.file)
     left, top, right, bottom = texture.box
     image = image.crop(
         (
@@ -96,7 +98,12 @@ def _texture(texture: Texture, held_out: bool) -> Tensor:
     return _tensor(image.resize(size, Image.Resampling.LANCZOS))
 
 
-def _open(name: str) -> Image.Image:
+def open_image(name: str) -> Image.Image:
+    """Read the picture `package/file`, in colours.
+
+    Raises:
+        TrainError: the package that ships it is not installed.
+    """
     package, file = name.split("/")
     spec = importlib.util.find_spec(package)
     project, folder = FOLDERS[package]

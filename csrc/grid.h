@@ -9,7 +9,7 @@
 // The guard: exps must neither vanish at one end and count at the other, nor all be small in between.
 #pragma once
 
-#include "label_block.h"
+#include "block.h"
 
 namespace lossfold {
 namespace {
@@ -36,8 +36,8 @@ struct Grid {
   using I = typename Lanes<T>::I;
   using Loose = typename Lanes<T>::Loose;
   static constexpr long lanes = Lanes<T>::width;
-  const LabelImage& image;
-  const LabelGrid& grid;
+  const Image& image;
+  const GridShape& grid;
   Block<T>& block;
   T *above, *below;                                // [classes, span]
   T *high_above, *high_below;                      // their maxima over the classes
@@ -76,7 +76,7 @@ struct Grid {
     const bool power = times == 2 || times == 4 || times == 8;
     regular = !grid.align_corners && power && times * grid.score_columns == grid.columns ? times : 0;
   }
-  static long bytes(const LabelImage& image) {
+  static long bytes(const Image& image) {
     if (!image.resized) return 0;
     const long wide = (2 * image.classes + 2) * (block_pixels<T>(image) + 32) + image.grid.score_columns + 3 * image.grid.columns + 512;
     return wide * (long)sizeof(T) + 16 * alignment;

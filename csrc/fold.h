@@ -1,4 +1,4 @@
-// The label fold: what its kernels are given and what they offer. Plain data only: it crosses SIMD levels.
+// What the folds' kernels are given and what they offer. Plain data only: it crosses SIMD levels.
 #pragma once
 
 namespace lossfold {
@@ -20,14 +20,14 @@ enum class Sum : int {
   count
 };
 
-struct LabelGrid {  // the scores' grid where it is not the labels': bilinear interpolation brings scores to the labels
+struct GridShape {  // the scores' grid where it is not the labels': bilinear interpolation brings scores to the labels
   long rows, columns;              // of the labels
   long score_rows, score_columns;  // of the scores
   long row_stride, column_stride;  // of the scores, in elements
   bool align_corners;
 };
 
-struct LabelImage {  // one image; strides in elements; labels and weights are contiguous, weight may be null
+struct Image {  // one image; strides in elements; labels and weights are contiguous, weight may be null
   const void *scores, *labels, *weight;
   Type score_type, label_type, weight_type;
   long class_stride, pixel_stride;
@@ -40,10 +40,10 @@ struct LabelImage {  // one image; strides in elements; labels and weights are c
   const unsigned char* kept;  // 1 at the hard pixels; null in the fold, which finds them
   int bins;                   // of the histogram of errors; 0 without
   bool resized;               // whether grid says where scores are; else pixel_stride does
-  LabelGrid grid;
+  GridShape grid;
 };
 
-struct LabelGradient {  // where the gradient of one image goes
+struct GradientLayout {  // where the gradient of one image goes
   long class_stride, pixel_stride;
   bool stream;  // larger than the caches: write around them
   long row_stride, column_stride;  // of a resized image; there the gradient is added to what is there
@@ -52,7 +52,7 @@ struct LabelGradient {  // where the gradient of one image goes
 // A histogram under construction: for each class the slots of the foreground, then of the background. Integers, so that it
 // adds up to the same bits in any order. Packed (weights 0 and 1): a word is count * 2^44 + sum of positions * 2^24, good for
 // 2^20 pixels. Otherwise words hold weights, and a second plane of as many words the weighted positions, times 2^24.
-struct LabelBins {
+struct BinWords {
   static constexpr int spare = 32;  // slots beside the bins: bin 0 is spread over 16 of them; NaN; pixels without weight
   static constexpr int not_a_number = 16, nowhere = 17, count_shift = 44;
   unsigned long long* words;
@@ -63,7 +63,7 @@ struct LabelBins {
 // NaN with the sign bit where nothing counts (float, or double for double scores).
 struct LabelResult {
   double* sums;
-  LabelBins bins;
+  BinWords bins;
   void* hardness;
   double thresh;
 };
@@ -73,22 +73,74 @@ struct BadLabel {
   long long label = 0;
 };
 
+// ---- the dense fold: every channel has a target of its own in [0, 1] ----
+
+enum class Link : int { softmax, sigmoid, identity };
+
+// The sums it can be asked for, per channel. w: weight, t: target, p: probability, q: 1 - p, u: p (1-t) + q t,
+// ce: -t log p - (1-t) log q.
+enum class DenseSum : int {
+  weight,        // sum of w
+  target,        // sum of w t
+  target_sq,     // sum of w t^2
+  prob,          // sum of w p
+  prob_sq,       // sum of w p^2
+  both,          // sum of w p t
+  apart,         // sum of w |p - t|
+  nll,           // sum of -w t log p
+  nll_all,       // sum of -w log p
+  nll_not,       // sum of -w (1-t) log q
+  nll_not_all,   // sum of -w log q
+  focal,         // sum of w t u^gamma ce
+  focal_not,     // sum of w (1-t) u^gamma ce
+  focal_weight,  // sum of w u^gamma
+  count
+};
+
+struct DenseImage : Image {  // labels, softmax, sums, kinds and gammas of Image stay unused, weight is for pixels
+  const void *targets, *element_weight;  // contiguous; element_weight, of the weight's type, may be null
+  Type target_type;
+  bool integers;                         // of which ignore_index does not count
+  Link link;
+  bool together;                         // a pixel's channels count together: one weight, one value of the map
+  bool hinge;                            // the histogram's errors are those of the scores, else of the probabilities
+  int dense_sums;
+  const DenseSum* dense_kinds;
+  const double* dense_gammas;
+};
+
+struct BadTarget {
+  bool found = false;
+  double target = 0;
+};
+
+struct DenseKernels {  // as LabelKernels; map writes a value for each element, for softmax one for each pixel
+  long (*workspace)(const DenseImage&);
+  void (*fold)(const DenseImage&, long begin, long end, void* work, double* sums, const BinWords& bins, BadTarget* bad);
+  void (*unfold)(const DenseImage&, long begin, long end, void* work, const double* grad, const void* slopes, GradientLayout layout,
+                 void* grad_scores);
+  void (*map)(const DenseImage&, long begin, long end, void* work, const double* coef, void* out, BadTarget* bad);
+};
+
 // All work on the pixels [begin, end), whole rows of a resized image. fold adds into its result and reports a label out of
 // range. unfold writes the gradient of the scores, from the derivatives with respect to the sums and, for each class and bin,
 // to the foreground's and the background's errors (float, or double for double scores). map writes
 // sum_k coef[k, .] * (the pixel's share of row k). keep writes the mask of the hard pixels, whose hardness is not below the bound
 // (its bits) or marked, and adds them to the hard rows of sums.
 struct LabelKernels {
-  long (*workspace)(const LabelImage&);  // bytes, 64-aligned by the caller
-  void (*fold)(const LabelImage&, long begin, long end, void* work, const LabelResult& result, BadLabel* bad);
-  void (*unfold)(const LabelImage&, long begin, long end, void* work, const double* grad, const void* slopes,
-                 LabelGradient layout, void* grad_scores);
-  void (*map)(const LabelImage&, long begin, long end, void* work, const double* coef, void* out, BadLabel* bad);
-  void (*keep)(const LabelImage&, long begin, long end, void* work, const void* hardness, long long bound, unsigned char* kept, double* sums);
+  long (*workspace)(const Image&);  // bytes, 64-aligned by the caller
+  void (*fold)(const Image&, long begin, long end, void* work, const LabelResult& result, BadLabel* bad);
+  void (*unfold)(const Image&, long begin, long end, void* work, const double* grad, const void* slopes,
+                 GradientLayout layout, void* grad_scores);
+  void (*map)(const Image&, long begin, long end, void* work, const double* coef, void* out, BadLabel* bad);
+  void (*keep)(const Image&, long begin, long end, void* work, const void* hardness, long long bound, unsigned char* kept, double* sums);
 };
 
 extern const LabelKernels label_kernels_baseline;
+extern const DenseKernels dense_kernels_baseline;
 #if defined(LOSSFOLD_X86_LEVELS)
+extern const DenseKernels dense_kernels_v3;
+extern const DenseKernels dense_kernels_v4;
 extern const LabelKernels label_kernels_v3;
 extern const LabelKernels label_kernels_v4;
 #endif

@@ -8,7 +8,7 @@
 
 #pragma once
 
-#include "label_fold.h"
+#include "fold.h"
 #include "simd/lanes.h"
 
 namespace lossfold {
@@ -20,7 +20,7 @@ constexpr long most_rows = 8;  // of a block at label resolution
 
 // The row of `data` that belongs to a kind, or null.
 template <class U>
-LOSSFOLD_INLINE U* row_of(const LabelImage& image, Sum kind, U* data) {
+LOSSFOLD_INLINE U* row_of(const Image& image, Sum kind, U* data) {
   for (int k = 0; k < image.sums; ++k)
     if (image.kinds[k] == kind) return data + k * image.classes;
   return nullptr;
@@ -34,7 +34,7 @@ LOSSFOLD_INLINE bool is_hard(Sum kind) { return kind == Sum::hard_weight || kind
 // Pixels a block: the rows of all classes fit in 24 KiB, within [64, 1024] and the image; at label resolution, where each class
 // has four short rows besides, in 48 KiB and [128, 1024]. Depends on the shape alone.
 template <class T>
-LOSSFOLD_INLINE long block_pixels(const LabelImage& image) {
+LOSSFOLD_INLINE long block_pixels(const Image& image) {
   const long image_pixels = image.resized ? (image.grid.columns + 15) / 16 * 16 * most_rows : (image.pixels + 15) / 16 * 16;
   const long least = image.resized ? 128 : 64;
   long n = (image.resized ? 48 : 24) * 1024 / (long)sizeof(T) / image.classes / 64 * 64;
@@ -97,7 +97,7 @@ void store(Type type, void* target, long start, long step, long n, const T* row)
 }
 
 template <class S, class T>
-LOSSFOLD_INLINE void load_labels(const LabelImage& image, long start, long n, int* __restrict label, T* __restrict weight, BadLabel* bad) {
+LOSSFOLD_INLINE void load_labels(const Image& image, long start, long n, int* __restrict label, T* __restrict weight, BadLabel* bad) {
   const S* __restrict from = (const S*)image.labels + start;
   const long long ignore = image.ignore_index, classes = image.classes;
   bool wrong = false;
@@ -123,7 +123,7 @@ template <class T>
 struct Block {
   using V = typename Lanes<T>::V;
   static constexpr long width = Lanes<T>::width;
-  const LabelImage& image;
+  const Image& image;
   const long n;                       // pixels a full block, the length of its rows
   long live = 0;                      // pixels in use, rounded up to whole vectors; the tail is weightless
   long columns = 0;                   // of one image row; at label resolution a block may have several
@@ -139,7 +139,7 @@ struct Block {
   const char* upcoming = nullptr;  // where the next block's first row starts, if its pixels are neighbours in memory
   long upcoming_step = 0;          // bytes to the next row
 
-  Block(const LabelImage& image_, Arena& arena) : image(image_), n(block_pixels<T>(image_)) {
+  Block(const Image& image_, Arena& arena) : image(image_), n(block_pixels<T>(image_)) {
     rows = arena.take<T>(n * image.classes);
     T** const pixel_rows[] = {&high, &label_score, &weight, &inverse, &nll, &p, &u, &first, &second, &dot, &kept};
     for (T** row : pixel_rows) *row = arena.take<T>(n);
@@ -147,7 +147,7 @@ struct Block {
     label = arena.take<int>(n);
     slopes = image.bins ? arena.take<T>(n * image.classes) : nullptr;
   }
-  static long bytes(const LabelImage& image) {
+  static long bytes(const Image& image) {
     const long n = block_pixels<T>(image);
     const long wide = image.classes * (image.bins ? 2 : 1);
     return (n * (wide + 12 + image.sums) + 16 * alignment) * (long)sizeof(T) + n * (long)sizeof(int);
@@ -182,6 +182,7 @@ struct Block {
     if (image.weight) load(image.weight_type, image.weight, start, 1, count, w);
     else for (long i = 0; i < count; ++i) w[i] = 1;
     for (long i = count; i < columns; ++i) w[i] = 0, y[i] = 0;
+    if (!image.labels) return;
     if (image.label_type == Type::i64) load_labels<long long>(image, start, count, y, w, bad);
     else if (image.label_type == Type::i32) load_labels<int>(image, start, count, y, w, bad);
     else load_labels<u8>(image, start, count, y, w, bad);
@@ -207,9 +208,9 @@ struct Block {
 
   // A pixel without weight takes no part: its scores may be infinite or NaN.
   LOSSFOLD_INLINE void blank() const {
-    bool any = false;
-    for (long i = 0; i < live; ++i) any |= weight[i] == 0;
-    if (!any) return;
+    typename Lanes<T>::I none = {};
+    for (long i = 0; i < live; i += width) none |= at(weight, i) == 0;
+    if (!any(none)) return;
     for (long c = 0; c < image.classes; ++c)
       for (long i = 0; i < live; i += width) at(rows, c * n + i) = at(weight, i) == 0 ? V{} : at(rows, c * n + i);
     for (long i = 0; i < live; i += width) at(high, i) = at(weight, i) == 0 ? V{} : at(high, i);

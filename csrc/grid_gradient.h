@@ -2,7 +2,7 @@
 // stretched along x (above, below), and a finished row goes back along x into the gradient of the scores.
 #pragma once
 
-#include "label_grid.h"
+#include "grid.h"
 
 namespace lossfold {
 namespace {
@@ -13,13 +13,13 @@ struct GridGradient {
   using Loose = typename Lanes<T>::Loose;
   static constexpr long lanes = Lanes<T>::width;
   const Grid<T>& grid;
-  const LabelImage& image;
-  const LabelGradient& layout;
+  const Image& image;
+  const GradientLayout& layout;
   void* out;               // the gradient of the scores
   T *above, *below;        // [classes, span]
   T *low, *low_next;       // a piece of a row of scores; what of it belongs one node further
 
-  GridGradient(const Grid<T>& grid_, const LabelGradient& layout_, void* out_, Arena& arena)
+  GridGradient(const Grid<T>& grid_, const GradientLayout& layout_, void* out_, Arena& arena)
       : grid(grid_), image(grid.image), layout(layout_), out(out_) {
     T** const planes[] = {&above, &below};
     for (T** plane : planes) {
@@ -29,7 +29,7 @@ struct GridGradient {
     low = arena.take<T>(image.grid.score_columns + 64);
     low_next = arena.take<T>(image.grid.score_columns + 64);
   }
-  static long bytes(const LabelImage& image) {
+  static long bytes(const Image& image) {
     if (!image.resized) return 0;
     const long wide = 2 * image.classes * (block_pixels<T>(image) + 32) + 2 * image.grid.score_columns + 256;
     return wide * (long)sizeof(T) + 8 * alignment;
@@ -53,7 +53,7 @@ struct GridGradient {
       }
   }
 
-  // Add a block of `rows` label rows; fix is what the label's own class gets besides.
+  // Add a block of `rows` label rows; fix is what the label's own class gets besides, if anything.
   template <class Slope>
   LOSSFOLD_INLINE void add(long rows, Slope slope, const T* fix) const {
     switch (rows) {
@@ -66,6 +66,7 @@ struct GridGradient {
       case 7: add_rows<7>(slope); break;
       default: add_rows<8>(slope);
     }
+    if (!fix) return;
     for (long r = 0; r < rows; ++r)
       for (long x = 0; x < grid.columns; ++x) {
         const long i = r * grid.columns + x, k = grid.block.label[i] * grid.span + x;

@@ -1,0 +1,206 @@
+// One block of the dense fold: a channel's targets and weights beside its scores, and what every element needs.
+//
+// With p = 1 / (1 + exp(-z)), q = 1 - p and e = exp(-|z|): the smaller of p and q is e / (1 + e), and
+// -log p = log(1 + e) + max(-z, 0), -log q = log(1 + e) + max(z, 0). Nothing cancels, so that both ends keep their digits.
+#pragma once
+
+#include "grid.h"
+
+namespace lossfold {
+namespace {
+
+template <class T>
+struct Element {
+  using V = typename Lanes<T>::V;
+  V p, q, nll, nll_not;  // probability and its complement; -log p, -log q where they are asked for
+};
+
+template <class T>
+struct DenseBlock {
+  using V = typename Lanes<T>::V;
+  static constexpr long width = Lanes<T>::width;
+  const DenseImage& image;
+  Block<T>& block;
+  T *targets, *weight;    // of a channel; the targets of all where they count together
+  T *first, *second;      // scratch
+  T *u, *ce;
+  BadTarget* bad;
+
+  DenseBlock(const DenseImage& image_, Block<T>& block_, Arena& arena, BadTarget* bad_) : image(image_), block(block_), bad(bad_) {
+    targets = arena.take<T>(block.n * (image.together ? image.classes : 1));
+    T** const rows[] = {&weight, &first, &second, &u, &ce};
+    for (T** row : rows) *row = arena.take<T>(block.n);
+  }
+  static long bytes(const DenseImage& image) {
+    const long n = block_pixels<T>(image);
+    return n * (5 + (image.together ? image.classes : 1)) * (long)sizeof(T) + 8 * alignment;
+  }
+
+  LOSSFOLD_INLINE V& at(T* row, long i) const { return *(V*)(row + i); }
+
+  bool has(DenseSum kind) const {
+    for (int k = 0; k < image.dense_sums; ++k)
+      if (image.dense_kinds[k] == kind) return true;
+    return false;
+  }
+  bool has_focal() const { return has(DenseSum::focal) || has(DenseSum::focal_not) || has(DenseSum::focal_weight); }
+  bool has_logs() const {
+    return has(DenseSum::nll) || has(DenseSum::nll_all) || has(DenseSum::nll_not) || has(DenseSum::nll_not_all) || has_focal();
+  }
+  bool has_probability() const {
+    return has(DenseSum::prob) || has(DenseSum::prob_sq) || has(DenseSum::both) || has(DenseSum::apart) || has_logs();
+  }
+
+  template <class S>
+  LOSSFOLD_INLINE void load_integers(long start, long n, T* __restrict t, T* __restrict w) const {
+    const S* __restrict from = (const S*)image.targets + start;
+    const long long ignore = image.ignore_index;
+    const bool ignores = image.integers;
+    bool wrong = false;
+    for (long i = 0; i < n; ++i) {
+      const long long y = from[i];
+      const bool ignored = ignores && y == ignore;
+      wrong |= !ignored && w[i] != 0 && (unsigned long long)y > 1;
+      t[i] = !ignored && y == 1 ? 1 : 0;
+      w[i] = ignored ? 0 : w[i];
+    }
+    if (wrong)
+      for (long i = 0; i < n; ++i)
+        if (w[i] != 0 && (from[i] < 0 || from[i] > 1)) *bad = {true, (double)from[i]};
+  }
+
+  // Targets a little outside [0, 1], as interpolation makes them, are let through.
+  void load_numbers(long start, long n, T* __restrict t, const T* __restrict w) const {
+    typedef typename Lanes<T>::Loose Loose;
+    load(image.target_type, image.targets, start, 1, n, t);
+    const T low = (T)-0.01, high = (T)1.01;
+    typename Lanes<T>::LooseI wrong = {};
+    long i = 0;
+    for (; i + width <= n; i += width) {
+      Loose& y = *(Loose*)(t + i);
+      y = *(const Loose*)(w + i) == 0 ? Loose{} : y;
+      wrong |= ~((y >= low) & (y <= high));
+    }
+    bool rest = false;
+    for (; i < n; ++i) {
+      t[i] = w[i] == 0 ? 0 : t[i];
+      rest |= !(t[i] >= low && t[i] <= high);
+    }
+    if (rest || any((typename Lanes<T>::I)wrong))
+      for (long i = 0; i < n; ++i)
+        if (!(t[i] >= low && t[i] <= high)) *bad = {true, (double)t[i]};
+  }
+
+  // Targets `t` and weights `w` of channel c; each_row is each_block's.
+  template <class EachRow>
+  LOSSFOLD_INLINE void load_channel(long c, T* t, T* w, EachRow each_row) const {
+    for (long i = 0; i < block.live; ++i) t[i] = 0, w[i] = block.weight[i];
+    each_row([&](long start, long row, long count) {
+      const long from = c * image.pixels + start;
+      if (image.element_weight) {
+        load(image.weight_type, image.element_weight, from, 1, count, first);
+        for (long i = 0; i < count; ++i) w[row + i] *= first[i];
+      }
+      switch (image.target_type) {
+        case Type::i64: return load_integers<long long>(from, count, t + row, w + row);
+        case Type::i32: return load_integers<int>(from, count, t + row, w + row);
+        case Type::u8: return load_integers<u8>(from, count, t + row, w + row);
+        default: load_numbers(from, count, t + row, w + row);
+      }
+    });
+  }
+
+  // What all channels share, before they are walked: a pixel may have to count in every channel; with softmax the scores become
+  // z - m, `inverse` 1 / sum exp(z - m), `second` its -log.
+  template <class EachRow>
+  LOSSFOLD_INLINE void begin(EachRow each_row) const {
+    if (!image.together) return;
+    const long n = block.n;
+    for (long c = 0; c < image.classes; ++c) {
+      load_channel(c, targets + c * n, weight, each_row);
+      for (long i = 0; i < block.live; ++i) block.weight[i] = weight[i] == 0 ? 0 : block.weight[i];
+    }
+    if (image.link != Link::softmax) return;
+    block.blank();
+    block.maximal = false;
+    block.find_max();
+    for (long i = 0; i < block.live; i += width) block.at(block.inverse, i) = V{};
+    for (long c = 0; c < image.classes; ++c)
+      for (long i = 0; i < block.live; i += width) {
+        const V x = block.at(block.rows, c * n + i) - block.at(block.high, i);
+        block.at(block.rows, c * n + i) = x;
+        block.at(block.inverse, i) += exp_(x);
+      }
+    for (long i = 0; i < block.live; i += width) {
+      const V s = block.at(block.inverse, i);
+      at(second, i) = log_(s);
+      block.at(block.inverse, i) = 1 / s;
+    }
+  }
+
+  // Targets and weights of channel c.
+  template <class EachRow>
+  LOSSFOLD_INLINE T* take(long c, EachRow each_row) const {
+    if (!image.together) {
+      load_channel(c, targets, weight, each_row);
+      return targets;
+    }
+    T* t = targets + c * block.n;
+    for (long i = 0; i < block.live; i += width) {
+      const V w = block.at(block.weight, i);
+      at(weight, i) = w;
+      at(t, i) = w == 0 ? V{} : at(t, i);
+    }
+    return t;
+  }
+
+  // A score; where nothing counts, 0.
+  LOSSFOLD_INLINE V score(long c, long i) const { return at(weight, i) == 0 ? V{} : block.at(block.rows, c * block.n + i); }
+
+  template <Link link, bool logs>
+  LOSSFOLD_INLINE Element<T> element(V z, long i) const {
+    Element<T> x;
+    if constexpr (link == Link::sigmoid) {
+      const V e = exp_(z < 0 ? z : -z), larger = 1 / (1 + e), smaller = e * larger;
+      x.p = z >= 0 ? larger : smaller;
+      x.q = z >= 0 ? smaller : larger;
+      if constexpr (logs) {
+        const V both = log1p_(e);
+        x.nll = both + (z < 0 ? -z : V{});
+        x.nll_not = both + (z > 0 ? z : V{});
+      }
+    } else {
+      x.p = link == Link::softmax ? exp_(z) * block.at(block.inverse, i) : z;
+      x.q = 1 - x.p;
+      if constexpr (logs) {
+        x.nll = link == Link::softmax ? at(second, i) - z : block.neg_log(x.p);
+        x.nll_not = block.neg_log(x.q);
+      }
+    }
+    return x;
+  }
+
+  static LOSSFOLD_INLINE V sign(V x) { return x > 0 ? V{} + 1 : x < 0 ? V{} - 1 : V{}; }
+  static LOSSFOLD_INLINE V size(V x) { return x < 0 ? -x : x; }
+
+  // u = p (1-t) + q t, at least tiny: every power of it has a finite slope.
+  static LOSSFOLD_INLINE V miss(const Element<T>& x, V t) {
+    const V value = x.p * (1 - t) + x.q * t, least = V{} + Block<T>::tiny;
+    return value < least ? least : value;
+  }
+  static LOSSFOLD_INLINE V cross(const Element<T>& x, V t) { return t * x.nll + (1 - t) * x.nll_not; }
+};
+
+// work(element kernel) with link and logs as constants.
+template <class T, class Work>
+LOSSFOLD_INLINE void with_constants(const DenseBlock<T>& dense, Work work) {
+  const bool logs = dense.has_logs();
+  switch (dense.image.link) {
+    case Link::softmax: return logs ? work.template run<Link::softmax, true>() : work.template run<Link::softmax, false>();
+    case Link::sigmoid: return logs ? work.template run<Link::sigmoid, true>() : work.template run<Link::sigmoid, false>();
+    default: return logs ? work.template run<Link::identity, true>() : work.template run<Link::identity, false>();
+  }
+}
+
+}  // namespace
+}  // namespace lossfold

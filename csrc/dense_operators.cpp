@@ -1,0 +1,188 @@
+// The dense fold's operators; see label_operators.cpp.
+
+#include <cmath>
+#include <tuple>
+
+#include "histogram.h"
+#include "levels.h"
+
+namespace lossfold {
+namespace {
+
+const DenseKernels& dense_kernels() {
+#if defined(LOSSFOLD_X86_LEVELS)
+  if (level() == Level::v4) return dense_kernels_v4;
+  if (level() == Level::v3) return dense_kernels_v3;
+#endif
+  return dense_kernels_baseline;
+}
+
+std::vector<int64_t> space_of(const Tensor& targets) {
+  std::vector<int64_t> space;
+  for (int64_t d = 2; d < targets.dim(); ++d) space.push_back(targets.size(d));
+  return space;
+}
+
+// scores [B, K, *S] or [B, K, h, w], targets [B, K, *S], weight [B, *S] or [B, K, *S].
+struct DenseProblem : Problem {
+  Tensor targets;
+  std::optional<Tensor> weight;
+  std::vector<DenseSum> kinds;
+  std::vector<double> gammas;
+  DenseImage dense;
+  bool weight_of_elements = false;
+
+  DenseProblem(const Tensor& scores_, const Tensor& targets_, const std::optional<Tensor>& weight_, int64_t ignore_index, int64_t link,
+               bool together, bool align_corners, const std::vector<int64_t>& kinds_, const std::vector<double>& gammas_, int64_t bins, bool hinge)
+      : Problem(scores_, space_of(targets_), align_corners, !together),
+        targets(torch::stable::contiguous(targets_)), gammas(gammas_) {
+    if (weight_) weight = torch::stable::contiguous(*weight_);
+    STD_TORCH_CHECK(kinds_.size() == gammas.size() && gammas.size() <= 64 && link >= 0 && link <= static_cast<int64_t>(Link::identity) && (together || link != 0), "lossfold: malformed dense fold");
+    for (int64_t kind : kinds_) {
+      STD_TORCH_CHECK(kind >= 0 && kind < static_cast<int64_t>(DenseSum::count), "lossfold: unknown sum ", kind);
+      kinds.push_back(static_cast<DenseSum>(kind));
+    }
+    STD_TORCH_CHECK(targets.numel() == batch * channels * pixels && (!weight || weight->numel() == targets.numel() || weight->numel() == batch * pixels),
+                    "lossfold: sizes of scores, targets and weight differ");
+    weight_of_elements = weight && weight->numel() == targets.numel() && channels > 1;
+    if (weight) image.weight_type = type_of(*weight, "weight");
+    image.ignore_index = ignore_index;
+    image.bins = static_cast<int>(bins);
+    static_cast<Image&>(dense) = image;
+    dense.target_type = type_of(targets, "targets");
+    dense.integers = dense.target_type >= Type::i64 && targets.scalar_type() != ScalarType::Bool;
+    dense.link = static_cast<Link>(link);
+    dense.together = together;
+    dense.hinge = hinge;
+    dense.dense_sums = static_cast<int>(kinds.size());
+    dense.dense_kinds = kinds.data();
+    dense.dense_gammas = gammas.data();
+    dense.element_weight = nullptr;
+  }
+
+  DenseImage at(int64_t i) const {
+    DenseImage one = dense;
+    const int64_t element = (sample(i) * channels + channel(i)) * pixels, pixel = sample(i) * pixels;
+    one.scores = offset(scores, start_of(scores, i));
+    one.targets = offset(targets, element);
+    if (weight_of_elements && !split()) one.element_weight = offset(*weight, element);
+    else if (weight) one.weight = offset(*weight, weight_of_elements ? element : pixel);
+    return one;
+  }
+
+  // Rows [kinds, classes] of image i, of a tensor [B, kinds, K].
+  std::vector<double> rows_of(const double* all, int64_t i) const {
+    const int64_t classes = image.classes, count = kinds.size();
+    std::vector<double> rows(count * classes);
+    for (int64_t k = 0; k < count; ++k)
+      for (int64_t c = 0; c < classes; ++c) rows[k * classes + c] = all[(sample(i) * count + k) * channels + channel(i) + c];
+    return rows;
+  }
+};
+
+void refuse_bad_targets(const std::vector<BadTarget>& bad, const DenseImage& image) {
+  for (const BadTarget& one : bad)
+    STD_TORCH_CHECK(!one.found, "lossfold: target ", one.target, " is out of range [0, 1]", image.integers ? " and is not ignore_index=" : "",
+                    image.integers ? std::to_string(image.ignore_index) : "");
+}
+
+std::tuple<Tensor, Tensor> dense_fold(Tensor scores, Tensor targets, std::optional<Tensor> weight, int64_t ignore_index, int64_t link,
+                                      bool together, bool align_corners, std::vector<int64_t> kinds, std::vector<double> gammas, int64_t bins,
+                                      bool bins_per_image, bool hinge) {
+  const DenseProblem problem(scores, targets, weight, ignore_index, link, together, align_corners, kinds, gammas, bins, hinge);
+  const int64_t rows = kinds.size(), classes = problem.image.classes, size = rows * classes, channels = problem.channels;
+  std::vector<double> parts(problem.images * problem.chunks() * size, 0.0);
+  std::vector<BadTarget> bad(problem.images * problem.chunks());
+  const bool packed = (!weight || problem.image.weight_type == Type::u8) && problem.longest() < int64_t{1} << 20;
+  const int64_t tables = bins_per_image ? problem.batch : 1;
+  std::vector<long long> totals(bins ? tables * 4 * channels * (bins + 1) : 0, 0);
+  std::mutex lock;
+  const auto state = [&] { return BinsOfThread(problem, packed, bins_per_image, &totals, &lock); };
+  problem.run(dense_kernels().workspace(problem.dense), 0, 1, state,
+              [&](int64_t b, int64_t i, int64_t begin, int64_t end, void* work, BinsOfThread& mine) {
+                mine.expect(b, end - begin);
+                dense_kernels().fold(problem.at(b), begin, end, work, parts.data() + i * size, mine.bins, &bad[i]);
+              });
+  refuse_bad_targets(bad, problem.dense);
+  Tensor sums = torch::stable::new_zeros(scores, {problem.batch, rows, channels}, ScalarType::Double);
+  double* total = static_cast<double*>(sums.mutable_data_ptr());
+  for (int64_t b = 0; b < problem.images; ++b)
+    for (int64_t j = 0; j < problem.chunks(); ++j)
+      for (int64_t k = 0; k < rows; ++k)
+        for (int64_t c = 0; c < classes; ++c)
+          total[(problem.sample(b) * rows + k) * channels + problem.channel(b) + c] += parts[(b * problem.chunks() + j) * size + k * classes + c];
+  Tensor table = bins ? table_of(totals, scores, tables, channels, bins) : torch::stable::new_empty(scores, {0}, ScalarType::Double);
+  return {sums, table};
+}
+
+// By how much a position moves with its error, in each bin; the hinge's bins are those of dense_bins.h.
+std::vector<double> steepness(int64_t bins, bool hinge) {
+  std::vector<double> out(bins, static_cast<double>(bins));
+  if (!hinge) return out;
+  const int64_t octaves = 16, each = (bins - 112) / octaves;
+  for (int64_t j = 0; j < bins; ++j)
+    out[j] = j < octaves * each ? std::ldexp(static_cast<double>(each), -static_cast<int>(j / each))
+                                : std::ldexp(1.0, -static_cast<int>(j - octaves * each + octaves));
+  return out;
+}
+
+Tensor dense_unfold(std::optional<Tensor> grad_sums, std::optional<Tensor> grad_table, Tensor scores, Tensor targets,
+                    std::optional<Tensor> weight, int64_t ignore_index, int64_t link, bool together, bool align_corners,
+                    std::vector<int64_t> kinds, std::vector<double> gammas, int64_t bins, bool, bool hinge) {
+  if (!grad_table) bins = 0;
+  if (!grad_sums) kinds.clear(), gammas.clear();
+  const DenseProblem problem(scores, targets, weight, ignore_index, link, together, align_corners, kinds, gammas, bins, hinge);
+  const int64_t rows = kinds.size();
+  const Tensor grad = grad_sums ? torch::stable::contiguous(*grad_sums) : torch::stable::new_zeros(scores, {0}, ScalarType::Double);
+  STD_TORCH_CHECK(grad.scalar_type() == ScalarType::Double && grad.numel() == problem.batch * rows * problem.channels, "lossfold: malformed gradient");
+  const Slopes slopes(grad_table, problem, steepness(bins, hinge));
+  const double* derivatives = static_cast<const double*>(grad.const_data_ptr());
+  return problem.differentiate(dense_kernels().workspace(problem.dense), [&](int64_t b, int64_t begin, int64_t end, void* memory, const GradientLayout& layout, void* out) {
+    dense_kernels().unfold(problem.at(b), begin, end, memory, problem.rows_of(derivatives, b).data(), slopes.at(problem, b), layout, out);
+  });
+}
+
+Tensor dense_map(Tensor scores, Tensor targets, std::optional<Tensor> weight, Tensor coef, int64_t ignore_index, int64_t link,
+                 bool together, bool align_corners, std::vector<int64_t> kinds, std::vector<double> gammas, int64_t, bool, bool) {
+  const DenseProblem problem(scores, targets, weight, ignore_index, link, together, align_corners, kinds, gammas, 0, false);
+  coef = torch::stable::contiguous(coef);
+  const int64_t rows = kinds.size(), channels = problem.channels;
+  STD_TORCH_CHECK(coef.scalar_type() == ScalarType::Double && coef.numel() == rows * channels, "lossfold: malformed coefficients");
+  std::vector<int64_t> sizes;
+  for (int64_t d = 0; d < targets.dim(); ++d)
+    if (d != 1 || !together) sizes.push_back(targets.size(d));
+  Tensor values = torch::stable::new_empty(scores, sizes, problem.image.score_type == Type::f64 ? ScalarType::Double : ScalarType::Float);
+  advise_huge_pages(values);
+  std::vector<BadTarget> bad(problem.images * problem.chunks());
+  const double* factors = static_cast<const double*>(coef.const_data_ptr());
+  char* out = static_cast<char*>(values.mutable_data_ptr());
+  const int64_t step = problem.pixels * static_cast<int64_t>(values.element_size()) * (together || problem.split() ? 1 : channels);
+  problem.run(dense_kernels().workspace(problem.dense), [&](int64_t b, int64_t i, int64_t begin, int64_t end, void* work) {
+    std::vector<double> mine(rows * problem.image.classes);
+    for (int64_t k = 0; k < rows; ++k)
+      for (int64_t c = 0; c < problem.image.classes; ++c) mine[k * problem.image.classes + c] = factors[k * channels + problem.channel(b) + c];
+    dense_kernels().map(problem.at(b), begin, end, work, mine.data(), out + b * step, &bad[i]);
+  });
+  refuse_bad_targets(bad, problem.dense);
+  return values;
+}
+
+}  // namespace
+
+// The numbers after kinds and gammas: bins of the histogram, whether each image has its own, and of which errors it is.
+#define LOSSFOLD_DENSE_SPEC \
+  "int ignore_index, int link, bool together, bool align_corners, int[] kinds, float[] gammas, int bins, bool bins_per_image, bool hinge"
+
+STABLE_TORCH_LIBRARY_FRAGMENT(lossfold_r3, m) {
+  m.def("dense_fold(Tensor scores, Tensor targets, Tensor? weight, " LOSSFOLD_DENSE_SPEC ") -> (Tensor, Tensor)");
+  m.def("dense_unfold(Tensor? grad_sums, Tensor? grad_table, Tensor scores, Tensor targets, Tensor? weight, " LOSSFOLD_DENSE_SPEC ") -> Tensor");
+  m.def("dense_map(Tensor scores, Tensor targets, Tensor? weight, Tensor coef, " LOSSFOLD_DENSE_SPEC ") -> Tensor");
+}
+
+STABLE_TORCH_LIBRARY_IMPL(lossfold_r3, CPU, m) {
+  m.impl("dense_fold", TORCH_BOX(&dense_fold));
+  m.impl("dense_unfold", TORCH_BOX(&dense_unfold));
+  m.impl("dense_map", TORCH_BOX(&dense_map));
+}
+
+}  // namespace lossfold

@@ -1,0 +1,163 @@
+// The dense fold: sums over the elements of a chunk. The map: the same integrand, element by element.
+#pragma once
+
+#include "dense_bins.h"
+
+namespace lossfold {
+namespace {
+
+
+template <class T>
+struct SumChannel {
+  using V = typename Lanes<T>::V;
+  const DenseBlock<T>& dense;
+  const long c;
+  const T* t;
+  double* sums;  // [kinds, classes]
+
+  template <Link link, bool logs>
+  LOSSFOLD_INLINE void run() const {
+    const DenseImage& image = dense.image;
+    const bool probability = dense.has_probability();
+    double gamma = 0;  // of the focal sums; those of further gammas are collected from u and ce
+    int gammas = 0;
+    for (int k = image.dense_sums - 1; k >= 0; --k)
+      if (image.dense_kinds[k] >= DenseSum::focal && (gammas == 0 || image.dense_gammas[k] != gamma)) gamma = image.dense_gammas[k], ++gammas;
+    V weight = V{}, target = V{}, target_sq = V{}, prob = V{}, prob_sq = V{}, both = V{}, apart = V{};
+    V nll = V{}, nll_all = V{}, nll_not = V{}, nll_not_all = V{}, focal = V{}, focal_not = V{}, focal_weight = V{};
+    for (long i = 0; i < dense.block.live; i += dense.width) {
+      const V w = dense.at(dense.weight, i), y = *(const V*)(t + i), wt = w * y;
+      weight += w;
+      target += wt;
+      target_sq += wt * y;
+      if (!probability) continue;
+      const Element<T> x = dense.template element<link, logs>(dense.score(c, i), i);
+      const V wp = w * x.p;
+      prob += wp;
+      prob_sq += wp * x.p;
+      both += wt * x.p;
+      apart += w * DenseBlock<T>::size(x.p - y);
+      if constexpr (logs) {
+        nll += wt * x.nll;
+        nll_all += w * x.nll;
+        nll_not += (w - wt) * x.nll_not;
+        nll_not_all += w * x.nll_not;
+        if (gammas == 0) continue;
+        const V u = DenseBlock<T>::miss(x, y), ce = DenseBlock<T>::cross(x, y), m = power(u, gamma);
+        focal += wt * (m * ce);
+        focal_not += (w - wt) * (m * ce);
+        focal_weight += w * m;
+        if (gammas == 1) continue;
+        dense.at(dense.u, i) = u;
+        dense.at(dense.ce, i) = ce;
+      }
+    }
+    const V found[] = {weight, target, target_sq, prob, prob_sq, both, apart, nll, nll_all, nll_not, nll_not_all, focal, focal_not, focal_weight};
+    for (int k = 0; k < image.dense_sums; ++k) {
+      const DenseSum kind = image.dense_kinds[k];
+      const bool further = kind >= DenseSum::focal && image.dense_gammas[k] != gamma;
+      const V total = further ? powers(kind, image.dense_gammas[k]) : found[(int)kind];
+      sums[k * image.classes + c] += sum_lanes<T>(total);
+    }
+  }
+
+  V powers(DenseSum kind, double gamma) const {
+    V total = V{};
+    for (long i = 0; i < dense.block.live; i += dense.width) {
+      const V w = dense.at(dense.weight, i), y = *(const V*)(t + i), m = power(dense.at(dense.u, i), gamma);
+      const V share = kind == DenseSum::focal ? w * y : kind == DenseSum::focal_not ? w - w * y : w;
+      total += kind == DenseSum::focal_weight ? share * m : share * (m * dense.at(dense.ce, i));
+    }
+    return total;
+  }
+};
+
+template <class T>
+void fold(const DenseImage& image, long begin, long end, void* work, double* sums, const BinWords& bins, BadTarget* bad) {
+  Arena arena{(char*)work};
+  Block<T> block(image, arena);
+  DenseBlock<T> dense(image, block, arena, bad);
+  DenseBinning<T> binning(dense, arena);
+  each_block(block, arena, begin, end, nullptr, [&](auto each_row) {
+    dense.begin(each_row);
+    for (long c = 0; c < image.classes; ++c) {
+      const T* t = dense.take(c, each_row);
+      with_constants(dense, SumChannel<T>{dense, c, t, sums});
+      if (image.bins) binning.add(c, t, bins);
+    }
+  });
+}
+
+// value += the shares of one channel, weighted by its coefficients.
+template <class T>
+struct MapChannel {
+  using V = typename Lanes<T>::V;
+  const DenseBlock<T>& dense;
+  const long c;
+  const T* t;
+  const double* coef;  // [kinds, classes]
+  T* value;
+
+  template <Link link, bool logs>
+  LOSSFOLD_INLINE void run() const {
+    const DenseImage& image = dense.image;
+    for (long i = 0; i < dense.block.live; i += dense.width) {
+      const V w = dense.at(dense.weight, i), y = *(const V*)(t + i);
+      const Element<T> x = dense.template element<link, logs>(dense.score(c, i), i);
+      V total = V{};
+      for (int k = 0; k < image.dense_sums; ++k) {
+        const T a = (T)coef[k * image.classes + c];
+        switch (image.dense_kinds[k]) {
+          case DenseSum::weight: total += a; break;
+          case DenseSum::target: total += a * y; break;
+          case DenseSum::target_sq: total += a * y * y; break;
+          case DenseSum::prob: total += a * x.p; break;
+          case DenseSum::prob_sq: total += a * x.p * x.p; break;
+          case DenseSum::both: total += a * x.p * y; break;
+          case DenseSum::apart: total += a * DenseBlock<T>::size(x.p - y); break;
+          default:
+            if constexpr (logs) total += a * log_share(image.dense_kinds[k], image.dense_gammas[k], x, y);
+        }
+      }
+      dense.at(value, i) += w * total;
+    }
+  }
+
+  LOSSFOLD_INLINE static V log_share(DenseSum kind, double gamma, const Element<T>& x, V y) {
+    switch (kind) {
+      case DenseSum::nll: return y * x.nll;
+      case DenseSum::nll_all: return x.nll;
+      case DenseSum::nll_not: return (1 - y) * x.nll_not;
+      case DenseSum::nll_not_all: return x.nll_not;
+      case DenseSum::focal: return y * power(DenseBlock<T>::miss(x, y), gamma) * DenseBlock<T>::cross(x, y);
+      case DenseSum::focal_not: return (1 - y) * power(DenseBlock<T>::miss(x, y), gamma) * DenseBlock<T>::cross(x, y);
+      default: return power(DenseBlock<T>::miss(x, y), gamma);
+    }
+  }
+};
+
+template <class T>
+void map(const DenseImage& image, long begin, long end, void* work, const double* coef, void* out, BadTarget* bad) {
+  Arena arena{(char*)work};
+  Block<T> block(image, arena);
+  DenseBlock<T> dense(image, block, arena, bad);
+  const bool together = image.together;
+  T* value = dense.first;
+  each_block(block, arena, begin, end, nullptr, [&](auto each_row) {
+    dense.begin(each_row);
+    for (long c = 0; c < image.classes; ++c) {
+      const T* t = dense.take(c, each_row);  // uses `first`, where there are weights for elements
+      if (c == 0 || !together)
+        for (long i = 0; i < block.live; ++i) value[i] = 0;
+      with_constants(dense, MapChannel<T>{dense, c, t, coef, value});
+      if (together && c + 1 < image.classes) continue;
+      const long channel = together ? 0 : c * image.pixels;
+      each_row([&](long start, long at, long count) {
+        store(sizeof(T) == 8 ? Type::f64 : Type::f32, out, channel + start, 1, count, value + at);
+      });
+    }
+  });
+}
+
+}  // namespace
+}  // namespace lossfold

@@ -1,0 +1,148 @@
+// The operators, on LibTorch's stable ABI: check, cut into chunks, run the chunks on torch's threads, add them in order.
+
+#include <tuple>
+
+#include "hardest.h"
+#include "histogram.h"
+#include "label_problem.h"
+#include "levels.h"
+
+namespace lossfold {
+namespace {
+
+const LabelKernels& label_kernels() {
+#if defined(LOSSFOLD_X86_LEVELS)
+  if (level() == Level::v4) return label_kernels_v4;
+  if (level() == Level::v3) return label_kernels_v3;
+#endif
+  return label_kernels_baseline;
+}
+
+std::string simd_level() {
+  const char* const names[] = {"baseline", "x86-64-v3", "x86-64-v4"};
+  return names[static_cast<int>(level())];
+}
+
+void refuse_bad_labels(const std::vector<BadLabel>& bad, const Image& image) {
+  for (const BadLabel& one : bad)
+    STD_TORCH_CHECK(!one.found, "lossfold: label ", one.label, " is out of range [0, ", image.classes,
+                    ") and is not ignore_index=", image.ignore_index);
+}
+
+// Find the hard pixels, write their mask and add them to the chunks' sums.
+template <class Int, class T>
+void keep_hard(const LabelProblem& problem, const std::vector<char>& hardness, const HardOptions& options, uint8_t* kept,
+               std::vector<double>* parts, int64_t size) {
+  const Int* all = reinterpret_cast<const Int*>(hardness.data());
+  const int64_t groups = options.per_image ? problem.images : 1, each = problem.images * problem.pixels / std::max<int64_t>(groups, 1);
+  std::vector<Int> bounds;
+  for (int64_t g = 0; g < groups; ++g) bounds.push_back(hard_bound<Int, T>(all + g * each, each, options));
+  problem.run(label_kernels().workspace(problem.image), [&](int64_t b, int64_t i, int64_t begin, int64_t end, void* work) {
+    label_kernels().keep(problem.at(b), begin, end, work, all + b * problem.pixels, bounds[options.per_image ? b : 0], kept + b * problem.pixels,
+                         parts->data() + i * size);
+  });
+}
+
+std::tuple<Tensor, Tensor, Tensor> label_fold(Tensor scores, Tensor labels, std::optional<Tensor> weight, int64_t ignore_index,
+                                              bool softmax, bool align_corners, std::vector<int64_t> kinds,
+                                              std::vector<double> gammas, int64_t bins, bool bins_per_image, double thresh,
+                                              int64_t min_kept, double ratio, bool hard_per_image) {
+  const LabelProblem problem(scores, labels, weight, {ignore_index, softmax, align_corners, kinds, gammas, bins});
+  const int64_t rows = kinds.size(), classes = problem.image.classes, size = rows * classes, images = problem.images;
+  std::vector<double> parts(images * problem.chunks() * size, 0.0);
+  std::vector<BadLabel> bad(images * problem.chunks());
+  const bool hard = problem.has_hard();
+  const int64_t wide = problem.image.score_type == Type::f64 ? 8 : 4;
+  std::vector<char> hardness(hard ? images * problem.pixels * wide : 0);
+  const bool packed = (!weight || problem.image.weight_type == Type::u8) && problem.longest() < int64_t{1} << 20;
+  const int64_t tables = bins_per_image ? images : 1;
+  std::vector<long long> totals(bins ? tables * 4 * classes * (bins + 1) : 0, 0);
+  std::mutex lock;
+  const auto state = [&] { return BinsOfThread(problem, packed, bins_per_image, &totals, &lock); };
+  problem.run(label_kernels().workspace(problem.image), 0, 1, state,
+              [&](int64_t b, int64_t i, int64_t begin, int64_t end, void* work, BinsOfThread& mine) {
+                mine.expect(b, end - begin);
+                void* const at = hard ? hardness.data() + b * problem.pixels * wide : nullptr;
+                label_kernels().fold(problem.at(b), begin, end, work, {parts.data() + i * size, mine.bins, at, thresh}, &bad[i]);
+              });
+  refuse_bad_labels(bad, problem.image);
+  Tensor kept = hard ? torch::stable::new_empty(scores, labels.sizes(), ScalarType::Byte)
+                     : torch::stable::new_empty(scores, {0}, ScalarType::Byte);
+  if (hard) {
+    const HardOptions options{thresh, min_kept, ratio, hard_per_image};
+    uint8_t* mask = static_cast<uint8_t*>(kept.mutable_data_ptr());
+    if (wide == 8) keep_hard<int64_t, double>(problem, hardness, options, mask, &parts, size);
+    else keep_hard<int32_t, float>(problem, hardness, options, mask, &parts, size);
+  }
+  Tensor sums = torch::stable::new_zeros(scores, {images, rows, classes}, ScalarType::Double);
+  double* total = static_cast<double*>(sums.mutable_data_ptr());
+  for (int64_t b = 0; b < images; ++b)
+    for (int64_t j = 0; j < problem.chunks(); ++j)
+      for (int64_t k = 0; k < size; ++k) total[b * size + k] += parts[(b * problem.chunks() + j) * size + k];
+  Tensor table = bins ? table_of(totals, scores, tables, classes, bins) : torch::stable::new_empty(scores, {0}, ScalarType::Double);
+  return {sums, table, kept};
+}
+
+Tensor label_unfold(std::optional<Tensor> grad_sums, std::optional<Tensor> grad_table, Tensor kept, Tensor scores, Tensor labels,
+                    std::optional<Tensor> weight, int64_t ignore_index, bool softmax, bool align_corners,
+                    std::vector<int64_t> kinds, std::vector<double> gammas, int64_t bins, bool, double, int64_t, double, bool) {
+  if (!grad_table) bins = 0;
+  LabelProblem problem(scores, labels, weight, {ignore_index, softmax, align_corners, kinds, gammas, bins});
+  problem.read_kept(&kept);
+  const int64_t classes = problem.image.classes, size = static_cast<int64_t>(kinds.size()) * classes;
+  const Tensor grad = grad_sums ? torch::stable::contiguous(*grad_sums)
+                                : torch::stable::new_zeros(scores, {problem.images, size}, ScalarType::Double);
+  STD_TORCH_CHECK(grad.scalar_type() == ScalarType::Double && grad.numel() == problem.images * size, "lossfold: malformed gradient");
+  const Slopes slopes(grad_table, problem, std::vector<double>(bins, static_cast<double>(bins)));
+  const double* derivatives = static_cast<const double*>(grad.const_data_ptr());
+  return problem.differentiate(label_kernels().workspace(problem.image), [&](int64_t b, int64_t begin, int64_t end, void* memory, const GradientLayout& layout, void* out) {
+    label_kernels().unfold(problem.at(b), begin, end, memory, derivatives + b * size, slopes.at(problem, b), layout, out);
+  });
+}
+
+Tensor label_map(Tensor scores, Tensor labels, std::optional<Tensor> weight, Tensor coef, Tensor kept, int64_t ignore_index,
+                 bool softmax, bool align_corners, std::vector<int64_t> kinds, std::vector<double> gammas, int64_t, bool, double,
+                 int64_t, double, bool) {
+  LabelProblem problem(scores, labels, weight, {ignore_index, softmax, align_corners, kinds, gammas, 0});
+  problem.read_kept(&kept);
+  coef = torch::stable::contiguous(coef);
+  STD_TORCH_CHECK(coef.scalar_type() == ScalarType::Double &&
+                      coef.numel() == static_cast<int64_t>(kinds.size()) * problem.image.classes,
+                  "lossfold: malformed coefficients");
+  const auto sizes = labels.sizes();
+  Tensor values = torch::stable::new_empty(scores, sizes, problem.image.score_type == Type::f64 ? ScalarType::Double : ScalarType::Float);
+  advise_huge_pages(values);
+  std::vector<BadLabel> bad(problem.images * problem.chunks());
+  const double* factors = static_cast<const double*>(coef.const_data_ptr());
+  char* out = static_cast<char*>(values.mutable_data_ptr());
+  const int64_t step = problem.pixels * static_cast<int64_t>(values.element_size());
+  problem.run(label_kernels().workspace(problem.image), [&](int64_t b, int64_t i, int64_t begin, int64_t end, void* work) {
+    label_kernels().map(problem.at(b), begin, end, work, factors, out + b * step, &bad[i]);
+  });
+  refuse_bad_labels(bad, problem.image);
+  return values;
+}
+
+}  // namespace
+
+// The numbers after kinds and gammas: bins of the histogram and whether each image has its own; which pixels are hard.
+#define LOSSFOLD_SPEC                                                                                                   \
+  "int ignore_index, bool softmax, bool align_corners, int[] kinds, float[] gammas, int bins, bool bins_per_image, "    \
+  "float thresh, int min_kept, float ratio, bool hard_per_image"
+
+STABLE_TORCH_LIBRARY(lossfold_r3, m) {
+  m.def("label_fold(Tensor scores, Tensor labels, Tensor? weight, " LOSSFOLD_SPEC ") -> (Tensor, Tensor, Tensor)");
+  m.def("label_unfold(Tensor? grad_sums, Tensor? grad_table, Tensor kept, Tensor scores, Tensor labels, Tensor? weight, " LOSSFOLD_SPEC ") -> Tensor");
+  m.def("label_map(Tensor scores, Tensor labels, Tensor? weight, Tensor coef, Tensor kept, " LOSSFOLD_SPEC ") -> Tensor");
+  m.def("simd_level() -> str");
+}
+
+STABLE_TORCH_LIBRARY_IMPL(lossfold_r3, CPU, m) {
+  m.impl("label_fold", TORCH_BOX(&label_fold));
+  m.impl("label_unfold", TORCH_BOX(&label_unfold));
+  m.impl("label_map", TORCH_BOX(&label_map));
+}
+
+STABLE_TORCH_LIBRARY_IMPL(lossfold_r3, CompositeExplicitAutograd, m) { m.impl("simd_level", TORCH_BOX(&simd_level)); }
+
+}  // namespace lossfold

@@ -1,0 +1,206 @@
+// One call of a fold: what its scores hold, and how it is cut into chunks that run on torch's threads.
+#pragma once
+
+#include <torch/csrc/stable/library.h>
+#include <torch/csrc/stable/ops.h>
+#include <torch/csrc/stable/tensor.h>
+#include <torch/headeronly/core/ScalarType.h>
+#include <torch/headeronly/util/Exception.h>
+
+#include <algorithm>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
+#include "fold.h"
+
+namespace lossfold {
+namespace {
+
+using torch::headeronly::ScalarType;
+using torch::stable::Tensor;
+
+Type type_of(const Tensor& tensor, const char* name) {
+  switch (tensor.scalar_type()) {
+    case ScalarType::Double: return Type::f64;
+    case ScalarType::Float: return Type::f32;
+    case ScalarType::Half: return Type::f16;
+    case ScalarType::BFloat16: return Type::bf16;
+    case ScalarType::Long: return Type::i64;
+    case ScalarType::Int: return Type::i32;
+    case ScalarType::Byte:
+    case ScalarType::Bool: return Type::u8;
+    default: break;
+  }
+  STD_TORCH_CHECK(false, "lossfold: ", name, " has a dtype that the cpp engine does not read");
+}
+
+constexpr int64_t large_result = 16 << 20;  // bytes; beyond the caches of one core
+
+// Page faults of a large fresh result cost more than the arithmetic; huge pages make them 512 times rarer.
+void advise_huge_pages(const Tensor& tensor) {
+#if defined(__linux__)
+  constexpr size_t page = 2u << 20;
+  const size_t bytes = tensor.numel() * tensor.element_size();
+  if (bytes < 2 * page) return;
+  const size_t start = reinterpret_cast<size_t>(tensor.mutable_data_ptr());
+  const size_t first = (start + page - 1) / page * page, last = (start + bytes) / page * page;
+  if (last > first) madvise(reinterpret_cast<void*>(first), last - first, MADV_HUGEPAGE);
+#endif
+}
+
+// Where a label row's first row of scores is; rows with the same node belong together.
+inline int64_t node_of(int64_t row, const GridShape& grid) {
+  double at = 0;
+  if (!grid.align_corners) at = (row + 0.5) * grid.score_rows / grid.rows - 0.5;
+  else if (grid.rows > 1) at = static_cast<double>(row) * (grid.score_rows - 1) / (grid.rows - 1);
+  return std::clamp<int64_t>(static_cast<int64_t>(at), 0, grid.score_rows - 1);
+}
+
+// Scores [B, C, *S] whose space can be walked with one stride; or [B, C, h, w] of any strides, where the targets' space [H, W]
+// is of another size. With `apart`, each channel is an image of its own, [B C, 1, *S].
+struct Problem {
+  Tensor scores;
+  Image image;
+  int64_t batch, images, pixels, channels;  // channels: of the scores; images: batch, or batch * channels
+  std::vector<int64_t> edges;               // of the chunks of an image
+
+  Problem(const Tensor& scores_, const std::vector<int64_t>& space, bool align_corners, bool may_split)
+      : scores(resizes(scores_, space) ? scores_ : walkable(scores_)) {
+    STD_TORCH_CHECK(scores.dim() >= 2 && scores.size(1) > 0 && static_cast<int64_t>(space.size()) == scores.dim() - 2, "lossfold: malformed scores");
+    image.resized = resizes(scores, space);
+    batch = scores.size(0);
+    channels = scores.size(1);
+    pixels = 1;
+    for (int64_t d = 0; d < static_cast<int64_t>(space.size()); ++d) {
+      STD_TORCH_CHECK(image.resized || space[d] == scores.size(d + 2), "lossfold: sizes of scores and targets differ");
+      pixels *= space[d];
+    }
+    image.score_type = type_of(scores, "scores");
+    STD_TORCH_CHECK(image.score_type <= Type::bf16, "lossfold: the dtype of the scores");
+    image.labels = image.weight = nullptr;
+    image.label_type = image.weight_type = Type::u8;
+    image.class_stride = scores.stride(1);
+    image.pixel_stride = image.resized ? 0 : pixel_stride(scores).value();
+    // Channels that do not meet are best walked one by one, unless they lie beside each other in memory.
+    const bool split = may_split && (image.resized ? scores.stride(3) == 1 : image.pixel_stride == 1);
+    images = split ? batch * channels : batch;
+    image.classes = split ? 1 : channels;
+    image.pixels = pixels;
+    image.ignore_index = 0;
+    image.softmax = false;
+    image.sums = image.bins = 0;
+    image.kinds = nullptr;
+    image.gammas = nullptr;
+    image.kept = nullptr;
+    if (image.resized)
+      image.grid = {space[0], space[1], scores.size(2), scores.size(3), scores.stride(2), scores.stride(3), align_corners};
+    cut();
+  }
+
+  // Chunks follow the shape alone, so that sums are the same bits on any number of threads.
+  void cut() {
+    const int64_t most = std::max<int64_t>(1, 512 / std::max<int64_t>(1, images));
+    const int64_t wanted = std::clamp<int64_t>((pixels + 8191) / 8192, 1, most);
+    edges = {0};
+    if (!image.resized) {
+      const int64_t chunk = ((pixels + wanted - 1) / wanted + 1023) / 1024 * 1024;
+      while (edges.back() < pixels) edges.push_back(std::min(pixels, edges.back() + chunk));
+      return;
+    }
+    const int64_t rows = std::max<int64_t>(1, image.grid.rows / wanted);
+    for (int64_t row = 1, last = 0; row < image.grid.rows; ++row)
+      if (row - last >= rows && node_of(row, image.grid) != node_of(row - 1, image.grid))
+        edges.push_back((last = row) * image.grid.columns);
+    edges.push_back(pixels);
+  }
+  int64_t chunks() const { return static_cast<int64_t>(edges.size()) - 1; }
+  int64_t longest() const {
+    int64_t most = 0;
+    for (int64_t i = 0; i < chunks(); ++i) most = std::max(most, edges[i + 1] - edges[i]);
+    return most;
+  }
+
+  bool split() const { return images != batch; }
+  int64_t sample(int64_t i) const { return split() ? i / channels : i; }  // of an image
+  int64_t channel(int64_t i) const { return split() ? i % channels : 0; }
+
+  static bool resizes(const Tensor& scores, const std::vector<int64_t>& space) {
+    return scores.dim() == 4 && space.size() == 2 && (scores.size(2) != space[0] || scores.size(3) != space[1]);
+  }
+
+  // The stride that walks all of space in order, if there is one.
+  static std::optional<int64_t> pixel_stride(const Tensor& tensor) {
+    if (tensor.numel() == 0) return 1;
+    std::optional<int64_t> step;
+    int64_t span = 0;  // what the next dimension's stride has to be
+    for (int64_t d = tensor.dim() - 1; d >= 2; --d) {
+      if (tensor.size(d) == 1) continue;
+      if (!step) step = span = tensor.stride(d);
+      if (tensor.stride(d) != span) return std::nullopt;
+      span *= tensor.size(d);
+    }
+    return step.value_or(1);
+  }
+  static Tensor walkable(const Tensor& tensor) { return pixel_stride(tensor) ? tensor : torch::stable::contiguous(tensor); }
+
+  // Where an image starts, in elements.
+  int64_t start_of(const Tensor& tensor, int64_t i) const { return sample(i) * tensor.stride(0) + channel(i) * tensor.stride(1); }
+  static const void* offset(const Tensor& tensor, int64_t elements) {
+    return static_cast<const char*>(tensor.const_data_ptr()) + elements * static_cast<int64_t>(tensor.element_size());
+  }
+
+  // work(image, chunk, begin, end, workspace, state) for every step-th chunk from `first`; each thread makes a state.
+  template <class State, class Work>
+  void run(int64_t bytes, int64_t first, int64_t step, const State& state, const Work& work) const {
+    const int64_t each = (chunks() - first + step - 1) / step;
+    torch::stable::parallel_for(0, images * std::max<int64_t>(each, 0), 1, [&](int64_t from, int64_t to) {
+      std::unique_ptr<char[]> memory(new char[bytes + 64]);
+      char* aligned = reinterpret_cast<char*>((reinterpret_cast<size_t>(memory.get()) + 63) / 64 * 64);
+      auto mine = state();
+      for (int64_t i = from; i < to; ++i) {
+        const int64_t b = i / each, j = first + i % each * step;
+        work(b, b * chunks() + j, edges[j], edges[j + 1], aligned, mine);
+      }
+    });
+  }
+  template <class Work>
+  void run(int64_t bytes, const Work& work) const {
+    run(bytes, 0, 1, [] { return 0; }, [&](int64_t b, int64_t i, int64_t begin, int64_t end, void* memory, int) { work(b, i, begin, end, memory); });
+  }
+
+  // Make the gradient of the scores: write(b, i, begin, end, memory, layout, where it goes) writes it for a chunk.
+  template <class Write>
+  Tensor differentiate(int64_t bytes, const Write& write) const {
+    Tensor result = torch::stable::empty_like(scores);  // keeps the layout of dense scores, channels-last included
+    const bool direct = image.resized || pixel_stride(result).has_value();
+    Tensor target = direct ? result : torch::stable::new_empty(scores, scores.sizes());
+    advise_huge_pages(target);
+    const int64_t size = target.element_size();
+    GradientLayout layout{target.stride(1), 0, target.numel() * size >= large_result, 0, 0};
+    if (image.resized) {
+      torch::stable::zero_(target);
+      layout.row_stride = target.stride(2);
+      layout.column_stride = target.stride(3);
+    } else {
+      layout.pixel_stride = pixel_stride(target).value();
+    }
+    char* out = static_cast<char*>(target.mutable_data_ptr());
+    const auto work = [&](int64_t b, int64_t, int64_t begin, int64_t end, void* memory, int) {
+      write(b, begin, end, memory, layout, out + start_of(target, b) * size);
+    };
+    // Neighbouring chunks of a resized image add to the row of scores between them: every other chunk, then the rest.
+    const int64_t turns = image.resized ? 2 : 1;
+    for (int64_t turn = 0; turn < turns; ++turn) run(bytes, turn, turns, [] { return 0; }, work);
+    if (!direct) torch::stable::copy_(result, target);
+    return result;
+  }
+};
+
+}  // namespace
+}  // namespace lossfold

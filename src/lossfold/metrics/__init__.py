@@ -1,0 +1,15 @@
+"""Metrics of class maps: counts that add over batches, tiles and ranks, and the ratios read from them."""
+
+from lossfold.metrics.accumulators import Accumulator as Accumulator
+from lossfold.metrics.accumulators import Accuracy as Accuracy
+from lossfold.metrics.accumulators import BinaryDice as BinaryDice
+from lossfold.metrics.accumulators import BinaryIoU as BinaryIoU
+from lossfold.metrics.accumulators import Confusion as Confusion
+from lossfold.metrics.accumulators import Dice as Dice
+from lossfold.metrics.accumulators import IoU as IoU
+from lossfold.metrics.functions import accuracy as accuracy
+from lossfold.metrics.functions import confusion as confusion
+from lossfold.metrics.functions import dice as dice
+from lossfold.metrics.functions import dice_binary as dice_binary
+from lossfold.metrics.functions import iou as iou
+from lossfold.metrics.functions import iou_binary as iou_binary

@@ -1,0 +1,96 @@
+"""Sets of losses as well-known heads use them, ready to call."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from lossfold.compose.loss_set import LossOutput, LossSet
+from lossfold.losses.binary import BinaryCrossEntropyLoss
+from lossfold.losses.cross_entropy import FocalLoss
+from lossfold.losses.overlap import DiceLoss
+
+
+class MaskLossSet(LossSet):
+    """A set for instance masks: N masks may come as ``[N, H, W]``, ``[N, P]``, ``[N, 1, H, W]`` or ``[N, 1, P]``.
+
+    Called ``(logits, masks, weight=None, normalizer=None)``; see :func:`mask_losses`.
+    """
+
+    def forward(self, *inputs: Any, **named: Any) -> LossOutput:
+        """Return the losses of masks; the result is that of a :class:`LossSet`."""
+        if any(isinstance(x, Mapping) for x in (*inputs, *named.values())):
+            return super().forward(*inputs, **named)
+        inputs = tuple(one_channel(x) for x in inputs[:3]) + inputs[3:]
+        return super().forward(*inputs, **{name: one_channel(x) if name != "normalizer" else x for name, x in named.items()})
+
+
+def one_channel(value: Any) -> Any:
+    """Return masks as ``[N, 1, ...]``."""
+    return value.unsqueeze(1) if isinstance(value, Tensor) and (value.dim() in (2, 3)) else value
+
+
+def mask_losses(*, bce: float = 5.0, dice: float = 5.0, focal: float = 0.0, smooth: float = 1.0, **options: Any) -> MaskLossSet:
+    """Return binary cross entropy and Dice for instance masks, every mask for itself, empty ones included.
+
+    The result is called ``(logits, masks, weight=None, normalizer=None)``: with a ``normalizer``, say the number of masks in the
+    batch over all ranks, the losses of the masks are added and divided by max(normalizer, 1); without, it is their mean.
+
+    Args:
+        bce: the weight of the cross entropy, the mean over a mask's pixels or points; 0 leaves it out.
+        dice: the weight of the Dice loss, 1 - (2 Σpt + smooth) / (Σp + Σt + smooth) over a mask; 0 leaves it out.
+        focal: the weight of the focal loss (γ = 2, α = 0.25); 0 leaves it out.
+        smooth: of the Dice loss.
+        options: further options of all the losses, such as ``engine``.
+
+    Mask2Former takes 5 and 5 (the defaults); SAM ``bce=0, dice=1, focal=20``; LISA ``bce=2, dice=0.5, smooth=1e-3``.
+
+    Raises:
+        LossError: for options out of range, and if every weight is 0.
+
+    Example:
+        >>> criterion = mask_losses()
+        >>> out = criterion(torch.randn(7, 64, 64), torch.rand(7, 64, 64) > 0.5, normalizer=7)
+        >>> sorted(out.terms)
+        ['bce', 'dice']
+
+    Reference:
+        Cheng et al., Mask2Former, CVPR 2022; Kirillov et al., Segment Anything, ICCV 2023; Lai et al., LISA, CVPR 2024.
+    """
+    common = {"per_image": True, **options}
+    return MaskLossSet(
+        {
+            **({"bce": BinaryCrossEntropyLoss(loss_weight=bce, **common)} if bce else {}),
+            **({"dice": DiceLoss(loss_weight=dice, link="sigmoid", smooth=smooth, absent="count", **common)} if dice else {}),
+            **({"focal": FocalLoss(loss_weight=focal, link="sigmoid", alpha=0.25, **common)} if focal else {}),
+        }
+    )
+
+
+def pixel_losses(*, bce: float = 1.0, dice: float = 1.0, focal: float = 0.0, smooth: float = 1.0, **options: Any) -> LossSet:
+    """Return binary cross entropy and Dice for the pixels of a binary or multi-label segmentation, over the whole batch.
+
+    Args:
+        bce: the weight of the cross entropy, the mean over all counted pixels and channels; 0 leaves it out.
+        dice: the weight of the Dice loss, the mean over the channels that have foreground; 0 leaves it out.
+        focal: the weight of the focal loss (γ = 2, α = 0.25); 0 leaves it out.
+        smooth: of the Dice loss.
+        options: further options of all the losses, such as ``ignore_index`` or ``class_weight``.
+
+    Raises:
+        LossError: for options out of range, and if every weight is 0.
+
+    Example:
+        >>> out = pixel_losses(ignore_index=255)(torch.randn(2, 3, 32, 32), torch.randint(0, 2, (2, 3, 32, 32)))
+        >>> sorted(out.terms)
+        ['bce', 'dice']
+    """
+    return LossSet(
+        {
+            **({"bce": BinaryCrossEntropyLoss(loss_weight=bce, **options)} if bce else {}),
+            **({"dice": DiceLoss(loss_weight=dice, link="sigmoid", smooth=smooth, **options)} if dice else {}),
+            **({"focal": FocalLoss(loss_weight=focal, link="sigmoid", alpha=0.25, **options)} if focal else {}),
+        }
+    )
