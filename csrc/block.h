@@ -43,7 +43,15 @@ LOSSFOLD_INLINE long block_pixels(const Image& image) {
   return image.resized && n / 16 % 2 == 0 ? n + 16 : n;
 }
 
-LOSSFOLD_INLINE long size_of(Type type) { return type == Type::f64 ? 8 : type == Type::f32 ? 4 : 2; }
+LOSSFOLD_INLINE long size_of(Type type) {
+  const long sizes[] = {8, 4, 2, 2, 8, 4, 1};  // in the order of Type
+  return sizes[(int)type];
+}
+
+// Ask for memory that is about to be read, while there is something else to do.
+LOSSFOLD_INLINE void prefetch(const char* from, long bytes) {
+  for (long byte = 0; byte < bytes; byte += 64) __builtin_prefetch(from + byte);
+}
 
 struct Arena {
   char* next;
@@ -192,8 +200,7 @@ struct Block {
   // Ask for the next block's row while this one is computed with.
   LOSSFOLD_INLINE void prefetch(long c) const {
     if (!upcoming) return;
-    const char* line = upcoming + c * upcoming_step;
-    for (long byte = 0, end = n * size_of(image.score_type); byte < end; byte += 64) __builtin_prefetch(line + byte);
+    lossfold::prefetch(upcoming + c * upcoming_step, n * size_of(image.score_type));
   }
 
   // The usual case in one go: m is known when the last row is there.

@@ -15,6 +15,11 @@ struct Element {
   V p, q, nll, nll_not;  // probability and its complement; -log p, -log q where they are asked for
 };
 
+// Which groups of the sums are asked for: those of p, those of its logarithms, the focal ones (which take p and logarithms).
+struct Groups {
+  bool probability, logs, focal;
+};
+
 template <class T>
 struct DenseBlock {
   using V = typename Lanes<T>::V;
@@ -23,10 +28,11 @@ struct DenseBlock {
   Block<T>& block;
   T *targets, *weight;    // of a channel; the targets of all where they count together
   T *first, *second;      // scratch
+  const long target_size;
   T *u, *ce;
   BadTarget* bad;
 
-  DenseBlock(const DenseImage& image_, Block<T>& block_, Arena& arena, BadTarget* bad_) : image(image_), block(block_), bad(bad_) {
+  DenseBlock(const DenseImage& image_, Block<T>& block_, Arena& arena, BadTarget* bad_) : image(image_), block(block_), target_size(size_of(image_.target_type)), bad(bad_) {
     targets = arena.take<T>(block.n * (image.together ? image.classes : 1));
     T** const rows[] = {&weight, &first, &second, &u, &ce};
     for (T** row : rows) *row = arena.take<T>(block.n);
@@ -38,17 +44,15 @@ struct DenseBlock {
 
   LOSSFOLD_INLINE V& at(T* row, long i) const { return *(V*)(row + i); }
 
-  bool has(DenseSum kind) const {
-    for (int k = 0; k < image.dense_sums; ++k)
-      if (image.dense_kinds[k] == kind) return true;
-    return false;
-  }
-  bool has_focal() const { return has(DenseSum::focal) || has(DenseSum::focal_not) || has(DenseSum::focal_weight); }
-  bool has_logs() const {
-    return has(DenseSum::nll) || has(DenseSum::nll_all) || has(DenseSum::nll_not) || has(DenseSum::nll_not_all) || has_focal();
-  }
-  bool has_probability() const {
-    return has(DenseSum::prob) || has(DenseSum::prob_sq) || has(DenseSum::both) || has(DenseSum::apart) || has_logs();
+  Groups groups() const {
+    Groups found{false, false, false};
+    for (int k = 0; k < image.dense_sums; ++k) {
+      const DenseSum kind = image.dense_kinds[k];
+      found.probability |= kind >= DenseSum::prob && kind < DenseSum::nll;
+      found.logs |= kind >= DenseSum::nll && kind < DenseSum::focal;
+      found.focal |= kind >= DenseSum::focal;
+    }
+    return found;
   }
 
   template <class S>
@@ -95,8 +99,10 @@ struct DenseBlock {
   template <class EachRow>
   LOSSFOLD_INLINE void load_channel(long c, T* t, T* w, EachRow each_row) const {
     for (long i = 0; i < block.live; ++i) t[i] = 0, w[i] = block.weight[i];
+    block.prefetch(c);
     each_row([&](long start, long row, long count) {
       const long from = c * image.pixels + start;
+      if (block.upcoming) prefetch((const char*)image.targets + (from + count) * target_size, count * target_size);
       if (image.element_weight) {
         load(image.weight_type, image.element_weight, from, 1, count, first);
         for (long i = 0; i < count; ++i) w[row + i] *= first[i];
@@ -157,15 +163,19 @@ struct DenseBlock {
   // A score; where nothing counts, 0.
   LOSSFOLD_INLINE V score(long c, long i) const { return at(weight, i) == 0 ? V{} : block.at(block.rows, c * block.n + i); }
 
-  template <Link link, bool logs>
+  template <Link link, bool logs, bool probability = true>
   LOSSFOLD_INLINE Element<T> element(V z, long i) const {
     Element<T> x;
     if constexpr (link == Link::sigmoid) {
-      const V e = exp_(z < 0 ? z : -z), larger = 1 / (1 + e), smaller = e * larger;
-      x.p = z >= 0 ? larger : smaller;
-      x.q = z >= 0 ? smaller : larger;
+      const V e = exp_(z < 0 ? z : -z), one = 1 + e, two = 2 + e;
+      const V r = reciprocal(logs ? one * two : one);  // both quotients from one division
+      if constexpr (probability) {
+        const V larger = logs ? r * two : r, smaller = e * larger;
+        x.p = z >= 0 ? larger : smaller;
+        x.q = z >= 0 ? smaller : larger;
+      }
       if constexpr (logs) {
-        const V both = log1p_(e);
+        const V both = log1p_from(e, e * (r * one));
         x.nll = both + (z < 0 ? -z : V{});
         x.nll_not = both + (z > 0 ? z : V{});
       }
@@ -191,14 +201,26 @@ struct DenseBlock {
   static LOSSFOLD_INLINE V cross(const Element<T>& x, V t) { return t * x.nll + (1 - t) * x.nll_not; }
 };
 
-// work(element kernel) with link and logs as constants.
-template <class T, class Work>
-LOSSFOLD_INLINE void with_constants(const DenseBlock<T>& dense, Work work) {
-  const bool logs = dense.has_logs();
-  switch (dense.image.link) {
-    case Link::softmax: return logs ? work.template run<Link::softmax, true>() : work.template run<Link::softmax, false>();
-    case Link::sigmoid: return logs ? work.template run<Link::sigmoid, true>() : work.template run<Link::sigmoid, false>();
-    default: return logs ? work.template run<Link::identity, true>() : work.template run<Link::identity, false>();
+template <bool p, bool l, bool f>
+struct Constants {
+  static constexpr bool probability = p, logs = l, focal = f;
+};
+
+template <Link link, class Work>
+LOSSFOLD_INLINE void with_groups(Groups groups, Work work) {
+  if (groups.focal) return work.template run<link, Constants<true, true, true>>();
+  if (groups.probability && groups.logs) return work.template run<link, Constants<true, true, false>>();
+  if (groups.logs) return work.template run<link, Constants<false, true, false>>();
+  return work.template run<link, Constants<true, false, false>>();
+}
+
+// work.run() with the link and the groups as constants.
+template <class Work>
+LOSSFOLD_INLINE void with_constants(Link link, Groups groups, Work work) {
+  switch (link) {
+    case Link::softmax: return with_groups<Link::softmax>(groups, work);
+    case Link::sigmoid: return with_groups<Link::sigmoid>(groups, work);
+    default: return with_groups<Link::identity>(groups, work);
   }
 }
 

@@ -22,7 +22,6 @@ struct DenseDerivatives {
   T* rows;
   const T* of[(int)DenseSum::count];
   const T* slopes;  // of the errors, by channel and bin; null without a histogram
-  bool probability = false, logs = false;
   int gammas = 0;
   Focal focal[max_sums];
 
@@ -34,8 +33,6 @@ struct DenseDerivatives {
     for (int k = 0; k < image.dense_sums; ++k) {
       const DenseSum kind = image.dense_kinds[k];
       of[(int)kind] = rows + k * image.classes;
-      probability |= kind > DenseSum::target_sq;
-      logs |= kind >= DenseSum::nll;
       if (kind < DenseSum::focal) continue;
       const T* row = rows + k * image.classes;
       Focal& one = focal_of(image.dense_gammas[k]);
@@ -62,7 +59,7 @@ struct UnfoldChannel {
   T* out;  // the gradient of the channel's scores; with softmax A
   T* logs_out;  // with softmax N
 
-  template <Link link, bool logs>
+  template <Link link, class Wanted>
   LOSSFOLD_INLINE void run() const {
     const DenseImage& image = dense.image;
     const T prob = d.at(DenseSum::prob, c), prob_sq = 2 * d.at(DenseSum::prob_sq, c), both = d.at(DenseSum::both, c);
@@ -73,13 +70,18 @@ struct UnfoldChannel {
     for (long i = 0; i < dense.block.live; i += dense.width) {
       const V w = dense.at(dense.weight, i), y = *(const V*)(t + i);
       V dz = V{};
-      if (d.probability || errors) {
-        const V z = dense.score(c, i);
-        const Element<T> x = dense.template element<link, logs>(z, i);
-        V A = prob + prob_sq * x.p + both * y + apart * DenseBlock<T>::sign(x.p - y), N = nll * y + nll_all, M = nll_not * (1 - y) + nll_not_all;
-        if (errors) A += binning.slope(c, i, t, table);
-        if constexpr (logs)
-          if (d.gammas) add_focal(x, y, &A, &N, &M);
+      if (Wanted::probability || Wanted::logs) {
+        const Element<T> x = dense.template element<link, Wanted::focal>(dense.score(c, i), i);
+        V A = V{}, N = V{}, M = V{};
+        if constexpr (Wanted::probability) {
+          A = prob + prob_sq * x.p + both * y + apart * DenseBlock<T>::sign(x.p - y);
+          if (errors) A += binning.slope(c, i, t, table);
+        }
+        if constexpr (Wanted::logs) {
+          N = nll * y + nll_all;
+          M = nll_not * (1 - y) + nll_not_all;
+        }
+        if constexpr (Wanted::focal) add_focal(x, y, &A, &N, &M);
         if constexpr (link == Link::sigmoid) {
           dz = x.p * x.q * A - x.q * N + x.p * M;
         } else if constexpr (link == Link::identity) {
@@ -89,8 +91,6 @@ struct UnfoldChannel {
           dz = A;
           *(V*)(logs_out + i) = w * N;
         }
-      } else if constexpr (link == Link::softmax) {
-        *(V*)(logs_out + i) = V{};
       }
       if (hinge) dz += binning.slope(c, i, t, table);
       *(V*)(out + i) = w * dz;
@@ -115,6 +115,14 @@ struct UnfoldChannel {
   static LOSSFOLD_INLINE T at(const T* row, long c) { return row ? row[c] : 0; }
 };
 
+template <class T>
+LOSSFOLD_INLINE void unfold_channel(const UnfoldChannel<T>& channel) {
+  Groups groups = channel.dense.groups();
+  groups.probability |= channel.d.slopes && !channel.dense.image.hinge;
+  if (groups.probability || groups.logs || groups.focal) return with_constants(channel.dense.image.link, groups, channel);
+  channel.template run<Link::sigmoid, Constants<false, false, false>>();
+}
+
 // The block's scores become their gradient.
 template <class T, class EachRow>
 LOSSFOLD_INLINE void differentiate(const DenseBlock<T>& dense, const DenseBinning<T>& binning, const DenseDerivatives<T>& d, T* logs, EachRow each_row) {
@@ -125,14 +133,14 @@ LOSSFOLD_INLINE void differentiate(const DenseBlock<T>& dense, const DenseBinnin
   dense.begin(each_row);
   if (image.link != Link::softmax) {
     for (long c = 0; c < image.classes; ++c)
-      with_constants(dense, UnfoldChannel<T>{dense, binning, d, c, dense.take(c, each_row), block.rows + c * n, nullptr});
+      unfold_channel(UnfoldChannel<T>{dense, binning, d, c, dense.take(c, each_row), block.rows + c * n, nullptr});
     return;
   }
   T *dot = block.dot, *sum = block.p, *A = block.u;  // sum_j p_j A_j and sum_j N_j
-  for (long i = 0; i < block.live; ++i) dot[i] = sum[i] = 0;
+  for (long i = 0; i < block.live; ++i) dot[i] = sum[i] = logs[i] = 0;
   for (int turn = 0; turn < 2; ++turn)
     for (long c = 0; c < image.classes; ++c) {
-      with_constants(dense, UnfoldChannel<T>{dense, binning, d, c, dense.take(c, each_row), A, logs});
+      unfold_channel(UnfoldChannel<T>{dense, binning, d, c, dense.take(c, each_row), A, logs});
       for (long i = 0; i < block.live; i += block.width) {
         V& z = block.at(block.rows, c * n + i);
         const V p = exp_(dense.score(c, i)) * block.at(block.inverse, i), a = block.at(A, i), N = block.at(logs, i);

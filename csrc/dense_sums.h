@@ -15,10 +15,9 @@ struct SumChannel {
   const T* t;
   double* sums;  // [kinds, classes]
 
-  template <Link link, bool logs>
+  template <Link link, class Wanted>
   LOSSFOLD_INLINE void run() const {
     const DenseImage& image = dense.image;
-    const bool probability = dense.has_probability();
     double gamma = 0;  // of the focal sums; those of further gammas are collected from u and ce
     int gammas = 0;
     for (int k = image.dense_sums - 1; k >= 0; --k)
@@ -30,19 +29,21 @@ struct SumChannel {
       weight += w;
       target += wt;
       target_sq += wt * y;
-      if (!probability) continue;
-      const Element<T> x = dense.template element<link, logs>(dense.score(c, i), i);
-      const V wp = w * x.p;
-      prob += wp;
-      prob_sq += wp * x.p;
-      both += wt * x.p;
-      apart += w * DenseBlock<T>::size(x.p - y);
-      if constexpr (logs) {
+      const Element<T> x = dense.template element<link, Wanted::logs, Wanted::probability>(dense.score(c, i), i);
+      if constexpr (Wanted::probability) {
+        const V wp = w * x.p;
+        prob += wp;
+        prob_sq += wp * x.p;
+        both += wt * x.p;
+        apart += w * DenseBlock<T>::size(x.p - y);
+      }
+      if constexpr (Wanted::logs) {
         nll += wt * x.nll;
         nll_all += w * x.nll;
         nll_not += (w - wt) * x.nll_not;
         nll_not_all += w * x.nll_not;
-        if (gammas == 0) continue;
+      }
+      if constexpr (Wanted::focal) {
         const V u = DenseBlock<T>::miss(x, y), ce = DenseBlock<T>::cross(x, y), m = power(u, gamma);
         focal += wt * (m * ce);
         focal_not += (w - wt) * (m * ce);
@@ -73,16 +74,23 @@ struct SumChannel {
 };
 
 template <class T>
+LOSSFOLD_INLINE void sum_channel(const SumChannel<T>& channel, Groups groups) {
+  if (groups.probability || groups.logs || groups.focal) return with_constants(channel.dense.image.link, groups, channel);
+  channel.template run<Link::sigmoid, Constants<false, false, false>>();
+}
+
+template <class T>
 void fold(const DenseImage& image, long begin, long end, void* work, double* sums, const BinWords& bins, BadTarget* bad) {
   Arena arena{(char*)work};
   Block<T> block(image, arena);
   DenseBlock<T> dense(image, block, arena, bad);
   DenseBinning<T> binning(dense, arena);
+  const Groups groups = dense.groups();
   each_block(block, arena, begin, end, nullptr, [&](auto each_row) {
     dense.begin(each_row);
     for (long c = 0; c < image.classes; ++c) {
       const T* t = dense.take(c, each_row);
-      with_constants(dense, SumChannel<T>{dense, c, t, sums});
+      sum_channel(SumChannel<T>{dense, c, t, sums}, groups);
       if (image.bins) binning.add(c, t, bins);
     }
   });
@@ -98,8 +106,9 @@ struct MapChannel {
   const double* coef;  // [kinds, classes]
   T* value;
 
-  template <Link link, bool logs>
+  template <Link link, class Wanted>
   LOSSFOLD_INLINE void run() const {
+    constexpr bool logs = Wanted::logs;
     const DenseImage& image = dense.image;
     for (long i = 0; i < dense.block.live; i += dense.width) {
       const V w = dense.at(dense.weight, i), y = *(const V*)(t + i);
@@ -142,6 +151,7 @@ void map(const DenseImage& image, long begin, long end, void* work, const double
   Block<T> block(image, arena);
   DenseBlock<T> dense(image, block, arena, bad);
   const bool together = image.together;
+  const Groups groups = dense.groups();
   T* value = dense.first;
   each_block(block, arena, begin, end, nullptr, [&](auto each_row) {
     dense.begin(each_row);
@@ -149,7 +159,7 @@ void map(const DenseImage& image, long begin, long end, void* work, const double
       const T* t = dense.take(c, each_row);  // uses `first`, where there are weights for elements
       if (c == 0 || !together)
         for (long i = 0; i < block.live; ++i) value[i] = 0;
-      with_constants(dense, MapChannel<T>{dense, c, t, coef, value});
+      with_constants(image.link, groups, MapChannel<T>{dense, c, t, coef, value});
       if (together && c + 1 < image.classes) continue;
       const long channel = together ? 0 : c * image.pixels;
       each_row([&](long start, long at, long count) {

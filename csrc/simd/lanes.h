@@ -167,9 +167,20 @@ LOSSFOLD_INLINE F one_minus_exp_neg(F x) {
   return x < F{} + 0.34657359f ? series : 1.0f - exp_(-x);
 }
 
-// log(1 + x) for x in [0, 1]: twice the area tangent of s = x / (2 + x), by its series. NaN stays NaN.
-LOSSFOLD_INLINE F log1p_(F x) {
-  const F s = x / (2.0f + x), z = s * s;
+// 1 / x for x in [1, 2^16], to one unit in the last place.
+LOSSFOLD_INLINE F reciprocal(F x) {
+#if defined(__AVX512F__)
+  const F guess = (F)_mm512_rcp14_ps((__m512)x);
+  return guess + guess * (1.0f - x * guess);
+#else
+  return 1.0f / x;
+#endif
+}
+LOSSFOLD_INLINE D reciprocal(D x) { return 1.0 / x; }
+
+// log(1 + x) = 2 artanh(s) for s = x / (2 + x) in [0, 1/3], by its series. NaN stays NaN.
+LOSSFOLD_INLINE F log1p_from(F, F s) {
+  const F z = s * s;
   F y = z * (1.0f / 15.0f) + 1.0f / 13.0f;
   y = y * z + 1.0f / 11.0f;
   y = y * z + 1.0f / 9.0f;
@@ -192,6 +203,7 @@ LOSSFOLD_INLINE F sqrt_(F x) {
 LOSSFOLD_BY_LANE(exp_, __builtin_exp(x[i]))
 LOSSFOLD_BY_LANE(log_, __builtin_log(x[i]))
 LOSSFOLD_BY_LANE(log1p_, __builtin_log1p(x[i]))
+LOSSFOLD_INLINE D log1p_from(D x, D) { return log1p_(x); }
 LOSSFOLD_BY_LANE(one_minus_exp_neg, -__builtin_expm1(-x[i]))
 LOSSFOLD_BY_LANE(sqrt_, __builtin_sqrt(x[i]))
 #undef LOSSFOLD_BY_LANE
