@@ -45,9 +45,8 @@ struct DenseBinning : Binning<T> {
     if (dense.image.hinge) {
       const V margin = found.foreground ? z : -z, error = 1 - margin;
       found.p = z;
-      found.number = error - error == 0;
+      found.number = error < (sizeof(T) == 8 ? (T)0x1p128 : (T)__builtin_inf());
       found.bin = hinge_bin(found.number & (error > 0) ? error : V{}, &found.position);
-      if (sizeof(T) == 8) found.number &= error < (T)0x1p128;
       return found;
     }
     Element<T> x;

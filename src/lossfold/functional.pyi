@@ -66,6 +66,7 @@ def dice_loss(
     log: bool = False,
     absent: str = "skip",
     include_background: bool = True,
+    soft_overlap: str = "distance",
 ) -> Tensor: ...
 def jaccard_loss(
     logits: Tensor,
@@ -88,6 +89,7 @@ def jaccard_loss(
     log: bool = False,
     absent: str = "skip",
     include_background: bool = True,
+    soft_overlap: str = "distance",
 ) -> Tensor: ...
 def tversky_loss(
     logits: Tensor,
@@ -110,6 +112,7 @@ def tversky_loss(
     log: bool = False,
     absent: str = "skip",
     include_background: bool = True,
+    soft_overlap: str = "distance",
     alpha: float = 0.5,
     beta: float = 0.5,
     exponent: float = 1.0,
@@ -224,6 +227,8 @@ def lovasz_bounds(
 def sample_points(
     values: Tensor,
     points: Tensor,
+    *,
+    padding: str = "zeros",
 ) -> Tensor: ...
 def sample_uncertain_points(
     logits: Tensor,

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from lossfold.errors import LossError
 from lossfold.folds.fold import SCORE_DTYPES, describe
+from lossfold.losses.base import is_number
 
 
 def sample_uncertain_points(
@@ -50,24 +53,27 @@ def sample_uncertain_points(
         raise LossError(who, "logits", "float mask logits [N, 1, H, W]", describe(logits))
     if not isinstance(num_points, int) or isinstance(num_points, bool) or num_points < 1:
         raise LossError(who, "num_points", "an integer >= 1", repr(num_points))
-    if not oversample_ratio >= 1:
+    if not (is_number(oversample_ratio) and oversample_ratio >= 1):
         raise LossError(who, "oversample_ratio", "a number >= 1", repr(oversample_ratio))
-    if not 0 <= importance_ratio <= 1:
+    if not (is_number(importance_ratio) and 0 <= importance_ratio <= 1):
         raise LossError(who, "importance_ratio", "in [0, 1]", repr(importance_ratio))
     with torch.no_grad():
         images, chosen = len(logits), int(importance_ratio * num_points)
-        many = torch.rand(images, int(oversample_ratio * num_points), 2, device=logits.device, generator=generator)
+        options: dict[str, Any] = {"device": logits.device} | ({} if generator is None else {"generator": generator})
+        many = torch.rand(images, int(oversample_ratio * num_points), 2, **options)
         best = sample_points(logits, many).abs().squeeze(1).topk(chosen, dim=1, largest=False).indices
-        others = torch.rand(images, num_points - chosen, 2, device=logits.device, generator=generator)
+        others = torch.rand(images, num_points - chosen, 2, **options)
         return torch.cat([many.gather(1, best[..., None].expand(-1, -1, 2)), others], 1)
 
 
-def sample_points(values: Tensor, points: Tensor) -> Tensor:
-    """Return what maps are at points, bilinearly; beyond the centres of the outermost pixels, the border's own values.
+def sample_points(values: Tensor, points: Tensor, *, padding: str = "zeros") -> Tensor:
+    """Return what maps are at points, bilinearly.
 
     Args:
         values: ``[N, C, H, W]`` numbers or booleans.
         points: ``[N, P, 2]`` x and y in [0, 1], where 0 and 1 are the outer edges of the image.
+        padding: what lies beyond the centres of the outermost pixels: ``"zeros"``, as in PointRend and Mask2Former, or
+            ``"border"``, those pixels' own values.
 
     Returns:
         ``[N, C, P]`` in the dtype of floats, else float32; differentiable in the values.
@@ -79,10 +85,17 @@ def sample_points(values: Tensor, points: Tensor) -> Tensor:
         >>> sample_points(torch.eye(2)[None, None], torch.tensor([[[0.25, 0.25], [0.5, 0.5]]]))
         tensor([[[1.0000, 0.5000]]])
     """
-    if not isinstance(values, Tensor) or values.dim() != 4:
+    dense = isinstance(values, Tensor) and values.layout == torch.strided and not values.is_complex()
+    if not dense or values.dim() != 4 or min(values.shape[2:]) == 0:
         raise LossError("sample_points", "values", "maps [N, C, H, W]", describe(values))
-    if not isinstance(points, Tensor) or points.dim() != 3 or points.shape[2] != 2 or len(points) != len(values):
-        raise LossError("sample_points", "points", f"x and y in [0, 1], [{len(values)}, P, 2]", describe(points))
-    values = values if values.is_floating_point() else values.float()
-    grid = (2 * points - 1).to(values.dtype)[:, :, None]
-    return functional.grid_sample(values, grid, padding_mode="border", align_corners=False).squeeze(3)
+    floats = isinstance(points, Tensor) and points.is_floating_point()
+    if not floats or points.dim() != 3 or points.shape[2] != 2 or len(points) != len(values) or points.device != values.device:
+        raise LossError(
+            "sample_points", "points", f"x and y in [0, 1], [{len(values)}, P, 2], on {values.device}", describe(points)
+        )
+    if padding not in ("zeros", "border"):
+        raise LossError("sample_points", "padding", "'zeros' or 'border'", repr(padding))
+    dtype = values.dtype if values.is_floating_point() else torch.float32
+    values = values.to(torch.promote_types(dtype, torch.float32))  # half a pixel of a large map is less than halves resolve
+    grid = (2 * points.to(values.dtype) - 1)[:, :, None]
+    return functional.grid_sample(values, grid, padding_mode=padding, align_corners=False).squeeze(3).to(dtype)

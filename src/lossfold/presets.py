@@ -2,41 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
-from torch import Tensor
-
-from lossfold.compose.loss_set import LossOutput, LossSet
+from lossfold.compose.loss_set import LossSet
 from lossfold.losses.binary import BinaryCrossEntropyLoss
 from lossfold.losses.cross_entropy import FocalLoss
 from lossfold.losses.overlap import DiceLoss
 
 
-class MaskLossSet(LossSet):
-    """A set for instance masks: N masks may come as ``[N, H, W]``, ``[N, P]``, ``[N, 1, H, W]`` or ``[N, 1, P]``.
-
-    Called ``(logits, masks, weight=None, normalizer=None)``; see :func:`mask_losses`.
-    """
-
-    def forward(self, *inputs: Any, **named: Any) -> LossOutput:
-        """Return the losses of masks; the result is that of a :class:`LossSet`."""
-        if any(isinstance(x, Mapping) for x in (*inputs, *named.values())):
-            return super().forward(*inputs, **named)
-        inputs = tuple(one_channel(x) for x in inputs[:3]) + inputs[3:]
-        return super().forward(*inputs, **{name: one_channel(x) if name != "normalizer" else x for name, x in named.items()})
-
-
-def one_channel(value: Any) -> Any:
-    """Return masks as ``[N, 1, ...]``."""
-    return value.unsqueeze(1) if isinstance(value, Tensor) and (value.dim() in (2, 3)) else value
-
-
-def mask_losses(*, bce: float = 5.0, dice: float = 5.0, focal: float = 0.0, smooth: float = 1.0, **options: Any) -> MaskLossSet:
+def mask_losses(*, bce: float = 5.0, dice: float = 5.0, focal: float = 0.0, smooth: float = 1.0, **options: Any) -> LossSet:
     """Return binary cross entropy and Dice for instance masks, every mask for itself, empty ones included.
 
-    The result is called ``(logits, masks, weight=None, normalizer=None)``: with a ``normalizer``, say the number of masks in the
-    batch over all ranks, the losses of the masks are added and divided by max(normalizer, 1); without, it is their mean.
+    The result is called ``(logits, masks, weight=None, normalizer=None)``, N masks as ``[N, H, W]`` or ``[N, P]``, with a channel
+    ``[N, 1, ...]`` or without: with a ``normalizer``, say the number of masks in the batch over all ranks, the losses of the
+    masks are added and divided by max(normalizer, 1); without, it is their mean.
 
     Args:
         bce: the weight of the cross entropy, the mean over a mask's pixels or points; 0 leaves it out.
@@ -59,14 +38,18 @@ def mask_losses(*, bce: float = 5.0, dice: float = 5.0, focal: float = 0.0, smoo
     Reference:
         Cheng et al., Mask2Former, CVPR 2022; Kirillov et al., Segment Anything, ICCV 2023; Lai et al., LISA, CVPR 2024.
     """
-    common = {"per_image": True, **options}
-    return MaskLossSet(
+    options = {"per_image": True, **options}
+    dice_options: dict[str, Any] = {"link": "sigmoid", "smooth": smooth, "absent": "count", "soft_overlap": "product"}
+    criterion = LossSet(
         {
-            **({"bce": BinaryCrossEntropyLoss(loss_weight=bce, **common)} if bce else {}),
-            **({"dice": DiceLoss(loss_weight=dice, link="sigmoid", smooth=smooth, absent="count", **common)} if dice else {}),
-            **({"focal": FocalLoss(loss_weight=focal, link="sigmoid", alpha=0.25, **common)} if focal else {}),
+            **({"bce": BinaryCrossEntropyLoss(loss_weight=bce, **options)} if bce else {}),
+            **({"dice": DiceLoss(loss_weight=dice, **dice_options, **options)} if dice else {}),
+            **({"focal": FocalLoss(loss_weight=focal, link="sigmoid", alpha=0.25, **options)} if focal else {}),
         }
     )
+    for _, loss, _ in criterion.leaves():
+        loss.without_channels = True  # type: ignore[assignment]
+    return criterion
 
 
 def pixel_losses(*, bce: float = 1.0, dice: float = 1.0, focal: float = 0.0, smooth: float = 1.0, **options: Any) -> LossSet:

@@ -164,7 +164,8 @@ def overlap(score: Callable[[Any, Any, Any, Options], tuple[Any, Any]]) -> Calla
     def loss(x: Array, t: Array, w: Array | None, options: Options) -> Any:
         v = weights_of(options["class_weight"], x.shape[1])
         first = 0 if options.get("include_background", True) else 1
-        soft, absent = np.issubdtype(t.dtype, np.floating), options.get("absent", "skip")
+        soft = np.issubdtype(t.dtype, np.floating) and options.get("soft_overlap") != "product"
+        absent = options.get("absent", "skip")
 
         def cost(both: Any, predicted: Any, true: Any) -> Any:
             above, below = score(both, predicted, true, options)

@@ -86,7 +86,9 @@ def focal(e: Elements) -> Tensor:
 
 def areas(e: Elements, squared: bool = False) -> tuple[Tensor, Tensor, Tensor]:
     predicted, true = (e.p**2, e.t**2) if squared else (e.p, e.t)
-    both = (e.p + e.t - (e.p - e.t).abs()) / 2 if e.soft and not squared else e.p * e.t
+    both = (
+        (e.p + e.t - (e.p - e.t).abs()) / 2 if e.soft and not squared and e.options.get("soft_overlap") != "product" else e.p * e.t
+    )
     first, second, third = (e.rows((e.w * x).sum(2)) for x in (both, predicted, true))
     return first, second, third
 

@@ -39,9 +39,10 @@ def show_losses() -> int:
 
 
 def show(name: str) -> int:
-    """Print one loss's documentation and signature."""
+    """Print one loss's documentation, signature and call."""
     cls = lossfold.LOSSES[name]
-    print(f"{name}{inspect.signature(cls)}\n\n{inspect.getdoc(cls)}")
+    print(f"{name}{inspect.signature(cls)}\n\n{inspect.getdoc(cls)}\n\nCalled with {inspect.signature(cls.forward)}:")
+    print(inspect.getdoc(cls.forward))
     return 0
 
 

@@ -108,7 +108,7 @@ def _map_backward(ctx: Any, grad: Tensor | None) -> tuple[Any, ...]:
         values = eager.label_map(scores, labels, weight, coef, kept, _spec(ctx.flat))
         return (*torch.autograd.grad(values, scores, grad, create_graph=True), *rest)
     # The map is the fold's integrand: its gradient is an unfold with the incoming gradient as pixel weight.
-    pixel = grad if weight is None else grad * weight.to(grad.dtype)
+    pixel = grad if weight is None else torch.where(weight != 0, grad * weight.to(grad.dtype), 0.0)
     coefs = coef.expand(scores.shape[0], -1, -1).contiguous()
     return (_OPS.label_unfold(coefs, None, kept, scores, labels, pixel.contiguous(), *ctx.flat), *rest)
 

@@ -79,7 +79,10 @@ def _map_backward(ctx: Any, grad: Tensor | None) -> tuple[Any, ...]:
         values = eager_dense.dense_map(scores, targets, weight, coef, _spec(ctx.flat))
         return (*torch.autograd.grad(values, scores, grad, create_graph=True), *rest)
     # The map is the fold's integrand: its gradient is an unfold with the incoming gradient as weight.
-    share = grad if weight is None else grad * (weight if weight.dim() == grad.dim() else weight[:, None]).to(grad.dtype)
+    share = grad
+    if weight is not None:
+        weight = weight if weight.dim() == grad.dim() else weight[:, None]
+        share = torch.where(weight != 0, grad * weight.to(grad.dtype), 0.0)
     coefs = coef.expand(scores.shape[0], -1, -1).contiguous()
     return (_OPS.dense_unfold(coefs, None, scores, targets, share.contiguous(), *ctx.flat), *rest)
 

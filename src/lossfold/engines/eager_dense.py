@@ -163,5 +163,5 @@ def _table(found: Elements, bins: Bins) -> Tensor:
     bin_ = torch.where(fine, octave * each + place, OCTAVES * each + octave - OCTAVES).clamp_max(bins.count - 1)
     scale = unit * torch.where(fine, each, 1)
     lower = torch.where(fine, 1 + place / each, 1.0) / unit
-    position = torch.where(error < 2.0**127, (1 + error - lower) * scale, torch.nan)
+    position = torch.where(error < 2.0**128, (1 + error - lower) * scale, torch.nan)
     return eager.histogram(foreground, found.w, bin_, position, bins)

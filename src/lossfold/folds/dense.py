@@ -11,7 +11,18 @@ from lossfold import engines
 from lossfold.engines import cpp_dense, eager_dense
 from lossfold.engines.spec import DenseSpec as DenseSpec
 from lossfold.errors import LossError
-from lossfold.folds.fold import INTEGER_DTYPES, SCORE_DTYPES, Fold, Sum, check_scores, check_weight, describe, place, result_dtype
+from lossfold.folds.fold import (
+    INTEGER_DTYPES,
+    MOST_SUMS,
+    SCORE_DTYPES,
+    Fold,
+    Sum,
+    check_scores,
+    check_weight,
+    describe,
+    place,
+    result_dtype,
+)
 
 
 @dataclass(frozen=True)
@@ -34,6 +45,7 @@ class DenseNeeds:
             and self.engine == other.engine
             and self.target == other.target
             and same_bins
+            and len(mine.sums) + len(yours.sums) <= MOST_SUMS
         )
 
     def merge(self, other: DenseNeeds) -> DenseNeeds:
@@ -91,7 +103,10 @@ class refusing_targets:  # noqa: N801 - reads as a verb
         found = sorted({round(x, 4) for x in values[wrong][:1000].tolist()})[:5]
         expected = f"0, 1 or ignore_index={self.ignore_index}" if whole else "in [0, 1]"
         largest = values[wrong].max().item() if bool(wrong.any()) else 0
-        raise LossError(self.loss, "labels", expected, f"also {found}", "divide by 255" if largest == 255 else "") from None
+        hint = "divide by 255" if largest == 255 else ""
+        if not whole and found == [self.ignore_index]:
+            hint = f"floats have no label to ignore: use integer targets, or weight=targets != {self.ignore_index}"
+        raise LossError(self.loss, "labels", expected, f"also {found}", hint) from None
 
 
 def check_dense_inputs(
@@ -116,10 +131,15 @@ def check_dense_inputs(
     if scores.shape[1] == 1 and targets.dim() == scores.dim() - 1:
         targets = targets.unsqueeze(1)
     alike = targets.dim() == scores.dim() and targets.shape[:2] == scores.shape[:2]
-    if scores.dim() == 4 and alike and targets.numel() and scores.numel():
+    if scores.dim() == 4 and alike and min(*targets.shape[2:], *scores.shape[2:]) > 0:
         expected = tuple(targets.shape)  # scored at the targets' resolution
     if tuple(targets.shape) != expected:
-        raise LossError(loss, "labels", f"targets of shape {list(expected)}", describe(targets), f"for logits {list(scores.shape)}")
+        hint = f"for logits {list(scores.shape)}"
+        if targets.dim() == scores.dim() - 1 and not targets.is_floating_point():
+            hint = f"of class indices: one_hot(labels, {scores.shape[1]}).movedim(-1, 1)"
+        elif targets.dim() > 2 and targets.movedim(-1, 1).shape == expected:
+            hint = "call .movedim(-1, 1)"
+        raise LossError(loss, "labels", f"targets of shape {list(expected)}", describe(targets), hint)
     if targets.device != scores.device:
         raise LossError(loss, "labels", f"on the logits' device {scores.device}", str(targets.device))
     pixels = (expected[0], *expected[2:])

@@ -13,6 +13,7 @@ from lossfold.errors import LossError
 
 SCORE_DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 INTEGER_DTYPES = (torch.int64, torch.int32, torch.uint8)
+MOST_SUMS = 64  # of one pass
 CONSTANT = ("weight", "hard_weight", "target", "target_sq")  # kinds that have no part of the scores
 
 

@@ -11,7 +11,9 @@ from lossfold import engines
 from lossfold.engines import cpp, eager
 from lossfold.engines.spec import LabelSpec as LabelSpec
 from lossfold.errors import LossError
-from lossfold.folds.fold import INTEGER_DTYPES, Fold, Sum, check_scores, check_weight, describe, place, result_dtype
+from lossfold.folds.fold import INTEGER_DTYPES, MOST_SUMS, Fold, Sum, check_scores, check_weight, describe, place, result_dtype
+
+ONE_CHANNEL = "for one channel of logits take link='sigmoid', or BinaryCrossEntropyLoss"
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,7 @@ class LabelNeeds:
             and self.engine == other.engine
             and (mine.bins is None or yours.bins is None or mine.bins.count == yours.bins.count)
             and (mine.hard is None or yours.hard is None or mine.hard == yours.hard)
+            and len(mine.sums) + len(yours.sums) <= MOST_SUMS
         )
 
     def merge(self, other: LabelNeeds) -> LabelNeeds:
@@ -87,7 +90,8 @@ class refusing_labels:  # noqa: N801 - reads as a verb
         labels = self.labels.long()  # a uint8 would compare equal to an ignore_index below 0
         wrong = ((labels < 0) | (labels >= self.classes)) & (labels != self.ignore_index)
         expected = f"in [0, {self.classes}) or ignore_index={self.ignore_index}"
-        raise LossError(self.loss, "labels", expected, f"also {sorted(set(labels[wrong].tolist()))[:5]}") from None
+        found = f"also {sorted(set(labels[wrong].tolist()))[:5]}"
+        raise LossError(self.loss, "labels", expected, found, ONE_CHANNEL if self.classes == 1 else "") from None
 
 
 def check_label_inputs(loss: str, logits: object, labels: object, weight: object) -> tuple[Tensor, Tensor, Tensor | None]:
@@ -101,13 +105,16 @@ def check_label_inputs(loss: str, logits: object, labels: object, weight: object
     if not isinstance(labels, Tensor):
         raise LossError(loss, "labels", f"an integer tensor {list(expected)}", describe(labels))
     if labels.dtype not in INTEGER_DTYPES:
-        hint = "call .long()" if not labels.is_floating_point() else "class indices; this loss takes no soft labels"
+        indices = not labels.is_floating_point() or labels.dim() < scores.dim()
+        hint = "class indices: call .long()" if indices else "this loss, or its link, takes no soft labels"
         raise LossError(loss, "labels", "int64, int32 or uint8", describe(labels), hint)
-    if scores.dim() == labels.dim() + 1 == 4 and labels.shape[0] == scores.shape[0] and labels.numel() and scores.numel():
+    images = scores.dim() == labels.dim() + 1 == 4 and labels.shape[0] == scores.shape[0]
+    if images and min(*labels.shape[1:], *scores.shape[2:]) > 0:
         expected = tuple(labels.shape)  # scored at label resolution
     if tuple(labels.shape) != expected:
         squeezable = labels.dim() == scores.dim() and labels.shape[1] == 1
         hint = "call .squeeze(1)" if squeezable else f"for logits {list(scores.shape)}"
+        hint = ONE_CHANNEL if squeezable and scores.shape[1] == 1 else hint
         raise LossError(loss, "labels", f"of shape {list(expected)}", describe(labels), hint)
     if labels.device != scores.device:
         raise LossError(loss, "labels", f"on the logits' device {scores.device}", str(labels.device))

@@ -109,7 +109,8 @@ class Loss(Configured):
         """Normalise an option with a number for each class to a tuple, and keep a buffer of it that follows the module."""
         value = getattr(self, name)
         if value is not None:
-            numbers = value.tolist() if hasattr(value, "tolist") else value
+            flat = isinstance(value, Tensor) and value.dim() and value.numel() == len(value)  # [C, 1, 1], as broadcasting wants it
+            numbers = value.flatten().tolist() if flat else value.tolist() if hasattr(value, "tolist") else value
             ok = isinstance(numbers, (list, tuple)) and len(numbers) > 0 and all(is_number(x) and x >= 0 for x in numbers)
             self.require(name, ok, "a list of finite numbers >= 0, one for each class")
             object.__setattr__(self, name, tuple(float(x) for x in numbers))

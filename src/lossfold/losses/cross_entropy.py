@@ -162,7 +162,7 @@ class FocalLoss(PixelLoss):
     def validate(self) -> None:
         """Refuse wrong options."""
         super().validate()
-        self.require("gamma", is_number(self.gamma) and 0 <= self.gamma < float("inf"), "a finite number >= 0")
+        self.require("gamma", is_number(self.gamma) and 0 <= self.gamma <= 1e6, "a number from 0 to 1e6")
         self.require_one_of("normalize", ("pixels", "focal"))
         if isinstance(self.alpha, (int, float)):
             self.require("alpha", is_number(self.alpha) and self.alpha >= 0, "a number >= 0, or one for each class")

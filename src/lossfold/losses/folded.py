@@ -47,6 +47,8 @@ class FoldLoss(Loss):
     label_links: ClassVar[tuple[str, ...]] = ("softmax", "identity")  # that read integer labels
     dense_links: ClassVar[tuple[str, ...]] = ()  # that read targets of the scores' shape
     dense_samples: ClassVar[tuple[dict[str, Any], ...]] = ()  # as samples, for these
+    takes_normalizer: ClassVar[bool] = True
+    without_channels = False  # read [N, *S] as N masks [N, 1, *S]; see lossfold.presets
 
     def validate(self) -> None:
         """Refuse wrong options."""
@@ -84,17 +86,23 @@ class FoldLoss(Loss):
         self, loss: str, logits: object, labels: object, weight: object = None, normalizer: float | Tensor | None = None
     ) -> Given:
         """Refuse what can't be folded, or does not fit the options."""
+        if self.without_channels:
+            logits, labels, weight = as_masks(logits, labels, weight)
         kind = self.kind_of(logits, labels)
         if kind == LABELS:
             tensors = check_label_inputs(loss, logits, labels, weight)
         else:
             tensors = check_dense_inputs(loss, logits, labels, weight, together=self.together)
+            if self.link == "softmax" and tensors[0].shape[1] == 1:
+                raise LossError(loss, "link", "'sigmoid' for one channel", "'softmax', which makes every probability 1")
         for name in self.per_class_options:
             self.per_class(name, tensors[0].shape[1], loss)
         if normalizer is not None:
             scalar = isinstance(normalizer, Tensor) and normalizer.dim() == 0 and not normalizer.is_complex()
-            if not scalar and not is_number(normalizer):
-                raise LossError(loss, "normalizer", "a number or a scalar tensor", f"{normalizer!r}"[:80])
+            if not scalar and not (is_number(normalizer) and normalizer >= 0):
+                raise LossError(loss, "normalizer", "a number >= 0 or a scalar tensor", f"{normalizer!r}"[:80])
+            if not self.takes_normalizer:
+                raise LossError(loss, "normalizer", "left out: this loss has none", f"{normalizer!r}"[:80])
             if kind == LABELS or self.together:
                 raise LossError(
                     loss, "normalizer", "left out: it is for masks, link='sigmoid' or 'identity'", f"link={self.link!r}"
@@ -114,7 +122,7 @@ class FoldLoss(Loss):
 
     def each_mask(self, fold: Fold, loss: str) -> Tensor:
         """Return every mask's own loss, ``[B, K]``: every channel of every image is one."""
-        raise LossError(loss, "normalizer", "left out: this loss has none", "one")
+        raise NotImplementedError
 
     def needs(self, kind: str | None = None) -> LabelNeeds | DenseNeeds:
         """Return the fold this loss wants, for a kind of targets (without it, the one that the link is most used with)."""
@@ -175,7 +183,7 @@ class FoldLoss(Loss):
             weight: ``[B, *S]`` or ``[B, 1, *S]`` float pixel weights or a boolean mask; ``[B, C, *S]`` for such targets, unless
                 the link is softmax.
             normalizer: with ``per_image=True`` every channel of every image is a mask, and the loss the sum over the masks of
-                each mask's own, divided by max(normalizer, 1); for example the number of masks of all ranks.
+                each mask's own (times its class weight), divided by max(normalizer, 1): the number of masks of all ranks, say.
 
         Returns:
             A scalar, float32 (float64 for float64 logits); with ``reduction="none"`` a value for each pixel or class.
@@ -220,6 +228,18 @@ class PixelLoss(FoldLoss):
         """Return every mask's mean over its pixels, times its class weight."""
         numerator, denominator = self.formula(fold, loss)
         return self.class_factors(numerator, loss) * divide(numerator, denominator)
+
+
+def as_masks(*tensors: object) -> list[object]:
+    """Return logits, masks and weights ``[N, P]`` or ``[N, H, W]`` with a channel; those that have one, as they are."""
+    points = any(isinstance(x, Tensor) and x.dim() == 2 for x in tensors)  # then [N, 1, P] has its channel
+
+    def one(x: object) -> object:
+        if not isinstance(x, Tensor) or x.dim() not in (2, 3) or (points and x.dim() == 3):
+            return x
+        return x.unsqueeze(1)
+
+    return [one(x) for x in tensors]
 
 
 def ones(classes: int) -> Tensor:

@@ -15,10 +15,11 @@ from lossfold.errors import LossError
 from lossfold.folds.dense import DenseNeeds, refusing_targets
 from lossfold.folds.fold import Fold, Sum, result_dtype
 from lossfold.folds.label import LabelNeeds, refusing_labels
-from lossfold.losses.folded import LABELS, FoldLoss, Given
+from lossfold.losses.folded import LABELS, MASKS, FoldLoss, Given
 from lossfold.registry import LOSSES
 
 WEIGHT: Sum = ("weight", 0.0)
+TARGET: Sum = ("target", 0.0)
 
 
 @LOSSES.register
@@ -50,7 +51,7 @@ class LovaszLoss(FoldLoss):
             classes left out.
         per_image: the mean over images of each image's own loss; by default with hinge alone.
 
-    Pixel weights should be about 1: the histogram resolves 6e-8 and holds a total of 5e11; beyond that the loss is NaN.
+    Pixel weights are >= 0 and should be about 1: the histogram resolves 6e-8 and holds a total of 5e11; beyond it is NaN.
 
     Raises:
         LossError: for options, shapes, dtypes or labels that are out of range, and for pixel weights that need a gradient.
@@ -71,6 +72,7 @@ class LovaszLoss(FoldLoss):
     bins: int = 4096
     exact: bool = False
 
+    takes_normalizer: ClassVar[bool] = False
     dense_links: ClassVar[tuple[str, ...]] = ("sigmoid", "hinge", "identity")
     dense_samples: ClassVar[tuple[dict[str, Any], ...]] = (
         {"link": "hinge"},
@@ -123,13 +125,11 @@ class LovaszLoss(FoldLoss):
             raise LossError(loss, "classes", f"indices below the logits' {count} classes", repr(self.classes))
         if torch.is_grad_enabled() and given.weight is not None and given.weight.requires_grad:
             raise LossError(loss, "weight", "without a gradient", "requires_grad=True", "detach it")
-        if normalizer is not None:
-            raise LossError(loss, "normalizer", "left out: this loss has none", f"{normalizer!r}"[:80])
         return given
 
     def wanted(self, kind: str) -> tuple[Sum, ...]:
         """Return the sums that the formula reads."""
-        return (WEIGHT,)
+        return (WEIGHT, TARGET) if kind == MASKS else (WEIGHT,)
 
     def needs(self, kind: str | None = None) -> LabelNeeds | DenseNeeds:
         """Return the fold this loss wants."""
@@ -155,11 +155,13 @@ class LovaszLoss(FoldLoss):
         # Weights too small for the histogram, or too large: not a number rather than a wrong one.
         counted = fold[WEIGHT].detach()
         if fold.target == LABELS:
-            held, foreground, background = f.sum(-1), counted, counted.sum(1, keepdim=True) - counted
+            known = near(f.sum(-1), counted)
+            foreground, background = counted, counted.sum(1, keepdim=True) - counted
         else:
-            held, foreground, background = (f + b).sum(-1), f.sum(-1), b.sum(-1)
-        values = torch.where((held - counted).abs() <= 0.5 * counted.abs(), values, torch.nan)
-        return self.average(values, foreground, background, loss)
+            known = near((f + b).sum(-1), counted)
+            known = known & near(f.sum(-1), fold[TARGET].detach()) if fold.target == MASKS else known
+            foreground, background = torch.where(known, f.sum(-1), torch.nan), b.sum(-1)
+        return self.average(torch.where(known, values, torch.nan), foreground, background, loss)
 
     @property
     def folds(self) -> bool:
@@ -210,6 +212,11 @@ class LovaszLoss(FoldLoss):
         p = pixels.log_p.exp() if self.link == "softmax" else eager.clamped(pixels.z)
         foreground = pixels.y == torch.arange(p.shape[1], device=p.device)[:, None]
         return foreground, torch.where(foreground, 1 - p, p), pixels.w.expand(p.shape[0], 1, p.shape[2]).expand_as(p)
+
+
+def near(held: Tensor, true: Tensor) -> Tensor:
+    """Whether the histogram holds at least half of a weight."""
+    return (held - true).abs() <= 0.5 * true.abs()
 
 
 def bin_weights(f: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:

@@ -8,9 +8,10 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
+from lossfold.errors import LossError
 from lossfold.folds.fold import Fold, Sum
 from lossfold.losses.base import is_number
-from lossfold.losses.folded import LABELS, SOFT, FoldLoss
+from lossfold.losses.folded import LABELS, SOFT, FoldLoss, Given
 from lossfold.registry import LOSSES
 
 WEIGHT: Sum = ("weight", 0.0)
@@ -32,21 +33,23 @@ class Areas(NamedTuple):
     counted: Tensor
 
 
-def wanted_areas(kind: str, squared: bool = False) -> tuple[Sum, ...]:
+def wanted_areas(kind: str, squared: bool = False, product: bool = False) -> tuple[Sum, ...]:
     """Return the sums that :func:`areas` reads."""
     predicted = PROB_SQ if squared else PROB
     if kind == LABELS:
         return (WEIGHT, predicted, PROB_AT_LABEL)
-    return (WEIGHT, predicted, TARGET_SQ if squared else TARGET, APART if kind == SOFT and not squared else BOTH)
+    apart = kind == SOFT and not squared and not product
+    return (WEIGHT, predicted, TARGET_SQ if squared else TARGET, APART if apart else BOTH)
 
 
-def areas(fold: Fold, squared: bool = False) -> Areas:
-    """Return the areas of a fold. Those of soft targets overlap by (Σp + Σt - Σ|p - t|) / 2, so that p = t is perfect."""
+def areas(fold: Fold, squared: bool = False, product: bool = False) -> Areas:
+    """Return the areas of a fold; soft targets overlap by (Σp + Σt - Σ|p - t|) / 2, so that p = t is perfect, or by Σpt."""
     weight, predicted = fold[WEIGHT], fold[PROB_SQ if squared else PROB]
     if fold.target == LABELS:
         return Areas(fold[PROB_AT_LABEL], predicted, weight, weight.sum(1, keepdim=True).expand_as(weight))
     true = fold[TARGET_SQ if squared else TARGET]
-    both = (predicted + true - fold[APART]) / 2 if fold.target == SOFT and not squared else fold[BOTH]
+    apart = fold.target == SOFT and not squared and not product
+    both = (predicted + true - fold[APART]) / 2 if apart else fold[BOTH]
     return Areas(both, predicted, true, weight)
 
 
@@ -60,6 +63,7 @@ class OverlapLoss(FoldLoss):
     log: bool = False
     absent: str = "skip"
     include_background: bool = True
+    soft_overlap: str = "distance"
 
     samples: ClassVar[tuple[dict[str, Any], ...]] = (
         {},
@@ -75,6 +79,7 @@ class OverlapLoss(FoldLoss):
         {"link": "sigmoid", "average": "micro", "class_weight": "random", "include_background": False},
         {"link": "softmax", "log": True, "absent": "zero", "per_image": True},
         {"link": "identity", "smooth": 0.0},
+        {"link": "sigmoid", "soft_overlap": "product"},
     )
 
     def validate(self) -> None:
@@ -82,13 +87,22 @@ class OverlapLoss(FoldLoss):
         super().validate()
         self.require_one_of("average", ("macro", "micro"))
         self.require_one_of("absent", ("skip", "count", "zero"))
+        self.require_one_of("soft_overlap", ("distance", "product"))
         self.require("smooth", is_number(self.smooth) and 0 <= self.smooth < float("inf"), "a finite number >= 0")
         for name in ("squared", "log", "include_background"):
             self.require(name, isinstance(getattr(self, name), bool), "True or False")
 
+    def check(
+        self, loss: str, logits: object, labels: object, weight: object = None, normalizer: float | Tensor | None = None
+    ) -> Given:
+        """Refuse what can't be folded, or does not fit the options."""
+        if normalizer is not None and self.average == "micro":
+            raise LossError(loss, "normalizer", "left out with average='micro'", f"{normalizer!r}"[:80])
+        return super().check(loss, logits, labels, weight, normalizer)
+
     def wanted(self, kind: str) -> tuple[Sum, ...]:
         """Return the sums that the formula reads."""
-        return wanted_areas(kind, self.squared)
+        return wanted_areas(kind, self.squared, self.soft_overlap == "product")
 
     @property
     def joint(self) -> bool:
@@ -109,7 +123,7 @@ class OverlapLoss(FoldLoss):
 
     def formula(self, fold: Fold, loss: str) -> tuple[Tensor, Tensor]:
         """Return the classes' costs and weights, or those of all classes taken together."""
-        area = areas(fold, self.squared)
+        area = areas(fold, self.squared, self.soft_overlap == "product")
         present, something = area.true != 0, area.counted != 0
         v = included(self, area.true, loss)
         if self.average == "micro":
@@ -123,7 +137,7 @@ class OverlapLoss(FoldLoss):
 
     def each_mask(self, fold: Fold, loss: str) -> Tensor:
         """Return every mask's cost, empty or not, times its class weight."""
-        area = areas(fold, self.squared)
+        area = areas(fold, self.squared, self.soft_overlap == "product")
         return included(self, area.true, loss) * self.cost(*area[:3])
 
 
@@ -137,7 +151,7 @@ class DiceLoss(OverlapLoss):
         loss_c = 1 - (2 Σ w p t + s) / (Σ w p + Σ w t + s)
 
     For float targets 2 Σ w p t is Σ w (p + t - ``|p - t|``), the same where t is 0 or 1, so that p = t costs nothing for soft t too
-    (with ``squared``, where that holds anyway, and with a ``normalizer`` it stays).
+    (with ``squared``, where that holds anyway, with ``soft_overlap="product"`` and with a ``normalizer`` it stays).
 
     Macro (the default) is the mean over classes weighted by ``class_weight``; micro takes the weighted sums of all classes
     together. With ``average="micro"`` and softmax probabilities Σp + Σt is constant: micro Dice is then linear in Σpt.
@@ -150,6 +164,7 @@ class DiceLoss(OverlapLoss):
         absent: what a class without pixels costs in a macro mean: ``"skip"`` leaves it out, ``"count"`` takes the formula's
             value, ``"zero"`` counts it at no cost.
         include_background: whether class 0 takes part.
+        soft_overlap: how float targets overlap with p: ``"distance"`` as above, or ``"product"``, Σ w p t.
         class_weight: C numbers >= 0.
         link: ``"softmax"`` for logits, ``"sigmoid"`` for logits of independent channels (targets of their shape),
             ``"identity"`` for probabilities.
@@ -192,8 +207,8 @@ class JaccardLoss(OverlapLoss):
         loss_c = 1 - (Σ w p t + s) / (Σ w p + Σ w t - Σ w p t + s)
 
     Args:
-        average, smooth, squared, log, absent, include_background, class_weight, link, ignore_index, reduction, per_image,
-            align_corners, loss_weight, engine, inputs: as for :class:`DiceLoss`.
+        average, smooth, squared, log, absent, include_background, soft_overlap, class_weight, link, ignore_index, reduction,
+            per_image, align_corners, loss_weight, engine, inputs: as for :class:`DiceLoss`.
 
     Raises:
         LossError: for options, shapes, dtypes or labels that are out of range.
@@ -229,8 +244,8 @@ class TverskyLoss(OverlapLoss):
         alpha: α >= 0, the weight of false positives.
         beta: β >= 0, the weight of false negatives.
         exponent: > 0, applied to each class's loss; focal Tversky papers write 1/γ.
-        average, smooth, squared, log, absent, include_background, class_weight, link, ignore_index, reduction, per_image,
-            align_corners, loss_weight, engine, inputs: as for :class:`DiceLoss`.
+        average, smooth, squared, log, absent, include_background, soft_overlap, class_weight, link, ignore_index, reduction,
+            per_image, align_corners, loss_weight, engine, inputs: as for :class:`DiceLoss`.
 
     Raises:
         LossError: for options, shapes, dtypes or labels that are out of range.
@@ -323,6 +338,7 @@ class GeneralizedDiceLoss(FoldLoss):
         {"weighting": "uniform", "class_weight": "random", "smooth": 1.0, "include_background": False},
         {"link": "identity"},
     )
+    takes_normalizer: ClassVar[bool] = False
     dense_links: ClassVar[tuple[str, ...]] = ("softmax", "sigmoid", "identity")
     dense_samples: ClassVar[tuple[dict[str, Any], ...]] = (
         {"link": "sigmoid"},

@@ -20,7 +20,7 @@ def check_option(who: str, argument: str, holds: bool, expected: str, got: objec
 def check_classes(who: str, C: object, ignore: object) -> None:
     """Refuse a number of classes or an ignored label that is no integer."""
     check_option(who, "C", isinstance(C, int) and not isinstance(C, bool) and C >= 1, "a number of classes >= 1", C)
-    whole = isinstance(ignore, int) and not isinstance(ignore, bool)
+    whole = isinstance(ignore, int) and not isinstance(ignore, bool) and -(2**63) <= ignore < 2**63
     check_option(who, "ignore", ignore is None or whole, "a label (an integer) or None", ignore)
 
 
@@ -54,6 +54,8 @@ def check_range(who: str, name: str, values: Tensor, counted: Tensor, C: int, ig
         found = values[bad]
         also = f" or ignore={ignore}" if name == "labels" else ""
         hint = "name the label that does not count: ignore=..." if name == "labels" and ignore is None else ""
+        if C == 2 and set(found.tolist()) == {255}:
+            hint = "foreground is 1: take > 0 of masks of 0 and 255, or name what does not count: ignore=255"
         raise LossError(who, name, f"in [0, {C}){also}", f"values from {int(found.min())} to {int(found.max())}", hint)
 
 
