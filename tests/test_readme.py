@@ -85,11 +85,11 @@ def test_docstring_examples() -> None:
     from lossfold import points, presets
     from lossfold.compose import build, loss_set
     from lossfold.compose import presets as sets
-    from lossfold.losses import binary, cross_entropy, lovasz, ohem, overlap
+    from lossfold.losses import binary, cross_entropy, generalized_dice, lovasz, ohem, overlap
     from lossfold.metrics import accumulators, functions
 
     names = {name: getattr(lf, name) for name in dir(lf)} | {"torch": __import__("torch")}
-    modules = (build, loss_set, presets, sets, points, binary, cross_entropy, lovasz, ohem, overlap, functions, accumulators)
-    for module in modules:
+    losses = (binary, cross_entropy, generalized_dice, lovasz, ohem, overlap)
+    for module in (build, loss_set, presets, sets, points, functions, accumulators, *losses):
         result = doctest.testmod(module, extraglobs=names)
         assert result.attempted and not result.failed, module.__name__

@@ -12,10 +12,10 @@ from lossfold.errors import LossError as LossError
 from lossfold.losses.binary import BinaryCrossEntropyLoss as BinaryCrossEntropyLoss
 from lossfold.losses.cross_entropy import CrossEntropyLoss as CrossEntropyLoss
 from lossfold.losses.cross_entropy import FocalLoss as FocalLoss
+from lossfold.losses.generalized_dice import GeneralizedDiceLoss as GeneralizedDiceLoss
 from lossfold.losses.lovasz import LovaszLoss as LovaszLoss
 from lossfold.losses.ohem import OhemCrossEntropyLoss as OhemCrossEntropyLoss
 from lossfold.losses.overlap import DiceLoss as DiceLoss
-from lossfold.losses.overlap import GeneralizedDiceLoss as GeneralizedDiceLoss
 from lossfold.losses.overlap import JaccardLoss as JaccardLoss
 from lossfold.losses.overlap import TverskyLoss as TverskyLoss
 from lossfold.registry import LOSSES as LOSSES

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from lossfold.compose import presets as presets
 from lossfold.compose.loss_set import LossOutput, LossSet
 from lossfold.losses import binary as binary
+from lossfold.losses import generalized_dice as generalized_dice
 from lossfold.losses import ohem as ohem
 from lossfold.losses.lovasz import lovasz_bounds as lovasz_bounds
 from lossfold.points import sample_points as sample_points

@@ -117,26 +117,6 @@ def tversky_loss(
     beta: float = 0.5,
     exponent: float = 1.0,
 ) -> Tensor: ...
-def generalized_dice_loss(
-    logits: Tensor,
-    labels: Tensor,
-    weight: Tensor | None = None,
-    normalizer: float | Tensor | None = None,
-    *,
-    loss_weight: float = 1.0,
-    inputs: Mapping[str, str] | None = None,
-    link: str = "softmax",
-    ignore_index: int = -100,
-    class_weight: Sequence[float] | Tensor | None = None,
-    reduction: str = "mean",
-    per_image: bool = False,
-    align_corners: bool = False,
-    engine: str | None = None,
-    weighting: str = "square",
-    smooth: float = 0.0,
-    absent: str = "skip",
-    include_background: bool = True,
-) -> Tensor: ...
 def ce_dice_loss(
     logits: Tensor,
     labels: Tensor,
@@ -179,6 +159,26 @@ def binary_cross_entropy_loss(
     engine: str | None = None,
     pos_weight: float | Sequence[float] | Tensor | None = None,
     label_smoothing: float = 0.0,
+) -> Tensor: ...
+def generalized_dice_loss(
+    logits: Tensor,
+    labels: Tensor,
+    weight: Tensor | None = None,
+    normalizer: float | Tensor | None = None,
+    *,
+    loss_weight: float = 1.0,
+    inputs: Mapping[str, str] | None = None,
+    link: str = "softmax",
+    ignore_index: int = -100,
+    class_weight: Sequence[float] | Tensor | None = None,
+    reduction: str = "mean",
+    per_image: bool = False,
+    align_corners: bool = False,
+    engine: str | None = None,
+    weighting: str = "square",
+    smooth: float = 0.0,
+    absent: str = "skip",
+    include_background: bool = True,
 ) -> Tensor: ...
 def ohem_cross_entropy_loss(
     logits: Tensor,

@@ -1,56 +1,19 @@
-"""Dice, Jaccard, Tversky and generalised Dice: one minus a ratio of overlaps."""
+"""Dice, Jaccard and Tversky: one minus a ratio of overlaps."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from lossfold.errors import LossError
 from lossfold.folds.fold import Fold, Sum
+from lossfold.losses.areas import areas, wanted_areas
 from lossfold.losses.base import is_number
-from lossfold.losses.folded import LABELS, SOFT, FoldLoss, Given
+from lossfold.losses.folded import FoldLoss, Given
 from lossfold.registry import LOSSES
-
-WEIGHT: Sum = ("weight", 0.0)
-PROB: Sum = ("prob", 0.0)
-PROB_SQ: Sum = ("prob_sq", 0.0)
-PROB_AT_LABEL: Sum = ("prob_at_label", 0.0)
-TARGET: Sum = ("target", 0.0)
-TARGET_SQ: Sum = ("target_sq", 0.0)
-BOTH: Sum = ("both", 0.0)
-APART: Sum = ("apart", 0.0)
-
-
-class Areas(NamedTuple):
-    """Of each class: Σpt, Σp and Σt (squared on demand), and the weight of what was counted, ``[I, C]``."""
-
-    both: Tensor
-    predicted: Tensor
-    true: Tensor
-    counted: Tensor
-
-
-def wanted_areas(kind: str, squared: bool = False, product: bool = False) -> tuple[Sum, ...]:
-    """Return the sums that :func:`areas` reads."""
-    predicted = PROB_SQ if squared else PROB
-    if kind == LABELS:
-        return (WEIGHT, predicted, PROB_AT_LABEL)
-    apart = kind == SOFT and not squared and not product
-    return (WEIGHT, predicted, TARGET_SQ if squared else TARGET, APART if apart else BOTH)
-
-
-def areas(fold: Fold, squared: bool = False, product: bool = False) -> Areas:
-    """Return the areas of a fold; soft targets overlap by (Σp + Σt - Σ|p - t|) / 2, so that p = t is perfect, or by Σpt."""
-    weight, predicted = fold[WEIGHT], fold[PROB_SQ if squared else PROB]
-    if fold.target == LABELS:
-        return Areas(fold[PROB_AT_LABEL], predicted, weight, weight.sum(1, keepdim=True).expand_as(weight))
-    true = fold[TARGET_SQ if squared else TARGET]
-    apart = fold.target == SOFT and not squared and not product
-    both = (predicted + true - fold[APART]) / 2 if apart else fold[BOTH]
-    return Areas(both, predicted, true, weight)
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -125,7 +88,7 @@ class OverlapLoss(FoldLoss):
         """Return the classes' costs and weights, or those of all classes taken together."""
         area = areas(fold, self.squared, self.soft_overlap == "product")
         present, something = area.true != 0, area.counted != 0
-        v = included(self, area.true, loss)
+        v = included(self, area.true, loss, self.include_background)
         if self.average == "micro":
             something = something.any(1, keepdim=True)
             total = self.cost(*((v * x).sum(1, keepdim=True) for x in area[:3]))
@@ -138,7 +101,7 @@ class OverlapLoss(FoldLoss):
     def each_mask(self, fold: Fold, loss: str) -> Tensor:
         """Return every mask's cost, empty or not, times its class weight."""
         area = areas(fold, self.squared, self.soft_overlap == "product")
-        return included(self, area.true, loss) * self.cost(*area[:3])
+        return included(self, area.true, loss, self.include_background) * self.cost(*area[:3])
 
 
 @LOSSES.register
@@ -295,92 +258,7 @@ class TverskyLoss(OverlapLoss):
         return torch.where(cost <= tiny, 0.0, cost.clamp_min(tiny) ** self.exponent)
 
 
-@LOSSES.register
-@dataclass(kw_only=True, eq=False, repr=False)
-class GeneralizedDiceLoss(FoldLoss):
-    r"""Generalised Dice loss: classes taken together, each weighted by its size.
-
-    Over the counted pixels, with ω_c = v_c / (Σt)², v_c / Σt or v_c::
-
-        loss = 1 - (2 Σ_c ω_c Σ w p t + s) / (Σ_c ω_c (Σ w p + Σ w t) + s)
-
-    Args:
-        weighting: ``"square"``, ``"simple"`` or ``"uniform"``: 1/(Σt)², 1/Σt or 1.
-        smooth: s >= 0, added above and below.
-        absent: the weight of a class without pixels, which would be infinite: none with ``"skip"`` and ``"zero"``, that of
-            the smallest present class with ``"count"``.
-        include_background: whether class 0 takes part.
-        class_weight, link, ignore_index, reduction, per_image, align_corners, loss_weight, engine, inputs: as for
-            :class:`DiceLoss`; ``reduction="none"`` gives a scalar, ``[B]`` with ``per_image``.
-
-    Raises:
-        LossError: for options, shapes, dtypes or labels that are out of range.
-
-    Gradient:
-        Exact. 0 where nothing counts.
-
-    Example:
-        >>> GeneralizedDiceLoss()(torch.randn(2, 5, 8, 8), torch.randint(0, 5, (2, 8, 8))).shape
-        torch.Size([])
-
-    Reference:
-        Sudre et al., Generalised Dice overlap, DLMIA 2017.
-    """
-
-    weighting: str = "square"
-    smooth: float = 0.0
-    absent: str = "skip"
-    include_background: bool = True
-
-    samples: ClassVar[tuple[dict[str, Any], ...]] = (
-        {},
-        {"weighting": "simple", "absent": "count", "per_image": True},
-        {"weighting": "uniform", "class_weight": "random", "smooth": 1.0, "include_background": False},
-        {"link": "identity"},
-    )
-    takes_normalizer: ClassVar[bool] = False
-    dense_links: ClassVar[tuple[str, ...]] = ("softmax", "sigmoid", "identity")
-    dense_samples: ClassVar[tuple[dict[str, Any], ...]] = (
-        {"link": "sigmoid"},
-        {"weighting": "simple", "absent": "count", "per_image": True},
-        {"link": "sigmoid", "weighting": "uniform", "class_weight": "random", "smooth": 1.0, "include_background": False},
-    )
-
-    def validate(self) -> None:
-        """Refuse wrong options."""
-        super().validate()
-        self.require_one_of("weighting", ("square", "simple", "uniform"))
-        self.require_one_of("absent", ("skip", "count", "zero"))
-        self.require("smooth", is_number(self.smooth) and 0 <= self.smooth < float("inf"), "a finite number >= 0")
-        self.require("include_background", isinstance(self.include_background, bool), "True or False")
-
-    @property
-    def joint(self) -> bool:
-        """The formula takes the classes together."""
-        return True
-
-    def wanted(self, kind: str) -> tuple[Sum, ...]:
-        """Return the sums that the formula reads."""
-        return wanted_areas(kind)
-
-    def formula(self, fold: Fold, loss: str) -> tuple[Tensor, Tensor]:
-        """Return the cost of all classes together, and whether anything counts."""
-        both, predicted, true, counted = areas(fold)
-        factors = included(self, true, loss)
-        present = (true != 0) & (torch.arange(true.shape[1], device=true.device) >= (not self.include_background))
-        size = torch.where(present, true, 1.0)
-        omega = {"square": 1 / size**2, "simple": 1 / size, "uniform": torch.ones_like(size)}[self.weighting]
-        omega = torch.where(present, omega, 0.0)
-        if self.absent == "count":
-            omega = torch.where(present, omega, omega.amax(1, keepdim=True))
-        omega = omega * factors
-        above = 2 * (omega * both).sum(1, keepdim=True) + self.smooth
-        below = (omega * (predicted + true)).sum(1, keepdim=True) + self.smooth
-        something = (below != 0) & (counted != 0).any(1, keepdim=True)
-        return torch.where(something, 1 - above / torch.where(something, below, 1.0), 0.0), something.to(true)
-
-
-def included(loss: OverlapLoss | GeneralizedDiceLoss, like: Tensor, name: str) -> Tensor:
+def included(loss: FoldLoss, like: Tensor, name: str, background: bool) -> Tensor:
     """Return the class weights ``[C]``, 0 for a background that is not included."""
     v = loss.class_factors(like, name)
-    return v if loss.include_background else v * (torch.arange(len(v), device=v.device) > 0)
+    return v if background else v * (torch.arange(len(v), device=v.device) > 0)
