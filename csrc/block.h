@@ -37,7 +37,7 @@ template <class T>
 LOSSFOLD_INLINE long block_pixels(const Image& image) {
   const long image_pixels = image.resized ? (image.grid.columns + 15) / 16 * 16 * most_rows : (image.pixels + 15) / 16 * 16;
   const long least = image.resized ? 128 : 64;
-  long n = (image.resized ? 48 : 24) * 1024 / (long)sizeof(T) / image.classes / 64 * 64;
+  long n = image.block ? image.block : (image.resized ? 48 : 24) * 1024 / (long)sizeof(T) / image.classes / 64 * 64;
   n = n < least ? least : n > 1024 ? 1024 : n;
   n = n < image_pixels ? n : image_pixels;
   return image.resized && n / 16 % 2 == 0 ? n + 16 : n;

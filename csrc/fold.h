@@ -39,6 +39,7 @@ struct Image {  // one image; strides in elements; labels and weights are contig
   const double* gammas;
   const unsigned char* kept;  // 1 at the hard pixels; null in the fold, which finds them
   int bins;                   // of the histogram of errors; 0 without
+  long block;                 // pixels a block; 0: what suits the number of classes
   bool resized;               // whether grid says where scores are; else pixel_stride does
   GridShape grid;
 };

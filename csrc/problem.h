@@ -63,7 +63,7 @@ inline int64_t node_of(int64_t row, const GridShape& grid) {
 }
 
 // Scores [B, C, *S] whose space can be walked with one stride; or [B, C, h, w] of any strides, where the targets' space [H, W]
-// is of another size. With `apart`, each channel is an image of its own, [B C, 1, *S].
+// is of another size. Where `may_split` is set, each channel may be an image of its own, [B C, 1, *S].
 struct Problem {
   Tensor scores;
   Image image;
@@ -95,17 +95,18 @@ struct Problem {
     image.ignore_index = 0;
     image.softmax = false;
     image.sums = image.bins = 0;
+    image.block = may_split ? 512 : 0;  // the same however channels are walked, so that sums are the same bits
     image.kinds = nullptr;
     image.gammas = nullptr;
     image.kept = nullptr;
     if (image.resized)
       image.grid = {space[0], space[1], scores.size(2), scores.size(3), scores.stride(2), scores.stride(3), align_corners};
-    cut();
+    cut(may_split ? batch * channels : batch);
   }
 
   // Chunks follow the shape alone, so that sums are the same bits on any number of threads.
-  void cut() {
-    const int64_t most = std::max<int64_t>(1, 512 / std::max<int64_t>(1, images));
+  void cut(int64_t rows_of_chunks) {
+    const int64_t most = std::max<int64_t>(1, 512 / std::max<int64_t>(1, rows_of_chunks));
     const int64_t wanted = std::clamp<int64_t>((pixels + 8191) / 8192, 1, most);
     edges = {0};
     if (!image.resized) {

@@ -70,3 +70,18 @@ def test_threads_and_repetition_change_no_bit(case: DenseCase) -> None:
     by_torch = case.options["engine"] == "eager" and case.link == "sigmoid"
     for found, truth in zip(results[2], results[0], strict=True):
         close(found, truth, 1e-5, 1e-7) if by_torch else same_bits(found, truth)
+
+
+@every_dense_case(engines=["cpp"], among=SAMPLES)
+def test_channels_last_changes_no_bit_of_large_images(case: DenseCase) -> None:
+    """Engines may walk channels one by one or together: blocks and chunks must be the same."""
+    for space, classes in (((96, 97), 19), ((64, 64), 70)):
+        if case.per_class or "classes" in case.options:
+            continue
+        scores, targets = torch.randn(2, classes, *space), torch.rand(2, classes, *space)
+        scores = scores.sigmoid() if case.link == "identity" else scores
+        loss = case.build()
+        truth, slope = evaluate(loss, Data(scores, targets))
+        result, gradient = evaluate(loss, Data(scores.to(memory_format=torch.channels_last), targets))
+        same_bits(result, truth)
+        same_bits(gradient.contiguous(), slope)
