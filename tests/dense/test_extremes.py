@@ -134,6 +134,8 @@ def test_sizes_around_blocks(engine: str, size: int, classes: int) -> None:
         ("LovaszLoss", {"link": "hinge"}),
     ]:
         case = DenseCase(name, options | {"engine": engine})
+        if case.link == "softmax" and classes == 1:
+            continue  # refused
         for space, batch in (((size,), 2), ((), size)):
             if case.name == "LovaszLoss" and batch * classes > 300:
                 continue  # a histogram for each of as many images is the test's time
