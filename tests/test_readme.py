@@ -82,14 +82,17 @@ def test_moving_over() -> None:
 def test_docstring_examples() -> None:
     import doctest
 
-    from lossfold import points, presets
+    from lossfold import points, presets, trimaps
     from lossfold.compose import build, loss_set
+    from lossfold.compose import matting as criteria
     from lossfold.compose import presets as sets
-    from lossfold.losses import binary, cross_entropy, generalized_dice, lovasz, ohem, overlap
+    from lossfold.losses import binary, composition, cross_entropy, generalized_dice, lovasz, matting, ohem, overlap, pixel, pyramid
     from lossfold.metrics import accumulators, functions
+    from lossfold.metrics import matting as errors
 
     names = {name: getattr(lf, name) for name in dir(lf)} | {"torch": __import__("torch")}
-    losses = (binary, cross_entropy, generalized_dice, lovasz, ohem, overlap)
-    for module in (build, loss_set, presets, sets, points, functions, accumulators, *losses):
+    losses = (binary, composition, cross_entropy, generalized_dice, lovasz, matting, ohem, overlap, pixel, pyramid)
+    helpers = (points, trimaps, functions, accumulators, errors)
+    for module in (build, loss_set, presets, sets, criteria, *helpers, *losses):
         result = doctest.testmod(module, extraglobs=names)
         assert result.attempted and not result.failed, module.__name__

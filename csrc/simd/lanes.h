@@ -99,19 +99,53 @@ LOSSFOLD_INLINE V pick(V v, I at) {
 #endif
 }
 
-// a0 + a1, a2 + a3, ..., b0 + b1, ...
+// Every second lane of a and then of b, from the first or from the second on.
 template <class V>
-LOSSFOLD_INLINE V pair_sums(V a, V b) {
+LOSSFOLD_INLINE V even_lanes(V a, V b) {
   constexpr long width = sizeof(V) / sizeof(a[0]);
 #if defined(__clang__)
   V out;
-  for (long j = 0; j < width / 2; ++j) out[j] = a[2 * j] + a[2 * j + 1], out[width / 2 + j] = b[2 * j] + b[2 * j + 1];
+  for (long j = 0; j < width / 2; ++j) out[j] = a[2 * j], out[width / 2 + j] = b[2 * j];
   return out;
 #else
   typename Lanes<__typeof__(a[0] + a[0])>::I even;
   for (long j = 0; j < width; ++j) even[j] = 2 * j;
-  return __builtin_shuffle(a, b, even) + __builtin_shuffle(a, b, even + 1);
+  return __builtin_shuffle(a, b, even);
 #endif
+}
+template <class V>
+LOSSFOLD_INLINE V odd_lanes(V a, V b) {
+  constexpr long width = sizeof(V) / sizeof(a[0]);
+#if defined(__clang__)
+  V out;
+  for (long j = 0; j < width / 2; ++j) out[j] = a[2 * j + 1], out[width / 2 + j] = b[2 * j + 1];
+  return out;
+#else
+  typename Lanes<__typeof__(a[0] + a[0])>::I odd;
+  for (long j = 0; j < width; ++j) odd[j] = 2 * j + 1;
+  return __builtin_shuffle(a, b, odd);
+#endif
+}
+
+// a0, b0, a1, b1, ...: the first or the second half.
+template <bool second, class V>
+LOSSFOLD_INLINE V alternate(V a, V b) {
+  constexpr long width = sizeof(V) / sizeof(a[0]), from = second ? width / 2 : 0;
+#if defined(__clang__)
+  V out;
+  for (long j = 0; j < width / 2; ++j) out[2 * j] = a[from + j], out[2 * j + 1] = b[from + j];
+  return out;
+#else
+  typename Lanes<__typeof__(a[0] + a[0])>::I order;
+  for (long j = 0; j < width; ++j) order[j] = from + j / 2 + (j % 2 ? width : 0);
+  return __builtin_shuffle(a, b, order);
+#endif
+}
+
+// a0 + a1, a2 + a3, ..., b0 + b1, ...
+template <class V>
+LOSSFOLD_INLINE V pair_sums(V a, V b) {
+  return even_lanes(a, b) + odd_lanes(a, b);
 }
 
 // exp for x <= 88; below -87.33 it is 0 (a float32 there is subnormal). NaN stays NaN.
@@ -287,7 +321,8 @@ LOSSFOLD_INLINE bool stream_row(float* to, const float* row, long n) {
   return false;
 #endif
 }
-LOSSFOLD_INLINE bool stream_row(float*, const double*, long) { return false; }
+template <class T>
+LOSSFOLD_INLINE bool stream_row(T*, const double*, long) { return false; }
 
 // Streamed writes become visible to other threads.
 LOSSFOLD_INLINE void finish_streaming() {

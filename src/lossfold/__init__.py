@@ -7,17 +7,32 @@ from lossfold import presets as presets
 from lossfold.compose.build import build as build
 from lossfold.compose.loss_set import LossOutput as LossOutput
 from lossfold.compose.loss_set import LossSet as LossSet
+from lossfold.compose.matting import MattingLoss as MattingLoss
+from lossfold.compose.matting import MixedMattingLoss as MixedMattingLoss
 from lossfold.compose.presets import CEDiceLoss as CEDiceLoss
 from lossfold.errors import LossError as LossError
 from lossfold.losses.binary import BinaryCrossEntropyLoss as BinaryCrossEntropyLoss
+from lossfold.losses.composition import CharbonnierCompLoss as CharbonnierCompLoss
+from lossfold.losses.composition import L1CompositionLoss as L1CompositionLoss
+from lossfold.losses.composition import MSECompositionLoss as MSECompositionLoss
 from lossfold.losses.cross_entropy import CrossEntropyLoss as CrossEntropyLoss
 from lossfold.losses.cross_entropy import FocalLoss as FocalLoss
 from lossfold.losses.generalized_dice import GeneralizedDiceLoss as GeneralizedDiceLoss
 from lossfold.losses.lovasz import LovaszLoss as LovaszLoss
+from lossfold.losses.matting import KnownL1Loss as KnownL1Loss
+from lossfold.losses.matting import KnownSmoothL1Loss as KnownSmoothL1Loss
+from lossfold.losses.matting import MattingGradientLoss as MattingGradientLoss
+from lossfold.losses.matting import UnknownL1Loss as UnknownL1Loss
 from lossfold.losses.ohem import OhemCrossEntropyLoss as OhemCrossEntropyLoss
 from lossfold.losses.overlap import DiceLoss as DiceLoss
 from lossfold.losses.overlap import JaccardLoss as JaccardLoss
 from lossfold.losses.overlap import TverskyLoss as TverskyLoss
+from lossfold.losses.pixel import CharbonnierLoss as CharbonnierLoss
+from lossfold.losses.pixel import HuberLoss as HuberLoss
+from lossfold.losses.pixel import L1Loss as L1Loss
+from lossfold.losses.pixel import MSELoss as MSELoss
+from lossfold.losses.pixel import SmoothL1Loss as SmoothL1Loss
+from lossfold.losses.pyramid import LaplacianPyramidLoss as LaplacianPyramidLoss
 from lossfold.registry import LOSSES as LOSSES
 from lossfold.version import VERSION
 

@@ -12,15 +12,20 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from lossfold.compose import matting as matting
 from lossfold.compose import presets as presets
 from lossfold.compose.loss_set import LossOutput, LossSet
 from lossfold.losses import binary as binary
+from lossfold.losses import composition as composition
 from lossfold.losses import generalized_dice as generalized_dice
 from lossfold.losses import ohem as ohem
 from lossfold.losses.lovasz import lovasz_bounds as lovasz_bounds
 from lossfold.points import sample_points as sample_points
 from lossfold.points import sample_uncertain_points as sample_uncertain_points
 from lossfold.registry import LOSSES
+from lossfold.trimaps import random_trimap as random_trimap
+from lossfold.trimaps import region_from_trimap as region_from_trimap
+from lossfold.trimaps import trimap_from_alpha as trimap_from_alpha
 
 
 def snake_case(name: str) -> str:
@@ -30,21 +35,30 @@ def snake_case(name: str) -> str:
 
 def as_function(cls: type[nn.Module]) -> Callable[..., Tensor]:
     """Return the function that builds a loss from its options and applies it; of a set, the total."""
-    tensors = [p for p in list(inspect.signature(cls.forward).parameters.values())[1:] if p.kind != p.VAR_KEYWORD]
-    options = list(inspect.signature(cls).parameters.values())
-    if issubclass(cls, LossSet):
+    tensors = list(inspect.signature(cls.forward).parameters.values())[1:]
+    if any(p.kind == p.VAR_POSITIONAL for p in tensors):  # a set whose terms take what every loss of scores takes
         tensors = list(inspect.signature(LOSSES["CrossEntropyLoss"].forward).parameters.values())[1:]
+    names = [p.name for p in tensors]
+    options = list(inspect.signature(cls).parameters.values())
 
-    def function(logits: Tensor, labels: Tensor, weight: Tensor | None = None, normalizer: Any = None, **options: Any) -> Tensor:
-        result: Tensor | LossOutput = cls(**options)(logits, labels, weight, normalizer)
+    def function(*given: Any, **named: Any) -> Tensor:
+        by_name = {name: named.pop(name) for name in names if name in named}
+        result: Tensor | LossOutput = cls(**named)(*given, **by_name)
         return result.total if isinstance(result, LossOutput) else result
 
     function.__name__ = function.__qualname__ = snake_case(cls.__name__)
     function.__doc__ = f"Return :class:`lossfold.{cls.__name__}` of these tensors.\n\n    {inspect.getdoc(cls)}"
-    function.__signature__ = inspect.Signature([*tensors, *options], return_annotation=Tensor)  # type: ignore[attr-defined]
+    function.__signature__ = inspect.Signature([*tensors, *options], return_annotation="Tensor")  # type: ignore[attr-defined]
     return function
 
 
-HELPERS = ("lovasz_bounds", "sample_points", "sample_uncertain_points")
+HELPERS = (
+    "lovasz_bounds",
+    "random_trimap",
+    "region_from_trimap",
+    "sample_points",
+    "sample_uncertain_points",
+    "trimap_from_alpha",
+)
 __all__ = [*(snake_case(name) for name, cls in LOSSES.items() if cls is not LossSet), *HELPERS]
 globals().update({snake_case(name): as_function(cls) for name, cls in LOSSES.items() if cls is not LossSet})

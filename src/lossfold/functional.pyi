@@ -9,6 +9,24 @@ HELPERS: tuple[str, ...]
 
 def snake_case(name: str) -> str: ...
 def as_function(cls: type[nn.Module]) -> Callable[..., Tensor]: ...
+def binary_cross_entropy_loss(
+    logits: Tensor,
+    labels: Tensor,
+    weight: Tensor | None = None,
+    normalizer: float | Tensor | None = None,
+    *,
+    loss_weight: float = 1.0,
+    inputs: Mapping[str, str] | None = None,
+    link: str = "sigmoid",
+    ignore_index: int = -100,
+    class_weight: Sequence[float] | Tensor | None = None,
+    reduction: str = "mean",
+    per_image: bool = False,
+    align_corners: bool = False,
+    engine: str | None = None,
+    pos_weight: float | Sequence[float] | Tensor | None = None,
+    label_smoothing: float = 0.0,
+) -> Tensor: ...
 def cross_entropy_loss(
     logits: Tensor,
     labels: Tensor,
@@ -44,6 +62,165 @@ def focal_loss(
     gamma: float = 2.0,
     alpha: float | Sequence[float] | Tensor | None = None,
     normalize: str = "pixels",
+) -> Tensor: ...
+def unknown_l1_loss(
+    pred: Tensor,
+    target: Tensor,
+    region: Tensor,
+    *,
+    loss_weight: float = 1.0,
+    inputs: Mapping[str, str] | None = None,
+    link: str = "identity",
+    reduction: str = "mean",
+    sample_wise: bool = False,
+    engine: str | None = None,
+    reference_area: float | None = None,
+) -> Tensor: ...
+def known_l1_loss(
+    pred: Tensor,
+    target: Tensor,
+    region: Tensor,
+    *,
+    loss_weight: float = 1.0,
+    inputs: Mapping[str, str] | None = None,
+    link: str = "identity",
+    reduction: str = "mean",
+    sample_wise: bool = False,
+    engine: str | None = None,
+    reference_area: float | None = None,
+) -> Tensor: ...
+def known_smooth_l1_loss(
+    pred: Tensor,
+    target: Tensor,
+    region: Tensor,
+    *,
+    loss_weight: float = 1.0,
+    inputs: Mapping[str, str] | None = None,
+    link: str = "identity",
+    reduction: str = "mean",
+    sample_wise: bool = False,
+    engine: str | None = None,
+    reference_area: float | None = None,
+    beta: float = 1.0,
+) -> Tensor: ...
+def matting_gradient_loss(
+    pred: Tensor,
+    target: Tensor,
+    region: Tensor,
+    *,
+    loss_weight: float = 1.0,
+    inputs: Mapping[str, str] | None = None,
+    link: str = "identity",
+    reduction: str = "mean",
+    sample_wise: bool = False,
+    engine: str | None = None,
+    reference_area: float | None = None,
+    smoothness: float = 0.01,
+    padding: str = "replicate",
+) -> Tensor: ...
+def l1_loss(
+    pred: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    *,
+    loss_weight: float = 1.0,
+    inputs: Mapping[str, str] | None = None,
+    link: str = "identity",
+    reduction: str = "mean",
+    sample_wise: bool = False,
+    engine: str | None = None,
+) -> Tensor: ...
+def mse_loss(
+    pred: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    *,
+    loss_weight: float = 1.0,
+    inputs: Mapping[str, str] | None = None,
+    link: str = "identity",
+    reduction: str = "mean",
+    sample_wise: bool = False,
+    engine: str | None = None,
+) -> Tensor: ...
+def smooth_l1_loss(
+    pred: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    *,
+    loss_weight: float = 1.0,
+    inputs: Mapping[str, str] | None = None,
+    link: str = "identity",
+    reduction: str = "mean",
+    sample_wise: bool = False,
+    engine: str | None = None,
+    beta: float = 1.0,
+) -> Tensor: ...
+def huber_loss(
+    pred: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    *,
+    loss_weight: float = 1.0,
+    inputs: Mapping[str, str] | None = None,
+    link: str = "identity",
+    reduction: str = "mean",
+    sample_wise: bool = False,
+    engine: str | None = None,
+    delta: float = 1.0,
+) -> Tensor: ...
+def charbonnier_loss(
+    pred: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    *,
+    loss_weight: float = 1.0,
+    inputs: Mapping[str, str] | None = None,
+    link: str = "identity",
+    reduction: str = "mean",
+    sample_wise: bool = False,
+    engine: str | None = None,
+    eps: float = 1e-12,
+) -> Tensor: ...
+def laplacian_pyramid_loss(
+    pred: Tensor,
+    target: Tensor,
+    region: Tensor | None = None,
+    *,
+    loss_weight: float = 1.0,
+    inputs: Mapping[str, str] | None = None,
+    link: str = "identity",
+    reduction: str = "mean",
+    sample_wise: bool = False,
+    engine: str | None = None,
+    levels: int = 5,
+    residual: bool = False,
+) -> Tensor: ...
+def matting_loss(
+    pred: Tensor,
+    target: Tensor,
+    region: Tensor,
+    *,
+    reference_area: float | None = None,
+    alpha_link: str = "identity",
+    engine: str | None = None,
+    loss_weight: float = 1.0,
+    inputs: Mapping[str, str] | None = None,
+    losses: Terms | None = None,
+) -> Tensor: ...
+def mixed_matting_loss(
+    pred: Tensor,
+    target: Tensor,
+    region: Tensor,
+    is_binary: Tensor | None = None,
+    *,
+    reference_area: float | None = None,
+    alpha_link: str = "identity",
+    engine: str | None = None,
+    loss_weight: float = 1.0,
+    inputs: Mapping[str, str] | None = None,
+    segmentation: Terms = ("known_smooth_l1_loss",),
+    matting: Terms = ("unknown_l1_loss", "known_l1_loss", "loss_pha_laplacian", "loss_gradient_penalty"),
+    tolerance: float = 0.0,
 ) -> Tensor: ...
 def dice_loss(
     logits: Tensor,
@@ -142,23 +319,48 @@ def ce_dice_loss(
     loss_weight: float = 1.0,
     inputs: Mapping[str, str] | None = None,
 ) -> Tensor: ...
-def binary_cross_entropy_loss(
-    logits: Tensor,
-    labels: Tensor,
+def l1_composition_loss(
+    pred_alpha: Tensor,
+    fg: Tensor,
+    bg: Tensor,
+    ori_merged: Tensor,
     weight: Tensor | None = None,
-    normalizer: float | Tensor | None = None,
     *,
     loss_weight: float = 1.0,
     inputs: Mapping[str, str] | None = None,
-    link: str = "sigmoid",
-    ignore_index: int = -100,
-    class_weight: Sequence[float] | Tensor | None = None,
+    link: str = "identity",
     reduction: str = "mean",
-    per_image: bool = False,
-    align_corners: bool = False,
+    sample_wise: bool = False,
     engine: str | None = None,
-    pos_weight: float | Sequence[float] | Tensor | None = None,
-    label_smoothing: float = 0.0,
+) -> Tensor: ...
+def mse_composition_loss(
+    pred_alpha: Tensor,
+    fg: Tensor,
+    bg: Tensor,
+    ori_merged: Tensor,
+    weight: Tensor | None = None,
+    *,
+    loss_weight: float = 1.0,
+    inputs: Mapping[str, str] | None = None,
+    link: str = "identity",
+    reduction: str = "mean",
+    sample_wise: bool = False,
+    engine: str | None = None,
+) -> Tensor: ...
+def charbonnier_comp_loss(
+    pred_alpha: Tensor,
+    fg: Tensor,
+    bg: Tensor,
+    ori_merged: Tensor,
+    weight: Tensor | None = None,
+    *,
+    loss_weight: float = 1.0,
+    inputs: Mapping[str, str] | None = None,
+    link: str = "identity",
+    reduction: str = "mean",
+    sample_wise: bool = False,
+    engine: str | None = None,
+    eps: float = 1e-12,
 ) -> Tensor: ...
 def generalized_dice_loss(
     logits: Tensor,
@@ -224,6 +426,14 @@ def lovasz_bounds(
     weight: Tensor | None = None,
     **options: Any,
 ) -> tuple[Tensor, Tensor]: ...
+def random_trimap(
+    alpha: Tensor,
+    widths: tuple[int, int] = (1, 30),
+    generator: torch.Generator | None = None,
+) -> Tensor: ...
+def region_from_trimap(
+    trimap: Tensor,
+) -> Tensor: ...
 def sample_points(
     values: Tensor,
     points: Tensor,
@@ -237,4 +447,9 @@ def sample_uncertain_points(
     oversample_ratio: float = 3.0,
     importance_ratio: float = 0.75,
     generator: torch.Generator | None = None,
+) -> Tensor: ...
+def trimap_from_alpha(
+    alpha: Tensor,
+    erode: float = 10,
+    dilate: float = 10,
 ) -> Tensor: ...

@@ -47,7 +47,7 @@ def mask_losses(*, bce: float = 5.0, dice: float = 5.0, focal: float = 0.0, smoo
             **({"focal": FocalLoss(loss_weight=focal, link="sigmoid", alpha=0.25, **options)} if focal else {}),
         }
     )
-    for _, loss, _ in criterion.leaves():
+    for _, loss, *_ in criterion.leaves():
         loss.without_channels = True  # type: ignore[assignment]
     return criterion
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -13,10 +13,9 @@ from typing_extensions import Self
 
 from lossfold.errors import LossError
 from lossfold.folds.dense import DenseNeeds
-from lossfold.folds.fold import Fold
-from lossfold.folds.label import LabelNeeds
-from lossfold.losses.base import Loss, is_number
-from lossfold.losses.folded import FoldLoss, Given
+from lossfold.folds.label import LabelNeeds, LabelSpec
+from lossfold.folds.pair import PairNeeds, PairSpec
+from lossfold.losses.base import Folded, Loss, is_number
 from lossfold.registry import LOSSES
 from lossfold.routing import is_one_dict
 
@@ -43,12 +42,36 @@ class LossOutput:
 
 @dataclass
 class Pass:
-    """A fold that some terms share: who asked first, where its inputs stand in the outputs, what it collects."""
+    """A fold that some terms share: who asked first, what it collects, from what."""
 
     who: str
+    loss: Folded
     source: tuple[tuple[str, str], ...]
-    needs: LabelNeeds | DenseNeeds
+    needs: LabelNeeds | DenseNeeds | PairNeeds
+    given: Any
     terms: list[str]
+
+    def __str__(self) -> str:
+        spec, engine = self.needs.spec, self.needs.engine or "fastest engine"
+        if isinstance(spec, PairSpec):
+            fold, how = "pair", f"link={spec.link}"
+            collected = [f"{kind}({number:g})" if number else kind for kind, number, _ in spec.sums]
+            collected = [f"{text} in {one.where}" if one.where else text for text, one in zip(collected, spec.sums, strict=True)]
+        else:
+            fold, how = "label" if isinstance(spec, LabelSpec) else "dense", f"link={spec.link}, ignore_index={spec.ignore_index}"
+            collected = [kind if not gamma else f"{kind}({gamma:g})" for kind, gamma in spec.sums]
+            collected += [f"bins({spec.bins.count})"] if spec.bins else []
+        source = "".join(f", {argument}={path!r}" for argument, path in self.source)
+        return f"{fold} fold ({how}, {engine}{source}): {', '.join(self.terms)} [{', '.join(collected)}]"
+
+
+class Leaf(NamedTuple):
+    """A single loss of a set: its full name, its weight with those of the sets around it, and the set it stands in."""
+
+    name: str
+    loss: nn.Module
+    weight: float
+    owner: LossSet
 
 
 @LOSSES.register
@@ -96,7 +119,7 @@ class LossSet(nn.Module):
         for name in (terms or {}).keys() & named.keys():
             raise LossError(who, name, "given once", "the name of two terms")
         self.loss_weight = loss_weight
-        self.losses = nn.ModuleList()
+        self.members = nn.ModuleList()
         self.names: list[str] = []
         for name, loss in {**(terms or {}), **named}.items():
             self._add(name, loss)
@@ -113,30 +136,46 @@ class LossSet(nn.Module):
         if getattr(loss, "reduction", "mean") == "none":
             raise LossError(f"{who} term {name!r} ({type(loss).__name__})", "reduction", "'mean' or 'sum' in a set", "'none'")
         self.names.append(name)
-        self.losses.append(loss)
+        self.members.append(loss)
 
-    def leaves(self, prefix: str = "") -> Iterator[tuple[str, nn.Module, float]]:
+    def leaves(self, prefix: str = "") -> Iterator[Leaf]:
         """Yield every single loss with its full name and weight."""
-        for name, loss in zip(self.names, self.losses, strict=True):
+        for name, loss in zip(self.names, self.members, strict=True):
             if isinstance(loss, LossSet):
-                for inner, leaf, weight in loss.leaves(f"{prefix}{name}."):
-                    yield inner, leaf, self.loss_weight * weight
+                for leaf in loss.leaves(f"{prefix}{name}."):
+                    yield leaf._replace(weight=self.loss_weight * leaf.weight)
             else:
-                yield f"{prefix}{name}", loss, self.loss_weight * (loss.loss_weight if isinstance(loss, Loss) else 1.0)
+                weight = self.loss_weight * (loss.loss_weight if isinstance(loss, Loss) else 1.0)
+                yield Leaf(f"{prefix}{name}", loss, weight, self)
 
-    def _passes(self, kinds: Mapping[str, str] | None = None) -> list[Pass]:
+    def source(self) -> tuple[tuple[str, str], ...]:
+        """Where this set's own inputs stand in one dict of outputs."""
+        return ()
+
+    def handed(self, inputs: tuple[Any, ...], named: dict[str, Any], who: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Return what the terms are given, from what the set is."""
+        return inputs, named
+
+    def value_of(self, leaf: Leaf, fold: Any, who: str, given: Any, handed: tuple[tuple[Any, ...], dict[str, Any]]) -> Tensor:
+        """Turn the fold of one of this set's own terms into its value."""
+        assert isinstance(leaf.loss, Folded)
+        return leaf.loss.value(fold, who, given)
+
+    def _passes(self, checked: Mapping[str, Any] | None = None) -> list[Pass]:
         passes: list[Pass] = []
-        for name, loss, _ in self.leaves():
-            if not isinstance(loss, FoldLoss) or not loss.folds:
+        for name, loss, _, owner in self.leaves():
+            if not isinstance(loss, Folded) or not loss.folds:
                 continue
-            needs, source = loss.needs(kinds[name] if kinds else None), tuple(sorted((loss.inputs or {}).items()))
+            given = checked[name] if checked else None
+            needs, source = loss.asks(given), owner.source() + loss.source
             for shared in passes:
                 if shared.source == source and shared.needs.agree(needs):
-                    shared.needs = shared.needs.merge(needs)  # type: ignore[arg-type]  # they agree: one fold, one type
+                    shared.needs = shared.needs.merge(needs)
+                    shared.given = shared.given.merge(given) if checked else None
                     shared.terms.append(name)
                     break
             else:
-                passes.append(Pass(self._who(name, loss), source, needs, [name]))
+                passes.append(Pass(self._who(name, loss), loss, source, needs, given, [name]))
         return passes
 
     def _who(self, name: str, loss: nn.Module) -> str:
@@ -144,43 +183,39 @@ class LossSet(nn.Module):
 
     def plan(self) -> str:
         """Say which terms share which pass."""
-        lines = []
         passes = self._passes()
-        for one in passes:
-            spec = one.needs.spec
-            collected = [kind if not gamma else f"{kind}({gamma:g})" for kind, gamma in spec.sums]
-            collected += [f"bins({spec.bins.count})"] if spec.bins else []
-            fold = "label" if isinstance(one.needs, LabelNeeds) else "dense"
-            shared = f"link={spec.link}, ignore_index={spec.ignore_index}, {one.needs.engine or 'fastest engine'}"
-            shared += "".join(f", {argument}={path!r}" for argument, path in one.source)
-            lines.append(f"{fold} fold ({shared}): {', '.join(one.terms)} [{', '.join(collected)}]")
+        lines = [str(one) for one in passes]
         served = {name for one in passes for name in one.terms}
-        lines += [f"on its own: {name}" for name, _, _ in self.leaves() if name not in served]
+        lines += [f"on its own: {name}" for name, *_ in self.leaves() if name not in served]
         return "\n".join(lines)
 
     def forward(self, *inputs: Any, **named: Any) -> LossOutput:
         """Return the losses of ``(logits, labels, weight=None, normalizer=None)``, or of whatever arguments the terms take."""
         leaves = list(self.leaves())
         arguments: dict[str, tuple[tuple[Any, ...], dict[str, Any]]] = {}
-        checked: dict[str, Given] = {}
-        for name, loss, _ in leaves:
-            given, by_name = inputs, named
-            if isinstance(loss, Loss) and (loss.inputs is not None or is_one_dict(inputs, named)):
-                given, by_name = (), loss.routed(inputs, named, self._who(name, loss))
+        handed: dict[int, tuple[tuple[Any, ...], dict[str, Any]]] = {}
+        checked: dict[str, Any] = {}
+        for name, loss, _, owner in leaves:
+            if id(owner) not in handed:
+                handed[id(owner)] = owner.handed(inputs, named, type(owner).__name__)
+            given, by_name = handed[id(owner)]
+            if isinstance(loss, Loss) and (loss.inputs is not None or is_one_dict(given, by_name)):
+                given, by_name = (), loss.routed(given, by_name, self._who(name, loss))
             arguments[name] = given, by_name
-            if isinstance(loss, FoldLoss):
+            if isinstance(loss, Folded):
                 checked[name] = loss.check(self._who(name, loss), *given, **by_name)
-        folds: dict[str, Fold] = {}
-        for one in self._passes({name: given.kind for name, given in checked.items()}):
-            fold = one.needs.collect(one.who, *checked[one.terms[0]][:3])
+        folds: dict[str, Any] = {}
+        for one in self._passes(checked):
+            fold = one.loss.collect(one.needs, one.who, one.given)
             folds.update(dict.fromkeys(one.terms, fold))
         terms: dict[str, Tensor] = {}
         weighted: dict[str, Tensor] = {}
-        for name, loss, weight in leaves:
+        for leaf in leaves:
+            name, loss, weight, owner = leaf
             given, by_name = arguments[name]
-            if isinstance(loss, FoldLoss) and name in folds:
-                value = loss.reduce(folds[name], self._who(name, loss), checked[name].normalizer)
-            elif isinstance(loss, FoldLoss):
+            if isinstance(loss, Folded) and name in folds:
+                value = owner.value_of(leaf, folds[name], self._who(name, loss), checked[name], handed[id(owner)])
+            elif isinstance(loss, Folded):
                 value = loss.of(self._who(name, loss), checked[name])
             else:
                 value = loss.raw(*given, **by_name) if isinstance(loss, Loss) else loss(*given, **by_name)
@@ -207,8 +242,8 @@ class LossSet(nn.Module):
     __mul__ = __rmul__
 
     def __repr__(self) -> str:
-        terms = [f"{name}={loss!r}" for name, loss in zip(self.names, self.losses, strict=True)]
+        terms = [f"{name}={loss!r}" for name, loss in zip(self.names, self.members, strict=True)]
         if not all(name.isidentifier() and name not in ("loss_weight", "sync", "process_group") for name in self.names):
-            terms = ["{" + ", ".join(f"{name!r}: {loss!r}" for name, loss in zip(self.names, self.losses, strict=True)) + "}"]
+            terms = ["{" + ", ".join(f"{name!r}: {loss!r}" for name, loss in zip(self.names, self.members, strict=True)) + "}"]
         weight = [f"loss_weight={self.loss_weight!r}"] if self.loss_weight != 1 else []
         return f"{type(self).__name__}({', '.join(terms + weight)})"

@@ -88,5 +88,5 @@ class CEDiceLoss(Configured, LossSet):
 
     def validate(self) -> None:
         """Pass a changed option on to the terms."""
-        if "losses" in self._modules:
+        if "members" in self._modules:
             self.__post_init__()

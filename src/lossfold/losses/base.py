@@ -139,6 +139,44 @@ class Loss(Configured):
         raise NotImplementedError
 
 
+class Folded(Loss):
+    """A loss that is a formula over a fold: what a set needs to make one pass for several of them."""
+
+    @property
+    def folds(self) -> bool:
+        """Whether the loss is a formula over its fold, so that a set may make the pass for it."""
+        return True
+
+    @property
+    def source(self) -> tuple[tuple[str, str], ...]:
+        """Where the inputs stand that two losses of one pass must have in common."""
+        return tuple(sorted((self.inputs or {}).items()))
+
+    def check(self, loss: str, /, *inputs: Any, **named: Any) -> Any:
+        """Refuse what can't be folded, or does not fit the options; return a call's arguments."""
+        raise NotImplementedError
+
+    def asks(self, given: Any = None) -> Any:
+        """Return the needs of a call whose arguments have been checked (without them, of the usual call)."""
+        raise NotImplementedError
+
+    def collect(self, needs: Any, loss: str, given: Any) -> Any:
+        """Make a pass over checked arguments."""
+        raise NotImplementedError
+
+    def value(self, fold: Any, loss: str, given: Any) -> Tensor:
+        """Turn the fold of checked arguments into the loss, before ``loss_weight``."""
+        raise NotImplementedError
+
+    def each_sample(self, fold: Any, loss: str, given: Any) -> Tensor:
+        """Turn the fold of checked arguments into the loss of each sample, ``[B]``, before ``loss_weight``."""
+        raise NotImplementedError
+
+    def of(self, loss: str, given: Any) -> Tensor:
+        """Return the loss of checked arguments, before ``loss_weight``."""
+        return self.value(self.collect(self.asks(given), loss, given), loss, given)
+
+
 def is_number(value: object) -> bool:
     """Whether a value is a finite real number (bool is not)."""
     largest = sys.float_info.max

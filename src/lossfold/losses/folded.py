@@ -14,7 +14,7 @@ from lossfold.errors import LossError
 from lossfold.folds.dense import DenseNeeds, DenseSpec, check_dense_inputs
 from lossfold.folds.fold import Fold, Sum
 from lossfold.folds.label import LabelNeeds, LabelSpec, check_label_inputs
-from lossfold.losses.base import Loss, divide, is_number
+from lossfold.losses.base import Folded, divide, is_number
 
 REDUCTIONS = ("mean", "sum", "none")
 LABELS, MASKS, SOFT = "labels", "masks", "soft"
@@ -30,9 +30,13 @@ class Given(NamedTuple):
     kind: str
     normalizer: float | Tensor | None
 
+    def merge(self, other: Given) -> Given:
+        """Return the arguments of a pass that two calls share: they are the same."""
+        return self
+
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class FoldLoss(Loss):
+class FoldLoss(Folded):
     """A loss over a fold: the options that all of them have, and the one way from a fold to a number."""
 
     link: str = "softmax"
@@ -155,10 +159,22 @@ class FoldLoss(Loss):
             return values.squeeze(0).to(dtype)
         return (values.sum() / (denominator != 0).sum().clamp_min(1)).to(dtype)
 
-    @property
-    def folds(self) -> bool:
-        """Whether the loss is a formula over its fold, so that a set may make the pass for it."""
-        return True
+    def asks(self, given: Given | None = None) -> LabelNeeds | DenseNeeds:
+        """Return the fold that a call wants."""
+        return self.needs(given.kind if given else None)
+
+    def collect(self, needs: LabelNeeds | DenseNeeds, loss: str, given: Given) -> Fold:
+        """Make the pass."""
+        return needs.collect(loss, *given[:3])
+
+    def value(self, fold: Fold, loss: str, given: Given) -> Tensor:
+        """Turn a call's fold into the loss."""
+        return self.reduce(fold, loss, given.normalizer)
+
+    def each_sample(self, fold: Fold, loss: str, given: Given) -> Tensor:
+        """Turn a call's fold into each image's own loss."""
+        numerator, denominator = self.formula(fold, loss)
+        return divide(numerator.sum(1), denominator.sum(1)).to(fold.dtype)
 
     @property
     def joint(self) -> bool:
@@ -194,10 +210,6 @@ class FoldLoss(Loss):
         """Return the loss before ``loss_weight``."""
         name = type(self).__name__
         return self.of(name, self.check(name, logits, labels, weight, normalizer))
-
-    def of(self, name: str, given: Given) -> Tensor:
-        """Return the loss of checked arguments, before ``loss_weight``."""
-        return self.reduce(self.needs(given.kind).collect(name, *given[:3]), name, given.normalizer)
 
 
 @dataclass(kw_only=True, eq=False, repr=False)

@@ -1,4 +1,7 @@
-"""Metrics of class maps: counts that add over batches, tiles and ranks, and the ratios read from them."""
+"""Metrics of class maps and of alpha mattes.
+
+Of class maps: counts that add over batches, tiles and ranks, and the ratios read from them. Of alpha mattes: sums over images.
+"""
 
 from lossfold.metrics.accumulators import Accumulator as Accumulator
 from lossfold.metrics.accumulators import Accuracy as Accuracy
@@ -13,3 +16,8 @@ from lossfold.metrics.functions import dice as dice
 from lossfold.metrics.functions import dice_binary as dice_binary
 from lossfold.metrics.functions import iou as iou
 from lossfold.metrics.functions import iou_binary as iou_binary
+from lossfold.metrics.matting import MattingMetrics as MattingMetrics
+from lossfold.metrics.matting import matting_conn as matting_conn
+from lossfold.metrics.matting import matting_grad as matting_grad
+from lossfold.metrics.matting import matting_mse as matting_mse
+from lossfold.metrics.matting import matting_sad as matting_sad

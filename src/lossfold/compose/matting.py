@@ -1,0 +1,287 @@
+"""The matting criteria: sets of the losses that matting networks are trained with, by their published names."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from lossfold import engines
+from lossfold.compose.loss_set import Leaf, LossOutput, LossSet
+from lossfold.errors import LossError, nearest
+from lossfold.folds.fold import describe
+from lossfold.losses.base import Configured, Folded, Loss, is_number
+from lossfold.losses.binary import BinaryCrossEntropyLoss
+from lossfold.losses.cross_entropy import FocalLoss
+from lossfold.losses.matting import KnownL1Loss, KnownSmoothL1Loss, MattingGradientLoss, RegionLoss, UnknownL1Loss
+from lossfold.losses.pixel import SmoothL1Loss
+from lossfold.losses.pyramid import LaplacianPyramidLoss
+from lossfold.registry import LOSSES
+from lossfold.routing import is_one_dict, one_dict, route
+
+TERMS: dict[str, type[Folded]] = {
+    "unknown_l1_loss": UnknownL1Loss,
+    "known_l1_loss": KnownL1Loss,
+    "loss_pha_laplacian": LaplacianPyramidLoss,
+    "loss_gradient_penalty": MattingGradientLoss,
+    "smooth_l1_loss": SmoothL1Loss,
+    "known_smooth_l1_loss": KnownSmoothL1Loss,
+    "cross_entropy_loss": BinaryCrossEntropyLoss,
+    "focal_loss": FocalLoss,
+}
+MATTING = ("unknown_l1_loss", "known_l1_loss", "loss_pha_laplacian", "loss_gradient_penalty")
+Terms = Sequence[str | Loss] | Mapping[str, Loss | float]
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class MattingSet(Configured, LossSet):
+    """What both criteria are: terms by name, and the options that go to all of them."""
+
+    reference_area: float | None = None
+    alpha_link: str = "identity"
+    engine: str | None = None
+    loss_weight: float = 1.0
+    inputs: Mapping[str, str] | None = None
+
+    def __post_init__(self) -> None:
+        nn.Module.__init__(self)  # forget the terms of earlier options
+        self.require("loss_weight", is_number(self.loss_weight), "a number")
+        area = self.reference_area
+        self.require("reference_area", area is None or (is_number(area) and area > 0), "None or a number of pixels > 0")
+        self.require_one_of("alpha_link", ("identity", "sigmoid"))
+        engines.check_name(type(self).__name__, "engine", self.engine)
+        LossSet.__init__(self, self.built(), loss_weight=self.loss_weight)
+
+    def validate(self) -> None:
+        """Pass a changed option on to the terms."""
+        if "members" in self._modules:
+            self.__post_init__()
+
+    def __call__(self, *inputs: Any, **named: Any) -> LossOutput:
+        """Return the losses of tensors, or of one dict of outputs (see ``inputs``)."""
+        given, by_name = self.arguments(inputs, named)
+        result: LossOutput = nn.Module.__call__(self, *given, **by_name)
+        return result
+
+    def arguments(self, inputs: tuple[Any, ...], named: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Return a call's arguments, out of one dict of outputs if that is what came."""
+        if self.inputs is None and not is_one_dict(inputs, named):
+            return inputs, named
+        who = type(self).__name__
+        return (), route(who, self.inputs or {}, inspect.signature(self.forward), one_dict(who, inputs, named))
+
+    def source(self) -> tuple[tuple[str, str], ...]:
+        """Where this set's own inputs stand in one dict of outputs."""
+        return tuple(sorted((self.inputs or {}).items()))
+
+    def handed(self, inputs: tuple[Any, ...], named: dict[str, Any], who: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Return prediction, target and region by the names that the terms know."""
+        if is_one_dict(inputs, named):  # as a term of another set
+            inputs, named = self.arguments(inputs, named)
+        try:
+            bound = inspect.signature(self.forward).bind(*inputs, **named).arguments
+        except TypeError as error:
+            raise LossError(who, "arguments", ", ".join(inspect.signature(self.forward).parameters), str(error)) from None
+        return ({**bound, "unknown": bound.pop("region")},), {}
+
+    def built(self) -> dict[str, Loss]:
+        """Return the terms."""
+        raise NotImplementedError
+
+    def terms_of(self, argument: str, terms: object) -> dict[str, Loss]:
+        """Return the losses that an option names, each told where its arguments stand."""
+        who = type(self).__name__
+        expected = "names of terms, losses, or a dict from names to losses or weights"
+        if isinstance(terms, Mapping):
+            pairs = list(terms.items())
+        elif isinstance(terms, (list, tuple)):
+            pairs = [(one, 1.0) if isinstance(one, str) else (name_of(one), one) for one in terms]
+        else:
+            raise LossError(who, argument, expected, repr(terms))
+        built: dict[str, Loss] = {}
+        for name, what in pairs:
+            if not isinstance(what, Loss) and not is_number(what):
+                raise LossError(who, argument, expected, f"{what!r}"[:80])
+            if not isinstance(what, Loss) and name not in TERMS:
+                raise LossError(who, argument, "the name of a term", repr(name), nearest(name, TERMS))
+            if name in built:
+                raise LossError(who, argument, "given once", f"{name!r} twice", "give names: a dict of losses")
+            loss = copy.deepcopy(what) if isinstance(what, Loss) else self.published(name, what)
+            if loss.inputs is None:
+                loss.inputs = arguments_of(loss)
+            built[name] = loss
+        if not built:
+            raise LossError(who, argument, "at least one term", repr(terms))
+        return built
+
+    def published(self, name: str, weight: float) -> Loss:
+        """Return the term of a published name."""
+        cls = TERMS[name]
+        options: dict[str, Any] = {"link": self.alpha_link, "engine": self.engine, "loss_weight": weight}
+        if issubclass(cls, RegionLoss):
+            options["reference_area"] = self.reference_area
+        return cls(**options)
+
+
+def name_of(loss: object) -> str:
+    """Return a loss's published name, or its class's."""
+    return next((name for name, cls in TERMS.items() if type(loss) is cls), type(loss).__name__)
+
+
+def arguments_of(loss: Loss) -> dict[str, str]:
+    """Return where a loss's arguments stand; the region goes to those that can't do without it."""
+    parameters = inspect.signature(loss.forward).parameters
+    found = {"logits": "pred", "labels": "target"} if "logits" in parameters else {}
+    if "region" in parameters and parameters["region"].default is inspect.Parameter.empty:
+        found["region"] = "unknown"
+    return found
+
+
+@LOSSES.register
+@dataclass(kw_only=True, eq=False, repr=False)
+class MattingLoss(MattingSet):
+    """The matting criterion: errors of alpha, of its gradient and of its Laplacian pyramid, in one pass.
+
+    Args:
+        losses: names among ``unknown_l1_loss``, ``known_l1_loss``, ``loss_pha_laplacian``, ``loss_gradient_penalty`` (these four
+            are the default), ``smooth_l1_loss``, ``known_smooth_l1_loss``, ``cross_entropy_loss`` and ``focal_loss``, losses of
+            your own, or a dict from names to losses or (for the published names) weights. A loss of your own keeps its options;
+            with ``inputs`` of its own it finds its arguments under ``pred``, ``target`` and ``unknown``.
+        reference_area: A multiplies each regional mean by A / (H·W); 262144 gives the values of criteria written for 512x512
+            crops. The Laplacian, the smooth L1, cross entropy and focal terms are plain means over the whole alpha.
+        alpha_link: how predictions are read: "identity" for alphas, "sigmoid" for logits.
+        engine: of all terms.
+        loss_weight: a factor on the total.
+        inputs: where ``pred``, ``target`` and ``region`` stand in one dict of outputs.
+
+    Raises:
+        LossError: for unknown terms (with the nearest name), options, shapes, dtypes or region values that are out of range.
+
+    Gradient:
+        As for the terms. An empty unknown or known region costs 0, with a graph.
+
+    Example:
+        >>> alpha = torch.rand(2, 1, 32, 32)
+        >>> out = MattingLoss()(alpha, alpha.round(), (alpha > 0.3).float())
+        >>> sorted(out.terms)
+        ['known_l1_loss', 'loss_gradient_penalty', 'loss_pha_laplacian', 'unknown_l1_loss']
+
+    Reference:
+        Yao et al., ViTMatte: Boosting Image Matting with Pretrained Plain Vision Transformers, Information Fusion 2024.
+    """
+
+    losses: Terms | None = None
+
+    samples: ClassVar[tuple[dict[str, Any], ...]] = ({}, {"losses": list(TERMS), "reference_area": 262144, "alpha_link": "sigmoid"})
+
+    def built(self) -> dict[str, Loss]:
+        """Return the terms."""
+        return self.terms_of("losses", MATTING if self.losses is None else self.losses)
+
+    def forward(self, pred: Tensor, target: Tensor, region: Tensor) -> LossOutput:
+        """Return the losses.
+
+        Args:
+            pred: ``[B, 1, H, W]`` alphas (logits with ``alpha_link="sigmoid"``).
+            target: the true alphas, of the same shape.
+            region: the map of the unknown, ``[B, 1, H, W]`` or ``[B, H, W]``, bool or float in [0, 1], 1 where alpha is
+                unknown; :func:`lossfold.functional.region_from_trimap` makes it from a trimap.
+        """
+        return super().forward(pred, target, region)
+
+
+@LOSSES.register
+@dataclass(kw_only=True, eq=False, repr=False)
+class MixedMattingLoss(MattingSet):
+    """Two criteria in one batch: samples with a binary target take the segmentation terms, the others the matting terms.
+
+    A term is the sum of its per-sample values over the samples it applies to, divided by B; the keys are those of both lists,
+    whatever the batch holds. A name in both lists is one term, for all samples.
+
+    Args:
+        segmentation: terms of the samples whose target holds only 0 and 1, as :class:`MattingLoss` takes them.
+        matting: terms of the others.
+        tolerance: how far from 0 and 1 a binary target may be, 0 to 0.5.
+        reference_area, alpha_link, engine, loss_weight, inputs: as for :class:`MattingLoss`.
+
+    Raises:
+        LossError: as for :class:`MattingLoss`; for a term that has no value for each sample.
+
+    Gradient:
+        As for the terms; a sample gets none from a term that does not apply to it.
+
+    Example:
+        >>> alpha = torch.rand(2, 1, 32, 32)
+        >>> target = torch.cat([alpha[:1].round(), alpha[1:]])
+        >>> out = MixedMattingLoss()(alpha, target, torch.ones(2, 1, 32, 32))
+        >>> out.terms["unknown_l1_loss"]  # the second sample is perfect, the first is binary
+        tensor(0.)
+
+    Reference:
+        Ke et al., MODNet, AAAI 2022 (matting and segmentation data together).
+    """
+
+    segmentation: Terms = ("known_smooth_l1_loss",)
+    matting: Terms = MATTING
+    tolerance: float = 0.0
+
+    samples: ClassVar[tuple[dict[str, Any], ...]] = (
+        {},
+        {"segmentation": ["cross_entropy_loss", "known_l1_loss"], "reference_area": 262144, "tolerance": 0.01},
+    )
+
+    def built(self) -> dict[str, Loss]:
+        """Return the terms."""
+        self.require("tolerance", is_number(self.tolerance) and 0 <= self.tolerance < 0.5, "a number from 0 to 0.5")
+        lists = {argument: self.terms_of(argument, getattr(self, argument)) for argument in ("segmentation", "matting")}
+        for argument, terms in lists.items():
+            for name, loss in terms.items():
+                if not isinstance(loss, Folded) or not loss.folds or getattr(loss, "reduction", "") != "mean":
+                    raise LossError(type(self).__name__, argument, "losses with a value for each sample", f"{name}: {loss!r}")
+        for name in lists["segmentation"].keys() & lists["matting"].keys():
+            if repr(lists["segmentation"][name]) != repr(lists["matting"][name]):
+                raise LossError(type(self).__name__, name, "the same loss in both lists", "two", "give one another name")
+        self.applies = {
+            name: (name in lists["segmentation"], name in lists["matting"]) for terms in lists.values() for name in terms
+        }
+        return {**lists["segmentation"], **lists["matting"]}
+
+    def handed(self, inputs: tuple[Any, ...], named: dict[str, Any], who: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Return the arguments by name, and which samples are binary."""
+        (found,), _ = super().handed(inputs, named, who)
+        target, chosen = found["target"], found.get("is_binary")
+        if not isinstance(target, Tensor) or target.dim() < 2:
+            raise LossError(who, "target", "a float tensor [B, 1, H, W]", describe(target))
+        if chosen is None:
+            chosen = ((target <= self.tolerance) | (target >= 1 - self.tolerance)).flatten(1).all(1)
+        elif not isinstance(chosen, Tensor) or chosen.dtype != torch.bool or chosen.shape != target.shape[:1]:
+            raise LossError(who, "is_binary", f"a boolean tensor [{len(target)}]", describe(chosen))
+        elif chosen.device != target.device:
+            raise LossError(who, "is_binary", f"on the target's device {target.device}", str(chosen.device))
+        return ({**found, "is_binary": chosen},), {}
+
+    def value_of(self, leaf: Leaf, fold: Any, who: str, given: Any, handed: tuple[tuple[Any, ...], dict[str, Any]]) -> Tensor:
+        """Return the sum of a term's values over the samples that it applies to, divided by B."""
+        assert isinstance(leaf.loss, Folded)
+        each = leaf.loss.each_sample(fold, who, given)
+        binary, soft = self.applies[leaf.name.rpartition(".")[2]]
+        if not (binary and soft):
+            is_binary = handed[0][0]["is_binary"]
+            each = torch.where(is_binary if binary else ~is_binary, each, 0.0)
+        return each.sum() / max(1, len(each))
+
+    def forward(self, pred: Tensor, target: Tensor, region: Tensor, is_binary: Tensor | None = None) -> LossOutput:
+        """Return the losses.
+
+        Args:
+            pred: ``[B, 1, H, W]`` alphas (logits with ``alpha_link="sigmoid"``).
+            target: the true alphas, of the same shape.
+            region: the map of the unknown, ``[B, 1, H, W]`` or ``[B, H, W]``, bool or float in [0, 1], 1 where alpha is unknown.
+            is_binary: ``[B]`` boolean, in place of the test of the targets.
+        """
+        return super().forward(pred, target, region, is_binary)

@@ -1,0 +1,150 @@
+"""The definition of the pair fold in plain PyTorch; see :mod:`lossfold.engines.eager`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from lossfold.engines import eager
+from lossfold.engines.spec import PADDINGS, SMALLEST_SIDE, PairSpec, PairSum
+
+
+def pair_fold(pred: Tensor, target: Tensor, regions: Mapping[str, Tensor], in_unit: frozenset[str], spec: PairSpec) -> Tensor:
+    """Sum over the pixels, for each image and channel, what ``spec`` names.
+
+    Args:
+        pred: ``[B, C, H, W]`` predictions, or their logits (link "sigmoid").
+        target: ``[B, C, H, W]``.
+        regions: weights ``[B, 1, H, W]`` or ``[B, C, H, W]`` by name, float or bool.
+        in_unit: names of the regions whose values must lie in [0, 1].
+        spec: what to collect.
+
+    Returns:
+        ``[B, len(spec.sums), C]`` in float64 (float32 on devices without it).
+    """
+    for name in in_unit:
+        if regions[name].is_floating_point() and not eager.inside_transform():
+            inside = (regions[name] >= 0) & (regions[name] <= 1)
+            torch._assert_async(inside.all(), "lossfold: a region value is out of range [0, 1]")
+    found = Values(pred, target, spec)
+    return sums_of(found, [region_of(one, regions, found.d) for one in spec.sums], spec)
+
+
+def sums_of(found: Values, regions: Sequence[Tensor | None], spec: PairSpec) -> Tensor:
+    """Return the sums, given each one's region at its own level."""
+    shares = [weighted(found, one, region) for one, region in zip(spec.sums, regions, strict=True)]
+    return torch.stack([eager.total(share.flatten(2)) for share in shares], 1)
+
+
+def pair_map(pred: Tensor, target: Tensor, regions: Mapping[str, Tensor], spec: PairSpec, factors: tuple[float, ...]) -> Tensor:
+    """Return the integrand of sums over pixels: each pixel's share of them, times ``factors``: ``[B, C, H, W]``."""
+    found = Values(pred, target, spec)
+    shares = [f * weighted(found, one, region_of(one, regions, found.d)) for f, one in zip(factors, spec.sums, strict=True)]
+    return sum(shares[1:], shares[0])
+
+
+def weighted(found: Values, one: PairSum, region: Tensor | None) -> Tensor:
+    """Return what each pixel (each coefficient of the pyramid) adds to a sum; where the weight is 0, nothing."""
+    value = found.of(one)
+    if region is None:
+        return value
+    w = region[..., : value.shape[-2], : value.shape[-1]].to(value.dtype)
+    if one.where.startswith("~"):
+        return torch.where(w == 0, value, 0.0)
+    return torch.where(w != 0, w * value, 0.0) if not w.requires_grad else w * value
+
+
+def region_of(one: PairSum, regions: Mapping[str, Tensor], like: Tensor) -> Tensor | None:
+    """Return the region that a sum names, at the sum's level."""
+    return region_at(regions[one.where.removeprefix("~")], one.level or 0, like.dtype) if one.where else None
+
+
+def region_at(region: Tensor, level: int, dtype: torch.dtype) -> Tensor:
+    """Return a region as numbers, after so many means of its 2x2 blocks (fewer where the image ends)."""
+    region = region.to(dtype)
+    for _ in range(level):
+        if min(region.shape[-2:]) < SMALLEST_SIDE:
+            break
+        region = functional.avg_pool2d(even(region), 2)
+    return region
+
+
+class Values:
+    """What the sums are taken of; the differences, edges and pyramid are made when they are asked for."""
+
+    def __init__(self, pred: Tensor, target: Tensor, spec: PairSpec) -> None:
+        dtype = torch.float64 if pred.dtype == torch.float64 else torch.float32
+        p, t = pred.to(dtype), target.to(dtype)
+        self.p = p.sigmoid() if spec.link == "sigmoid" else p
+        self.d = self.p - t
+        depth = max((one.level + one.kind.startswith("lap") for one in spec.sums if one.level is not None), default=0)
+        self.coefficients, self.images = pyramid(self.d, depth) if depth else ([], [self.d])
+
+    def of(self, one: PairSum) -> Tensor:
+        """Return the values of a sum, ``[B, C, h, w]``."""
+        d, kind, number = self.d, one.kind, one.number
+        match kind:
+            case "weight":
+                return torch.ones_like(d)
+            case "abs":
+                return d.abs()
+            case "square":
+                return d * d
+            case "smooth_abs":
+                return functional.smooth_l1_loss(d, torch.zeros_like(d), reduction="none", beta=number)
+            case "charbonnier":
+                return (d * d + number).sqrt()
+            case "edge" | "edge_of_pred":
+                across, down = sobel(d if kind == "edge" else self.p, PADDINGS[int(number)])
+                return across.abs() + down.abs()
+            case "laplacian" | "laplacian_weight":
+                level = int(number)
+                found = self.coefficients[level] if level < len(self.coefficients) else d[..., :0, :0]
+            case _:
+                found = self.images[min(int(number), len(self.images) - 1)]
+        return torch.ones_like(found) if kind.endswith("weight") else found.abs()
+
+
+def sobel(image: Tensor, padding: str) -> tuple[Tensor, Tensor]:
+    """Return the responses to [-1 0 1; -2 0 2; -1 0 1] and to its transpose."""
+    padded = functional.pad(image, (1, 1, 1, 1), mode="replicate" if padding == "replicate" else "constant")
+    rows, columns = image.shape[-2:]
+    above, here, below = (padded.narrow(-2, k, rows) for k in range(3))
+    smooth, steep = above + 2 * here + below, below - above
+    across = smooth.narrow(-1, 2, columns) - smooth.narrow(-1, 0, columns)
+    return across, steep.narrow(-1, 0, columns) + 2 * steep.narrow(-1, 1, columns) + steep.narrow(-1, 2, columns)
+
+
+def pyramid(image: Tensor, levels: int) -> tuple[list[Tensor], list[Tensor]]:
+    """Return each level's coefficients g - up(down(g)), and the images g, from the first to what is left.
+
+    Reference: Burt and Adelson, The Laplacian pyramid as a compact image code, IEEE Trans. Communications 1983.
+    """
+    coefficients, images = [], [image]
+    for _ in range(levels):
+        if min(images[-1].shape[-2:]) < SMALLEST_SIDE:
+            break
+        here = even(images[-1])
+        small = blur(here)[..., ::2, ::2]
+        stuffed = torch.stack([small, torch.zeros_like(small)], -1).flatten(-2)
+        stuffed = torch.stack([stuffed, torch.zeros_like(stuffed)], -2).flatten(-3, -2)
+        coefficients.append(here - blur(4 * stuffed))
+        images.append(small)
+    return coefficients, images
+
+
+def even(image: Tensor) -> Tensor:
+    """Cut an odd side by one."""
+    return image[..., : image.shape[-2] // 2 * 2, : image.shape[-1] // 2 * 2]
+
+
+def blur(image: Tensor) -> Tensor:
+    """Filter with [1 4 6 4 1] / 16 along rows and columns, borders reflected."""
+    padded = functional.pad(image, (2, 2, 2, 2), mode="reflect")
+    for dim in (-1, -2):
+        a, b, c, d, e = (padded.narrow(dim, k, image.shape[dim]) for k in range(5))
+        padded = (a + e + 4 * (b + d) + 6 * c) / 16
+    return padded

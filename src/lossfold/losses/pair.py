@@ -1,0 +1,174 @@
+"""What every loss over the pair fold is: means of sums over a prediction and a target, inside a region."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
+
+from torch import Tensor
+
+from lossfold import engines
+from lossfold.engines import eager_pair
+from lossfold.engines.spec import PAIR_LINKS
+from lossfold.errors import LossError
+from lossfold.folds.pair import PairFold, PairGiven, PairNeeds, PairSpec, PairSum, as_images, check_beside, check_pair
+from lossfold.losses.base import Folded, divide
+from lossfold.losses.folded import REDUCTIONS
+
+Kind = tuple[str, float]  # of a sum, and its number
+
+
+class Mean(NamedTuple):
+    """A part of a loss: ``factor`` * (the sum of ``parts``, each times its own factor) / ``area``."""
+
+    factor: float
+    parts: tuple[tuple[float, Kind], ...]
+    area: Kind = ("weight", 0.0)
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class PairLoss(Folded):
+    """A loss of ``(pred, target, weight=None)``: the options that all of them have, and the one way from a fold to a number.
+
+    A weight multiplies each pixel's loss, and the mean divides by its sum; ``[B, 1, *S]`` counts for every channel. With
+    ``sample_wise`` every sample has a mean of its own, 0 where nothing counts, and the loss is their mean.
+    """
+
+    link: str = "identity"
+    reduction: str = "mean"
+    sample_wise: bool = False
+    engine: str | None = None
+
+    region_argument: ClassVar[str] = "weight"
+    in_unit: ClassVar[bool] = False  # whether the region's values must lie in [0, 1]
+    outside: ClassVar[bool] = False  # whether the loss is taken where the region is 0
+    images_only: ClassVar[bool] = False  # [B, C, H, W], no other space
+    has_map: ClassVar[bool] = True  # each pixel has a loss of its own
+
+    def validate(self) -> None:
+        """Refuse wrong options."""
+        super().validate()
+        self.require_one_of("link", PAIR_LINKS)
+        self.require_one_of("reduction", REDUCTIONS)
+        self.require("sample_wise", isinstance(self.sample_wise, bool), "True or False")
+        self.require("sample_wise", not self.sample_wise or self.reduction == "mean", "False unless reduction='mean'")
+        engines.check_name(type(self).__name__, "engine", self.engine)
+
+    def means(self) -> tuple[Mean, ...]:
+        """Return the formula."""
+        raise NotImplementedError
+
+    def scale(self, given: PairGiven) -> float:
+        """Return a factor on the mean."""
+        return 1.0
+
+    @property
+    def source(self) -> tuple[tuple[str, str], ...]:
+        """Where prediction and target stand; regions may differ within a pass."""
+        return tuple(pair for pair in sorted((self.inputs or {}).items()) if pair[0] != self.region_argument)
+
+    @property
+    def folds(self) -> bool:
+        """Whether the loss is a formula over its fold, so that a set may make the pass for it."""
+        return self.reduction != "none" or not self.has_map
+
+    @property
+    def region_name(self) -> str:
+        """What the sums call the region."""
+        return (self.inputs or {}).get(self.region_argument, self.region_argument)
+
+    def check(self, loss: str, pred: object, target: object, weight: object = None) -> PairGiven:
+        """Refuse what can't be folded, or does not fit the options."""
+        return self.checked(loss, *check_pair(loss, pred, target), weight)
+
+    def checked(self, loss: str, pred: Tensor, target: Tensor, region: object) -> PairGiven:
+        """Return the arguments of a call, the region checked."""
+        shape = tuple(pred.shape)
+        if self.images_only and len(shape) != 4:
+            raise LossError(loss, "pred", "[B, C, H, W]", f"a tensor {list(shape)}")
+        regions: dict[str, Tensor] = {}
+        if region is not None:
+            argument = self.region_argument
+            spaces = (shape[0], 1, *shape[2:]), shape, (shape[0], *shape[2:])
+            check_beside(loss, argument, region, pred, spaces, "pred")
+            assert isinstance(region, Tensor)
+            regions[self.region_name] = as_images(region if region.dim() == len(shape) else region.unsqueeze(1))
+        in_unit = frozenset(regions) if self.in_unit else frozenset[str]()
+        return PairGiven(as_images(pred), as_images(target), regions, in_unit, shape)
+
+    def where(self, given: PairGiven | None) -> str:
+        """Return where the sums are taken, as a :class:`PairSum` has it."""
+        if given is None or not given.regions:
+            return ""
+        return ("~" if self.outside else "") + self.region_name
+
+    def asks(self, given: PairGiven | None = None) -> PairNeeds:
+        """Return the sums that the formula reads."""
+        where = self.where(given)
+        sums: dict[PairSum, None] = {}
+        for mean in self.means():
+            for kind, number in (*(kind for _, kind in mean.parts), mean.area):
+                sums[PairSum(kind, number, where)] = None
+        return PairNeeds(PairSpec(self.link, tuple(sums)), self.engine)
+
+    def collect(self, needs: PairNeeds, loss: str, given: PairGiven) -> PairFold:
+        """Make the pass."""
+        return needs.collect(loss, given)
+
+    def fractions(self, fold: PairFold, given: PairGiven) -> list[tuple[Tensor, Tensor]]:
+        """Return numerator and denominator ``[B, C]`` of each mean."""
+        where = self.where(given)
+        pairs = []
+        for mean in self.means():
+            parts = [mean.factor * factor * fold[PairSum(*kind, where)] for factor, kind in mean.parts]
+            pairs.append((sum(parts[1:], parts[0]), fold[PairSum(*mean.area, where)]))
+        return pairs
+
+    def value(self, fold: PairFold, loss: str, given: PairGiven) -> Tensor:
+        """Turn a call's fold into the loss; with ``reduction="none"``, of each sample and channel."""
+        if self.sample_wise:
+            each = self.each_sample(fold, loss, given)
+            return each.sum() / max(1, len(each))
+        found = self.fractions(fold, given)
+        if self.reduction == "sum":
+            shares = [numerator.sum() for numerator, _ in found]
+        elif self.reduction == "mean":
+            shares = [self.scale(given) * divide(numerator.sum(), area.sum()) for numerator, area in found]
+        else:
+            shares = [self.scale(given) * divide(numerator, area) for numerator, area in found]
+        return sum(shares[1:], shares[0]).to(fold.dtype)
+
+    def each_sample(self, fold: PairFold, loss: str, given: PairGiven) -> Tensor:
+        """Turn a call's fold into the mean of each sample."""
+        shares = [divide(numerator.sum(1), area.sum(1)) for numerator, area in self.fractions(fold, given)]
+        return (self.scale(given) * sum(shares[1:], shares[0])).to(fold.dtype)
+
+    def of(self, loss: str, given: PairGiven) -> Tensor:
+        """Return the loss of checked arguments; with ``reduction="none"`` its map, where it has one."""
+        if self.folds:
+            return super().of(loss, given)
+        spec, factors = self.asks(given).spec, {}
+        for mean in self.means():
+            factors.update({kind: mean.factor * factor for factor, kind in mean.parts})
+        kept = tuple(one for one in spec.sums if (one.kind, one.number) in factors)
+        ordered = tuple(factors[one.kind, one.number] for one in kept)
+        values = eager_pair.pair_map(given.pred, given.target, given.regions, PairSpec(self.link, kept), ordered)
+        return values.reshape(given.shape)
+
+    def forward(self, pred: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
+        """Return the loss.
+
+        Args:
+            pred: ``[B, C, *S]`` predictions (logits with ``link="sigmoid"``); float16, bfloat16, float32 or float64.
+            target: of the same shape, float or bool.
+            weight: ``[B, 1, *S]``, ``[B, C, *S]`` or ``[B, *S]`` float weights >= 0 or a boolean mask.
+
+        Returns:
+            A scalar, float32 (float64 for float64 predictions); with ``reduction="none"`` a weighted value for each pixel.
+        """
+        return self.loss_weight * self.raw(pred, target, weight)
+
+    def raw(self, *inputs: Any, **named: Any) -> Tensor:
+        """Return the loss before ``loss_weight``."""
+        name = type(self).__name__
+        return self.of(name, self.check(name, *inputs, **named))
