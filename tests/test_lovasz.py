@@ -12,6 +12,8 @@ from torch import Tensor
 from torch.nn import functional
 
 import lossfold as lf
+from lossfold.engines.spec import Bins
+from lossfold.losses.lovasz import bin_edges
 from tests.cases import ENGINES, Case, Data, close, evaluate, same_bits
 from tests.steps import settled
 
@@ -327,3 +329,18 @@ def test_a_pixel_of_weight_two_is_there_twice(engine: str) -> None:
     weight[:, :700] = 2
     loss = lf.LovaszLoss(engine=engine)
     close(loss(data.scores.flatten(2), data.labels.flatten(1), weight), loss(twice, labels), 0, 2 * ROUNDING)
+
+
+@pytest.mark.parametrize("count", [2, 100, 4096, 65535])
+def test_edges_of_equal_bins(count: int) -> None:
+    lower, width = bin_edges(Bins(count, False), torch.zeros((), dtype=torch.float64))
+    assert lower.tolist() == [j / count for j in range(count)]
+    assert width.tolist() == [1 / count] * count
+
+
+@pytest.mark.parametrize("each", [1, 7, 256, 4095])
+def test_edges_of_the_hinge_bins_are_patterns_of_one_and_an_error(each: int) -> None:
+    lower, width = bin_edges(Bins(16 * each + 112, True, hinge=True), torch.zeros((), dtype=torch.float64))
+    fine = [(2.0**o * (1 + j / each) - 1, 2.0**o / each) for o in range(16) for j in range(each)]
+    rest = [(2.0**o - 1, 2.0**o) for o in range(16, 128)]
+    assert list(zip(lower.tolist(), width.tolist(), strict=True)) == fine + rest

@@ -59,16 +59,6 @@ class Bins:
     per_image: bool
     hinge: bool = False
 
-    def edges(self) -> tuple[list[float], list[float]]:
-        """Return the lower edge and the width of every bin."""
-        if not self.hinge:
-            return [j / self.count for j in range(self.count)], [1 / self.count] * self.count
-        each = (self.count - REST) // OCTAVES
-        fine = [(2.0**o * (1 + j / each) - 1, 2.0**o / each) for o in range(OCTAVES) for j in range(each)]
-        rest = [(2.0**o - 1, 2.0**o) for o in range(OCTAVES, OCTAVES + REST)]
-        lower, width = zip(*fine, *rest, strict=True)
-        return list(lower), list(width)
-
 
 @dataclass(frozen=True)
 class Hard:

@@ -149,7 +149,7 @@ class LovaszLoss(FoldLoss):
         f, place_f, b, place_b = fold.table.unbind(1)
         with torch.no_grad():
             w_f, w_b = bin_weights(f, b)
-            lower, width = (torch.tensor(x, dtype=f.dtype, device=f.device) for x in self.histogram.edges())
+            lower, width = bin_edges(self.histogram, f)
             edges = ((w_f * f + w_b * b) * lower).sum(-1)
         values = edges + ((w_f * place_f + w_b * place_b) * width).sum(-1)
         # Weights too small for the histogram, or too large: not a number rather than a wrong one.
@@ -219,6 +219,22 @@ def near(held: Tensor, true: Tensor) -> Tensor:
     return (held - true).abs() <= 0.5 * true.abs()
 
 
+def bin_edges(bins: Bins, like: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the lower edge and the width of every bin, ``[bins]`` with the dtype and on the device of ``like``."""
+
+    def count(end: int) -> Tensor:
+        return torch.arange(end, dtype=like.dtype, device=like.device)
+
+    if not bins.hinge:
+        lower = count(bins.count) / bins.count
+        return lower, torch.full_like(lower, 1 / bins.count)
+    each = (bins.count - REST) // OCTAVES
+    start = count(OCTAVES + REST).exp2()
+    fine, rest = start[:OCTAVES, None], start[OCTAVES:]
+    lower = fine * (1 + count(each) / each) - 1
+    return torch.cat([lower.flatten(), rest - 1]), torch.cat([(fine / each).expand_as(lower).flatten(), rest])
+
+
 def bin_weights(f: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     """Return what a unit of foreground and of background error counts in each bin, from the bins' weights ``[..., bins]``.
 
@@ -275,7 +291,7 @@ def lovasz_bounds(logits: Tensor, labels: Tensor, weight: Tensor | None = None, 
         given = loss.check(name, logits, labels, weight)
         fold = loss.needs(given.kind).collect(name, *given[:3])
         f, _, b, _ = (fold if loss.by_image else fold.sum_images()).table.unbind(1)
-        width = torch.tensor(loss.histogram.edges()[1], dtype=f.dtype, device=f.device)
+        _, width = bin_edges(loss.histogram, f)
         above = [x.flip(-1).cumsum(-1).flip(-1) for x in (f, b)]
         lower, upper = jaccard(f, *(x - y for x, y in zip(above, (f, b), strict=True))), jaccard(f, *above)
         bounds = (loss.average((J * width).sum(-1), f.sum(-1), b.sum(-1), name) for J in (lower, upper))
