@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lossfold.folds.fold import Fold, Sum
 from lossfold.losses.base import is_number
-from lossfold.losses.folded import PixelLoss, ones
+from lossfold.losses.folded import PixelLoss
 from lossfold.registry import LOSSES
 
 WEIGHT: Sum = ("weight", 0.0)
@@ -91,8 +91,7 @@ class BinaryCrossEntropyLoss(PixelLoss):
 
     def coefficients(self, classes: int, loss: str, kind: str) -> dict[Sum, Tensor]:
         """Return v a (1-ε) and v (1-ε) for what targets say, v a ε/2 and v ε/2 for what smoothing adds."""
-        v = self.per_class("class_weight", classes, loss)
-        v = ones(classes) if v is None else v
+        v = self.class_weights(classes, loss)
         a = self.pos_weight if isinstance(self.pos_weight, (int, float)) else self.per_class("pos_weight", classes, loss)
         positive, smooth = v if a is None else v * a, self.label_smoothing
         told = {NLL: (1 - smooth) * positive, NLL_NOT: (1 - smooth) * v}

@@ -11,7 +11,7 @@ from torch import Tensor
 from lossfold.errors import LossError
 from lossfold.folds.fold import Fold, Sum
 from lossfold.losses.base import is_number
-from lossfold.losses.folded import LABELS, Given, PixelLoss, ones
+from lossfold.losses.folded import LABELS, Given, PixelLoss
 from lossfold.registry import LOSSES
 
 WEIGHT: Sum = ("weight", 0.0)
@@ -86,8 +86,7 @@ class CrossEntropyLoss(PixelLoss):
 
     def coefficients(self, classes: int, loss: str, kind: str) -> dict[Sum, Tensor]:
         """Return v (1-ε) for the label's nll and v ε/C for that of every class."""
-        v = self.per_class("class_weight", classes, loss)
-        v = ones(classes) if v is None else v
+        v = self.class_weights(classes, loss)
         smooth = self.label_smoothing
         return {NLL: (1 - smooth) * v, NLL_ALL: smooth / classes * v} if smooth else {NLL: v}
 
@@ -182,8 +181,7 @@ class FocalLoss(PixelLoss):
 
     def coefficients(self, classes: int, loss: str, kind: str) -> dict[Sum, Tensor]:
         """Return v α for the focal sum; and v (1-α) for that of the background, where there is one."""
-        v = self.per_class("class_weight", classes, loss)
-        v = ones(classes) if v is None else v
+        v = self.class_weights(classes, loss)
         alpha = self.alpha if isinstance(self.alpha, (int, float)) else self.per_class("alpha", classes, loss)
         shares = (v, v) if alpha is None else (v * alpha, v * (1 - alpha))
         return dict(zip(self._focal(kind), shares, strict=False))

@@ -220,6 +220,11 @@ class PixelLoss(FoldLoss):
         """Return the factor ``[C]`` of each sum in the numerator."""
         raise NotImplementedError
 
+    def class_weights(self, classes: int, loss: str) -> Tensor:
+        """Return the class weights as float64 ``[C]``, 1 without."""
+        v = self.per_class("class_weight", classes, loss)
+        return torch.ones(classes, dtype=torch.float64, device="cpu") if v is None else v
+
     def of(self, name: str, given: Given) -> Tensor:
         """Return the loss of checked arguments; with ``reduction="none"`` its map, 0 where nothing counts."""
         if self.reduction != "none":
@@ -252,8 +257,3 @@ def as_masks(*tensors: object) -> list[object]:
         return x.unsqueeze(1)
 
     return [one(x) for x in tensors]
-
-
-def ones(classes: int) -> Tensor:
-    """Return the class weights of a loss that has none."""
-    return torch.ones(classes, dtype=torch.float64, device="cpu")

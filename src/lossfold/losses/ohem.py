@@ -11,7 +11,7 @@ from lossfold.engines.spec import Hard
 from lossfold.folds.fold import Fold, Sum
 from lossfold.folds.label import LabelNeeds
 from lossfold.losses.base import is_number
-from lossfold.losses.folded import PixelLoss, ones
+from lossfold.losses.folded import PixelLoss
 from lossfold.registry import LOSSES
 
 HARD_WEIGHT: Sum = ("hard_weight", 0.0)
@@ -87,8 +87,7 @@ class OhemCrossEntropyLoss(PixelLoss):
 
     def coefficients(self, classes: int, loss: str, kind: str) -> dict[Sum, Tensor]:
         """Return v for the hard pixels' nll."""
-        v = self.per_class("class_weight", classes, loss)
-        return {HARD_NLL: ones(classes) if v is None else v}
+        return {HARD_NLL: self.class_weights(classes, loss)}
 
     def formula(self, fold: Fold, loss: str) -> tuple[Tensor, Tensor]:
         """Return Σ v times the sums over the hard pixels."""
