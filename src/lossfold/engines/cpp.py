@@ -84,6 +84,20 @@ def _save_map(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     ctx.set_materialize_grads(False)
 
 
+def differentiate(scores: Tensor, *parts: tuple[Tensor, Tensor | None]) -> Tensor:
+    """Return the gradient of the scores from a definition's outputs and their gradients, itself differentiable."""
+    outs, seeds = zip(*((out, grad) for out, grad in parts if grad is not None), strict=True)
+    return torch.autograd.grad(outs, scores, seeds, create_graph=True)[0]
+
+
+def weighed(grad: Tensor, weight: Tensor | None) -> Tensor:
+    """Return the weight with which an unfold is a map's gradient: the map is the fold's integrand."""
+    if weight is not None:
+        weight = weight if weight.dim() == grad.dim() else weight[:, None]
+        grad = torch.where(weight != 0, grad * weight.to(grad.dtype), 0.0)
+    return grad.contiguous()
+
+
 def _fold_backward(ctx: Any, grad_sums: Tensor | None, grad_table: Tensor | None, grad_kept: None) -> tuple[Any, ...]:
     scores, labels, weight, kept = ctx.saved_tensors
     rest = (None,) * (2 + len(ctx.flat))
@@ -91,10 +105,8 @@ def _fold_backward(ctx: Any, grad_sums: Tensor | None, grad_table: Tensor | None
     if grad_sums is None and grad_table is None:
         return (None, *rest)
     if torch.is_grad_enabled():  # create_graph=True: the definition has all further derivatives
-        collected = eager.label_fold(scores, labels, weight, _spec(ctx.flat))
-        pairs = ((collected.sums, grad_sums), (collected.table, grad_table))
-        outs, seeds = zip(*((out, grad) for out, grad in pairs if grad is not None), strict=True)
-        return (*torch.autograd.grad(outs, scores, seeds, create_graph=True), *rest)
+        sums, table, _ = eager.label_fold(scores, labels, weight, _spec(ctx.flat))
+        return (differentiate(scores, (sums, grad_sums), (table, grad_table)), *rest)
     grads = [None if grad is None else grad.contiguous() for grad in (grad_sums, grad_table)]
     return (_OPS.label_unfold(*grads, kept, scores, labels, weight, *ctx.flat), *rest)
 
@@ -106,11 +118,9 @@ def _map_backward(ctx: Any, grad: Tensor | None) -> tuple[Any, ...]:
         return (None, *rest)
     if torch.is_grad_enabled():
         values = eager.label_map(scores, labels, weight, coef, kept, _spec(ctx.flat))
-        return (*torch.autograd.grad(values, scores, grad, create_graph=True), *rest)
-    # The map is the fold's integrand: its gradient is an unfold with the incoming gradient as pixel weight.
-    pixel = grad if weight is None else torch.where(weight != 0, grad * weight.to(grad.dtype), 0.0)
+        return (differentiate(scores, (values, grad)), *rest)
     coefs = coef.expand(scores.shape[0], -1, -1).contiguous()
-    return (_OPS.label_unfold(coefs, None, kept, scores, labels, pixel.contiguous(), *ctx.flat), *rest)
+    return (_OPS.label_unfold(coefs, None, kept, scores, labels, weighed(grad, weight), *ctx.flat), *rest)
 
 
 def _fake_fold(scores: Tensor, labels: Tensor, weight: Any, *flat: Any) -> tuple[Tensor, Tensor, Tensor]:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from lossfold.engines import eager_dense
-from lossfold.engines.cpp import LOADED, NAMESPACE
+from lossfold.engines.cpp import LOADED, NAMESPACE, differentiate, weighed
 from lossfold.engines.spec import DENSE_KINDS, DENSE_LINKS, Bins, DenseSpec
 
 _OPS = getattr(torch.ops, NAMESPACE)
@@ -62,10 +62,8 @@ def _fold_backward(ctx: Any, grad_sums: Tensor | None, grad_table: Tensor | None
     if grad_sums is None and grad_table is None:
         return (None, *rest)
     if torch.is_grad_enabled():  # create_graph=True: the definition has all further derivatives
-        collected = eager_dense.dense_fold(scores, targets, weight, _spec(ctx.flat))
-        pairs = ((collected.sums, grad_sums), (collected.table, grad_table))
-        outs, seeds = zip(*((out, grad) for out, grad in pairs if grad is not None), strict=True)
-        return (*torch.autograd.grad(outs, scores, seeds, create_graph=True), *rest)
+        sums, table = eager_dense.dense_fold(scores, targets, weight, _spec(ctx.flat))
+        return (differentiate(scores, (sums, grad_sums), (table, grad_table)), *rest)
     grads = [None if grad is None else grad.contiguous() for grad in (grad_sums, grad_table)]
     return (_OPS.dense_unfold(*grads, scores, targets, weight, *ctx.flat), *rest)
 
@@ -77,14 +75,9 @@ def _map_backward(ctx: Any, grad: Tensor | None) -> tuple[Any, ...]:
         return (None, *rest)
     if torch.is_grad_enabled():
         values = eager_dense.dense_map(scores, targets, weight, coef, _spec(ctx.flat))
-        return (*torch.autograd.grad(values, scores, grad, create_graph=True), *rest)
-    # The map is the fold's integrand: its gradient is an unfold with the incoming gradient as weight.
-    share = grad
-    if weight is not None:
-        weight = weight if weight.dim() == grad.dim() else weight[:, None]
-        share = torch.where(weight != 0, grad * weight.to(grad.dtype), 0.0)
+        return (differentiate(scores, (values, grad)), *rest)
     coefs = coef.expand(scores.shape[0], -1, -1).contiguous()
-    return (_OPS.dense_unfold(coefs, None, scores, targets, share.contiguous(), *ctx.flat), *rest)
+    return (_OPS.dense_unfold(coefs, None, scores, targets, weighed(grad, weight), *ctx.flat), *rest)
 
 
 def _fake_fold(scores: Tensor, targets: Tensor, weight: Any, *flat: Any) -> tuple[Tensor, Tensor]:
