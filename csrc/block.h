@@ -15,7 +15,6 @@ namespace lossfold {
 namespace {
 
 constexpr long alignment = 64;
-constexpr int max_sums = 64;
 constexpr long most_rows = 8;  // of a block at label resolution
 
 // The row of `data` that belongs to a kind, or null.

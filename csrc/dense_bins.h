@@ -13,12 +13,12 @@ struct DenseBinning : Binning<T> {
   using I = typename Lanes<T>::I;
   using Int = typename Lanes<T>::Int;
   static constexpr long width = Lanes<T>::width;
-  static constexpr Int octaves = 16, rest = 112;  // of 1 + error: each in as many bins, the rest one bin each
+  static constexpr Int octaves = hinge_octaves;
   const DenseBlock<T>& dense;
   const Int each;
 
   DenseBinning(const DenseBlock<T>& dense_, Arena& arena)
-      : Binning<T>(dense_.block, arena), dense(dense_), each(((Int)dense_.image.bins - rest) / octaves) {}
+      : Binning<T>(dense_.block, arena), dense(dense_), each(((Int)dense_.image.bins - hinge_rest) / octaves) {}
 
   // The bin of a hinge error and the place inside it. Bins are patterns of 1 + error, a float with few digits.
   LOSSFOLD_INLINE I hinge_bin(V error, V* position) const {

@@ -17,12 +17,6 @@ const DenseKernels& dense_kernels() {
   return dense_kernels_baseline;
 }
 
-std::vector<int64_t> space_of(const Tensor& targets) {
-  std::vector<int64_t> space;
-  for (int64_t d = 2; d < targets.dim(); ++d) space.push_back(targets.size(d));
-  return space;
-}
-
 // scores [B, K, *S] or [B, K, h, w], targets [B, K, *S], weight [B, *S] or [B, K, *S].
 struct DenseProblem : Problem {
   Tensor targets;
@@ -34,10 +28,10 @@ struct DenseProblem : Problem {
 
   DenseProblem(const Tensor& scores_, const Tensor& targets_, const std::optional<Tensor>& weight_, int64_t ignore_index, int64_t link,
                bool together, bool align_corners, const std::vector<int64_t>& kinds_, const std::vector<double>& gammas_, int64_t bins, bool hinge)
-      : Problem(scores_, space_of(targets_), align_corners, !together),
+      : Problem(scores_, space_of(targets_, 2), align_corners, !together),
         targets(torch::stable::contiguous(targets_)), gammas(gammas_) {
     if (weight_) weight = torch::stable::contiguous(*weight_);
-    STD_TORCH_CHECK(kinds_.size() == gammas.size() && gammas.size() <= 64 && link >= 0 && link <= static_cast<int64_t>(Link::identity) && (together || link != 0), "lossfold: malformed dense fold");
+    STD_TORCH_CHECK(kinds_.size() == gammas.size() && gammas.size() <= max_sums && link >= 0 && link <= static_cast<int64_t>(Link::identity) && (together || link != 0), "lossfold: malformed dense fold");
     for (int64_t kind : kinds_) {
       STD_TORCH_CHECK(kind >= 0 && kind < static_cast<int64_t>(DenseSum::count), "lossfold: unknown sum ", kind);
       kinds.push_back(static_cast<DenseSum>(kind));
@@ -70,12 +64,12 @@ struct DenseProblem : Problem {
     return one;
   }
 
-  // Rows [kinds, classes] of image i, of a tensor [B, kinds, K].
+  // What rows [kinds, K] hold for the classes of image i: [kinds, classes].
   std::vector<double> rows_of(const double* all, int64_t i) const {
     const int64_t classes = image.classes, count = kinds.size();
     std::vector<double> rows(count * classes);
     for (int64_t k = 0; k < count; ++k)
-      for (int64_t c = 0; c < classes; ++c) rows[k * classes + c] = all[(sample(i) * count + k) * channels + channel(i) + c];
+      for (int64_t c = 0; c < classes; ++c) rows[k * classes + c] = all[k * channels + channel(i) + c];
     return rows;
   }
 };
@@ -115,11 +109,11 @@ std::tuple<Tensor, Tensor> dense_fold(Tensor scores, Tensor targets, std::option
   return {sums, table};
 }
 
-// By how much a position moves with its error, in each bin; the hinge's bins are those of dense_bins.h.
+// By how much a position moves with its error, in each bin; for the hinge's see hinge_octaves.
 std::vector<double> steepness(int64_t bins, bool hinge) {
   std::vector<double> out(bins, static_cast<double>(bins));
   if (!hinge) return out;
-  const int64_t octaves = 16, each = (bins - 112) / octaves;
+  const int64_t octaves = hinge_octaves, each = (bins - hinge_rest) / octaves;
   for (int64_t j = 0; j < bins; ++j)
     out[j] = j < octaves * each ? std::ldexp(static_cast<double>(each), -static_cast<int>(j / each))
                                 : std::ldexp(1.0, -static_cast<int>(j - octaves * each + octaves));
@@ -132,13 +126,13 @@ Tensor dense_unfold(std::optional<Tensor> grad_sums, std::optional<Tensor> grad_
   if (!grad_table) bins = 0;
   if (!grad_sums) kinds.clear(), gammas.clear();
   const DenseProblem problem(scores, targets, weight, ignore_index, link, together, align_corners, kinds, gammas, bins, hinge);
-  const int64_t rows = kinds.size();
+  const int64_t each = static_cast<int64_t>(kinds.size()) * problem.channels;
   const Tensor grad = grad_sums ? torch::stable::contiguous(*grad_sums) : torch::stable::new_zeros(scores, {0}, ScalarType::Double);
-  STD_TORCH_CHECK(grad.scalar_type() == ScalarType::Double && grad.numel() == problem.batch * rows * problem.channels, "lossfold: malformed gradient");
+  STD_TORCH_CHECK(grad.scalar_type() == ScalarType::Double && grad.numel() == problem.batch * each, "lossfold: malformed gradient");
   const Slopes slopes(grad_table, problem, steepness(bins, hinge));
   const double* derivatives = static_cast<const double*>(grad.const_data_ptr());
   return problem.differentiate(dense_kernels().workspace(problem.dense), [&](int64_t b, int64_t begin, int64_t end, void* memory, const GradientLayout& layout, void* out) {
-    dense_kernels().unfold(problem.at(b), begin, end, memory, problem.rows_of(derivatives, b).data(), slopes.at(problem, b), layout, out);
+    dense_kernels().unfold(problem.at(b), begin, end, memory, problem.rows_of(derivatives + problem.sample(b) * each, b).data(), slopes.at(problem, b), layout, out);
   });
 }
 
@@ -158,10 +152,7 @@ Tensor dense_map(Tensor scores, Tensor targets, std::optional<Tensor> weight, Te
   char* out = static_cast<char*>(values.mutable_data_ptr());
   const int64_t step = problem.pixels * static_cast<int64_t>(values.element_size()) * (together || problem.split() ? 1 : channels);
   problem.run(dense_kernels().workspace(problem.dense), [&](int64_t b, int64_t i, int64_t begin, int64_t end, void* work) {
-    std::vector<double> mine(rows * problem.image.classes);
-    for (int64_t k = 0; k < rows; ++k)
-      for (int64_t c = 0; c < problem.image.classes; ++c) mine[k * problem.image.classes + c] = factors[k * channels + problem.channel(b) + c];
-    dense_kernels().map(problem.at(b), begin, end, work, mine.data(), out + b * step, &bad[i]);
+    dense_kernels().map(problem.at(b), begin, end, work, problem.rows_of(factors, b).data(), out + b * step, &bad[i]);
   });
   refuse_bad_targets(bad, problem.dense);
   return values;

@@ -6,7 +6,6 @@
 namespace lossfold {
 namespace {
 
-
 template <class T>
 struct SumChannel {
   using V = typename Lanes<T>::V;

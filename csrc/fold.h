@@ -3,6 +3,8 @@
 
 namespace lossfold {
 
+constexpr int max_sums = 64;  // of one pass
+
 enum class Type : int { f64, f32, f16, bf16, i64, i32, u8 };
 
 // The sums a fold can be asked for, per class c. w: pixel weight, p: probability, y: label.
@@ -97,6 +99,9 @@ enum class DenseSum : int {
   focal_weight,  // sum of w u^gamma
   count
 };
+
+// Octaves of 1 + a hinge error: the first ones share the bins that the rest, of one bin each, leave.
+constexpr int hinge_octaves = 16, hinge_rest = 112;
 
 struct DenseImage : Image {  // labels, softmax, sums, kinds and gammas of Image stay unused, weight is for pixels
   const void *targets, *element_weight;  // contiguous; element_weight, of the weight's type, may be null

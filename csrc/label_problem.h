@@ -22,9 +22,9 @@ struct LabelProblem : Problem {
   const uint8_t* kept = nullptr;
 
   LabelProblem(const Tensor& scores_, const Tensor& labels_, const std::optional<Tensor>& weight_, const LabelOptions& options)
-      : Problem(scores_, space_of(labels_), options.align_corners, false), labels(torch::stable::contiguous(labels_)), gammas(options.gammas) {
+      : Problem(scores_, space_of(labels_, 1), options.align_corners, false), labels(torch::stable::contiguous(labels_)), gammas(options.gammas) {
     if (weight_) weight = torch::stable::contiguous(*weight_);
-    STD_TORCH_CHECK(options.kinds.size() == gammas.size() && gammas.size() <= 64, "lossfold: malformed label fold");
+    STD_TORCH_CHECK(options.kinds.size() == gammas.size() && gammas.size() <= max_sums, "lossfold: malformed label fold");
     for (int64_t kind : options.kinds) {
       STD_TORCH_CHECK(kind >= 0 && kind < static_cast<int64_t>(Sum::count), "lossfold: unknown sum ", kind);
       kinds.push_back(static_cast<Sum>(kind));
@@ -40,11 +40,6 @@ struct LabelProblem : Problem {
     image.kinds = kinds.data();
     image.gammas = gammas.data();
     image.bins = static_cast<int>(options.bins);
-  }
-  static std::vector<int64_t> space_of(const Tensor& labels) {
-    std::vector<int64_t> space;
-    for (int64_t d = 1; d < labels.dim(); ++d) space.push_back(labels.size(d));
-    return space;
   }
 
   bool has_hard() const {

@@ -40,6 +40,13 @@ Type type_of(const Tensor& tensor, const char* name) {
   STD_TORCH_CHECK(false, "lossfold: ", name, " has a dtype that the cpp engine does not read");
 }
 
+// The sizes of a tensor from dimension `first` on.
+std::vector<int64_t> space_of(const Tensor& tensor, int64_t first) {
+  std::vector<int64_t> space;
+  for (int64_t d = first; d < tensor.dim(); ++d) space.push_back(tensor.size(d));
+  return space;
+}
+
 constexpr int64_t large_result = 16 << 20;  // bytes; beyond the caches of one core
 
 // Page faults of a large fresh result cost more than the arithmetic; huge pages make them 512 times rarer.
