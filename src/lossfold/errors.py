@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import sys
 from collections.abc import Iterable
 
 
@@ -33,3 +34,9 @@ def nearest(name: object, valid: Iterable[str]) -> str:
     close = close or difflib.get_close_matches(str(name).lower(), list(lowered), n=1, cutoff=0.5)
     best = lowered.get(close[0], close[0]) if close else None
     return (f"did you mean {best!r}? " if best else "") + f"valid: {', '.join(names)}"
+
+
+def is_number(value: object) -> bool:
+    """Whether a value is a finite real number (bool is not)."""
+    largest = sys.float_info.max
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and -largest <= value <= largest

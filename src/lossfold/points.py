@@ -8,9 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from lossfold.errors import LossError
+from lossfold.errors import LossError, is_number
 from lossfold.folds.fold import SCORE_DTYPES, describe
-from lossfold.losses.base import is_number
 
 
 def sample_uncertain_points(

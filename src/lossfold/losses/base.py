@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import dataclasses
 import inspect
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, cast
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 from typing_extensions import Self
 
 from lossfold.errors import LossError, nearest
+from lossfold.errors import is_number as is_number
 from lossfold.routing import checked_mapping, is_one_dict, one_dict, route
 
 
@@ -175,12 +175,6 @@ class Folded(Loss):
     def of(self, loss: str, given: Any) -> Tensor:
         """Return the loss of checked arguments, before ``loss_weight``."""
         return self.value(self.collect(self.asks(given), loss, given), loss, given)
-
-
-def is_number(value: object) -> bool:
-    """Whether a value is a finite real number (bool is not)."""
-    largest = sys.float_info.max
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and -largest <= value <= largest
 
 
 def divide(numerator: Tensor, denominator: Tensor) -> Tensor:

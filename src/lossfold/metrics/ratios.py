@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from lossfold.losses.base import is_number
+from lossfold.errors import is_number
 from lossfold.metrics.counts import check_classes, check_option, count
 
 
