@@ -90,6 +90,11 @@ class LabelSpec:
         """How scores become probabilities."""
         return "softmax" if self.softmax else "identity"
 
+    @property
+    def reading(self) -> tuple[object, ...]:
+        """How scores and labels are read."""
+        return self.softmax, self.ignore_index, self.align_corners
+
 
 @dataclass(frozen=True)
 class DenseSpec:
@@ -101,6 +106,11 @@ class DenseSpec:
     align_corners: bool
     sums: tuple[Sum, ...]
     bins: Bins | None = None
+
+    @property
+    def reading(self) -> tuple[object, ...]:
+        """How scores and targets are read."""
+        return self.link, self.together, self.ignore_index, self.align_corners
 
 
 # The sums of a pair fold, per channel (p: prediction, t: target, d: p - t, w: 1, a region's value, or 1 where it is 0). A kind's

@@ -13,54 +13,30 @@ from lossfold.engines.spec import DenseSpec as DenseSpec
 from lossfold.errors import LossError
 from lossfold.folds.fold import (
     INTEGER_DTYPES,
-    MOST_SUMS,
     SCORE_DTYPES,
     Fold,
-    Sum,
+    Needs,
     check_scores,
     check_weight,
     describe,
-    place,
     result_dtype,
 )
 
 
 @dataclass(frozen=True)
-class DenseNeeds:
-    """What a loss wants collected. Losses whose needs :meth:`agree` share one pass, which collects all they want."""
+class DenseNeeds(Needs[DenseSpec]):
+    """What a loss wants collected by a dense fold."""
 
-    spec: DenseSpec
-    engine: str | None
     target: str  # "masks": targets that are 0 or 1; "soft": anything between
     per_image: bool = True  # whether anyone asks for the images apart
 
     def agree(self, other: object) -> bool:
         """Whether one pass can serve both."""
-        if not isinstance(other, DenseNeeds):
-            return False
-        mine, yours = self.spec, other.spec
-        same_bins = mine.bins is None or yours.bins is None or replace(mine.bins, per_image=yours.bins.per_image) == yours.bins
-        return (
-            replace(mine, sums=(), bins=None) == replace(yours, sums=(), bins=None)
-            and self.engine == other.engine
-            and self.target == other.target
-            and same_bins
-            and len(mine.sums) + len(yours.sums) <= MOST_SUMS
-        )
+        return isinstance(other, DenseNeeds) and self.target == other.target and self.reads_alike(other)
 
     def merge(self, other: DenseNeeds) -> DenseNeeds:
         """Return the needs of both."""
-        mine, yours = self.spec, other.spec
-        more = tuple(s for s in yours.sums if place(mine.sums, s) < 0)
-        bins = mine.bins or yours.bins
-        if mine.bins and yours.bins:
-            bins = replace(mine.bins, per_image=mine.bins.per_image or yours.bins.per_image)
-        spec = replace(mine, sums=mine.sums + more, bins=bins)
-        return replace(self, spec=spec, per_image=self.per_image or other.per_image)
-
-    def with_sums(self, sums: tuple[Sum, ...]) -> DenseNeeds:
-        """Return the same fold with other sums."""
-        return replace(self, spec=replace(self.spec, sums=sums))
+        return replace(self, spec=self.joined(other), per_image=self.per_image or other.per_image)
 
     def collect(self, loss: str, scores: Tensor, targets: Tensor, weight: Tensor | None) -> Fold:
         """Make the pass over tensors that have been checked."""

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor
+from typing_extensions import Self
 
+from lossfold.engines.spec import DenseSpec, LabelSpec
 from lossfold.engines.spec import Sum as Sum
 from lossfold.errors import LossError
 
@@ -47,6 +50,45 @@ class Fold:
         """Add the images."""
         table = self.table.sum(0, keepdim=True) if self.table.dim() and len(self.table) > 1 else self.table
         return replace(self, sums=self.sums.sum(0, keepdim=True), table=table)
+
+
+Spec = TypeVar("Spec", bound="LabelSpec | DenseSpec")
+
+
+@dataclass(frozen=True)
+class Needs(Generic[Spec]):
+    """What a loss wants collected. Losses whose needs ``agree`` share one pass, which collects all they want."""
+
+    spec: Spec
+    engine: str | None
+
+    def asking(self, **options: Any) -> Self:
+        """Return the same fold with other options of the spec."""
+        return replace(self, spec=replace(self.spec, **options))
+
+    def with_sums(self, sums: tuple[Sum, ...]) -> Self:
+        """Return the same fold with other sums."""
+        return self.asking(sums=sums)
+
+    def reads_alike(self, other: Needs[Spec]) -> bool:
+        """Whether one pass can read scores and targets for both, and collect their sums and histograms."""
+        mine, yours = self.spec, other.spec
+        bins, others = mine.bins, yours.bins
+        return (
+            mine.reading == yours.reading
+            and self.engine == other.engine
+            and (bins is None or others is None or (bins.count, bins.hinge) == (others.count, others.hinge))
+            and len(mine.sums) + len(yours.sums) <= MOST_SUMS
+        )
+
+    def joined(self, other: Needs[Spec], **options: Any) -> Spec:
+        """Return the spec with the sums and the histogram of both, and with these options."""
+        mine, yours = self.spec, other.spec
+        more = tuple(s for s in yours.sums if place(mine.sums, s) < 0)
+        bins = mine.bins or yours.bins
+        if mine.bins and yours.bins:
+            bins = replace(mine.bins, per_image=mine.bins.per_image or yours.bins.per_image)
+        return replace(mine, sums=mine.sums + more, bins=bins, **options)
 
 
 def place(sums: Sequence[Sum], wanted: Sum) -> int:

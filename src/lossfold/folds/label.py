@@ -11,45 +11,28 @@ from lossfold import engines
 from lossfold.engines import cpp, eager
 from lossfold.engines.spec import LabelSpec as LabelSpec
 from lossfold.errors import LossError
-from lossfold.folds.fold import INTEGER_DTYPES, MOST_SUMS, Fold, Sum, check_scores, check_weight, describe, place, result_dtype
+from lossfold.folds.fold import INTEGER_DTYPES, Fold, Needs, check_scores, check_weight, describe, result_dtype
 
 ONE_CHANNEL = "for one channel of logits take link='sigmoid', or BinaryCrossEntropyLoss"
 
 
 @dataclass(frozen=True)
-class LabelNeeds:
-    """What a loss wants collected. Losses whose needs :meth:`agree` share one pass, which collects all they want."""
+class LabelNeeds(Needs[LabelSpec]):
+    """What a loss wants collected by a label fold."""
 
-    spec: LabelSpec
-    engine: str | None
     per_image: bool = True  # whether anyone asks for the images apart
 
     def agree(self, other: object) -> bool:
         """Whether one pass can serve both."""
         if not isinstance(other, LabelNeeds):
             return False
-        mine, yours = self.spec, other.spec
-        return (
-            (mine.softmax, mine.ignore_index, mine.align_corners) == (yours.softmax, yours.ignore_index, yours.align_corners)
-            and self.engine == other.engine
-            and (mine.bins is None or yours.bins is None or mine.bins.count == yours.bins.count)
-            and (mine.hard is None or yours.hard is None or mine.hard == yours.hard)
-            and len(mine.sums) + len(yours.sums) <= MOST_SUMS
-        )
+        mine, yours = self.spec.hard, other.spec.hard
+        return self.reads_alike(other) and (mine is None or yours is None or mine == yours)
 
     def merge(self, other: LabelNeeds) -> LabelNeeds:
         """Return the needs of both."""
-        mine, yours = self.spec, other.spec
-        more = tuple(s for s in yours.sums if place(mine.sums, s) < 0)
-        bins = mine.bins or yours.bins
-        if mine.bins and yours.bins:
-            bins = replace(mine.bins, per_image=mine.bins.per_image or yours.bins.per_image)
-        spec = replace(mine, sums=mine.sums + more, bins=bins, hard=mine.hard or yours.hard)
-        return LabelNeeds(spec, self.engine, self.per_image or other.per_image)
-
-    def with_sums(self, sums: tuple[Sum, ...]) -> LabelNeeds:
-        """Return the same fold with other sums."""
-        return replace(self, spec=replace(self.spec, sums=sums))
+        spec = self.joined(other, hard=self.spec.hard or other.spec.hard)
+        return replace(self, spec=spec, per_image=self.per_image or other.per_image)
 
     def collect(self, loss: str, scores: Tensor, labels: Tensor, weight: Tensor | None) -> Fold:
         """Make the pass over tensors that have been checked."""

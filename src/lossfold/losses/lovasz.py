@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
@@ -133,10 +133,7 @@ class LovaszLoss(FoldLoss):
 
     def needs(self, kind: str | None = None) -> LabelNeeds | DenseNeeds:
         """Return the fold this loss wants."""
-        needs = super().needs(kind)
-        if isinstance(needs, LabelNeeds):
-            return replace(needs, spec=replace(needs.spec, bins=self.histogram))
-        return replace(needs, spec=replace(needs.spec, bins=self.histogram))
+        return super().needs(kind).asking(bins=self.histogram)
 
     @property
     def histogram(self) -> Bins:

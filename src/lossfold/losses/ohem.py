@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from torch import Tensor
@@ -83,7 +83,7 @@ class OhemCrossEntropyLoss(PixelLoss):
         hard = Hard(float(self.thresh), self.min_kept, None, self.per_image)
         if self.top_k_ratio is not None:
             hard = Hard(0.0, 0, float(self.top_k_ratio), self.per_image)
-        return replace(needs, spec=replace(needs.spec, hard=hard))
+        return needs.asking(hard=hard)
 
     def coefficients(self, classes: int, loss: str, kind: str) -> dict[Sum, Tensor]:
         """Return v for the hard pixels' nll."""
