@@ -5,6 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lossfold.compose.matting import Terms
+
 HELPERS: tuple[str, ...]
 
 def snake_case(name: str) -> str: ...

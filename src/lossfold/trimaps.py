@@ -5,9 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lossfold.errors import LossError
+from lossfold.errors import LossError, is_number
 from lossfold.folds.fold import SCORE_DTYPES, describe
-from lossfold.losses.base import is_number
 
 INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 

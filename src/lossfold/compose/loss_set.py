@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import Self
 
-from lossfold.errors import LossError
+from lossfold.errors import LossError, is_number
 from lossfold.folds.dense import DenseNeeds
 from lossfold.folds.label import LabelNeeds, LabelSpec
 from lossfold.folds.pair import PairNeeds, PairSpec
-from lossfold.losses.base import Folded, Loss, is_number
+from lossfold.losses.base import Folded, Loss
 from lossfold.registry import LOSSES
 from lossfold.routing import is_one_dict
 

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from lossfold import engines
 from lossfold.compose.loss_set import Leaf, LossOutput, LossSet
-from lossfold.errors import LossError, nearest
+from lossfold.errors import LossError, is_number, nearest
 from lossfold.folds.fold import describe
-from lossfold.losses.base import Configured, Folded, Loss, is_number
+from lossfold.losses.base import Configured, Folded, Loss
 from lossfold.losses.binary import BinaryCrossEntropyLoss
 from lossfold.losses.cross_entropy import FocalLoss
 from lossfold.losses.matting import KnownL1Loss, KnownSmoothL1Loss, MattingGradientLoss, RegionLoss, UnknownL1Loss

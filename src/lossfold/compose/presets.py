@@ -9,8 +9,8 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from lossfold.compose.loss_set import LossSet
-from lossfold.errors import LossError
-from lossfold.losses.base import Configured, is_number
+from lossfold.errors import LossError, is_number
+from lossfold.losses.base import Configured
 from lossfold.losses.cross_entropy import CrossEntropyLoss
 from lossfold.losses.overlap import DiceLoss
 from lossfold.registry import LOSSES

@@ -13,8 +13,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import Self
 
-from lossfold.errors import LossError, nearest
-from lossfold.errors import is_number as is_number
+from lossfold.errors import LossError, is_number, nearest
 from lossfold.routing import checked_mapping, is_one_dict, one_dict, route
 
 

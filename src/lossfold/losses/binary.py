@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
+from lossfold.errors import is_number
 from lossfold.folds.fold import Fold, Sum
-from lossfold.losses.base import is_number
 from lossfold.losses.folded import PixelLoss
 from lossfold.registry import LOSSES
 

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from lossfold import engines
-from lossfold.errors import LossError
+from lossfold.errors import LossError, is_number
 from lossfold.folds.dense import DenseNeeds, DenseSpec, check_dense_inputs
 from lossfold.folds.fold import Fold, Sum
 from lossfold.folds.label import LabelNeeds, LabelSpec, check_label_inputs
-from lossfold.losses.base import Folded, divide, is_number
+from lossfold.losses.base import Folded, divide
 
 REDUCTIONS = ("mean", "sum", "none")
 LABELS, MASKS, SOFT = "labels", "masks", "soft"

@@ -8,9 +8,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from lossfold.errors import is_number
 from lossfold.folds.fold import Fold, Sum
 from lossfold.losses.areas import areas, wanted_areas
-from lossfold.losses.base import is_number
 from lossfold.losses.folded import FoldLoss
 from lossfold.losses.overlap import included
 from lossfold.registry import LOSSES

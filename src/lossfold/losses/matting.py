@@ -8,9 +8,8 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from lossfold.engines.spec import PADDINGS
-from lossfold.errors import LossError
+from lossfold.errors import LossError, is_number
 from lossfold.folds.pair import PairGiven
-from lossfold.losses.base import is_number
 from lossfold.losses.pair import Mean, PairLoss
 from lossfold.registry import LOSSES
 

@@ -8,9 +8,9 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from lossfold.engines.spec import Hard
+from lossfold.errors import is_number
 from lossfold.folds.fold import Fold, Sum
 from lossfold.folds.label import LabelNeeds
-from lossfold.losses.base import is_number
 from lossfold.losses.folded import PixelLoss
 from lossfold.registry import LOSSES
 

@@ -8,10 +8,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from lossfold.errors import LossError
+from lossfold.errors import LossError, is_number
 from lossfold.folds.fold import Fold, Sum
 from lossfold.losses.areas import areas, wanted_areas
-from lossfold.losses.base import is_number
 from lossfold.losses.folded import FoldLoss, Given
 from lossfold.registry import LOSSES
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from lossfold.losses.base import is_number
+from lossfold.errors import is_number
 from lossfold.losses.pair import Mean, PairLoss
 from lossfold.registry import LOSSES
 
