@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from lossfold.errors import LossError, nearest
@@ -18,24 +18,29 @@ def checked_mapping(loss: str, value: object) -> dict[str, str] | None:
     return dict(value)
 
 
-def route(loss: str, mapping: Mapping[str, str], signature: inspect.Signature, outputs: object) -> dict[str, Any]:
+def arguments_of(function: Callable[..., Any]) -> dict[str, bool]:
+    """Return the arguments of a method, and whether each has to be given."""
+    parameters = list(inspect.signature(function).parameters.values())[1:]
+    return {p.name: p.default is p.empty for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+
+
+def route(loss: str, mapping: Mapping[str, str], arguments: Mapping[str, bool], outputs: object) -> dict[str, Any]:
     """Return a loss's arguments from one dict of outputs.
 
     Args:
         loss: who asks, for errors.
         mapping: argument -> path; an argument that is not in it stands under its own name, if there.
-        signature: of the loss's call.
+        arguments: of the loss's call, and whether each has to be given.
         outputs: a dict; a path walks through nested dicts and sequences, as in ``"heads.0"``.
     """
-    arguments = list(signature.parameters)
     if not isinstance(outputs, Mapping):
         raise LossError(loss, "outputs", "one dict, because the loss has inputs=", type(outputs).__name__)
     for name in mapping:
         if name not in arguments:
             raise LossError(loss, "inputs", f"names among {', '.join(arguments)}", repr(name), nearest(name, arguments))
     paths = {name: name for name in arguments if name in outputs} | dict(mapping)
-    for name, parameter in signature.parameters.items():
-        if name not in paths and parameter.default is parameter.empty:
+    for name, required in arguments.items():
+        if required and name not in paths:
             raise LossError(loss, name, "in the outputs, or named by inputs=", f"only {list(outputs)}")
     return {name: _walk(loss, name, path, outputs) for name, path in paths.items()}
 

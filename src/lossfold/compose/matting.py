@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -64,16 +63,15 @@ class MattingSet(Configured, LossSet):
 
     def __call__(self, *inputs: Any, **named: Any) -> LossOutput:
         """Return the losses of tensors, or of one dict of outputs (see ``inputs``)."""
-        given, by_name = self.arguments(inputs, named)
-        result: LossOutput = nn.Module.__call__(self, *given, **by_name)
+        if self.inputs is not None or is_one_dict(inputs, named):
+            inputs, named = (), self.routed(inputs, named)
+        result: LossOutput = nn.Module.__call__(self, *inputs, **named)
         return result
 
-    def arguments(self, inputs: tuple[Any, ...], named: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """Return a call's arguments, out of one dict of outputs if that is what came."""
-        if self.inputs is None and not is_one_dict(inputs, named):
-            return inputs, named
+    def routed(self, inputs: tuple[Any, ...], named: dict[str, Any]) -> dict[str, Any]:
+        """Return the arguments out of one dict of outputs."""
         who = type(self).__name__
-        return (), route(who, self.inputs or {}, inspect.signature(self.forward), one_dict(who, inputs, named))
+        return route(who, self.inputs or {}, self.arguments, one_dict(who, inputs, named))
 
     def source(self) -> tuple[tuple[str, str], ...]:
         """Where this set's own inputs stand in one dict of outputs."""
@@ -82,12 +80,15 @@ class MattingSet(Configured, LossSet):
     def handed(self, inputs: tuple[Any, ...], named: dict[str, Any], who: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Return prediction, target and region by the names that the terms know."""
         if is_one_dict(inputs, named):  # as a term of another set
-            inputs, named = self.arguments(inputs, named)
-        try:
-            bound = inspect.signature(self.forward).bind(*inputs, **named).arguments
-        except TypeError as error:
-            raise LossError(who, "arguments", ", ".join(inspect.signature(self.forward).parameters), str(error)) from None
-        return ({**bound, "unknown": bound.pop("region")},), {}
+            inputs, named = (), self.routed(inputs, named)
+        bound = dict(zip(self.arguments, inputs, strict=False)) | named
+        wrong = [name for name in named if name not in self.arguments or name in list(self.arguments)[: len(inputs)]]
+        missing = [name for name, required in self.arguments.items() if required and name not in bound]
+        if wrong or missing or len(inputs) > len(self.arguments):
+            came = f"{len(inputs)} by position, {list(named)} by name" if not missing else f"no {missing[0]}"
+            raise LossError(who, "arguments", f"({', '.join(self.arguments)})", came)
+        unknown = bound.pop("region")  # under another name: the Laplacian term takes a region, but none here
+        return ({**bound, "unknown": unknown},), {}
 
     def built(self) -> dict[str, Loss]:
         """Return the terms."""
@@ -113,7 +114,7 @@ class MattingSet(Configured, LossSet):
                 raise LossError(who, argument, "given once", f"{name!r} twice", "give names: a dict of losses")
             loss = copy.deepcopy(what) if isinstance(what, Loss) else self.published(name, what)
             if loss.inputs is None:
-                loss.inputs = arguments_of(loss)
+                loss.inputs = places_of(loss)
             built[name] = loss
         if not built:
             raise LossError(who, argument, "at least one term", repr(terms))
@@ -133,11 +134,10 @@ def name_of(loss: object) -> str:
     return next((name for name, cls in TERMS.items() if type(loss) is cls), type(loss).__name__)
 
 
-def arguments_of(loss: Loss) -> dict[str, str]:
+def places_of(loss: Loss) -> dict[str, str]:
     """Return where a loss's arguments stand; the region goes to those that can't do without it."""
-    parameters = inspect.signature(loss.forward).parameters
-    found = {"logits": "pred", "labels": "target"} if "logits" in parameters else {}
-    if "region" in parameters and parameters["region"].default is inspect.Parameter.empty:
+    found = {"logits": "pred", "labels": "target"} if "logits" in loss.arguments else {}
+    if loss.arguments.get("region"):
         found["region"] = "unknown"
     return found
 

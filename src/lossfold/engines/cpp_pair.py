@@ -17,17 +17,11 @@ _OPS = getattr(torch.ops, NAMESPACE)
 
 def pair_fold(pred: Tensor, target: Tensor, regions: Mapping[str, Tensor], in_unit: frozenset[str], spec: PairSpec) -> Tensor:
     """Compute :func:`lossfold.engines.eager_pair.pair_fold` in one pass over predictions and targets."""
-    maps: dict[tuple[str, int], Tensor] = {}
-    where = []
     dtype = torch.float64 if pred.dtype == torch.float64 else torch.float32
-    for one in spec.sums:
-        name, outside = one.where.removeprefix("~"), one.where.startswith("~")
-        key = name, one.level or 0
-        if name and key not in maps:
-            region = regions[name].detach()
-            maps[key] = eager_pair.region_at(region, key[1], dtype) if key[1] else region
-        where.append(2 * list(maps).index(key) + outside if name else -1)
-    limited = sum(1 << place for place, (name, level) in enumerate(maps) if name in in_unit and not level)
+    maps = eager_pair.at_levels({name: region.detach() for name, region in regions.items()}, spec, dtype)
+    keys = list(maps)
+    where = [2 * keys.index((one.region, one.level or 0)) + one.where.startswith("~") if one.where else -1 for one in spec.sums]
+    limited = sum(1 << place for place, (name, level) in enumerate(keys) if name in in_unit and not level)
     kinds, numbers = [PAIR_KINDS.index(one.kind) for one in spec.sums], [one.number for one in spec.sums]
     sums: Tensor = _OPS.pair_fold(pred, target, list(maps.values()), limited, PAIR_LINKS.index(spec.link), kinds, numbers, where)[0]
     return sums

@@ -30,7 +30,8 @@ def pair_fold(pred: Tensor, target: Tensor, regions: Mapping[str, Tensor], in_un
             inside = (regions[name] >= 0) & (regions[name] <= 1)
             torch._assert_async(inside.all(), "lossfold: a region value is out of range [0, 1]")
     found = Values(pred, target, spec)
-    return sums_of(found, [region_of(one, regions, found.d) for one in spec.sums], spec)
+    maps = at_levels(regions, spec, found.d.dtype)
+    return sums_of(found, [maps.get((one.region, one.level or 0)) for one in spec.sums], spec)
 
 
 def sums_of(found: Values, regions: Sequence[Tensor | None], spec: PairSpec) -> Tensor:
@@ -42,7 +43,7 @@ def sums_of(found: Values, regions: Sequence[Tensor | None], spec: PairSpec) -> 
 def pair_map(pred: Tensor, target: Tensor, regions: Mapping[str, Tensor], spec: PairSpec, factors: tuple[float, ...]) -> Tensor:
     """Return the integrand of sums over pixels: each pixel's share of them, times ``factors``: ``[B, C, H, W]``."""
     found = Values(pred, target, spec)
-    shares = [f * weighted(found, one, region_of(one, regions, found.d)) for f, one in zip(factors, spec.sums, strict=True)]
+    shares = [f * weighted(found, one, regions.get(one.region)) for f, one in zip(factors, spec.sums, strict=True)]
     return sum(shares[1:], shares[0])
 
 
@@ -57,19 +58,20 @@ def weighted(found: Values, one: PairSum, region: Tensor | None) -> Tensor:
     return torch.where(w != 0, w * value, 0.0) if not w.requires_grad else w * value
 
 
-def region_of(one: PairSum, regions: Mapping[str, Tensor], like: Tensor) -> Tensor | None:
-    """Return the region that a sum names, at the sum's level."""
-    return region_at(regions[one.where.removeprefix("~")], one.level or 0, like.dtype) if one.where else None
-
-
-def region_at(region: Tensor, level: int, dtype: torch.dtype) -> Tensor:
-    """Return a region as numbers, after so many means of its 2x2 blocks (fewer where the image ends)."""
-    region = region.to(dtype)
-    for _ in range(level):
-        if min(region.shape[-2:]) < SMALLEST_SIDE:
-            break
-        region = functional.avg_pool2d(even(region), 2)
-    return region
+def at_levels(regions: Mapping[str, Tensor], spec: PairSpec, dtype: torch.dtype) -> dict[tuple[str, int], Tensor]:
+    """Return the regions that the sums name, by name and level: at a level of the pyramid, the means of 2x2 blocks."""
+    found: dict[tuple[str, int], Tensor] = {}
+    for one in spec.sums:
+        if not one.where:
+            continue
+        name = one.region
+        found.setdefault((name, 0), regions[name])
+        for level in range(1, (one.level or 0) + 1):
+            if (name, level) not in found:
+                above = found[name, level - 1].to(dtype)
+                ends = min(above.shape[-2:]) < SMALLEST_SIDE
+                found[name, level] = above if ends else functional.avg_pool2d(even(above), 2)
+    return found
 
 
 class Values:

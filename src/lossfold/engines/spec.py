@@ -141,6 +141,11 @@ class PairSum(NamedTuple):
     where: str = ""
 
     @property
+    def region(self) -> str:
+        """The region's name, if there is one."""
+        return self.where.removeprefix("~")
+
+    @property
     def level(self) -> int | None:
         """The level of the pyramid that it is taken at; None for the image itself."""
         return int(self.number) if self.kind.startswith(("laplacian", "low_pass")) else None

@@ -20,23 +20,35 @@ from lossfold.errors import LossError
 from lossfold.folds.fold import MOST_SUMS, SCORE_DTYPES, describe, result_dtype
 
 
-@dataclass(frozen=True)
+@dataclass
 class PairFold:
-    """What was collected: ``fold[sum]`` is ``[B, C]``. Folds of batches' parts add up."""
+    """What was collected: ``fold[sum]`` is ``[B, C]``. Folds of the same batch's tiles add up."""
 
     sums: Tensor  # [B, K, C] float64
     wanted: tuple[PairSum, ...]
     dtype: torch.dtype  # of the results
     fixed: bool = True  # regions need no gradient
+    rows: tuple[Tensor, ...] | None = None
+    totals: tuple[Tensor, ...] | None = None
 
     def __getitem__(self, key: PairSum) -> Tensor:
-        row = self.sums[:, place(self.wanted, key)]
+        if self.rows is None:
+            self.rows = self.sums.unbind(1)
+        return self._constant(self.rows[place(self.wanted, key)], key)
+
+    def total(self, key: PairSum) -> Tensor:
+        """Return a sum over samples and channels."""
+        if self.totals is None:  # once for all losses, because each small step costs as much as a small image
+            self.totals = self.sums.sum((0, 2)).unbind(0)
+        return self._constant(self.totals[place(self.wanted, key)], key)
+
+    def _constant(self, row: Tensor, key: PairSum) -> Tensor:
         return row.detach() if self.fixed and key.kind.endswith("weight") else row
 
     def __add__(self, other: PairFold) -> PairFold:
         if self.wanted != other.wanted or self.sums.shape != other.sums.shape:
             raise LossError("PairFold", "other", f"a fold of {self.wanted} {tuple(self.sums.shape)}", f"{other.wanted}")
-        return replace(self, sums=self.sums + other.sums)
+        return replace(self, sums=self.sums + other.sums, rows=None, totals=None)
 
 
 def place(sums: tuple[PairSum, ...], wanted: PairSum) -> int:

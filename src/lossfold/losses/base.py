@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, cast
@@ -14,13 +13,18 @@ from torch import Tensor, nn
 from typing_extensions import Self
 
 from lossfold.errors import LossError, is_number, nearest
-from lossfold.routing import checked_mapping, is_one_dict, one_dict, route
+from lossfold.routing import arguments_of, checked_mapping, is_one_dict, one_dict, route
 
 
 class Configured(nn.Module):
     """A module that is a keyword-only dataclass of plain values: it pickles, copies, and its repr evaluates to it."""
 
     __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]
+    arguments: ClassVar[dict[str, bool]] = {}  # of a call, and whether each has to be given
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        cls.arguments = arguments_of(cls.forward)
 
     def __new__(cls, *args: object, **options: object) -> Self:
         """Refuse unknown options, and make a module of what the dataclass is about to fill."""
@@ -93,7 +97,7 @@ class Loss(Configured):
     def routed(self, inputs: tuple[Any, ...], named: dict[str, Any], loss: str = "") -> dict[str, Any]:
         """Return the arguments that ``inputs`` points at in the one dict that is given, positionally or as ``outputs_dict``."""
         loss = loss or type(self).__name__
-        return route(loss, self.inputs or {}, inspect.signature(self.forward), one_dict(loss, inputs, named))
+        return route(loss, self.inputs or {}, self.arguments, one_dict(loss, inputs, named))
 
     def per_class(self, name: str, classes: int, loss: str) -> Tensor | None:
         """Return an option that holds a number for each class, as float64 ``[C]``; None if it does not."""
@@ -176,7 +180,7 @@ class Folded(Loss):
         return self.value(self.collect(self.asks(given), loss, given), loss, given)
 
 
-def divide(numerator: Tensor, denominator: Tensor) -> Tensor:
+def divide(numerator: Tensor | float, denominator: Tensor) -> Tensor:
     """Divide; where nothing counts, 0 with a zero gradient."""
     nothing = denominator == 0
     return torch.where(nothing, 0.0, numerator / torch.where(nothing, 1.0, denominator))

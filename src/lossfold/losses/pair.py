@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
@@ -115,33 +116,26 @@ class PairLoss(Folded):
         """Make the pass."""
         return needs.collect(loss, given)
 
-    def fractions(self, fold: PairFold, given: PairGiven) -> list[tuple[Tensor, Tensor]]:
-        """Return numerator and denominator ``[B, C]`` of each mean."""
-        where = self.where(given)
-        pairs = []
+    def parts(self, given: PairGiven, read: Callable[[PairSum], Tensor]) -> Tensor:
+        """Return the sum of the means, of sums that ``read`` gives."""
+        where, scale = self.where(given), self.scale(given)
+        shares = []
         for mean in self.means():
-            parts = [mean.factor * factor * fold[PairSum(*kind, where)] for factor, kind in mean.parts]
-            pairs.append((sum(parts[1:], parts[0]), fold[PairSum(*mean.area, where)]))
-        return pairs
+            area = read(PairSum(*mean.area, where))
+            each = divide(scale * mean.factor, area) if self.reduction != "sum" else mean.factor
+            shares += [factor * each * read(PairSum(*kind, where)) for factor, kind in mean.parts]
+        return sum(shares[1:], shares[0])
 
     def value(self, fold: PairFold, loss: str, given: PairGiven) -> Tensor:
         """Turn a call's fold into the loss; with ``reduction="none"``, of each sample and channel."""
         if self.sample_wise:
             each = self.each_sample(fold, loss, given)
             return each.sum() / max(1, len(each))
-        found = self.fractions(fold, given)
-        if self.reduction == "sum":
-            shares = [numerator.sum() for numerator, _ in found]
-        elif self.reduction == "mean":
-            shares = [self.scale(given) * divide(numerator.sum(), area.sum()) for numerator, area in found]
-        else:
-            shares = [self.scale(given) * divide(numerator, area) for numerator, area in found]
-        return sum(shares[1:], shares[0]).to(fold.dtype)
+        return self.parts(given, fold.__getitem__ if self.reduction == "none" else fold.total).to(fold.dtype)
 
     def each_sample(self, fold: PairFold, loss: str, given: PairGiven) -> Tensor:
         """Turn a call's fold into the mean of each sample."""
-        shares = [divide(numerator.sum(1), area.sum(1)) for numerator, area in self.fractions(fold, given)]
-        return (self.scale(given) * sum(shares[1:], shares[0])).to(fold.dtype)
+        return self.parts(given, lambda key: fold[key].sum(1)).to(fold.dtype)
 
     def of(self, loss: str, given: PairGiven) -> Tensor:
         """Return the loss of checked arguments; with ``reduction="none"`` its map, where it has one."""
