@@ -19,8 +19,8 @@ from lossfold.train.data.augment import Augment
 from lossfold.train.data.base import PadCollate, Task
 from lossfold.train.data.objects import COINS, HORSE, ObjectSources, cell_mask, coin_mask, open_image
 from lossfold.train.errors import TrainError
-from lossfold.train.evaluation import Scores, channel_counts
-from lossfold.train.module import SegmentationModule
+from lossfold.train.segmentation.evaluation import Scores, channel_counts
+from lossfold.train.segmentation.module import SegmentationModule
 from tests.train.test_run import rows, state
 from tests.train.tiny import COLLAGE, Train
 

@@ -13,10 +13,11 @@ import torch
 
 pytest.importorskip("lightning")
 
-from lossfold.train.evaluation import Scores, confusion
-from lossfold.train.module import SegmentationModule
+from lossfold.metrics import confusion
 from lossfold.train.nets import SmallUNet
 from lossfold.train.schedules import schedule
+from lossfold.train.segmentation.evaluation import Scores
+from lossfold.train.segmentation.module import SegmentationModule
 from tests.train.tiny import Train
 
 TERMS = (
@@ -100,8 +101,8 @@ def test_networks_of_other_libraries_by_class_path(train: Train) -> None:
 
 
 def test_scores_of_a_known_confusion() -> None:
-    labels = torch.tensor([0, 0, 1, 1, 255, 1], dtype=torch.uint8)
-    predicted = torch.tensor([0, 1, 1, 1, 0, 0])
+    labels = torch.tensor([[0, 0, 1, 1, 255, 1]], dtype=torch.uint8)
+    predicted = torch.tensor([[0, 1, 1, 1, 0, 0]])
     matrix = confusion(predicted, labels, 3, 255)
     assert matrix.tolist() == [[1, 1, 0], [1, 2, 0], [0, 0, 0]]
     scores = Scores.of(matrix)

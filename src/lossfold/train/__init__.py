@@ -10,7 +10,7 @@ from difflib import get_close_matches
 
 from lossfold.train.errors import TrainError as TrainError
 
-TASKS = {"segmentation": "lossfold.train.segmentation"}
+TASKS = {"segmentation": "lossfold.train.segmentation", "matting": "lossfold.train.matting"}
 """Each task and the module whose `run(argv)` carries it out."""
 
 REQUIRED = ("lightning", "jsonargparse", "docstring_parser", "matplotlib", "jinja2", "rich", "numpy", "PIL")
@@ -19,10 +19,12 @@ REQUIRED = ("lightning", "jsonargparse", "docstring_parser", "matplotlib", "jinj
 USAGE = """usage: lossfold train <task> [options]
 
 tasks:
-  segmentation   a network that labels every pixel, with class losses (integer labels)
+  segmentation   a network that labels every pixel: classes, or a yes or no for each channel
+  matting        a network that finds alphas, given an image and its trimap
 
 Start with:      lossfold train segmentation --recipe demo
-All options:     lossfold train segmentation --help
+                 lossfold train matting --recipe demo
+All options:     lossfold train <task> --help
 """
 
 

@@ -1,4 +1,4 @@
-"""Pictures of the report: label maps in colour, errors, and the curves of the log."""
+"""Pictures of every report: colours, pictures as data addresses, and the curves of the log."""
 
 import base64
 import colorsys
@@ -28,38 +28,9 @@ def class_colours(count: int) -> list[str]:
     return [*PALETTE, *more][:count]
 
 
-def _rgb(colour: str) -> tuple[int, int, int]:
+def rgb(colour: str) -> tuple[int, int, int]:
+    """The three values 0..255 of `#rrggbb`."""
     return int(colour[1:3], 16), int(colour[3:5], 16), int(colour[5:7], 16)
-
-
-def hatching(height: int, width: int) -> Array:
-    """Diagonal stripes of two greys, for pixels that count nowhere."""
-    rows, columns = np.indices((height, width))
-    stripes: Array = np.where((rows + columns) % 6 < 3, 90, 200).astype(np.uint8)
-    return np.repeat(stripes[..., None], 3, axis=2)
-
-
-def label_map(labels: npt.NDArray[np.int64], ignored: npt.NDArray[np.bool_], classes: int) -> Array:
-    """Colour labels `[H,W]`; ignored pixels are hatched."""
-    table = np.array([_rgb(colour) for colour in class_colours(classes)], dtype=np.uint8)
-    return np.where(ignored[..., None], hatching(*labels.shape), table[labels.clip(0, classes - 1)])
-
-
-def channel_map(image: Array, channels: npt.NDArray[np.bool_], ignored: npt.NDArray[np.bool_], colours: Sequence[str]) -> Array:
-    """Lay each channel of `[K,H,W]` over the grey image in its colour, the last on top; ignored pixels are hatched."""
-    shown = np.repeat(0.6 * image.mean(axis=2, keepdims=True) + 30, 3, axis=2)
-    for channel, colour in zip(channels, colours, strict=True):
-        shown = np.where(channel[..., None], 0.35 * shown + 0.65 * np.array(_rgb(colour)), shown)
-    return np.where(ignored[..., None], hatching(*ignored.shape), shown.astype(np.uint8))
-
-
-def error_map(image: Array, wrong: npt.NDArray[np.bool_], ignored: npt.NDArray[np.bool_]) -> Array:
-    """The image in pale grey, wrong pixels in red, ignored pixels hatched."""
-    grey = image.mean(axis=2, keepdims=True)
-    pale = np.repeat(0.35 * grey + 155, 3, axis=2)
-    red = np.array(_rgb("#d00000")) * 0.8 + 0.2 * grey
-    shown = np.where(wrong[..., None], red, pale).astype(np.uint8)
-    return np.where(ignored[..., None], hatching(*wrong.shape), shown)
 
 
 def png(picture: Array) -> str:
@@ -74,8 +45,16 @@ def png(picture: Array) -> str:
     return _address(buffer)
 
 
-def _address(buffer: io.BytesIO) -> str:
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+def jpeg(picture: Array) -> str:
+    """A photograph as a data address, large ones reduced to 512 pixels."""
+    image, buffer = Image.fromarray(picture), io.BytesIO()
+    image.thumbnail((512, 512))
+    image.save(buffer, "JPEG", quality=92, subsampling=0)
+    return _address(buffer, "jpeg")
+
+
+def _address(buffer: io.BytesIO, kind: str = "png") -> str:
+    return f"data:image/{kind};base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
 def term_names(rows: Sequence[Row]) -> list[str]:
@@ -87,33 +66,21 @@ def term_names(rows: Sequence[Row]) -> list[str]:
 def loss_curves(rows: Sequence[Row]) -> str:
     """One panel per term: training (single steps pale, smoothed strong) and held-out images."""
     names = term_names(rows)
-    figure = _figure(len(names))
+    figure = new_figure(len(names))
     for index, (name, axes) in enumerate(zip(names, figure.axes, strict=True)):
         colour = LINES[index % len(LINES)]
-        steps, values = _series(rows, f"train/{name}")
+        steps, values = series(rows, f"train/{name}")
         axes.plot(steps, values, color=colour, alpha=0.25, linewidth=1)
         axes.plot(steps, _smooth(values), color=colour, linewidth=2, label="training")
-        axes.plot(*_series(rows, f"val/{name}"), color="#333", marker="o", markersize=3, linewidth=1, label="held out")
+        axes.plot(*series(rows, f"val/{name}"), color="#333", marker="o", markersize=3, linewidth=1, label="held out")
         axes.set_title(name, loc="left", fontsize=11, fontweight="bold")
         axes.set_ylim(bottom=min(0.0, min(values, default=0.0)))
         axes.legend(frameon=False, fontsize=8)
-    return _rendered(figure)
+    return rendered(figure)
 
 
-def score_curves(rows: Sequence[Row], class_names: Sequence[str], colours: Sequence[str]) -> str:
-    """MIoU on the held-out images, over the IoU of each class."""
-    figure = _figure(1, width=9.6, height=3.4)
-    axes = figure.axes[0]
-    for name, colour in zip(class_names, colours, strict=True):
-        label = name if len(class_names) <= len(PALETTE) else None
-        axes.plot(*_series(rows, f"val/iou/{name}"), color=colour, linewidth=1.4, label=label)
-    axes.plot(*_series(rows, "val/miou"), color="#111", linewidth=2.6, marker="o", markersize=4, label="mIoU")
-    axes.set_ylim(0, 1)
-    axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.01, 0.5))
-    return _rendered(figure)
-
-
-def _series(rows: Sequence[Row], key: str) -> tuple[list[float], list[float]]:
+def series(rows: Sequence[Row], key: str) -> tuple[list[float], list[float]]:
+    """Steps and values of one column of the log."""
     points = {row["step"]: row[key] for row in rows if key in row and "step" in row}
     return list(points.keys()), list(points.values())
 
@@ -123,7 +90,8 @@ def _smooth(values: Sequence[float]) -> list[float]:
     return [float(np.mean(values[max(0, index - window) : index + window + 1])) for index in range(len(values))]
 
 
-def _figure(panels: int, width: float = 3.2, height: float = 2.6) -> Figure:
+def new_figure(panels: int, width: float = 3.2, height: float = 2.6) -> Figure:
+    """A figure of so many panels over the steps of a run, each of the given size in inches."""
     columns = 4 if panels in (4, 7, 8) else min(3, max(1, panels))
     lines = -(-max(1, panels) // columns)
     figure = Figure(figsize=(width * columns, height * lines), layout="constrained")
@@ -136,7 +104,8 @@ def _figure(panels: int, width: float = 3.2, height: float = 2.6) -> Figure:
     return figure
 
 
-def _rendered(figure: Figure) -> str:
+def rendered(figure: Figure) -> str:
+    """A figure as a data address."""
     buffer = io.BytesIO()
     figure.savefig(buffer, dpi=150, format="png")
     return _address(buffer)

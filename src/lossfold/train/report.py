@@ -1,104 +1,70 @@
-"""The report of a run: one HTML file that needs nothing else."""
+"""What the reports of all tasks share: one HTML file that needs nothing else, with the run's facts, curves and versions."""
 
 import platform
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files
+from typing import Any
 
 import lightning.pytorch as pl
-import numpy as np
-import numpy.typing as npt
 import torch
-from jinja2 import Environment, StrictUndefined
-from torch import Tensor
+from jinja2 import Environment, FunctionLoader, StrictUndefined
 
-from lossfold.train.data import SegmentationData
-from lossfold.train.evaluation import Scores, percent
-from lossfold.train.module import SegmentationModule
-from lossfold.train.pictures import (
-    Array,
-    channel_map,
-    class_colours,
-    error_map,
-    label_map,
-    loss_curves,
-    png,
-    score_curves,
-    term_names,
-)
+from lossfold.train.data.base import Samples, TrainingData
+from lossfold.train.module import TrainingModule
+from lossfold.train.pictures import loss_curves, term_names
 from lossfold.train.run_folder import RunFolder
 
 PACKAGES = ("lossfold", "torch", "lightning", "torchmetrics", "numpy")
 
 
-@dataclass(frozen=True)
-class Example:
-    """One held-out image: four pictures and the share of its counted pixels that are right."""
-
-    image: str
-    truth: str
-    prediction: str
-    error: str
-    accuracy: float
-
-
-@dataclass(frozen=True)
-class ClassRow:
-    """A line of the table of scores; bars are percentages."""
-
-    name: str
-    colour: str
-    share: str
-    before: str
-    after: str
-    before_bar: float
-    after_bar: float
-
-
-def write_report(
+def write_page(
+    template: str,
     folder: RunFolder,
     trainer: pl.Trainer,
-    model: SegmentationModule,
-    data: SegmentationData,
+    model: TrainingModule,
+    data: TrainingData,
     seconds: float,
-    images: int,
+    **content: Any,
 ) -> None:
     """Write `report.html` into the run's folder.
 
     Args:
+        template: name of the task's template, which extends `report.html` of the same folder.
         folder: the run's folder, with its log and configuration.
         trainer: the trainer that has finished.
-        model: the trained module, with its scores.
+        model: the trained module, with its criterion.
         data: the data, set up.
         seconds: what the run took.
-        images: number of held-out images to show.
+        **content: what the task's template shows besides.
     """
-    assert model.scores is not None
     rows = folder.rows()
-    best = max((row["val/miou"] for row in rows if "val/miou" in row), default=model.scores.mean)
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    template = environment.from_string((files("lossfold.train") / "templates" / "report.html").read_text("utf-8"))
-    page = template.render(
+    environment = Environment(
+        loader=FunctionLoader(lambda name: (files("lossfold.train") / "templates" / name).read_text("utf-8")),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    page = environment.get_template(template).render(
         title=folder.path.name,
-        before=percent(model.before.mean if model.before else None),
-        after=percent(model.scores.mean),
-        best=percent(best),
         facts=_facts(trainer, model, data, seconds),
         loss_curves=loss_curves(rows) if term_names(rows) else "",
-        score_curves=score_curves(rows, data.class_names, _colours(model)) if rows else "",
-        classes=_class_rows(data.class_names, _colours(model), model.before, model.scores),
-        channels=model.task != "multiclass",
-        examples=_examples(model, data, images),
-        ignore_index=data.ignore_index,
         loss=repr(model.criterion),
         config=folder.config.read_text("utf-8") if folder.config.is_file() else "",
         versions=_versions(),
+        **content,
     )
     folder.report.write_text(page, "utf-8")
 
 
-def _facts(trainer: pl.Trainer, model: SegmentationModule, data: SegmentationData, seconds: float) -> list[tuple[str, str]]:
+def chosen(samples: Samples, count: int) -> Iterator[int]:
+    """Keys of evenly spaced samples."""
+    count = min(count, len(samples))
+    return (index * len(samples) // count for index in range(count))
+
+
+def _facts(trainer: pl.Trainer, model: TrainingModule, data: TrainingData, seconds: float) -> list[tuple[str, str]]:
     parameters = sum(parameter.numel() for parameter in model.network.parameters())
     device = torch.cuda.get_device_name() if model.device.type == "cuda" else platform.processor() or platform.machine()
     return [
@@ -107,58 +73,6 @@ def _facts(trainer: pl.Trainer, model: SegmentationModule, data: SegmentationDat
         ("Training", f"{trainer.global_step:,} steps of {data.batch_size * trainer.world_size} images; {seconds:.0f} s"),
         ("Device", f"{trainer.world_size} x {trainer.accelerator.__class__.__name__} ({device}), {trainer.precision}"),
     ]
-
-
-def _colours(model: SegmentationModule) -> list[str]:
-    """A colour for each class; the palette's grey is for a class of its own, not for a channel."""
-    count = len(model.class_names)
-    return class_colours(count) if model.task == "multiclass" else class_colours(count + 1)[1:]
-
-
-def _class_rows(names: Sequence[str], colours: Sequence[str], before: Scores | None, after: Scores) -> list[ClassRow]:
-    old = before.iou if before else [None] * len(names)
-    return [
-        ClassRow(
-            name,
-            colour,
-            percent(share),
-            percent(earlier),
-            percent(later),
-            100 * (earlier or 0),
-            100 * (later or 0),
-        )
-        for name, colour, share, earlier, later in zip(names, colours, after.shares, old, after.iou, strict=True)
-    ]
-
-
-@torch.inference_mode()
-def _examples(model: SegmentationModule, data: SegmentationData, count: int) -> list[Example]:
-    """Predict evenly spaced held-out images, one by one."""
-    model.eval()
-    total = len(data.val_set)
-    examples: list[Example] = []
-    for index in range(min(count, total)):
-        image, labels = data.val_set[index * total // min(count, total)]
-        batch, _ = data.collate([(image, labels)])
-        height, width = labels.shape[-2:]
-        predicted = model.decide(model(batch.to(model.device)))[0, ..., :height, :width].cpu()
-        truth = labels.long().view(predicted.shape)
-        counted = truth != data.ignore_index
-        wrong = (predicted != truth) & counted
-        accuracy = 1 - float(wrong.sum() / counted.sum().clamp(min=1))
-        if model.task != "multiclass":  # a pixel is wrong where one of its channels is, and ignored where all are
-            wrong, counted = wrong.any(0), counted.any(0)
-        picture, ignored = image.permute(1, 2, 0).numpy(), ~counted.numpy()
-        pictures = [picture, _labels(model, picture, truth, ignored), _labels(model, picture, predicted, ignored & False)]
-        shown, true, said, error = map(png, (*pictures, error_map(picture, wrong.numpy(), ignored)))
-        examples.append(Example(shown, true, said, error, accuracy))
-    return examples
-
-
-def _labels(model: SegmentationModule, picture: Array, labels: Tensor, ignored: npt.NDArray[np.bool_]) -> Array:
-    if model.task == "multiclass":
-        return label_map(labels.numpy(), ignored, len(model.class_names))
-    return channel_map(picture, (labels == 1).numpy(), ignored, _colours(model))
 
 
 def _versions() -> str:

@@ -1,6 +1,9 @@
-"""Data of the segmentation task: own folders of images and masks, or tasks composed of packaged photographs."""
+"""Data of the tasks: own folders, or images composed of packaged photographs."""
 
+from lossfold.train.data.alpha_folders import AlphaFolderData as AlphaFolderData
 from lossfold.train.data.base import SegmentationData as SegmentationData
 from lossfold.train.data.collage import CollageData as CollageData
+from lossfold.train.data.composites import CompositeData as CompositeData
+from lossfold.train.data.composites import MattingData as MattingData
 from lossfold.train.data.folders import FolderData as FolderData
 from lossfold.train.data.objects import ObjectsData as ObjectsData

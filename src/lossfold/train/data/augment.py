@@ -43,7 +43,7 @@ class Augment:
         if self.vary:
             if mirror < 0.5:
                 image, labels = image.flip(2), labels.flip(-1)
-            image = _light(image, 0.75 + 0.5 * gain, 0.75 + 0.5 * contrast, 0.6 + 0.8 * saturation)
+            image = vary_exposure(image, 0.75 + 0.5 * gain, 0.75 + 0.5 * contrast, 0.6 + 0.8 * saturation)
         return image.contiguous(), labels.contiguous()
 
 
@@ -55,7 +55,8 @@ def _resize(image: Tensor, labels: Tensor, scale: float) -> Sample:
     return resized.clamp(0, 255).round().to(torch.uint8), nearest.to(labels.dtype)
 
 
-def _light(image: Tensor, gain: float, contrast: float, saturation: float) -> Tensor:
+def vary_exposure(image: Tensor, gain: float, contrast: float, saturation: float) -> Tensor:
+    """Change brightness, contrast and saturation of an image uint8 `[3,H,W]` by factors."""
     values = image.float()
     grey = values.mean(0, keepdim=True)
     values = grey + (values - grey) * saturation

@@ -1,13 +1,13 @@
-"""What the segmentation module expects of its data: uint8 images, integer labels, class names, an ignore label."""
+"""Data modules: what all of them share, and what segmentation expects: uint8 images, integer labels, names, an ignore label."""
 
-from collections.abc import Sequence
-from typing import ClassVar, Literal, Protocol
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, Literal, Protocol
 
 import lightning.pytorch as pl
 import torch
 from torch import Tensor
 from torch.nn import functional
-from torch.utils.data import DataLoader, Dataset, DistributedSampler
+from torch.utils.data import DataLoader, Dataset, DistributedSampler, default_collate
 
 from lossfold.train.data.sampling import EvaluationSampler, ResumingSampler
 from lossfold.train.errors import TrainError
@@ -27,10 +27,10 @@ class Samples(Protocol):
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, key: int, /) -> Sample: ...
+    def __getitem__(self, key: int, /) -> Any: ...
 
 
-class Loader(DataLoader[Sample]):
+class Loader(DataLoader[Any]):
     """A loader that Lightning knows to be resumable; its sampler finds the position by itself."""
 
     def state_dict(self) -> dict[str, int]:
@@ -70,8 +70,86 @@ def pad_sample(image: Tensor, labels: Tensor, height: int, width: int, ignore_in
     return torch.stack(channels), functional.pad(labels, border, value=ignore_index)
 
 
-class SegmentationData(pl.LightningDataModule):
+class TrainingData(pl.LightningDataModule):
     """Base of the data modules: a subclass fills `train_set` and `val_set` in `setup`.
+
+    Args:
+        batch_size: images of a training batch, on each device.
+        val_batch_size: images of an evaluation batch.
+        num_workers: loader processes; 0 loads in the main process.
+        seed: decides every random choice of the data.
+        collate: makes a batch of samples; None stacks them.
+    """
+
+    train_set: Samples
+    val_set: Samples
+
+    def __init__(
+        self,
+        batch_size: int,
+        val_batch_size: int,
+        num_workers: int,
+        seed: int,
+        collate: Callable[[Sequence[Any]], Any] | None = None,
+    ) -> None:
+        super().__init__()
+        self.batch_size = batch_size
+        self.val_batch_size = val_batch_size
+        self.num_workers = num_workers
+        self.seed = seed
+        self.collate = collate or default_collate
+
+    def describe(self) -> str:
+        """One sentence for the report: what the images are and how many."""
+        return f"{len(self.train_set)} training images, {len(self.val_set)} held-out images"
+
+    def _position(self) -> tuple[int, int]:
+        trainer = self.trainer
+        assert trainer is not None
+        per_rank = len(self.train_set) // trainer.world_size
+        batches, limit = per_rank // self.batch_size, trainer.limit_train_batches
+        limited = int(limit) if isinstance(limit, int) else int(batches * (1.0 if limit is None else limit))
+        done = trainer.fit_loop.epoch_loop.batch_progress.total.processed  # type: ignore[attr-defined]
+        return done, max(min(batches, limited), 1)
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        """Shuffled, complete batches that go on where the trainer stands."""
+        trainer = self.trainer
+        assert trainer is not None
+        needed = self.batch_size * trainer.world_size
+        if len(self.train_set) < needed:
+            raise TrainError(
+                f"data: {len(self.train_set)} training images do not fill one batch of {needed}; lower data.batch_size"
+            )
+        sampler = ResumingSampler(
+            self.train_set, self.batch_size, self.seed, self._position, trainer.world_size, trainer.global_rank
+        )
+        return self._loader(self.train_set, self.batch_size, sampler)
+
+    def val_dataloader(self) -> DataLoader[Any]:
+        """The held-out images, in their order."""
+        trainer = self.trainer
+        assert trainer is not None
+        sampler = EvaluationSampler(self.val_set, trainer.world_size, trainer.global_rank)
+        return self._loader(self.val_set, self.val_batch_size, sampler)
+
+    def _loader(self, samples: Samples, batch_size: int, sampler: DistributedSampler[int]) -> DataLoader[Any]:
+        dataset: Dataset[Any] = samples  # type: ignore[assignment]
+        return Loader(
+            dataset,
+            batch_size=batch_size,
+            sampler=sampler,
+            drop_last=isinstance(sampler, ResumingSampler),
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
+            collate_fn=self.collate,
+            pin_memory=torch.cuda.is_available(),
+            generator=torch.Generator().manual_seed(self.seed),
+        )
+
+
+class SegmentationData(TrainingData):
+    """Base of the data modules of segmentation.
 
     A data module of one's own needs `class_names`, `num_classes`, `ignore_index` and the two loaders.
 
@@ -88,8 +166,6 @@ class SegmentationData(pl.LightningDataModule):
 
     tasks: ClassVar[tuple[Task, ...]] = ("multiclass", "binary", "multilabel")
     """The tasks that a subclass has labels for."""
-    train_set: Samples
-    val_set: Samples
 
     def __init__(
         self,
@@ -102,7 +178,7 @@ class SegmentationData(pl.LightningDataModule):
         divisor: int = 32,
         task: Task = "multiclass",
     ) -> None:
-        super().__init__()
+        super().__init__(batch_size, val_batch_size, num_workers, seed, PadCollate(ignore_index, divisor))
         if task == "multiclass" and len(class_names) < 2:
             raise TrainError(f"data: a segmentation needs at least 2 classes, got {list(class_names)}")
         if task == "binary" and len(class_names) != 1:
@@ -111,56 +187,3 @@ class SegmentationData(pl.LightningDataModule):
         self.class_names = [str(name) for name in class_names]
         self.num_classes = len(self.class_names)
         self.ignore_index = ignore_index
-        self.batch_size = batch_size
-        self.val_batch_size = val_batch_size
-        self.num_workers = num_workers
-        self.seed = seed
-        self.collate = PadCollate(ignore_index, divisor)
-
-    def describe(self) -> str:
-        """One sentence for the report: what the images are and how many."""
-        return f"{len(self.train_set)} training images, {len(self.val_set)} held-out images"
-
-    def _position(self) -> tuple[int, int]:
-        trainer = self.trainer
-        assert trainer is not None
-        per_rank = len(self.train_set) // trainer.world_size
-        batches, limit = per_rank // self.batch_size, trainer.limit_train_batches
-        limited = int(limit) if isinstance(limit, int) else int(batches * (1.0 if limit is None else limit))
-        done = trainer.fit_loop.epoch_loop.batch_progress.total.processed  # type: ignore[attr-defined]
-        return done, max(min(batches, limited), 1)
-
-    def train_dataloader(self) -> DataLoader[Sample]:
-        """Shuffled, complete batches that go on where the trainer stands."""
-        trainer = self.trainer
-        assert trainer is not None
-        needed = self.batch_size * trainer.world_size
-        if len(self.train_set) < needed:
-            raise TrainError(
-                f"data: {len(self.train_set)} training images do not fill one batch of {needed}; lower data.batch_size"
-            )
-        sampler = ResumingSampler(
-            self.train_set, self.batch_size, self.seed, self._position, trainer.world_size, trainer.global_rank
-        )
-        return self._loader(self.train_set, self.batch_size, sampler)
-
-    def val_dataloader(self) -> DataLoader[Sample]:
-        """The held-out images, in their order."""
-        trainer = self.trainer
-        assert trainer is not None
-        sampler = EvaluationSampler(self.val_set, trainer.world_size, trainer.global_rank)
-        return self._loader(self.val_set, self.val_batch_size, sampler)
-
-    def _loader(self, samples: Samples, batch_size: int, sampler: DistributedSampler[int]) -> DataLoader[Sample]:
-        dataset: Dataset[Sample] = samples  # type: ignore[assignment]
-        return Loader(
-            dataset,
-            batch_size=batch_size,
-            sampler=sampler,
-            drop_last=isinstance(sampler, ResumingSampler),
-            num_workers=self.num_workers,
-            persistent_workers=self.num_workers > 0,
-            collate_fn=self.collate,
-            pin_memory=torch.cuda.is_available(),
-            generator=torch.Generator().manual_seed(self.seed),
-        )

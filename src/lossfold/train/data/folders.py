@@ -1,7 +1,6 @@
 """Own data: a folder of images and a folder of masks whose file names match."""
 
-import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,10 +11,13 @@ from PIL import Image
 from lossfold.train.data.augment import Augment
 from lossfold.train.data.base import Sample, SegmentationData, Task
 from lossfold.train.data.masks import MaskReader
+from lossfold.train.data.matching import match, split
 from lossfold.train.errors import TrainError
 
-SHOWN = 5
-"""Examples that an error message lists."""
+LAYOUT = (
+    "Expected images/ and masks/ under data.root, either with all the files, or each with train/ and val/ in it, or inside "
+    "train/ and val/; for the task multilabel, in place of every masks folder's files a folder of each class"
+)
 
 
 @dataclass(frozen=True)
@@ -40,62 +42,12 @@ def find_pairs(images: Path, masks: Path, classes: Sequence[str] = ()) -> list[P
     if classes:
         each = [find_pairs(images, masks / name) for name in classes]
         return [Pair(pairs[0].image, tuple(pair.mask for pair in pairs)) for pairs in zip(*each, strict=True)]
-    found = [_by_stem(folder) for folder in (images, masks)]
-    for index, (ours, theirs) in enumerate((found, found[::-1])):
-        lonely = sorted(ours.keys() - theirs.keys())
-        if lonely:
-            kind, other = (("image", masks), ("mask", images))[index]
-            raise TrainError(
-                f"data: {len(lonely)} {kind}(s) without a partner in {other}: "
-                f"{_some(ours[stem].name for stem in lonely)}. Image and mask must share their name up to the suffix"
-            )
-    return [Pair(path, (found[1][stem],)) for stem, path in sorted(found[0].items())]
-
-
-def _by_stem(folder: Path) -> dict[str, Path]:
-    if not folder.is_dir():
-        raise TrainError(
-            f"data: there is no folder {folder}. Expected images/ and masks/ under data.root, either with all the "
-            "files, or each with train/ and val/ in it, or inside train/ and val/; for the task multilabel, in place of "
-            "every masks folder's files a folder of each class"
-        )
-    known = Image.registered_extensions()
-    files: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
-        if path.name.startswith(".") or path.suffix.lower() not in known:
-            continue
-        if path.stem in files:
-            raise TrainError(f"data: {files[path.stem].name} and {path.name} in {folder} have the same stem")
-        files[path.stem] = path
-    if not files:
-        raise TrainError(f"data: {folder} holds no image that Pillow can read")
-    return files
-
-
-def _some(names: Iterable[str]) -> str:
-    names = list(names)
-    return ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
+    return [Pair(image, (mask,)) for image, mask in match(("image", "mask"), (images, masks), LAYOUT)]
 
 
 def split_pairs(root: Path, val_fraction: float, seed: int, classes: Sequence[str] = ()) -> tuple[list[Pair], list[Pair]]:
     """Find the training and the held-out pairs under `root`, in any of the three layouts."""
-    for first, second in (("{kind}", "{split}"), ("{split}", "{kind}")):
-        folders = {
-            split: [root / first.format(kind=kind, split=split) / second.format(kind=kind, split=split)
-                    for kind in ("images", "masks")]
-            for split in ("train", "val")
-        }  # fmt: skip
-        if any(folder.is_dir() for both in folders.values() for folder in both):
-            one, other = (find_pairs(images, masks, classes) for images, masks in folders.values())
-            return one, other
-    pairs = find_pairs(root / "images", root / "masks", classes)
-    if not 0 < val_fraction < 1:
-        raise TrainError(f"data: val_fraction must lie between 0 and 1, got {val_fraction}")
-    held_out = round(len(pairs) * val_fraction)
-    if not 0 < held_out < len(pairs):
-        raise TrainError(f"data: {len(pairs)} image(s) in {root / 'images'} can't be split by {val_fraction}")
-    random.Random(seed).shuffle(pairs)
-    return sorted(pairs[held_out:], key=lambda pair: pair.image), sorted(pairs[:held_out], key=lambda pair: pair.image)
+    return split(root, ("images", "masks"), lambda folders: find_pairs(folders[0], folders[1], classes), val_fraction, seed)
 
 
 @dataclass(frozen=True)

@@ -57,6 +57,26 @@ TRAIN_PHOTOS = (
 HELD_OUT_PHOTOS = ("skimage/motorcycle_left.png", "skimage/coffee.png")
 PHOTO_HEIGHT = 200
 
+MATTING_TRAIN_PHOTOS = (
+    "skimage/astronaut.png",
+    "skimage/brick.png",
+    "skimage/camera.png",
+    "skimage/chelsea.png",
+    "skimage/coins.png",
+    "skimage/gravel.png",
+    "skimage/ihc.png",
+    "skimage/rocket.jpg",
+    "sklearn/china.jpg",
+)
+MATTING_HELD_OUT_PHOTOS = (
+    "skimage/coffee.png",
+    "skimage/motorcycle_left.png",
+    "sklearn/flower.jpg",
+    "skimage/hubble_deep_field.jpg",
+)
+"""Photographs that are grounds as well as what foregrounds are made of; others are held out than for segmentation, so that
+both sides have more than two."""
+
 
 def load_sources(held_out: bool, without: Sequence[str] = ()) -> list[list[Tensor]]:
     """Read one side of the division.
@@ -71,14 +91,19 @@ def load_sources(held_out: bool, without: Sequence[str] = ()) -> list[list[Tenso
     Raises:
         TrainError: a package that ships an image is not installed.
     """
-    photos = [_photo(name) for name in (HELD_OUT_PHOTOS if held_out else TRAIN_PHOTOS) if name not in without]
+    photos = load_photos([name for name in (HELD_OUT_PHOTOS if held_out else TRAIN_PHOTOS) if name not in without])
     return [photos, *([_texture(texture, held_out)] for texture in TEXTURES)]
 
 
-def _photo(name: str) -> Tensor:
-    image = open_image(name)
-    width = round(image.width * PHOTO_HEIGHT / image.height)
-    return _tensor(image.resize((width, PHOTO_HEIGHT), Image.Resampling.LANCZOS))
+def load_photos(names: Sequence[str], height: int = PHOTO_HEIGHT) -> list[Tensor]:
+    """Read photographs `package/file` at a height in pixels: `[3,height,W]`, float32 in 0..1.
+
+    Raises:
+        TrainError: a package that ships an image is not installed.
+    """
+    images = [open_image(name) for name in names]
+    sizes = [(round(image.width * height / image.height), height) for image in images]
+    return [_tensor(image.resize(size, Image.Resampling.LANCZOS)) for image, size in zip(images, sizes, strict=True)]
 
 
 def _texture(texture: Texture, held_out: bool) -> Tensor:

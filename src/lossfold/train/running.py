@@ -1,4 +1,4 @@
-"""`lossfold train segmentation`: score, train, score again, report."""
+"""What every task does: score, train, score again, report."""
 
 import json
 import logging
@@ -9,10 +9,8 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from rich.console import Console
 
 import lossfold as lf
-from lossfold.train.command import SegmentationCLI, resolve_recipes
+from lossfold.train.command import TrainCLI, resolve_recipes
 from lossfold.train.errors import TrainError
-from lossfold.train.evaluation import score_table
-from lossfold.train.report import write_report
 
 QUIET = (
     "Experiment logs directory .* exists and is not empty",
@@ -20,13 +18,14 @@ QUIET = (
     "The .* does not have many workers",
     ".*LeafSpec.* is deprecated",
 )
-"""Warnings of Lightning about what this command does on purpose."""
+"""Warnings of Lightning about what these commands do on purpose."""
 
 
-def run(argv: list[str]) -> int:
-    """Carry out the task and return the exit status.
+def run_task(command: type[TrainCLI], argv: list[str]) -> int:
+    """Carry out a task and return the exit status.
 
     Args:
+        command: the task's command line.
         argv: the options, as on the command line.
     """
     for pattern in QUIET:
@@ -35,9 +34,9 @@ def run(argv: list[str]) -> int:
         for handler in logging.getLogger(name).handlers:
             handler.addFilter(lambda record: "Tip:" not in record.getMessage())
     try:
-        return _train(SegmentationCLI(resolve_recipes(argv)))
+        return _train(command(resolve_recipes(command.task, argv)))
     except (lf.LossError, TrainError, MisconfigurationException) as error:
-        print(f"lossfold train segmentation: {_message(error)}", file=sys.stderr)
+        print(f"lossfold train {command.task}: {_message(error)}", file=sys.stderr)
         return 1
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)
@@ -49,12 +48,13 @@ def _message(error: Exception) -> str:
     return text.rpartition(f"{type(error).__name__}: ")[2].strip() if "Original Traceback" in text else text
 
 
-def _train(cli: SegmentationCLI) -> int:
+def _train(cli: TrainCLI) -> int:
     trainer, model, data, folder = cli.trainer, cli.model, cli.datamodule, cli.folder
     trial = bool(cli.config.trainer.fast_dev_run)
     if cli.config.score_before and cli.resume is None and not trial:
         trainer.validate(model, datamodule=data, verbose=False)
         model.before = model.scores
+        cli.keep_before()
     try:
         trainer.fit(model, datamodule=data, ckpt_path=cli.resume)
     except SystemExit:  # how Lightning ends after Ctrl-C
@@ -68,21 +68,10 @@ def _train(cli: SegmentationCLI) -> int:
     if not trainer.is_global_zero or trial or model.scores is None:
         return 0
     seconds = cli.timer.time_elapsed("train")  # kept in the checkpoints: the sum over all sessions of a run
-    folder.scores.write_text(
-        json.dumps(
-            {
-                "classes": data.class_names,
-                "before": model.before and {"miou": model.before.mean, "iou": model.before.iou},
-                "after": {"miou": model.scores.mean, "iou": model.scores.iou},
-                "steps": trainer.global_step,
-                "seconds": round(seconds, 1),
-            },
-            indent=2,
-        )
-        + "\n"
-    )
-    write_report(folder, trainer, model, data, seconds, cli.config.report_images)
+    summary = cli.summary() | {"steps": trainer.global_step, "seconds": round(seconds, 1)}
+    folder.scores.write_text(json.dumps(summary, indent=2) + "\n")
+    cli.write_report(seconds, cli.config.report_images)
     console = Console()
-    console.print(score_table(data.class_names, model.before, model.scores))
+    console.print(cli.table())
     console.print(f"{trainer.global_step} steps in {seconds:.0f} s. Report: {folder.report}", soft_wrap=True)
     return 0

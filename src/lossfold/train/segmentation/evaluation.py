@@ -9,14 +9,6 @@ from rich.table import Table
 from torch import Tensor
 
 
-def confusion(predicted: Tensor, labels: Tensor, classes: int, ignore_index: int) -> Tensor:
-    """Count pixels by (truth, prediction); ignored ones nowhere. Returns `[classes,classes]` int64."""
-    pairs = labels.long() * classes + predicted
-    pairs = torch.where(labels == ignore_index, classes * classes, pairs)
-    counts = torch.bincount(pairs.flatten(), minlength=classes * classes + 1)[:-1]
-    return counts.view(classes, classes)
-
-
 def channel_counts(predicted: Tensor, targets: Tensor, ignore_index: int) -> Tensor:
     """Count each channel's pixels: right yeses, true ones, predicted ones, all that count. Returns `[K,4]` int64.
 

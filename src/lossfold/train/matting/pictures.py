@@ -1,0 +1,89 @@
+"""Pictures of matting: alphas, signed errors, foregrounds on a new background, and the course of the four errors."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from lossfold.train.data.composites import composite
+from lossfold.train.matting.evaluation import TITLES, MattingScores
+from lossfold.train.pictures import LINES, Array, new_figure, rendered, rgb, series
+from lossfold.train.run_folder import Row
+
+RED, BLUE = "#d00000", "#1b6ec2"
+FULL_ERROR = 0.5
+"""An error of this size has the full colour."""
+
+
+def photograph(image: Tensor) -> Array:
+    """An image uint8 `[3,H,W]` as rows of pixels."""
+    picture: Array = image.permute(1, 2, 0).numpy()
+    return picture
+
+
+def grey(alpha: Tensor) -> Array:
+    """An alpha or a trimap `[1,H,W]` in 0..1: black is clear, white is opaque."""
+    return photograph((alpha.clamp(0, 1) * 255).round().to(torch.uint8).expand(3, -1, -1))
+
+
+def signed_error(predicted: Tensor, truth: Tensor) -> Array:
+    """Where an alpha `[1,H,W]` is too opaque (red) or too clear (blue), on white."""
+    error = ((predicted - truth) / FULL_ERROR).clamp(-1, 1)
+    red, blue = (torch.tensor(rgb(colour))[:, None, None] / 255 for colour in (RED, BLUE))
+    shown = 1 - error.abs() * (1 - torch.where(error > 0, red, blue))
+    return photograph((shown * 255).round().to(torch.uint8))
+
+
+def on_backdrop(image: Tensor, foreground: Tensor | None, alpha: Tensor, backdrop: Tensor) -> Array:
+    """Lay what an alpha cuts out over a new background.
+
+    Args:
+        image: uint8 `[3,H,W]`.
+        foreground: its true colours, uint8 `[3,H,W]`; None: `estimated_foreground` of this alpha.
+        alpha: `[1,H,W]` in 0..1.
+        backdrop: uint8 `[3,H,W]`.
+    """
+    colours = estimated_foreground(image / 255, alpha) if foreground is None else foreground / 255
+    return photograph(composite(colours, backdrop / 255, alpha))
+
+
+def estimated_foreground(image: Tensor, alpha: Tensor) -> Tensor:
+    """Guess the colours `[3,H,W]` of the foreground, so that they and a smooth ground explain the image.
+
+    With blurred estimates F and B, means of the image weighted by alpha and 1 - alpha, the guess is
+    F + alpha (I - alpha F - (1 - alpha) B); done with a wide window, then with a narrow one.
+
+    Reference:
+        Forte, Approximate Fast Foreground Colour Estimation, ICIP 2021.
+    """
+    front, back = image, image
+    for window in (91, 7):
+        reach = min(window // 2, (min(image.shape[1:]) - 1) // 2)
+        front, back = _mean(front, alpha, reach), _mean(back, 1 - alpha, reach)
+        front = (front + alpha * (image - alpha * front - (1 - alpha) * back)).clamp(0, 1)
+    return front
+
+
+def _mean(image: Tensor, weight: Tensor, reach: int) -> Tensor:
+    """Weighted mean of each pixel's neighbourhood, `reach` to each side."""
+    total, share = (
+        functional.avg_pool2d(part[None], 2 * reach + 1, 1, padding=reach, count_include_pad=False)[0]
+        for part in (image * weight, weight)
+    )
+    return total / (share + 1e-5)
+
+
+def error_curves(rows: Sequence[Row], trimap: MattingScores | None) -> str:
+    """One panel for each error on the held-out images, and the trimap's as a dashed line."""
+    figure = new_figure(len(TITLES))
+    for index, ((name, title), axes) in enumerate(zip(TITLES.items(), figure.axes, strict=True)):
+        unit = 1000 if name == "mse" else 1
+        steps, values = series(rows, f"val/{name}")
+        axes.plot(steps, [unit * value for value in values], color=LINES[index], marker="o", markersize=3, linewidth=2)
+        if trimap is not None:
+            axes.axhline(unit * getattr(trimap, name), color="#98a2b3", linestyle="--", linewidth=1, label="trimap as alpha")
+            axes.legend(frameon=False, fontsize=8)
+        axes.set_title(title, loc="left", fontsize=11, fontweight="bold")
+        axes.set_ylim(bottom=0)
+    return rendered(figure)

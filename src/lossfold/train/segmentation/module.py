@@ -1,0 +1,108 @@
+"""The Lightning module of segmentation: a loss from plain values, what scores say, and IoU."""
+
+from typing import Any
+
+import torch
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from torch import Tensor, nn
+
+from lossfold.metrics import confusion
+from lossfold.train.data.base import Task
+from lossfold.train.errors import TrainError
+from lossfold.train.module import TrainingModule
+from lossfold.train.schedules import Schedule
+from lossfold.train.segmentation.criterion import build_criterion, check_targets
+from lossfold.train.segmentation.evaluation import Scores, channel_counts
+
+
+class SegmentationModule(TrainingModule):
+    """Train a network that scores every pixel.
+
+    Args:
+        class_names: names in the order of the labels or channels (taken from the data).
+        ignore_index: label of pixels that count nowhere (taken from the data).
+        network: any module from images `[B,3,H,W]` to logits `[B,C,H,W]`, by class path with init_args. An argument
+            `classes` or `num_classes` is filled in. A dict with the key `out`, as torchvision returns it, is accepted.
+        task: multiclass: one label a pixel, `[B,H,W]`, the largest score wins. binary: one channel, labels 0 and 1.
+            multilabel: targets `[B,K,H,W]` of 0 and 1, channels may overlap. There a score above 0 says yes.
+        loss: what `lossfold.build` takes: `{"type": "CEDiceLoss", "ignore_index": 255}`, or a set of named terms.
+            None: cross entropy and Dice, softmax or sigmoid as the task wants.
+        optimizer: any optimiser by class path; AdamW by default.
+        schedule: course of the learning rate over the training: cosine, poly, linear or constant.
+        warmup: share of the training during which the learning rate rises.
+        lr_scheduler: any torch scheduler by class path, stepped after every optimiser step, in place of `schedule`.
+        channels_last: whether the network runs in the channels-last memory format.
+    """
+
+    scores_type = Scores
+
+    def __init__(
+        self,
+        class_names: list[str],
+        network: nn.Module,
+        task: Task = "multiclass",
+        loss: dict[str, Any] | None = None,
+        ignore_index: int = 255,
+        optimizer: OptimizerCallable = lambda parameters: torch.optim.AdamW(parameters, lr=2e-3, weight_decay=1e-2),
+        schedule: Schedule = "cosine",
+        warmup: float = 0.05,
+        lr_scheduler: LRSchedulerCallable | None = None,
+        channels_last: bool = False,
+    ) -> None:
+        super().__init__(network, optimizer, schedule, warmup, lr_scheduler, channels_last)
+        self.keep_hyperparameters()
+        self.class_names = class_names
+        self.task = task
+        self.criterion = build_criterion(loss, ignore_index, task)
+        check_targets(self.criterion, task, len(class_names))
+        self.ignore_index = ignore_index
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Score images `[B,3,H,W]`, uint8 or floats in 0..1; returns logits `[B,C,H,W]`."""
+        logits = self.run_network(self.normalised(images))
+        if logits.shape[1] != len(self.class_names):
+            raise TrainError(
+                f"model.network: {type(self.network).__name__} scores {logits.shape[1]} classes, but the data has "
+                f"{len(self.class_names)}; set the network's number of classes in model.network.init_args"
+            )
+        return logits
+
+    def decide(self, logits: Tensor) -> Tensor:
+        """What the scores say: labels `[B,H,W]` int64, or `[B,C,H,W]` bool where channels are scored one by one."""
+        return logits.argmax(1) if self.task == "multiclass" else logits > 0
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        """One batch: the total loss; every term is logged."""
+        images, labels = batch
+        out = self.criterion(self(images), labels)
+        self.log_terms("train", out, len(images))
+        total: Tensor = out.total
+        return total
+
+    def on_validation_epoch_start(self) -> None:
+        """Begin to count."""
+        classes = len(self.class_names)
+        columns = classes if self.task == "multiclass" else 4
+        self.counts = torch.zeros(classes, columns, dtype=torch.int64, device=self.device)
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        """One held-out batch: its losses, and its pixels into the counts of the score."""
+        images, labels = batch
+        logits = self(images)
+        self.log_terms("val", self.criterion(logits, labels), len(images))
+        predicted = self.decide(logits)
+        if self.task == "multiclass":
+            self.counts += confusion(predicted, labels, len(self.class_names), self.ignore_index)
+        else:
+            self.counts += channel_counts(predicted, labels, self.ignore_index)
+
+    def on_validation_epoch_end(self) -> None:
+        """Score the held-out images."""
+        counts = self.trainer.strategy.reduce(self.counts, reduce_op="sum")
+        assert isinstance(counts, Tensor)
+        self.scores = Scores.of(counts) if self.task == "multiclass" else Scores.of_channels(counts)
+        self.scored_at = self.trainer.global_step
+        named = zip(self.class_names, self.scores.iou, strict=True)
+        values = {f"val/iou/{name}": value for name, value in named if value is not None}
+        self.log("val/miou", self.scores.mean, prog_bar=True, sync_dist=True)
+        self.log_dict(values, sync_dist=True)
