@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise, product
 from typing import Any
 
@@ -54,6 +55,12 @@ WRONG: list[tuple[str, LossFunction]] = [
     ("ce-x4", lambda logits, labels: definitions.cross_entropy(resized(logits, labels, align_corners=True), labels)),
     ("ce-x8", lambda logits, labels: definitions.cross_entropy(resized(logits, labels, mode="nearest"), labels)),
     ("ce-dice-x4", definitions.upsampled(definitions.dice)),
+    ("laplacian", partial(definitions.laplacian, levels=2)),
+    ("laplacian", lambda pred, target: definitions.laplacian(pred, 1.001 * target)),
+    ("matting", lambda pred, target, region: definitions.matting(pred, target, 1 - region)),
+    ("matting", lambda pred, target, region: definitions.matting(pred, target, torch.ones_like(region))),
+    ("matting", lambda *inputs: definitions.matting(*inputs) - 0.01 * definitions.known_l1(*inputs)),
+    ("matting", lambda *inputs: definitions.matting(*inputs) - definitions.matting_gradient(*inputs, smoothness=1e-3)),
 ]
 
 
@@ -112,6 +119,12 @@ def test_label_resolution_fails_alone_where_there_are_no_images() -> None:
     for row in time_case(CASES["ce-x4"], Setting(size=(2, 4, 40)), task, None):
         assert row["status"] == "failed"
         assert "needs a size B,C,H,W" in row["reason"]
+
+
+def test_alphas_fail_alone_where_there_are_no_images() -> None:
+    (row,) = time_case(CASES["matting"], Setting(size=(2, 1, 40)), {**TASK, "providers": ["eager"]}, None)
+    assert row["status"] == "failed"
+    assert "need a size B,C,H,W" in row["reason"]
 
 
 def test_a_provider_that_raises_fails_alone() -> None:
@@ -178,6 +191,44 @@ def test_upsampled_interpolates_between_centres() -> None:
     seen = []
     definitions.upsampled(lambda scores, labels: seen.append(scores) or scores.sum())(logits, torch.zeros(1, 1, 8))
     torch.testing.assert_close(seen[0][0, 0, 0], torch.tensor([0.0, 0.0, 0.5, 1.5, 2.5, 3.5, 4.0, 4.0]))
+
+
+def test_matting_definitions_match_formulas_by_hand() -> None:
+    """One soft pixel is wrong by a quarter: every filter's response is its kernel, and a sum of kernels is known."""
+    target, region = torch.zeros(1, 1, 16, 16, dtype=torch.float64), torch.zeros(1, 1, 16, 16, dtype=torch.float64)
+    pred = target.clone()
+    pred[0, 0, 8, 8] = 0.25
+    region[..., 6:11, 6:11] = 1
+    torch.testing.assert_close(definitions.unknown_l1(pred, target, region).item(), 0.25 / 25)
+    torch.testing.assert_close(definitions.known_l1(pred, target, 1 - region).item(), 0.25 / 25)
+    assert definitions.known_l1(pred, target, region) == 0
+    torch.testing.assert_close(definitions.matting_gradient(pred, target, region).item(), 1.01 * 2 * 8 * 0.25 / 25)
+    torch.testing.assert_close(definitions.matting_gradient(target, pred, region).item(), 2 * 8 * 0.25 / 25)
+    row = torch.tensor([1.0, 4.0, 6.0, 4.0, 1.0], dtype=torch.float64) / 16
+    torch.testing.assert_close(definitions.blur(pred)[0, 0, 6:11, 6:11], 0.25 * row[:, None] * row)
+
+
+def test_a_laplacian_pyramid_by_matrices() -> None:
+    """Down and up as matrices over a row of pixels, the borders reflected by indices; the second level stops at sides of 4."""
+
+    def blurring(length: int) -> Tensor:
+        matrix = torch.zeros(length, length, dtype=torch.float64)
+        for place, (step, share) in product(range(length), ((-2, 1), (-1, 4), (0, 6), (1, 4), (2, 1))):
+            reflected = abs(place + step)
+            matrix[place, min(reflected, 2 * (length - 1) - reflected)] += share / 16
+        return matrix
+
+    torch.manual_seed(0)
+    pred, target = torch.rand(2, 2, 1, 9, 8, dtype=torch.float64)
+    details, image = [], (pred - target)[..., :8, :]
+    for length in (8, 4):
+        down, up = blurring(length)[::2], 2 * blurring(length)[:, ::2]
+        small = down @ image @ down.T
+        details.append(image - up @ small @ up.T)
+        image = small
+    assert len(definitions.pyramid(pred, 5)) == 2
+    expected = (details[0].abs().mean() + 2 * details[1].abs().mean()) / 5
+    torch.testing.assert_close(definitions.laplacian(pred, target), expected)
 
 
 def judged(case: str, provider: str, setting: Setting) -> bool:

@@ -171,6 +171,32 @@ def test_terms_of_a_set_are_timed_beside_it() -> None:
     assert ratio["vs_dearest"] == pytest.approx(max(alone.values()) / whole["both_ms"]["median"])
 
 
+def test_each_case_has_its_size_where_none_is_given() -> None:
+    """Alphas of one channel beside logits of several classes, in one run with all outputs."""
+    plan = parse_plan(["--quick", "--case", "ce,matting,matting-large"])
+    assert [plan.setting_of(case).size for case in plan.cases] == [(2, 19, 128, 256), (2, 1, 256, 256), (1, 1, 512, 512)]
+    assert parse_plan(["--case", "matting-large"]).setting_of("matting-large").size == (1, 1, 4096, 4096)
+    given = parse_plan(["--case", "matting,laplacian", "--size", "2,1,8,8"])
+    assert {given.setting_of(case, "trained").size for case in given.cases} == {(2, 1, 8, 8)}
+    assert given.setting_of("matting", "trained").logits == "trained"
+
+
+def test_alphas_go_through_every_output(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--quick", "--size", "1,1,16,32", "--repeats", "2", "--threads", "1", "--case", "matting,laplacian"]
+    outputs = ["--scaling", "--markdown", str(tmp_path / "table.md"), "--out", str(tmp_path / "rows.jsonl")]
+    assert main([*arguments, "--provider", "eager", *outputs]) == 0
+    shown = capsys.readouterr()
+    assert "Matting: 4 terms · [1,1,16,32] float32, random alphas" in shown.out
+    assert "timed Laplacian pyramid, random alphas" in shown.err
+    assert "| Laplacian pyramid | – |" in (tmp_path / "table.md").read_text()
+    rows = results.read(tmp_path / "rows.jsonl")
+    assert [row["case"] for row in results.of_kind(rows, "time", status="ok", leaf="alphas")] == ["matting", "laplacian"]
+    assert len(results.of_kind(rows, "scaling")) == 2 * 4
+    pytest.importorskip("matplotlib")
+    assert main(["--read", str(tmp_path / "rows.jsonl"), "--plot", str(tmp_path / "plot.png")]) == 0
+    assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -178,6 +204,8 @@ def test_terms_of_a_set_are_timed_beside_it() -> None:
         (["--provider", "nobody"], "nobody unknown"),
         (["--size", "2,1,8,8"], "expected B,C,H,W"),
         (["--size", "many"], "expected B,C,H,W"),
+        (["--size", "2,0,8,8", "--case", "matting"], "C from 1 to 255"),
+        (["--size", "2,1,8,8", "--case", "matting,ce"], "C from 2 to 255"),
         (["--repeats", "0"], "expected 1 or more"),
         (["--check", "--size", "1,4,16,16"], "leave out --size"),
     ],

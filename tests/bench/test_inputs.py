@@ -1,4 +1,4 @@
-"""The inputs are what the cases assume: every class in every image, the ignored stripe where asked, the wanted dtypes."""
+"""The inputs are what cases assume: every class in every image, the ignored stripe where asked, soft edges, the wanted dtypes."""
 
 import pytest
 import torch
@@ -6,7 +6,7 @@ from torch.nn import functional
 
 from lossfold.bench.case import LABEL_DTYPES, Setting
 from lossfold.bench.definitions import IGNORED
-from lossfold.bench.inputs import label_sample
+from lossfold.bench.inputs import GRAIN, UNKNOWN, alpha_sample, label_sample
 
 
 @pytest.mark.parametrize("logits", ["random", "trained"])
@@ -70,3 +70,44 @@ def test_label_resolution_is_for_images() -> None:
 def test_one_and_three_spatial_axes(size: tuple[int, ...]) -> None:
     for kind in ("random", "trained"):
         assert label_sample(Setting(size=size, logits=kind)).leaf.shape == size
+
+
+@pytest.mark.parametrize("logits", ["random", "trained"])
+@pytest.mark.parametrize("size", [(3, 1, 64, 96), (2, 4, 16, 32)])
+def test_alphas_are_soft_where_the_region_says_unknown(size: tuple[int, ...], logits: str) -> None:
+    sample = alpha_sample(Setting(size=size, logits=logits))
+    target, region = sample.rest
+    assert sample.leaf.requires_grad
+    assert sample.leaf.shape == target.shape == size
+    assert region.shape == (size[0], 1, *size[2:])
+    assert sample.leaf.dtype == target.dtype == region.dtype == torch.float32
+    pixels = size[2] * size[3]
+    for image in region:
+        assert set(image.unique().tolist()) == {0, 1}
+        assert image.sum() == round(UNKNOWN * pixels)
+    known = target[(region == 0).expand(size)]
+    assert set(known.unique().tolist()) == {0, 1}
+    soft = (target > 0) & (target < 1)
+    assert 0.5 * UNKNOWN < soft.double().mean().item() < UNKNOWN
+    assert sample.leaf.min() >= 0
+    assert sample.leaf.max() <= 1
+
+
+def test_trained_alphas_are_near_the_truth_and_random_ones_are_not() -> None:
+    for logits, (low, high) in {"trained": (0.1 * GRAIN, GRAIN), "random": (0.4, 0.6)}.items():
+        sample = alpha_sample(Setting(size=(2, 1, 64, 64), logits=logits))
+        assert low < (sample.leaf - sample.rest[0]).abs().mean().item() < high
+
+
+def test_alphas_without_a_region_are_the_same() -> None:
+    setting = Setting(size=(2, 1, 32, 32), dtype="float64")
+    whole, bare = alpha_sample(setting), alpha_sample(setting, region=False)
+    assert torch.equal(whole.leaf, bare.leaf)
+    assert len(bare.rest) == 1
+    assert torch.equal(whole.rest[0], bare.rest[0])
+    assert {tensor.dtype for tensor in (whole.leaf, *whole.rest)} == {torch.float64}
+
+
+def test_alphas_are_images() -> None:
+    with pytest.raises(ValueError, match="alphas need a size B,C,H,W"):
+        alpha_sample(Setting(size=(2, 1, 40)))

@@ -201,6 +201,33 @@ def test_minimal_bytes_at_label_resolution_are_of_the_small_logits() -> None:
     assert case.minimal_bytes(sample, "both") == 2 * logits + labels
 
 
+def test_alphas_are_described_beside_the_logits_and_have_no_exponentials(rows: list[Row]) -> None:
+    """A run of an earlier version has no name for its leaf: logits."""
+    alphas = {"case": "matting", "leaf": "alphas", "shape": [4, 1, 8, 8], "exponentials": 0}
+    mixed = results.finish([*rows, {**timed("eager", 30.0), **alphas}])
+    text, table = report.render(mixed), markdown.render(mixed)
+    assert "[1,2,10,10] float32, int64 labels, random logits" in text
+    heading, _, line = text.partition("Matting: 4 terms · ")[2].splitlines()[:3]
+    assert heading.startswith("[4,1,8,8] float32, random alphas · ")
+    assert line.count("%") == 1
+    assert "[1,2,10,10] float32, int64 labels, random logits; Matting: 4 terms: [4,1,8,8] float32, random alphas; medians" in table
+
+
+def test_minimal_bytes_of_alphas_read_twice_what_is_written_once() -> None:
+    for name, others in (("laplacian", 1), ("matting", 2)):
+        case = CASES[name]
+        sample = case.sample(Setting(size=(2, 1, 16, 16)))
+        unit = 4 * 2 * 256
+        assert case.minimal_bytes(sample, "forward") == (1 + others) * unit
+        assert case.minimal_bytes(sample, "both") == (2 + others) * unit
+
+
+def test_rounds_are_fewer_where_each_takes_long() -> None:
+    assert CASES["matting"].rounds(7, 2) == (7, 2)
+    assert CASES["matting-large"].rounds(7, 2) == (3, 1)
+    assert CASES["matting-large"].rounds(2, 0) == (2, 0)
+
+
 def test_best_library_is_any_peer(rows: list[Row]) -> None:
     rows = [*rows, timed("toolbelt", 20.0)]
     assert "20.0 ms (toolbelt)" in markdown.render(rows)

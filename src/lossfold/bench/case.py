@@ -28,8 +28,8 @@ class Setting:
     Args:
         size: `[B, C, *S]`, with S the labels' resolution; a case may take smaller logits.
         dtype: a name of `DTYPES`.
-        labels: a name of `LABEL_DTYPES`.
-        logits: "random" (normal noise) or "trained" (smooth and confident).
+        labels: a name of `LABEL_DTYPES`; cases without integer labels leave it alone.
+        logits: what the network gives, logits or alphas: "random" (noise) or "trained" (smooth and confident).
         seed: of the generator that makes them.
     """
 
@@ -46,6 +46,21 @@ class Setting:
         for length in self.size[2:]:
             count *= length
         return count
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """The `[B, C, *S]` that a case is measured at where none is given.
+
+    Args:
+        full: of a whole run.
+        quick: of a run with `--quick`.
+        fewest_channels: the smallest C that the case is about.
+    """
+
+    full: tuple[int, ...] = (2, 19, 512, 1024)
+    quick: tuple[int, ...] = (2, 19, 128, 256)
+    fewest_channels: int = 2
 
 
 @dataclass(frozen=True)
@@ -105,6 +120,10 @@ class Case:
         lacking: provider key -> why it has no entry.
         tolerance: wider than the dtype's where the work itself has no sharper result; the entries' notes say why.
         parts: of a sum, the cases that are its terms; lossfold's set is also timed beside each of them alone.
+        sizes: of its inputs.
+        leaf: what the tensor that gets the gradient is, "logits" (scored against labels) or "alphas".
+        exponentials: the fewest for each class and label pixel.
+        most_repeats: where a round takes long, how many count at most, with one before them.
     """
 
     name: str
@@ -116,6 +135,10 @@ class Case:
     lacking: Mapping[str, str] = field(default_factory=dict)
     tolerance: Tolerance = Tolerance()
     parts: tuple[str, ...] = ()
+    sizes: Sizes = Sizes()
+    leaf: str = "logits"
+    exponentials: int = 1
+    most_repeats: int | None = None
 
     def minimal_bytes(self, sample: Sample, part: str) -> int:
         """The bytes that any implementation must move: `part` is forward, backward or both.
@@ -126,3 +149,7 @@ class Case:
         units = {"forward": 1, "backward": 2, "both": self.passes}[part]
         readings = units if part == "forward" else units - 1
         return units * sample.leaf_bytes + readings * sample.rest_bytes
+
+    def rounds(self, repeats: int, warmup: int) -> tuple[int, int]:
+        """Of the rounds that a run asks for, those that count and those before them that this case takes."""
+        return (repeats, warmup) if self.most_repeats is None else (min(repeats, self.most_repeats), min(warmup, 1))

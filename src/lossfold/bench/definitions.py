@@ -137,3 +137,65 @@ def upsampled(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
         return function(scores, labels, **options)
 
     return run
+
+
+def unknown_l1(pred: Tensor, target: Tensor, region: Tensor) -> Tensor:
+    """Mean of |p - t| over the unknown region."""
+    mask = region.to(pred.dtype).expand_as(pred)
+    return functional.l1_loss(pred * mask, target.to(pred.dtype) * mask, reduction="sum") / mask.sum()
+
+
+def known_l1(pred: Tensor, target: Tensor, region: Tensor) -> Tensor:
+    """Mean of |p - t| where alpha is known."""
+    return unknown_l1(pred, target, region == 0)
+
+
+def matting_gradient(pred: Tensor, target: Tensor, region: Tensor, smoothness: float = 0.01) -> Tensor:
+    """Mean over the unknown region of |Sx p - Sx t| + |Sy p - Sy t| + smoothness (|Sx p| + |Sy p|), S the Sobel filters."""
+    mask = region.to(pred.dtype).expand_as(pred)
+    edges = zip(sobel(pred), sobel(target.to(pred.dtype)), strict=True)
+    costs = [functional.l1_loss(p * mask, t * mask, reduction="sum") + smoothness * (p * mask).abs().sum() for p, t in edges]
+    return (costs[0] + costs[1]) / mask.sum()
+
+
+def sobel(image: Tensor) -> tuple[Tensor, Tensor]:
+    """The responses to [-1 0 1; -2 0 2; -1 0 1] and to its transpose, borders continued."""
+    kernel = image.new_tensor([[-1, 0, 1], [-2, 0, 2], [-1, 0, 1]])
+    padded = functional.pad(image, (1, 1, 1, 1), mode="replicate")
+    return _each_channel(padded, kernel), _each_channel(padded, kernel.T)
+
+
+def laplacian(pred: Tensor, target: Tensor, levels: int = 5) -> Tensor:
+    """Sum over levels l of 2^l mean |L_l(p) - L_l(t)|, divided by `levels`; L are the levels of the Laplacian pyramid."""
+    pyramids = zip(pyramid(pred, levels), pyramid(target.to(pred.dtype), levels), strict=True)
+    return torch.stack([2**level * functional.l1_loss(p, t) for level, (p, t) in enumerate(pyramids)]).sum() / levels
+
+
+def pyramid(image: Tensor, levels: int) -> list[Tensor]:
+    """The levels g - up(down(g)) of the Laplacian pyramid, while no side is under 4 (Burt and Adelson, 1983)."""
+    details: list[Tensor] = []
+    while len(details) < levels and min(image.shape[-2:]) >= 4:
+        image = image[..., : image.shape[-2] // 2 * 2, : image.shape[-1] // 2 * 2]
+        small = blur(image)[..., ::2, ::2]
+        stuffed = torch.zeros_like(image)
+        stuffed[..., ::2, ::2] = 4 * small
+        details.append(image - blur(stuffed))
+        image = small
+    return details
+
+
+def blur(image: Tensor) -> Tensor:
+    """Filter with the binomial 5x5 kernel, borders reflected."""
+    row = image.new_tensor([1, 4, 6, 4, 1]) / 16
+    return _each_channel(functional.pad(image, (2, 2, 2, 2), mode="reflect"), row[:, None] * row)
+
+
+def matting(pred: Tensor, target: Tensor, region: Tensor) -> Tensor:
+    """Unknown L1 + known L1 + Laplacian + gradient."""
+    errors = unknown_l1(pred, target, region) + known_l1(pred, target, region)
+    return errors + laplacian(pred, target) + matting_gradient(pred, target, region)
+
+
+def _each_channel(image: Tensor, kernel: Tensor) -> Tensor:
+    channels = image.shape[1]
+    return functional.conv2d(image, kernel.expand(channels, 1, *kernel.shape), groups=channels)

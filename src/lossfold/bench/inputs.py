@@ -1,4 +1,4 @@
-"""Logits and labels to measure with: noise, and what a trained network gives."""
+"""Logits and labels, alphas and regions to measure with: noise, and what a trained network gives."""
 
 from __future__ import annotations
 
@@ -13,7 +13,13 @@ COARSENESS = 16
 """Side in pixels of the patches that trained-like scenes vary over."""
 
 GRAIN = 0.01
-"""Noise on trained-like logits: smooth scenes repeat themselves, and the gradient of a sorted loss is not unique at ties."""
+"""Noise on what is trained-like: smooth scenes repeat themselves, and the gradient of a sorted loss is not unique at ties."""
+
+OBJECTS = 8
+"""Nodes along a side that the edges of alphas wind between."""
+
+UNKNOWN = 0.15
+"""The share of an image in which alpha is unknown."""
 
 INTERPOLATION = {1: "linear", 2: "bilinear", 3: "trilinear"}
 
@@ -67,6 +73,36 @@ def dense_sample(setting: Setting) -> Sample:
     targets.flatten(2)[..., 0] = True
     leaf = logits.to(DTYPES[setting.dtype]).requires_grad_()
     return Sample(leaf, (targets.to(torch.float64 if leaf.dtype == torch.float64 else torch.float32),))
+
+
+def alpha_sample(setting: Setting, *, region: bool = True) -> Sample:
+    """Make predicted alphas `[B,C,H,W]` and true ones: a few objects with soft edges, opaque within and clear around.
+
+    Args:
+        setting: size, dtype, kind of prediction (uniform, or the truth with a little noise) and seed.
+        region: also give the map of the unknown, 1 along the edges, of the size `[B,1,H,W]`.
+
+    Returns:
+        The predictions, with `requires_grad`, the true alphas and the map, float32 (float64 for float64 predictions).
+    """
+    if len(setting.size) != 4:
+        raise ValueError(f"alphas need a size B,C,H,W, got {setting.size}")
+    generator = torch.Generator().manual_seed(setting.seed)
+    batch, _, *lengths = setting.size
+    nodes = torch.randn(batch, 1, OBJECTS, OBJECTS, generator=generator)
+    heights = functional.interpolate(nodes, size=lengths, mode="bicubic", align_corners=False)
+    distances = heights.abs().flatten(1)
+    band = distances.kthvalue(max(1, round(UNKNOWN * distances.shape[1]))).values.view(-1, 1, 1, 1)
+    # A trimap's band is somewhat wider than the soft edge in it.
+    truth = (0.5 + heights / (1.5 * band)).clamp(0, 1).expand(setting.size)
+    if setting.logits == "random":
+        alphas = torch.rand(setting.size, generator=generator)
+    else:
+        alphas = (truth + GRAIN * torch.randn(setting.size, generator=generator)).clamp(0, 1)
+    leaf = alphas.to(DTYPES[setting.dtype]).requires_grad_()
+    others = torch.float64 if leaf.dtype == torch.float64 else torch.float32
+    rest = (truth.to(others).contiguous(), (heights.abs() <= band).to(others))
+    return Sample(leaf, rest if region else rest[:1])
 
 
 def _random_scene(size: tuple[int, ...], stride: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:

@@ -5,7 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 from .providers import PROVIDERS
-from .report import ALLOCATOR_TITLES, beside_parts, case_title, describe_inputs, machine_line, milliseconds, provider_title, times
+from .report import (
+    ALLOCATOR_TITLES,
+    beside_parts,
+    case_title,
+    describe_all_inputs,
+    machine_line,
+    milliseconds,
+    provider_title,
+    times,
+)
 from .results import of_kind
 
 Row = dict[str, Any]
@@ -37,7 +46,7 @@ def _table(rows: list[Row], logits: str) -> str:
     pair = " Pairs: PyTorch's allocator as it is / on huge pages (`THP_MEM_ALLOC_ENABLE=1`)."
     lines += [
         "",
-        f"{describe_inputs(timed[0])}; medians, every gradient allocated anew."
+        f"{'; '.join(describe_all_inputs(timed))}; medians, every gradient allocated anew."
         f"{pair if len(allocators) > 1 else ''} {machine_line(rows)}.",
     ]
     notes = dict.fromkeys(_note(row) for row in timed if row["note"] or (row["reason"] and row["status"] != "absent"))

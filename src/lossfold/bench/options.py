@@ -13,8 +13,6 @@ from .case import DTYPES, LABEL_DTYPES, Setting
 from .cases import CASES
 from .providers import PROVIDERS
 
-FULL_SIZE = (2, 19, 512, 1024)
-QUICK_SIZE = (2, 19, 128, 256)
 LOGITS = ("random", "trained")
 ALLOCATORS = ("plain", "thp")
 SCALING_FACTORS = (0.25, 0.5, 1.0, 2.0)
@@ -26,7 +24,8 @@ class Plan:
 
     Args:
         cases, providers: keys, in the order of the registries.
-        setting: of the inputs; its `logits` is replaced by each of `logits`.
+        setting: of the inputs, but for its `logits` and its size; see `setting_of`.
+        size: of every case's inputs, None for each case's own.
         logits, allocators: the variants to time.
         memory: the providers whose peak is measured.
         scaling: also time every size that `SCALING_FACTORS` give.
@@ -40,6 +39,7 @@ class Plan:
     cases: tuple[str, ...]
     providers: tuple[str, ...]
     setting: Setting
+    size: tuple[int, ...] | None
     logits: tuple[str, ...]
     allocators: tuple[str, ...]
     memory: tuple[str, ...]
@@ -55,10 +55,11 @@ class Plan:
     markdown: str | None
     plot: Path | None
 
-    @property
-    def settings(self) -> tuple[Setting, ...]:
-        """The setting with each kind of logits."""
-        return tuple(replace(self.setting, logits=kind) for kind in self.logits)
+    def setting_of(self, case: str, logits: str | None = None) -> Setting:
+        """The inputs of a case, with the first kind of logits where none is named."""
+        sizes = CASES[case].sizes
+        own = sizes.quick if self.quick else sizes.full
+        return replace(self.setting, size=self.size or own, logits=logits or self.logits[0])
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -72,8 +73,8 @@ def build_parser() -> argparse.ArgumentParser:
     what = parser.add_argument_group("what to measure")
     what.add_argument("--case", action="append", metavar="NAME", help="default: all")
     what.add_argument("--provider", action="append", metavar="NAME", help="default: all; with --quick not compile")
-    what.add_argument("--size", metavar="B,C,H,W", help="of labels and classes; default 2,19,512,1024")
-    what.add_argument("--dtype", choices=DTYPES, default="float32", help="of the logits (default: %(default)s)")
+    what.add_argument("--size", metavar="B,C,H,W", help="of labels and classes; default: each case's, mostly 2,19,512,1024")
+    what.add_argument("--dtype", choices=DTYPES, default="float32", help="of logits and alphas (default: %(default)s)")
     what.add_argument("--labels", choices=LABEL_DTYPES, default="int64", help="dtype (default: %(default)s)")
     what.add_argument("--logits", choices=(*LOGITS, "both"), help="noise, trained-like, or both (the default)")
     what.add_argument("--allocator", choices=(*ALLOCATORS, "both"), help="PyTorch's as it is, on huge pages, or both")
@@ -104,15 +105,17 @@ def parse_plan(argv: list[str]) -> Plan:
         providers = tuple(name for name in providers if name != "compile")
     if given.check and given.size and not given.floors:
         parser.error("--check compares with floors of the default size: leave out --size, or give --floors")
-    size = _size(parser, given.size) if given.size else QUICK_SIZE if quick else FULL_SIZE
+    cases = _chosen(parser, "--case", given.case, tuple(CASES))
+    fewest = max(CASES[case].sizes.fewest_channels for case in cases)
     for name in ("threads", "repeats"):
         if getattr(given, name) is not None and getattr(given, name) < 1:
             parser.error(f"--{name}: expected 1 or more")
     measures_memory = not quick if given.memory is None else given.memory
     return Plan(
-        cases=_chosen(parser, "--case", given.case, tuple(CASES)),
+        cases=cases,
         providers=providers,
-        setting=Setting(size=size, dtype=given.dtype, labels=given.labels),
+        setting=Setting(dtype=given.dtype, labels=given.labels),
+        size=_size(parser, given.size, fewest) if given.size else None,
         logits=_variants(given.logits, LOGITS, quick),
         allocators=_variants(given.allocator, ALLOCATORS, quick),
         memory=providers if measures_memory else (),
@@ -140,15 +143,15 @@ def _chosen(parser: argparse.ArgumentParser, flag: str, given: list[str] | None,
     return tuple(name for name in known if name in names)
 
 
-def _size(parser: argparse.ArgumentParser, text: str) -> tuple[int, ...]:
+def _size(parser: argparse.ArgumentParser, text: str, fewest: int) -> tuple[int, ...]:
     def refuse() -> NoReturn:
-        parser.error(f"--size: {text!r}; expected B,C,H,W (or one to three spatial sizes), C from 2 to 255")
+        parser.error(f"--size: {text!r}; expected B,C,H,W (or one to three spatial sizes), C from {fewest} to 255")
 
     try:
         size = tuple(int(part) for part in text.replace("x", ",").split(","))
     except ValueError:
         refuse()
-    if not 3 <= len(size) <= 5 or min(size) < 1 or not 2 <= size[1] <= 255:
+    if not 3 <= len(size) <= 5 or min(size) < 1 or not fewest <= size[1] <= 255:
         refuse()
     return size
 

@@ -6,7 +6,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from .report import case_title, describe_inputs, machine_line, milliseconds, provider_title, times
+from .report import case_title, describe_all_inputs, machine_line, milliseconds, provider_title, times
 from .results import of_kind
 
 Row = dict[str, Any]
@@ -49,7 +49,7 @@ def draw(rows: list[Row], path: Path) -> None:
     headings = ("time, forward + backward", "peak extra memory, gradient included")
     for axis, heading in zip(axes[0], headings, strict=False):
         axis.set_title(heading, loc="right", fontsize=8, color=FAINT)
-    figure.suptitle(describe_inputs(first), x=0.01, ha="left", fontsize=9, color=FAINT)
+    figure.suptitle("\n".join(describe_all_inputs(timed)), x=0.01, ha="left", fontsize=9, color=FAINT)
     figure.supxlabel(machine_line(rows), x=0.01, ha="left", fontsize=6.5, color=FAINT)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, facecolor="white")

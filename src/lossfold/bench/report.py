@@ -44,9 +44,20 @@ def provider_title(key: str) -> str:
 
 
 def describe_inputs(row: Row) -> str:
-    """Shape, dtypes and kind of logits in words."""
+    """Shape, dtypes and kind of logits or alphas in words."""
     shape = ",".join(str(length) for length in row["shape"])
-    return f"[{shape}] {row['dtype']}, {row['labels']} labels, {row['logits']} logits"
+    leaf = row.get("leaf", "logits")  # result files of earlier versions know no other
+    labels = f", {row['labels']} labels" if leaf == "logits" else ""
+    return f"[{shape}] {row['dtype']}{labels}, {row['logits']} {leaf}"
+
+
+def describe_all_inputs(timed: list[Row]) -> list[str]:
+    """The inputs that most cases of a run have, then the others with the titles of their cases."""
+    titles: dict[str, dict[str, None]] = {}
+    for row in timed:
+        titles.setdefault(describe_inputs(row), {})[case_title(row["case"])] = None
+    common, *others = sorted(titles, key=lambda inputs: -len(titles[inputs]))
+    return [common, *(f"{', '.join(titles[inputs])}: {inputs}" for inputs in others)]
 
 
 def machine_line(rows: list[Row]) -> str:
@@ -64,7 +75,7 @@ def render(rows: list[Row]) -> str:
     """The whole report: machine, limits, a table for every case and variant, scaling."""
     lines = [
         machine_line(rows),
-        f"Units: u is the logits' size; of copy and of exp (one a class and pixel) are shares of the limits; {LEGEND}",
+        f"Units: u is the logits' (alphas') size; of copy and of exp (one a class and pixel) are shares of the limits; {LEGEND}",
         "Memory is the peak beyond the inputs: in u, the gradient included, and in bytes a label pixel beyond the gradient.",
     ]
     for limits in of_kind(rows, "calibration"):
@@ -111,7 +122,7 @@ def _figures(row: Row, eager: Row | None, peak: Row | None) -> tuple[str, ...]:
         f"{row['ns_per_pixel']:.1f}",
         times(eager["both_ms"]["median"] / both["median"]) if eager else "",
         f"{row['both_share_of_copy']:.0%}",
-        f"{row['both_share_of_exp']:.0%}",
+        f"{row['both_share_of_exp']:.0%}" if row["exponentials"] else "",
         f"{peak['units']:.2f} u" if peak else "",
         f"{beyond_gradient(peak):.1f} B/px" if peak else "",
     )

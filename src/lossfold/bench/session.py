@@ -80,8 +80,7 @@ def run_worker(task: Row, variables: Mapping[str, str] = ALLOCATOR_VARIABLES["pl
 def _timed(plan: Plan, allocator: str, earlier: list[Row], report: Report) -> Iterator[Row]:
     task = {
         "do": "time",
-        "settings": [asdict(setting) for setting in plan.settings],
-        "cases": plan.cases,
+        "work": [(case, asdict(plan.setting_of(case, logits))) for logits in plan.logits for case in plan.cases],
         "providers": plan.providers,
         "verdicts": _verdicts(earlier),
         "threads": plan.threads,
@@ -93,7 +92,8 @@ def _timed(plan: Plan, allocator: str, earlier: list[Row], report: Report) -> It
     for row in run_worker(task, ALLOCATOR_VARIABLES[allocator]):
         if row["kind"] == "time" and seen != (row["case"], row["logits"]):
             seen = (row["case"], row["logits"])
-            report(f"timed {CASES[row['case']].title}, {row['logits']} logits, {allocator} allocator")
+            case = CASES[row["case"]]
+            report(f"timed {case.title}, {row['logits']} {case.leaf}, {allocator} allocator")
         if row["kind"] == "calibration":
             row["load"] = _load()
         yield {**row, "allocator": allocator}
@@ -116,7 +116,7 @@ def _peak(plan: Plan, case: str, provider: str, rows: list[Row], report: Report)
         "do": "memory",
         "case": case,
         "provider": provider,
-        "setting": asdict(plan.settings[0]),
+        "setting": asdict(plan.setting_of(case)),
         "threads": plan.threads,
     }
     try:
@@ -139,8 +139,7 @@ def _scaling_task(plan: Plan) -> Row:
     chosen = [key for key in plan.providers if PROVIDERS[key].ours or key == "eager"]
     return {
         "do": "scaling",
-        "setting": asdict(plan.settings[0]),
-        "cases": plan.cases,
+        "work": [(case, asdict(plan.setting_of(case))) for case in plan.cases],
         "providers": chosen,
         "factors": SCALING_FACTORS,
         "threads": plan.threads,

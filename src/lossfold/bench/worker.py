@@ -32,14 +32,13 @@ def setting_from(values: Row) -> Setting:
 
 
 def time_task(task: Row) -> Iterator[Row]:
-    """Check and time every case in every setting, and calibrate before and after each."""
+    """Check and time every piece of work, a case in a setting, and calibrate before and after each."""
     limits = calibrate(task["quick"])
-    for values in task["settings"]:
+    for name, values in task["work"]:
         setting = setting_from(values)
-        for name in task["cases"]:
-            verdicts = task["verdicts"].get(f"{name}/{setting.logits}")
-            yield from time_case(CASES[name], setting, task, verdicts)
-            limits = limits.best(calibrate(task["quick"]))
+        verdicts = task["verdicts"].get(f"{name}/{setting.logits}")
+        yield from time_case(CASES[name], setting, task, verdicts)
+        limits = limits.best(calibrate(task["quick"]))
     yield {"kind": "calibration", **asdict(limits)}
 
 
@@ -84,12 +83,12 @@ def time_case(case: Case, setting: Setting, task: Row, verdicts: dict[str, Row] 
             jobs[provider] = (function, sample)
     truths.clear()
     alone = part_jobs(case, jobs)
-    spreads = timing.measure({**jobs, **alone}, task["repeats"], task["warmup"])
+    spreads = timing.measure({**jobs, **alone}, *case.rounds(task["repeats"], task["warmup"]))
     for provider, (_, sample) in jobs.items():
         for part, spread in spreads[provider].items():
             rows[provider][f"{part}_ms"] = asdict(spread)
             rows[provider][f"{part}_minimal_bytes"] = case.minimal_bytes(sample, part)
-        rows[provider]["exponentials"] = setting.size[1] * setting.pixels
+        rows[provider]["exponentials"] = case.exponentials * setting.size[1] * setting.pixels
     for provider in task["providers"]:
         yield rows[provider]
     for provider, part in alone:
@@ -124,8 +123,8 @@ def memory_task(task: Row) -> Iterator[Row]:
 
 def scaling_task(task: Row) -> Iterator[Row]:
     """Time per pixel while the first spatial axis doubles."""
-    setting = setting_from(task["setting"])
-    for name in task["cases"]:
+    for name, values in task["work"]:
+        setting = setting_from(values)
         for factor in task["factors"]:
             batch, classes, length, *others = setting.size
             larger = replace(setting, size=(batch, classes, max(1, int(length * factor)), *others))
@@ -144,7 +143,7 @@ def scaling_task(task: Row) -> Iterator[Row]:
                             "provider": provider,
                             "reason": short_reason(error),
                         }
-            for provider, parts in timing.measure(jobs, task["repeats"], task["warmup"]).items():
+            for provider, parts in timing.measure(jobs, *CASES[name].rounds(task["repeats"], task["warmup"])).items():
                 yield {
                     "kind": "scaling",
                     "case": name,
@@ -173,7 +172,7 @@ def short_reason(error: BaseException) -> str:
 def _open_row(case: Case, provider: str, setting: Setting) -> Row:
     entry = case.entries.get(provider)
     row: Row = {"kind": "time", "case": case.name, "provider": provider, **_described(setting)}
-    row.update(pixels=setting.pixels, note=entry.note if entry else "")
+    row.update(leaf=case.leaf, pixels=setting.pixels, note=entry.note if entry else "")
     if not PROVIDERS[provider].installed:
         return {**row, "status": "absent", "reason": "not installed"}
     if entry is None:

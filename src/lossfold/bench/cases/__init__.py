@@ -1,7 +1,7 @@
 """The cases by name: one file a family; a new family adds its tuple to `FAMILIES`."""
 
 from ..case import Case
-from . import combined, cross_entropy, dense, dice, focal, label_resolution, lovasz, ohem
+from . import combined, cross_entropy, dense, dice, focal, label_resolution, lovasz, matting, ohem
 
 FAMILIES: tuple[tuple[Case, ...], ...] = (
     cross_entropy.CASES,
@@ -12,6 +12,7 @@ FAMILIES: tuple[tuple[Case, ...], ...] = (
     combined.CASES,
     label_resolution.CASES,
     dense.CASES,
+    matting.CASES,
 )
 
 CASES: dict[str, Case] = {case.name: case for family in FAMILIES for case in family}
