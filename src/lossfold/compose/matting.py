@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from lossfold import engines
+from lossfold.compose.build import build
 from lossfold.compose.loss_set import Leaf, LossOutput, LossSet
 from lossfold.errors import LossError, is_number, nearest
 from lossfold.folds.fold import describe
@@ -34,7 +35,7 @@ TERMS: dict[str, type[Folded]] = {
     "focal_loss": FocalLoss,
 }
 MATTING = ("unknown_l1_loss", "known_l1_loss", "loss_pha_laplacian", "loss_gradient_penalty")
-Terms = Sequence[str | Loss] | Mapping[str, Loss | float]
+Terms = Sequence[str | Loss | Mapping[str, Any]] | Mapping[str, Loss | float | Mapping[str, Any]]
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -97,11 +98,13 @@ class MattingSet(Configured, LossSet):
     def terms_of(self, argument: str, terms: object) -> dict[str, Loss]:
         """Return the losses that an option names, each told where its arguments stand."""
         who = type(self).__name__
-        expected = "names of terms, losses, or a dict from names to losses or weights"
+        expected = "names of terms, losses (or their dicts), or a dict from names to losses or weights"
+        pairs: list[tuple[Any, Any]]
         if isinstance(terms, Mapping):
-            pairs = list(terms.items())
+            pairs = [(name, self.built_from(one)) for name, one in terms.items()]
         elif isinstance(terms, (list, tuple)):
-            pairs = [(one, 1.0) if isinstance(one, str) else (name_of(one), one) for one in terms]
+            losses = [self.built_from(one) for one in terms]
+            pairs = [(one, 1.0) if isinstance(one, str) else (name_of(one), one) for one in losses]
         else:
             raise LossError(who, argument, expected, repr(terms))
         built: dict[str, Loss] = {}
@@ -119,6 +122,11 @@ class MattingSet(Configured, LossSet):
         if not built:
             raise LossError(who, argument, "at least one term", repr(terms))
         return built
+
+    @staticmethod
+    def built_from(one: object) -> object:
+        """Return a term, built if it is a configuration."""
+        return build(one) if isinstance(one, Mapping) else one
 
     def published(self, name: str, weight: float) -> Loss:
         """Return the term of a published name."""
@@ -149,9 +157,9 @@ class MattingLoss(MattingSet):
 
     Args:
         losses: names among ``unknown_l1_loss``, ``known_l1_loss``, ``loss_pha_laplacian``, ``loss_gradient_penalty`` (these four
-            are the default), ``smooth_l1_loss``, ``known_smooth_l1_loss``, ``cross_entropy_loss`` and ``focal_loss``, losses of
-            your own, or a dict from names to losses or (for the published names) weights. A loss of your own keeps its options;
-            with ``inputs`` of its own it finds its arguments under ``pred``, ``target`` and ``unknown``.
+            are the default), ``smooth_l1_loss``, ``known_smooth_l1_loss``, ``cross_entropy_loss`` and ``focal_loss``; losses of
+            your own, or what :func:`build` takes; or a dict from names to these or (for the published names) to weights. A loss
+            of your own keeps its options; with ``inputs`` it finds its arguments under ``pred``, ``target`` and ``unknown``.
         reference_area: A multiplies each regional mean by A / (H·W); 262144 gives the values of criteria written for 512x512
             crops. The Laplacian, the smooth L1, cross entropy and focal terms are plain means over the whole alpha.
         alpha_link: how predictions are read: "identity" for alphas, "sigmoid" for logits.
