@@ -14,8 +14,9 @@ import torch
 from torch import Tensor, nn
 
 import lossfold as lf
-from tests.cases import CONTAINERS, Case, cases, close, evaluate, every_case, make, same_bits, value
+from tests.cases import CONTAINERS, PAIR_LOSSES, SCORE_LOSSES, Case, cases, close, evaluate, every_case, make, same_bits, value
 from tests.dense.cases import dense_cases
+from tests.pair.cases import pair_cases
 
 NAMES = {name: getattr(lf, name) for name in dir(lf) if not name.startswith("_")} | {"inf": math.inf}
 
@@ -124,7 +125,7 @@ def test_the_function_is_the_module(case: Case) -> None:
     same_bits(by_name, truth)
 
 
-@pytest.mark.parametrize("name", [name for name in lf.LOSSES if name not in CONTAINERS])
+@pytest.mark.parametrize("name", SCORE_LOSSES)
 def test_constructor_takes_keywords_with_defaults(name: str) -> None:
     """Plain, typed, keyword-only options, the common ones with their documented defaults."""
     parameters = dict(inspect.signature(lf.LOSSES[name]).parameters)
@@ -183,6 +184,9 @@ def test_autocast_changes_nothing(case: Case, half: torch.dtype) -> None:
 
 
 def test_every_loss_is_in_the_functional_module_and_the_registry() -> None:
-    assert {case.name for case in [*cases(), *dense_cases()]} == {name for name in lf.LOSSES if name not in CONTAINERS}
+    """The samples of every registered loss are run, and by one kind of suite: of scores, or of pairs."""
+    assert {case.name for case in [*cases(), *dense_cases()]} == set(SCORE_LOSSES)
+    assert {case.name for case in pair_cases()} == set(PAIR_LOSSES)
+    assert CONTAINERS | set(SCORE_LOSSES) | set(PAIR_LOSSES) == set(lf.LOSSES)
     public = {name for name in dir(lf) if name.endswith("Loss")}
     assert public == {name for name in lf.LOSSES if name not in CONTAINERS}

@@ -115,10 +115,7 @@ class MattingSet(Configured, LossSet):
                 raise LossError(who, argument, "the name of a term", repr(name), nearest(name, TERMS))
             if name in built:
                 raise LossError(who, argument, "given once", f"{name!r} twice", "give names: a dict of losses")
-            loss = copy.deepcopy(what) if isinstance(what, Loss) else self.published(name, what)
-            if loss.inputs is None:
-                loss.inputs = places_of(loss)
-            built[name] = loss
+            built[name] = self.fitted(what) if isinstance(what, Loss) else self.published(name, what)
         if not built:
             raise LossError(who, argument, "at least one term", repr(terms))
         return built
@@ -130,11 +127,19 @@ class MattingSet(Configured, LossSet):
 
     def published(self, name: str, weight: float) -> Loss:
         """Return the term of a published name."""
-        cls = TERMS[name]
         options: dict[str, Any] = {"link": self.alpha_link, "engine": self.engine, "loss_weight": weight}
-        if issubclass(cls, RegionLoss):
-            options["reference_area"] = self.reference_area
-        return cls(**options)
+        return self.fitted(TERMS[name](**options))
+
+    def fitted(self, loss: Loss) -> Loss:
+        """Return a copy of a term that reads this set's predictions, at its reference area unless it has one of its own."""
+        loss = copy.deepcopy(loss)
+        if getattr(loss, "link", "hinge") != "hinge":
+            loss.link = self.alpha_link
+        if isinstance(loss, RegionLoss) and loss.reference_area is None and loss.reduction == "mean":
+            loss.reference_area = self.reference_area
+        if loss.inputs is None:
+            loss.inputs = places_of(loss)
+        return loss
 
 
 def name_of(loss: object) -> str:
@@ -159,7 +164,8 @@ class MattingLoss(MattingSet):
         losses: names among ``unknown_l1_loss``, ``known_l1_loss``, ``loss_pha_laplacian``, ``loss_gradient_penalty`` (these four
             are the default), ``smooth_l1_loss``, ``known_smooth_l1_loss``, ``cross_entropy_loss`` and ``focal_loss``; losses of
             your own, or what :func:`build` takes; or a dict from names to these or (for the published names) to weights. A loss
-            of your own keeps its options; with ``inputs`` it finds its arguments under ``pred``, ``target`` and ``unknown``.
+            of your own reads predictions as ``alpha_link`` says and keeps its other options; with ``inputs`` it finds its
+            arguments under ``pred``, ``target`` and ``unknown``.
         reference_area: A multiplies each regional mean by A / (H·W); 262144 gives the values of criteria written for 512x512
             crops. The Laplacian, the smooth L1, cross entropy and focal terms are plain means over the whole alpha.
         alpha_link: how predictions are read: "identity" for alphas, "sigmoid" for logits.
