@@ -32,10 +32,10 @@ void fold(const PairPlane& plane, long begin, long end, long tile, void* work, d
 }
 
 template <class T>
-void down(const PairPlane& plane, const PairLevel& at, int level, const PairLevel& next, long begin, long end, void* work, double* sums) {
+void down(const PairPlane& plane, const PairLevel& at, int level, const PairLevel& next, long begin, long end, void* work, double* sums, BadTarget* bad) {
   Arena arena{(char*)work};
   Rows<T> rows(plane, arena, plane.columns);
-  Weights<T> weights(plane, arena, plane.columns);
+  Weights<T> weights(plane, arena, plane.columns, bad);
   Descent<T>(plane, LevelRows<T>{rows, at}, arena).run(next, level, begin, end, weights, sums);
 }
 
@@ -111,8 +111,8 @@ long workspace(const PairPlane& plane, long tile) { return wide(plane) ? workspa
 void fold_any(const PairPlane& plane, long begin, long end, long tile, void* work, double* sums, BadTarget* bad) {
   (wide(plane) ? fold<double> : fold<float>)(plane, begin, end, tile, work, sums, bad);
 }
-void down_any(const PairPlane& plane, const PairLevel& at, int level, const PairLevel& next, long begin, long end, void* work, double* sums) {
-  (wide(plane) ? down<double> : down<float>)(plane, at, level, next, begin, end, work, sums);
+void down_any(const PairPlane& plane, const PairLevel& at, int level, const PairLevel& next, long begin, long end, void* work, double* sums, BadTarget* bad) {
+  (wide(plane) ? down<double> : down<float>)(plane, at, level, next, begin, end, work, sums, bad);
 }
 void rest_any(const PairPlane& plane, const PairLevel& at, int sum, signed char* signs, long begin, long end, void* work, double* sums) {
   (wide(plane) ? rest<double> : rest<float>)(plane, at, sum, signs, begin, end, work, sums);

@@ -15,6 +15,7 @@ from lossfold.compose.build import build
 from lossfold.compose.loss_set import Leaf, LossOutput, LossSet
 from lossfold.errors import LossError, is_number, nearest
 from lossfold.folds.fold import describe
+from lossfold.folds.pair import check_pair
 from lossfold.losses.base import Configured, Folded, Loss
 from lossfold.losses.binary import BinaryCrossEntropyLoss
 from lossfold.losses.cross_entropy import FocalLoss
@@ -49,13 +50,14 @@ class MattingSet(Configured, LossSet):
     inputs: Mapping[str, str] | None = None
 
     def __post_init__(self) -> None:
-        nn.Module.__init__(self)  # forget the terms of earlier options
         self.require("loss_weight", is_number(self.loss_weight), "a number")
         area = self.reference_area
         self.require("reference_area", area is None or (is_number(area) and area > 0), "None or a number of pixels > 0")
         self.require_one_of("alpha_link", ("identity", "sigmoid"))
         engines.check_name(type(self).__name__, "engine", self.engine)
-        LossSet.__init__(self, self.built(), loss_weight=self.loss_weight)
+        built = self.built()
+        nn.Module.__init__(self)  # forget the terms of earlier options
+        LossSet.__init__(self, built, loss_weight=self.loss_weight)
 
     def validate(self) -> None:
         """Pass a changed option on to the terms."""
@@ -105,6 +107,8 @@ class MattingSet(Configured, LossSet):
         elif isinstance(terms, (list, tuple)):
             losses = [self.built_from(one) for one in terms]
             pairs = [(one, 1.0) if isinstance(one, str) else (name_of(one), one) for one in losses]
+            if any(is_number(one) for one in losses):
+                raise LossError(who, argument, expected, f"{terms!r}"[:80])
         else:
             raise LossError(who, argument, expected, repr(terms))
         built: dict[str, Loss] = {}
@@ -268,9 +272,8 @@ class MixedMattingLoss(MattingSet):
     def handed(self, inputs: tuple[Any, ...], named: dict[str, Any], who: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Return the arguments by name, and which samples are binary."""
         (found,), _ = super().handed(inputs, named, who)
-        target, chosen = found["target"], found.get("is_binary")
-        if not isinstance(target, Tensor) or target.dim() < 2:
-            raise LossError(who, "target", "a float tensor [B, 1, H, W]", describe(target))
+        _, target = check_pair(who, found["pred"], found["target"])
+        chosen = found.get("is_binary")
         if chosen is None:
             chosen = ((target <= self.tolerance) | (target >= 1 - self.tolerance)).flatten(1).all(1)
         elif not isinstance(chosen, Tensor) or chosen.dtype != torch.bool or chosen.shape != target.shape[:1]:

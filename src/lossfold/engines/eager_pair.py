@@ -37,7 +37,7 @@ def pair_fold(pred: Tensor, target: Tensor, regions: Mapping[str, Tensor], in_un
 def sums_of(found: Values, regions: Sequence[Tensor | None], spec: PairSpec) -> Tensor:
     """Return the sums, given each one's region at its own level."""
     shares = [weighted(found, one, region) for one, region in zip(spec.sums, regions, strict=True)]
-    return torch.stack([eager.total(share.flatten(2)) for share in shares], 1)
+    return torch.stack([eager.total(share.contiguous().flatten(2)) for share in shares], 1)
 
 
 def pair_map(pred: Tensor, target: Tensor, regions: Mapping[str, Tensor], spec: PairSpec, factors: tuple[float, ...]) -> Tensor:
@@ -49,13 +49,15 @@ def pair_map(pred: Tensor, target: Tensor, regions: Mapping[str, Tensor], spec: 
 
 def weighted(found: Values, one: PairSum, region: Tensor | None) -> Tensor:
     """Return what each pixel (each coefficient of the pyramid) adds to a sum; where the weight is 0, nothing."""
-    value = found.of(one)
     if region is None:
-        return value
-    w = region[..., : value.shape[-2], : value.shape[-1]].to(value.dtype)
-    if one.where.startswith("~"):
-        return torch.where(w == 0, value, 0.0)
-    return torch.where(w != 0, w * value, 0.0) if not w.requires_grad else w * value
+        return found.of(one)
+    outside = one.where.startswith("~")
+    counted = (region == 0) if outside else (region != 0)
+    value = found.of(one, None if region.requires_grad else counted)
+    w, counted = (x[..., : value.shape[-2], : value.shape[-1]] for x in (region.to(value.dtype), counted))
+    if outside:
+        return torch.where(counted, value, 0.0)
+    return w * value if w.requires_grad else torch.where(counted, w * value, 0.0)
 
 
 def at_levels(regions: Mapping[str, Tensor], spec: PairSpec, dtype: torch.dtype) -> dict[tuple[str, int], Tensor]:
@@ -79,15 +81,17 @@ class Values:
 
     def __init__(self, pred: Tensor, target: Tensor, spec: PairSpec) -> None:
         dtype = torch.float64 if pred.dtype == torch.float64 else torch.float32
-        p, t = pred.to(dtype), target.to(dtype)
+        p, t = pred.to(dtype).contiguous(), target.to(dtype).contiguous()  # sums are the same bits in every layout
         self.p = p.sigmoid() if spec.link == "sigmoid" else p
         self.d = self.p - t
         depth = max((one.level + one.kind.startswith("lap") for one in spec.sums if one.level is not None), default=0)
         self.coefficients, self.images = pyramid(self.d, depth) if depth else ([], [self.d])
 
-    def of(self, one: PairSum) -> Tensor:
-        """Return the values of a sum, ``[B, C, h, w]``."""
-        d, kind, number = self.d, one.kind, one.number
+    def of(self, one: PairSum, counted: Tensor | None = None) -> Tensor:
+        """Return the values of a sum, ``[B, C, h, w]``; pixels that do not count may be infinite or NaN."""
+        kind, number = one.kind, one.number
+        alone = one.level is None and not kind.startswith("edge")
+        d = self.d if counted is None or not alone else torch.where(counted, self.d, 0.0)
         match kind:
             case "weight":
                 return torch.ones_like(d)
@@ -112,6 +116,8 @@ class Values:
 
 def sobel(image: Tensor, padding: str) -> tuple[Tensor, Tensor]:
     """Return the responses to [-1 0 1; -2 0 2; -1 0 1] and to its transpose."""
+    if image.numel() == 0:
+        return image, image
     padded = functional.pad(image, (1, 1, 1, 1), mode="replicate" if padding == "replicate" else "constant")
     rows, columns = image.shape[-2:]
     above, here, below = (padded.narrow(-2, k, rows) for k in range(3))

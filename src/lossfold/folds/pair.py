@@ -6,6 +6,7 @@ Laplacian pyramid: one pass for all of them.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -162,4 +163,4 @@ def integers(tensor: object) -> str:
 
 def as_images(tensor: Tensor) -> Tensor:
     """Return ``[B, C, *S]`` as ``[B, C, H, W]``; other spaces than two-dimensional ones become one row."""
-    return tensor if tensor.dim() == 4 else tensor.reshape(*tensor.shape[:2], 1, -1)
+    return tensor if tensor.dim() == 4 else tensor.reshape(*tensor.shape[:2], 1, math.prod(tensor.shape[2:]))

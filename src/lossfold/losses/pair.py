@@ -94,7 +94,7 @@ class PairLoss(Folded):
             check_beside(loss, argument, region, pred, spaces, "pred")
             assert isinstance(region, Tensor)
             regions[self.region_name] = as_images(region if region.dim() == len(shape) else region.unsqueeze(1))
-        in_unit = frozenset(regions) if self.in_unit else frozenset[str]()
+        in_unit = frozenset(regions if self.in_unit else ())
         return PairGiven(as_images(pred), as_images(target), regions, in_unit, shape)
 
     def where(self, given: PairGiven | None) -> str:
@@ -146,7 +146,7 @@ class PairLoss(Folded):
             factors.update({kind: mean.factor * factor for factor, kind in mean.parts})
         kept = tuple(one for one in spec.sums if (one.kind, one.number) in factors)
         ordered = tuple(factors[one.kind, one.number] for one in kept)
-        values = eager_pair.pair_map(given.pred, given.target, given.regions, PairSpec(self.link, kept), ordered)
+        values = eager_pair.pair_map(given.pred, given.target, given.regions, PairSpec(spec.link, kept), ordered)
         return values.reshape(given.shape)
 
     def forward(self, pred: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
