@@ -73,8 +73,7 @@ struct PairLevel {
 struct PairKernels {
   long (*workspace)(const PairPlane&, long tile);
   void (*fold)(const PairPlane&, long begin, long end, long tile, void* work, double* sums, BadTarget* bad);
-  void (*down)(const PairPlane&, const PairLevel& at, int level, const PairLevel& next, long begin, long end, void* work, double* sums,
-               BadTarget* bad);
+  void (*down)(const PairPlane&, const PairLevel& at, int level, const PairLevel& next, long begin, long end, void* work, double* sums);
   void (*rest)(const PairPlane&, const PairLevel& at, int sum, signed char* signs, long begin, long end, void* work, double* sums);
   void (*up)(const PairPlane&, const PairLevel* levels, int level, const double* grad, const signed char* const* rest, long begin,
              long end, void* work);

@@ -32,10 +32,10 @@ void fold(const PairPlane& plane, long begin, long end, long tile, void* work, d
 }
 
 template <class T>
-void down(const PairPlane& plane, const PairLevel& at, int level, const PairLevel& next, long begin, long end, void* work, double* sums, BadTarget* bad) {
+void down(const PairPlane& plane, const PairLevel& at, int level, const PairLevel& next, long begin, long end, void* work, double* sums) {
   Arena arena{(char*)work};
   Rows<T> rows(plane, arena, plane.columns);
-  Weights<T> weights(plane, arena, plane.columns, bad);
+  Weights<T> weights(plane, arena, plane.columns);
   Descent<T>(plane, LevelRows<T>{rows, at}, arena).run(next, level, begin, end, weights, sums);
 }
 
@@ -96,7 +96,7 @@ void unfold(const PairPlane& plane, const PairLevel* levels, long begin, long en
     if (levels) pyramid.add_row(0, y, beside, out);
     if (plane.sigmoid) {
       const T* slope = rows.slope[rows.need(y)];
-      for (long i = 0; i < n; ++i) out[i] *= slope[i];
+      for (long i = 0; i < n; ++i) out[i] = out[i] == 0 ? 0 : out[i] * slope[i];  // where nothing counts, predictions may be NaN
     }
     const long to = y * layout.row_stride + first * layout.column_stride;
     const bool plain = layout.column_stride == 1 && plane.pred_type == (sizeof(T) == 4 ? Type::f32 : Type::f64);
@@ -111,8 +111,8 @@ long workspace(const PairPlane& plane, long tile) { return wide(plane) ? workspa
 void fold_any(const PairPlane& plane, long begin, long end, long tile, void* work, double* sums, BadTarget* bad) {
   (wide(plane) ? fold<double> : fold<float>)(plane, begin, end, tile, work, sums, bad);
 }
-void down_any(const PairPlane& plane, const PairLevel& at, int level, const PairLevel& next, long begin, long end, void* work, double* sums, BadTarget* bad) {
-  (wide(plane) ? down<double> : down<float>)(plane, at, level, next, begin, end, work, sums, bad);
+void down_any(const PairPlane& plane, const PairLevel& at, int level, const PairLevel& next, long begin, long end, void* work, double* sums) {
+  (wide(plane) ? down<double> : down<float>)(plane, at, level, next, begin, end, work, sums);
 }
 void rest_any(const PairPlane& plane, const PairLevel& at, int sum, signed char* signs, long begin, long end, void* work, double* sums) {
   (wide(plane) ? rest<double> : rest<float>)(plane, at, sum, signs, begin, end, work, sums);

@@ -201,8 +201,8 @@ std::tuple<Tensor, Tensor> pair_fold(Tensor pred, Tensor target, std::vector<Ten
     kernels.fold(plane, begin, end, problem.tile, work, sums, bad);
   })};
   for (int l = 0; problem.pyramid && l < problem.last(); ++l)
-    steps.push_back(adding(Bands(problem.levels[l + 1].rows, 2 * problem.levels[l].columns), [&, l](const PairPlane& plane, const PairLevel* levels, signed char**, int64_t begin, int64_t end, char* work, double* sums, BadTarget* bad) {
-      kernels.down(plane, levels[l], l, levels[l + 1], begin, end, work, sums, bad);
+    steps.push_back(adding(Bands(problem.levels[l + 1].rows, 2 * problem.levels[l].columns), [&, l](const PairPlane& plane, const PairLevel* levels, signed char**, int64_t begin, int64_t end, char* work, double* sums, BadTarget*) {
+      kernels.down(plane, levels[l], l, levels[l + 1], begin, end, work, sums);
     }));
   for (int k = 0; k < count; ++k) {
     if (!of_rest(problem.sums[k].kind)) continue;

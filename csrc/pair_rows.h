@@ -183,12 +183,14 @@ struct Halves {
   // The first 2 half elements of a row; behind them both halves are 0.
   LOSSFOLD_INLINE void split(const T* row, long half) const {
     const long width = Lanes<T>::width;
-    for (long i = 0; i < half; i += width) {
+    long i = 0;
+    for (; i + width <= half; i += width) {
       const typename Lanes<T>::V a = *(const typename Lanes<T>::Loose*)(row + 2 * i), b = *(const typename Lanes<T>::Loose*)(row + 2 * i + width);
       at(even, i) = even_lanes(a, b);
       at(odd, i) = odd_lanes(a, b);
     }
-    for (long i = half; i < whole(half); ++i) even[i] = odd[i] = 0;
+    for (; i < half; ++i) even[i] = row[2 * i], odd[i] = row[2 * i + 1];  // a level's row has nothing behind its end
+    for (; i < whole(half); ++i) even[i] = odd[i] = 0;
   }
 };
 

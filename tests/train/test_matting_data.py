@@ -234,3 +234,13 @@ def test_composite_rounds_to_the_nearest() -> None:
     one, none = torch.ones(3, 1, 1), torch.zeros(3, 1, 1)
     assert composite(one, none, torch.tensor([[[0.4995 / 1]]]))[:, 0, 0].tolist() == [127] * 3
     assert composite(one, none, torch.tensor([[[0.5005]]]))[:, 0, 0].tolist() == [128] * 3
+
+
+def test_files_that_can_not_be_read_are_named(tmp_path: Path) -> None:
+    broken, binary = tmp_path / "broken.png", tmp_path / "binary.png"
+    broken.write_bytes(b"no image")
+    Image.fromarray(np.eye(8, dtype=np.uint8)).save(binary)
+    with pytest.raises(TrainError, match=r"broken\.png can't be read"):
+        read_alpha(broken)
+    with pytest.raises(TrainError, match=r"binary\.png holds only 0 and 1.*multiply it by 255"):
+        read_alpha(binary)

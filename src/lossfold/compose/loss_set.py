@@ -61,7 +61,7 @@ class Pass:
             fold, how = "label" if isinstance(spec, LabelSpec) else "dense", f"link={spec.link}, ignore_index={spec.ignore_index}"
             collected = [kind if not gamma else f"{kind}({gamma:g})" for kind, gamma in spec.sums]
             collected += [f"bins({spec.bins.count})"] if spec.bins else []
-        source = "".join(f", {argument}={path!r}" for argument, path in self.source)
+        source = "".join(f", {argument}={path!r}" for argument, path in self.source if argument != path)
         return f"{fold} fold ({how}, {engine}{source}): {', '.join(self.terms)} [{', '.join(collected)}]"
 
 

@@ -20,10 +20,11 @@ from lossfold.losses.base import Configured, Folded, Loss
 from lossfold.losses.binary import BinaryCrossEntropyLoss
 from lossfold.losses.cross_entropy import FocalLoss
 from lossfold.losses.matting import KnownL1Loss, KnownSmoothL1Loss, MattingGradientLoss, RegionLoss, UnknownL1Loss
+from lossfold.losses.pair import PairLoss
 from lossfold.losses.pixel import SmoothL1Loss
 from lossfold.losses.pyramid import LaplacianPyramidLoss
 from lossfold.registry import LOSSES
-from lossfold.routing import is_one_dict, one_dict, route
+from lossfold.routing import checked_mapping, is_one_dict, one_dict, route
 
 TERMS: dict[str, type[Folded]] = {
     "unknown_l1_loss": UnknownL1Loss,
@@ -55,12 +56,21 @@ class MattingSet(Configured, LossSet):
         self.require("reference_area", area is None or (is_number(area) and area > 0), "None or a number of pixels > 0")
         self.require_one_of("alpha_link", ("identity", "sigmoid"))
         engines.check_name(type(self).__name__, "engine", self.engine)
+        object.__setattr__(self, "inputs", checked_mapping(type(self).__name__, self.inputs))
         built = self.built()
         nn.Module.__init__(self)  # forget the terms of earlier options
         LossSet.__init__(self, built, loss_weight=self.loss_weight)
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "loss_weight" and "members" in self.__dict__.get("_modules", {}):  # is read at each call: nothing to rebuild
+            if not is_number(value):
+                raise LossError(type(self).__name__, name, "a number", repr(value))
+            object.__setattr__(self, name, value)
+            return
+        super().__setattr__(name, value)
+
     def validate(self) -> None:
-        """Pass a changed option on to the terms."""
+        """Pass a changed option on to the terms, which are built anew."""
         if "members" in self._modules:
             self.__post_init__()
 
@@ -137,8 +147,17 @@ class MattingSet(Configured, LossSet):
     def fitted(self, loss: Loss) -> Loss:
         """Return a copy of a term that reads this set's predictions, at its reference area unless it has one of its own."""
         loss = copy.deepcopy(loss)
-        if getattr(loss, "link", "hinge") != "hinge":
-            loss.link = self.alpha_link
+        link = getattr(loss, "link", "hinge")
+        if link not in ("hinge", self.alpha_link):
+            if link != type(loss).__dataclass_fields__["link"].default:
+                raise LossError(type(self).__name__, "alpha_link", f"{link!r}, as {loss!r} has it", repr(self.alpha_link))
+            try:
+                loss.link = self.alpha_link
+            except LossError as error:
+                expected = f"losses that take link={self.alpha_link!r}"
+                raise LossError(type(self).__name__, "terms", expected, repr(loss), f"link is {error.expected}") from None
+        if isinstance(loss, PairLoss):
+            loss.scope = "the set's "  # its regions' names are not those of losses beside the set
         if isinstance(loss, RegionLoss) and loss.reference_area is None and loss.reduction == "mean":
             loss.reference_area = self.reference_area
         if loss.inputs is None:
@@ -261,6 +280,13 @@ class MixedMattingLoss(MattingSet):
             for name, loss in terms.items():
                 if not isinstance(loss, Folded) or not loss.folds or getattr(loss, "reduction", "") != "mean":
                     raise LossError(type(self).__name__, argument, "losses with a value for each sample", f"{name}: {loss!r}")
+                if isinstance(loss, PairLoss):
+                    loss.apart = True
+                spec = loss.asks().spec
+                shared = [one for one in (getattr(spec, "bins", None), getattr(spec, "hard", None)) if one and not one.per_image]
+                if shared:
+                    hint = "per_image=True"
+                    raise LossError(type(self).__name__, argument, "losses with a value for each sample", f"{name}: {loss!r}", hint)
         for name in lists["segmentation"].keys() & lists["matting"].keys():
             if repr(lists["segmentation"][name]) != repr(lists["matting"][name]):
                 raise LossError(type(self).__name__, name, "the same loss in both lists", "two", "give one another name")

@@ -25,10 +25,7 @@ def pair_fold(pred: Tensor, target: Tensor, regions: Mapping[str, Tensor], in_un
     Returns:
         ``[B, len(spec.sums), C]`` in float64 (float32 on devices without it).
     """
-    for name in in_unit:
-        if regions[name].is_floating_point() and not eager.inside_transform():
-            inside = (regions[name] >= 0) & (regions[name] <= 1)
-            torch._assert_async(inside.all(), "lossfold: a region value is out of range [0, 1]")
+    assert_unit(regions, in_unit)
     found = Values(pred, target, spec)
     maps = at_levels(regions, spec, found.d.dtype)
     return sums_of(found, [maps.get((one.region, one.level or 0)) for one in spec.sums], spec)
@@ -40,8 +37,24 @@ def sums_of(found: Values, regions: Sequence[Tensor | None], spec: PairSpec) -> 
     return torch.stack([eager.total(share.contiguous().flatten(2)) for share in shares], 1)
 
 
-def pair_map(pred: Tensor, target: Tensor, regions: Mapping[str, Tensor], spec: PairSpec, factors: tuple[float, ...]) -> Tensor:
+def assert_unit(regions: Mapping[str, Tensor], in_unit: frozenset[str]) -> None:
+    """Stop, without waiting for the device, where a region's value is outside of [0, 1]."""
+    for name in in_unit:
+        if regions[name].is_floating_point() and not eager.inside_transform():
+            inside = (regions[name] >= 0) & (regions[name] <= 1)
+            torch._assert_async(inside.all(), "lossfold: a region value is out of range [0, 1]")
+
+
+def pair_map(
+    pred: Tensor,
+    target: Tensor,
+    regions: Mapping[str, Tensor],
+    in_unit: frozenset[str],
+    spec: PairSpec,
+    factors: tuple[float, ...],
+) -> Tensor:
     """Return the integrand of sums over pixels: each pixel's share of them, times ``factors``: ``[B, C, H, W]``."""
+    assert_unit(regions, in_unit)
     found = Values(pred, target, spec)
     shares = [f * weighted(found, one, regions.get(one.region)) for f, one in zip(factors, spec.sums, strict=True)]
     return sum(shares[1:], shares[0])
@@ -90,8 +103,7 @@ class Values:
     def of(self, one: PairSum, counted: Tensor | None = None) -> Tensor:
         """Return the values of a sum, ``[B, C, h, w]``; pixels that do not count may be infinite or NaN."""
         kind, number = one.kind, one.number
-        alone = one.level is None and not kind.startswith("edge")
-        d = self.d if counted is None or not alone else torch.where(counted, self.d, 0.0)
+        d = self.d if counted is None or not one.alone else torch.where(counted, self.d, 0.0)
         match kind:
             case "weight":
                 return torch.ones_like(d)

@@ -146,6 +146,11 @@ class PairSum(NamedTuple):
         return self.where.removeprefix("~")
 
     @property
+    def alone(self) -> bool:
+        """Whether each pixel adds to it by itself, without its neighbours."""
+        return self.level is None and not self.kind.startswith("edge")
+
+    @property
     def level(self) -> int | None:
         """The level of the pyramid that it is taken at; None for the image itself."""
         return int(self.number) if self.kind.startswith(("laplacian", "low_pass")) else None

@@ -77,6 +77,18 @@ class PairGiven:
         """Return the arguments with another call's regions of the same prediction and target."""
         return replace(self, regions={**self.regions, **other.regions}, in_unit=self.in_unit | other.in_unit)
 
+    def in_one_row(self) -> PairGiven:
+        """Return many small images, whose sums are added anyway, as one."""
+        images, channels, rows, columns = self.pred.shape
+        if images * channels <= 256 or rows * columns >= 1024:
+            return self
+
+        def row(tensor: Tensor) -> Tensor:
+            return tensor.expand(-1, channels, -1, -1).reshape(1, 1, 1, images * channels * rows * columns)
+
+        regions = {name: row(region) for name, region in self.regions.items()}
+        return replace(self, pred=row(self.pred), target=row(self.target), regions=regions)
+
 
 @dataclass(frozen=True)
 class PairNeeds:
@@ -84,6 +96,7 @@ class PairNeeds:
 
     spec: PairSpec
     engine: str | None
+    apart: bool = False  # whether anyone asks for the samples apart
 
     def agree(self, other: object) -> bool:
         """Whether one pass can serve both."""
@@ -96,11 +109,13 @@ class PairNeeds:
     def merge(self, other: PairNeeds) -> PairNeeds:
         """Return the needs of both."""
         more = tuple(one for one in other.spec.sums if place(self.spec.sums, one) < 0)
-        return replace(self, spec=replace(self.spec, sums=self.spec.sums + more))
+        return replace(self, spec=replace(self.spec, sums=self.spec.sums + more), apart=self.apart or other.apart)
 
     def collect(self, loss: str, given: PairGiven) -> PairFold:
         """Make the pass over tensors that have been checked."""
         fixed = not any(region.requires_grad for region in given.regions.values())
+        if not self.apart and all(one.alone for one in self.spec.sums):
+            given = given.in_one_row()
         serves = engines.select(loss, self.engine, given.pred, given.target, *given.regions.values())
         run = cpp_pair.pair_fold if serves == "cpp" else eager_pair.pair_fold
         with refusing_regions(loss, given):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
@@ -35,10 +35,15 @@ class CompositionLoss(PairLoss):
         composed = alpha * foreground.to(dtype) + (1 - alpha) * bg.to(dtype)
         return self.checked(loss, composed, merged, weight)
 
+    @property
+    def read(self) -> tuple[tuple[str, str], ...]:
+        """How alpha is read."""
+        return (("link", self.link),)
+
     def asks(self, given: PairGiven | None = None) -> Any:
         """Return the sums that the formula reads, of the composed image as it is."""
         needs = super().asks(given)
-        return type(needs)(type(needs.spec)("identity", needs.spec.sums), needs.engine)
+        return replace(needs, spec=replace(needs.spec, link="identity"))
 
     def forward(  # type: ignore[override]
         self, pred_alpha: Tensor, fg: Tensor, bg: Tensor, ori_merged: Tensor, weight: Tensor | None = None

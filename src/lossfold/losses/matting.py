@@ -152,7 +152,7 @@ class KnownSmoothL1Loss(RegionLoss):
     def validate(self) -> None:
         """Refuse wrong options."""
         super().validate()
-        self.require("beta", is_number(self.beta) and self.beta >= 0, "a number >= 0")
+        self.require("beta", is_number(self.beta) and 0 <= self.beta <= 1e30, "a number from 0 to 1e30")
 
     def means(self) -> tuple[Mean, ...]:
         """Return the formula."""

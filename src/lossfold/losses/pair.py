@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
@@ -12,7 +13,17 @@ from lossfold import engines
 from lossfold.engines import eager_pair
 from lossfold.engines.spec import PAIR_LINKS
 from lossfold.errors import LossError
-from lossfold.folds.pair import PairFold, PairGiven, PairNeeds, PairSpec, PairSum, as_images, check_beside, check_pair
+from lossfold.folds.pair import (
+    PairFold,
+    PairGiven,
+    PairNeeds,
+    PairSpec,
+    PairSum,
+    as_images,
+    check_beside,
+    check_pair,
+    refusing_regions,
+)
 from lossfold.losses.base import Folded, divide
 from lossfold.losses.folded import REDUCTIONS
 
@@ -45,6 +56,8 @@ class PairLoss(Folded):
     outside: ClassVar[bool] = False  # whether the loss is taken where the region is 0
     images_only: ClassVar[bool] = False  # [B, C, H, W], no other space
     has_map: ClassVar[bool] = True  # each pixel has a loss of its own
+    scope = ""  # of the region's name: a set that hands its own dict to its terms has one
+    apart = False  # whether somebody asks for the samples' losses
 
     def validate(self) -> None:
         """Refuse wrong options."""
@@ -64,9 +77,15 @@ class PairLoss(Folded):
         return 1.0
 
     @property
+    def read(self) -> tuple[tuple[str, str], ...]:
+        """What else makes the fold's prediction another one."""
+        return ()
+
+    @property
     def source(self) -> tuple[tuple[str, str], ...]:
         """Where prediction and target stand; regions may differ within a pass."""
-        return tuple(pair for pair in sorted((self.inputs or {}).items()) if pair[0] != self.region_argument)
+        places = self.inputs or {}
+        return *((name, places.get(name, name)) for name in self.arguments if name != self.region_argument), *self.read
 
     @property
     def folds(self) -> bool:
@@ -76,7 +95,7 @@ class PairLoss(Folded):
     @property
     def region_name(self) -> str:
         """What the sums call the region."""
-        return (self.inputs or {}).get(self.region_argument, self.region_argument)
+        return self.scope + (self.inputs or {}).get(self.region_argument, self.region_argument)
 
     def check(self, loss: str, pred: object, target: object, weight: object = None) -> PairGiven:
         """Refuse what can't be folded, or does not fit the options."""
@@ -110,7 +129,10 @@ class PairLoss(Folded):
         for mean in self.means():
             for kind, number in (*(kind for _, kind in mean.parts), mean.area):
                 sums[PairSum(kind, number, where)] = None
-        return PairNeeds(PairSpec(self.link, tuple(sums)), self.engine)
+        if self.in_unit and where:
+            sums[PairSum("weight", 0.0, where)] = None  # reads every pixel of the region, and so finds wrong ones
+        apart = self.apart or self.sample_wise or self.reduction == "none"
+        return PairNeeds(PairSpec(self.link, tuple(sums)), self.engine, apart)
 
     def collect(self, needs: PairNeeds, loss: str, given: PairGiven) -> PairFold:
         """Make the pass."""
@@ -146,7 +168,12 @@ class PairLoss(Folded):
             factors.update({kind: mean.factor * factor for factor, kind in mean.parts})
         kept = tuple(one for one in spec.sums if (one.kind, one.number) in factors)
         ordered = tuple(factors[one.kind, one.number] for one in kept)
-        values = eager_pair.pair_map(given.pred, given.target, given.regions, PairSpec(spec.link, kept), ordered)
+        if (self.engine or os.environ.get("LOSSFOLD_ENGINE")) == "cpp":
+            raise LossError(
+                loss, "engine", "'eager' or None for reduction='none'", "'cpp'", "maps are PyTorch's own in every engine"
+            )
+        with refusing_regions(loss, given):
+            values = eager_pair.pair_map(given.pred, given.target, given.regions, given.in_unit, PairSpec(spec.link, kept), ordered)
         return values.reshape(given.shape)
 
     def forward(self, pred: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:

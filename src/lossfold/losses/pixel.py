@@ -95,7 +95,7 @@ class SmoothL1Loss(PairLoss):
     def validate(self) -> None:
         """Refuse wrong options."""
         super().validate()
-        self.require("beta", is_number(self.beta) and self.beta >= 0, "a number >= 0")
+        self.require("beta", is_number(self.beta) and 0 <= self.beta <= 1e30, "a number from 0 to 1e30")
 
     def means(self) -> tuple[Mean, ...]:
         """Return the formula."""
@@ -132,7 +132,7 @@ class HuberLoss(PairLoss):
     def validate(self) -> None:
         """Refuse wrong options."""
         super().validate()
-        self.require("delta", is_number(self.delta) and self.delta > 0, "a number > 0")
+        self.require("delta", is_number(self.delta) and 0 < self.delta <= 1e30, "a number > 0, at most 1e30")
 
     def means(self) -> tuple[Mean, ...]:
         """Return the formula."""

@@ -1,7 +1,8 @@
 """Own matting data: folders of images, alphas and trimaps, or of foregrounds, alphas and backgrounds."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -71,9 +72,20 @@ def split_files(root: Path, val_fraction: float, seed: int) -> tuple[list[MatteF
     return split(root, kinds, find, val_fraction, seed)
 
 
+@contextmanager
+def opened(path: Path) -> Iterator[Image.Image]:
+    """Open an image file; one that can't be read is named."""
+    try:
+        with Image.open(path) as file:
+            file.load()
+            yield file
+    except OSError as error:
+        raise TrainError(f"data: {path} can't be read as an image: {error}") from error
+
+
 def read_picture(path: Path) -> Tensor:
     """Read an image in colours, uint8 `[3,H,W]`."""
-    with Image.open(path) as file:
+    with opened(path) as file:
         return torch.from_numpy(np.array(file.convert("RGB"))).permute(2, 0, 1).contiguous()
 
 
@@ -81,14 +93,18 @@ def read_alpha(path: Path) -> Tensor:
     """Read an alpha of 8 or 16 bits, float32 `[1,H,W]` in 0..1.
 
     Raises:
-        TrainError: the file holds colours or a transparency of its own.
+        TrainError: the file holds colours or a transparency of its own, or nothing but 0 and 1 where 255 is opaque.
     """
-    with Image.open(path) as file:
+    with opened(path) as file:
         mode, values = file.mode, np.array(file)
     if mode not in GREY_MODES:
         raise TrainError(
             f"data: the alpha {path} holds colours or several channels (mode {mode}), expected one grey value per pixel, of 8 or "
             '16 bits; Image.open(path).convert("L"), or .getchannel("A") for a cut-out, makes one'
+        )
+    if GREY_MODES[mode] > 1 and values.size and values.max() == 1:
+        raise TrainError(
+            f"data: the alpha {path} holds only 0 and 1, but {GREY_MODES[mode]} is opaque; multiply it by {GREY_MODES[mode]}"
         )
     return torch.from_numpy(values.astype(np.float32) / GREY_MODES[mode])[None].clamp(0, 1)
 
@@ -99,7 +115,7 @@ def read_trimap(path: Path) -> Tensor:
     Raises:
         TrainError: the file holds other values.
     """
-    with Image.open(path) as file:
+    with opened(path) as file:
         values = torch.from_numpy(np.array(file.convert("L") if file.mode == "P" else file)).contiguous()
     try:
         if values.dim() != 2 or values.dtype != torch.uint8:
