@@ -130,7 +130,7 @@ BAD: list[tuple[Any, str]] = [
     (lambda: F.trimap_from_alpha(A * float("nan")), "alpha must be in .*16 values that are NaN"),
     (lambda: F.trimap_from_alpha((A * 255).byte()), "alpha must be a float .*255.*bool"),
     (lambda: F.trimap_from_alpha(A[0, 0, 0]), r"alpha must be a dense tensor \[..., H, W\]"),
-    (lambda: F.trimap_from_alpha(A, erode=-1), "erode must be .*>= 0"),
+    (lambda: F.trimap_from_alpha(A, erode=-1), "erode must be .*from 0 to"),
     (lambda: F.trimap_from_alpha(A, dilate=float("inf")), "dilate must be"),
     (lambda: F.trimap_from_alpha(A, dilate="3"), "dilate must be"),
     (lambda: F.random_trimap(A, (3, 2)), "random_trimap: widths must be two integers"),

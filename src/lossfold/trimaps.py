@@ -9,6 +9,7 @@ from lossfold.errors import LossError, is_number
 from lossfold.folds.fold import SCORE_DTYPES, describe
 
 INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+WIDEST = 1000  # pixels of erosion and dilation; squares of distances stay exact in float32 far beyond it
 
 
 def region_from_trimap(trimap: Tensor) -> Tensor:
@@ -72,8 +73,8 @@ def trimap_from_alpha(alpha: Tensor, erode: float = 10, dilate: float = 10) -> T
     """
     who = "trimap_from_alpha"
     for name, width in (("erode", erode), ("dilate", dilate)):
-        if not (is_number(width) and 0 <= width < float("inf")):
-            raise LossError(who, name, "a number of pixels >= 0", repr(width))
+        if not (is_number(width) and 0 <= width <= WIDEST):
+            raise LossError(who, name, f"a number of pixels from 0 to {WIDEST}", repr(width))
     _check_alpha(who, alpha)
     with torch.no_grad():
         return _trimap(alpha, float(erode) ** 2, float(dilate) ** 2, int(erode), int(dilate))
@@ -105,8 +106,8 @@ def random_trimap(alpha: Tensor, widths: tuple[int, int] = (1, 30), generator: t
     who = "random_trimap"
     pair = isinstance(widths, (tuple, list)) and len(widths) == 2
     whole = pair and all(isinstance(width, int) and not isinstance(width, bool) for width in widths)
-    if not whole or not 0 <= widths[0] <= widths[1]:
-        raise LossError(who, "widths", "two integers (smallest, largest) with 0 <= smallest <= largest", repr(widths))
+    if not whole or not 0 <= widths[0] <= widths[1] <= WIDEST:
+        raise LossError(who, "widths", f"two integers (smallest, largest) from 0 to {WIDEST}, in this order", repr(widths))
     _check_alpha(who, alpha)
     if generator is not None and generator.device.type != alpha.device.type:
         raise LossError(who, "generator", f"on the alpha's device {alpha.device}", str(generator.device))
@@ -193,6 +194,7 @@ def _squared_distance(mask: Tensor, reach: int) -> Tensor:
     column = torch.minimum(above, below).clamp_max(reach + 1).float().square()
     nearest = column.clone()
     for dx in range(1, min(reach, width - 1) + 1):
-        nearest[..., dx:] = torch.minimum(nearest[..., dx:], column[..., :-dx] + dx * dx)
-        nearest[..., :-dx] = torch.minimum(nearest[..., :-dx], column[..., dx:] + dx * dx)
+        beside = column + dx * dx
+        nearest[..., dx:].clamp_max_(beside[..., :-dx])
+        nearest[..., :-dx].clamp_max_(beside[..., dx:])
     return nearest

@@ -111,7 +111,7 @@ def test_no_masks_at_low_resolution(engine: str) -> None:
 def test_more_sums_than_a_pass_holds_take_another_pass() -> None:
     criterion = lf.LossSet({f"focal{i}": lf.FocalLoss(link="sigmoid", gamma=1 + i / 100) for i in range(40)})
     z, t = torch.randn(1, 2, 6), torch.rand(1, 2, 6)
-    expected = sum(loss(z, t) for loss in criterion.losses)
+    expected = sum(loss(z, t) for loss in criterion.members)
     torch.testing.assert_close(criterion(z, t).total, expected)
     assert criterion.plan().count("dense fold") == 2
 

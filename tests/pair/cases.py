@@ -68,6 +68,11 @@ class PairCase(Case):
         """Whether the result is a number for each pixel."""
         return self.options.get("reduction") == "none" and bool(getattr(lf.LOSSES[self.name], "has_map", False))
 
+    @property
+    def engines(self) -> tuple[str, ...]:
+        """The engines that serve it: maps are PyTorch's own."""
+        return ("eager",) if self.maps else tuple(ENGINES)
+
 
 def pair_cases() -> list[PairCase]:
     """Every loss with each of its samples; the first also summed, unreduced and by samples."""
@@ -95,7 +100,7 @@ def every_pair_case(*, engines: Iterable[str] = ENGINES, among: list[PairCase] |
         pytest.param(case.changed(engine=engine), id=f"{engine}-{case.id}")
         for case in (pair_cases() if among is None else among)
         for engine in engines
-        if not (engine == "cpp" and case.maps)  # maps are PyTorch's own
+        if engine in case.engines
     ]
     return pytest.mark.parametrize("case", params)
 

@@ -126,7 +126,7 @@ def test_the_scale_of_weights_is_of_no_account_to_a_mean(case: PairCase) -> None
 @pytest.mark.parametrize("engine", ENGINES)
 def test_nan_stays_visible(engine: str, dtype: torch.dtype) -> None:
     """Where it counts, in the value; in a map at its pixel alone."""
-    for case in pair_cases():
+    for case in (case for case in pair_cases() if engine in case.engines):
         data = make_pair(case, (9, 8), dtype=dtype, region="bool")
         assert data.region is not None
         data.pred[1, 0, 4, 4] = torch.nan
