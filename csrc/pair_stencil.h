@@ -115,9 +115,9 @@ struct Stencil {
       const long last = plane.rows - 1;
       const long before = slopes(zeros, row > 0 ? row - 1 : 0, weights, grad), here = slopes(zeros, row, weights, grad),
                  after = slopes(zeros, row < last ? row + 1 : last, weights, grad);
-      const T first = row > 0 ? 1 : 0, end = row < last ? 1 : 0, beyond = zeros ? 0 : 1;  // what continues the rows
-      const T above = row > 0 ? first : beyond, below = row < last ? end : beyond;
-      const T above_steep = row > 0 ? first : -beyond, below_steep = row < last ? end : -beyond;
+      const T beyond = zeros ? 0 : 1;  // what continues the rows
+      const T above = row > 0 ? 1 : beyond, below = row < last ? 1 : beyond;
+      const T above_steep = row > 0 ? 1 : -beyond, below_steep = row < last ? 1 : -beyond;
       const T *u0 = across[zeros][before], *u1 = across[zeros][here], *u2 = across[zeros][after];
       const T *v0 = down[zeros][before], *v2 = down[zeros][after];
       for (long i = 0; i < n; i += Lanes<T>::width) {

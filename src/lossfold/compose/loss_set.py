@@ -148,6 +148,7 @@ class LossSet(nn.Module):
                 weight = self.loss_weight * (loss.loss_weight if isinstance(loss, Loss) else 1.0)
                 yield Leaf(f"{prefix}{name}", loss, weight, self)
 
+    @property
     def source(self) -> tuple[tuple[str, str], ...]:
         """Where this set's own inputs stand in one dict of outputs."""
         return ()
@@ -167,7 +168,7 @@ class LossSet(nn.Module):
             if not isinstance(loss, Folded) or not loss.folds:
                 continue
             given = checked[name] if checked else None
-            needs, source = loss.asks(given), owner.source() + loss.source
+            needs, source = loss.asks(given), owner.source + loss.source
             for shared in passes:
                 if shared.source == source and shared.needs.agree(needs):
                     shared.needs = shared.needs.merge(needs)

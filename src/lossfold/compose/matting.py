@@ -86,6 +86,7 @@ class MattingSet(Configured, LossSet):
         who = type(self).__name__
         return route(who, self.inputs or {}, self.arguments, one_dict(who, inputs, named))
 
+    @property
     def source(self) -> tuple[tuple[str, str], ...]:
         """Where this set's own inputs stand in one dict of outputs."""
         return tuple(sorted((self.inputs or {}).items()))

@@ -24,18 +24,24 @@ def check_name(loss: str, argument: str, name: str | None) -> None:
         raise LossError(loss, argument, "the name of an engine or None", repr(name), nearest(name, NAMES))
 
 
+def forced(loss: str, wanted: str | None) -> str | None:
+    """Return the engine that the option, or else the environment's ``LOSSFOLD_ENGINE``, names."""
+    choice = wanted or os.environ.get("LOSSFOLD_ENGINE") or None
+    check_name(loss, "LOSSFOLD_ENGINE", choice)
+    return choice
+
+
 def select(loss: str, wanted: str | None, scores: Tensor, *targets: Tensor | None) -> str:
     """Return the engine that serves these tensors.
 
     Without a choice (``engine=`` or the environment's ``LOSSFOLD_ENGINE``) the fastest one that can; a choice that can't
     serve is an error that says why.
     """
-    forced = wanted or os.environ.get("LOSSFOLD_ENGINE") or None
-    check_name(loss, "LOSSFOLD_ENGINE", forced)
-    if forced == "eager":
+    choice = forced(loss, wanted)
+    if choice == "eager":
         return "eager"
     obstacle = cpp_obstacle(scores, *targets)
-    if obstacle and forced == "cpp":
+    if obstacle and choice == "cpp":
         raise LossError(loss, "engine", "one that can serve this call", "'cpp'", obstacle)
     return "eager" if obstacle else "cpp"
 

@@ -8,9 +8,10 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from lossfold.errors import LossError, is_number
+from lossfold.errors import LossError
 from lossfold.folds.pair import PairGiven, check_beside, check_pair
-from lossfold.losses.pair import Mean, PairLoss
+from lossfold.losses.pair import PairLoss
+from lossfold.losses.pixel import CharbonnierLoss, L1Loss, MSELoss
 from lossfold.registry import LOSSES
 
 
@@ -65,7 +66,7 @@ class CompositionLoss(PairLoss):
 
 @LOSSES.register
 @dataclass(kw_only=True, eq=False, repr=False)
-class L1CompositionLoss(CompositionLoss):
+class L1CompositionLoss(CompositionLoss, L1Loss):
     """The absolute error of the composed image: Σ w·|alpha·fg + (1 − alpha)·bg − merged| / Σ w.
 
     Args:
@@ -87,14 +88,10 @@ class L1CompositionLoss(CompositionLoss):
         Xu et al., Deep Image Matting, CVPR 2017.
     """
 
-    def means(self) -> tuple[Mean, ...]:
-        """Return the formula."""
-        return (Mean(1, ((1, ("abs", 0)),)),)
-
 
 @LOSSES.register
 @dataclass(kw_only=True, eq=False, repr=False)
-class MSECompositionLoss(CompositionLoss):
+class MSECompositionLoss(CompositionLoss, MSELoss):
     """The squared error of the composed image: Σ w·(alpha·fg + (1 − alpha)·bg − merged)² / Σ w.
 
     Args:
@@ -115,14 +112,10 @@ class MSECompositionLoss(CompositionLoss):
         Xu et al., Deep Image Matting, CVPR 2017.
     """
 
-    def means(self) -> tuple[Mean, ...]:
-        """Return the formula."""
-        return (Mean(1, ((1, ("square", 0)),)),)
-
 
 @LOSSES.register
 @dataclass(kw_only=True, eq=False, repr=False)
-class CharbonnierCompLoss(CompositionLoss):
+class CharbonnierCompLoss(CompositionLoss, CharbonnierLoss):
     """The Charbonnier error of the composed image: Σ w·√((alpha·fg + (1 − alpha)·bg − merged)² + eps) / Σ w.
 
     Args:
@@ -144,15 +137,4 @@ class CharbonnierCompLoss(CompositionLoss):
         Xu et al., Deep Image Matting, CVPR 2017.
     """
 
-    eps: float = 1e-12
-
     samples: ClassVar[tuple[dict[str, Any], ...]] = ({}, {"eps": 1e-3, "sample_wise": True})
-
-    def validate(self) -> None:
-        """Refuse wrong options."""
-        super().validate()
-        self.require("eps", is_number(self.eps) and self.eps >= 1e-30, "a number of at least 1e-30")
-
-    def means(self) -> tuple[Mean, ...]:
-        """Return the formula."""
-        return (Mean(1, ((1, ("charbonnier", self.eps)),)),)

@@ -11,6 +11,7 @@ from lossfold.engines.spec import PADDINGS
 from lossfold.errors import LossError, is_number
 from lossfold.folds.pair import PairGiven
 from lossfold.losses.pair import Mean, PairLoss
+from lossfold.losses.pixel import L1Loss, SmoothL1Loss
 from lossfold.registry import LOSSES
 
 
@@ -63,7 +64,7 @@ class RegionLoss(PairLoss):
 
 @LOSSES.register
 @dataclass(kw_only=True, eq=False, repr=False)
-class UnknownL1Loss(RegionLoss):
+class UnknownL1Loss(RegionLoss, L1Loss):
     """The absolute error of alpha in the unknown region r: Σ r·|p − t| / Σ r.
 
     Args:
@@ -89,10 +90,6 @@ class UnknownL1Loss(RegionLoss):
     Reference:
         Xu et al., Deep Image Matting, CVPR 2017 (alpha prediction loss); Yao et al., ViTMatte, Information Fusion 2024.
     """
-
-    def means(self) -> tuple[Mean, ...]:
-        """Return the formula."""
-        return (Mean(1, ((1, ("abs", 0)),)),)
 
 
 @LOSSES.register
@@ -122,7 +119,7 @@ class KnownL1Loss(UnknownL1Loss):
 
 @LOSSES.register
 @dataclass(kw_only=True, eq=False, repr=False)
-class KnownSmoothL1Loss(RegionLoss):
+class KnownSmoothL1Loss(RegionLoss, SmoothL1Loss):
     """The smooth absolute error of alpha where it is known: the mean of ρ(p − t) where the region is 0.
 
     ρ(d) = d²/(2·beta) for |d| < beta, else |d| − beta/2.
@@ -145,18 +142,7 @@ class KnownSmoothL1Loss(RegionLoss):
         Girshick, Fast R-CNN, ICCV 2015 (ρ).
     """
 
-    beta: float = 1.0
-
     outside: ClassVar[bool] = True
-
-    def validate(self) -> None:
-        """Refuse wrong options."""
-        super().validate()
-        self.require("beta", is_number(self.beta) and 0 <= self.beta <= 1e30, "a number from 0 to 1e30")
-
-    def means(self) -> tuple[Mean, ...]:
-        """Return the formula."""
-        return (Mean(1, ((1, ("smooth_abs", self.beta)),)),)
 
 
 @LOSSES.register

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
@@ -168,7 +167,7 @@ class PairLoss(Folded):
             factors.update({kind: mean.factor * factor for factor, kind in mean.parts})
         kept = tuple(one for one in spec.sums if (one.kind, one.number) in factors)
         ordered = tuple(factors[one.kind, one.number] for one in kept)
-        if (self.engine or os.environ.get("LOSSFOLD_ENGINE")) == "cpp":
+        if engines.forced(loss, self.engine) == "cpp":
             raise LossError(
                 loss, "engine", "'eager' or None for reduction='none'", "'cpp'", "maps are PyTorch's own in every engine"
             )
