@@ -33,6 +33,8 @@ from lossfold.losses.pixel import L1Loss as L1Loss
 from lossfold.losses.pixel import MSELoss as MSELoss
 from lossfold.losses.pixel import SmoothL1Loss as SmoothL1Loss
 from lossfold.losses.pyramid import LaplacianPyramidLoss as LaplacianPyramidLoss
+from lossfold.losses.ssim import MSSSIMLoss as MSSSIMLoss
+from lossfold.losses.ssim import SSIMLoss as SSIMLoss
 from lossfold.registry import LOSSES as LOSSES
 from lossfold.version import VERSION
 

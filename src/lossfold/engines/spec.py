@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -162,3 +163,27 @@ class PairSpec:
 
     link: str
     sums: tuple[PairSum, ...]
+
+
+WINDOW_SUMS = ("weight", "ssim_error", "contrast_error")  # per channel, of the window's places: sums of w, w (1 - l c), w (1 - c)
+WINDOW_PADDINGS = {"valid": "", "reflect": "reflect", "zeros": "constant"}  # what torch.nn.functional.pad calls them
+
+
+@dataclass(frozen=True)
+class WindowSpec:
+    """One window fold: a Gaussian window, SSIM's constants, and at how many scales, each half as large as the one before."""
+
+    window_size: int
+    sigma: float
+    k1: float
+    k2: float
+    data_range: float
+    padding: str
+    scales: int = 1
+
+    @property
+    def window(self) -> tuple[float, ...]:
+        """The weights along one side; they sum to 1."""
+        radius = self.window_size // 2
+        weights = [math.exp(-((k - radius) ** 2) / (2 * self.sigma**2)) for k in range(self.window_size)]
+        return tuple(weight / sum(weights) for weight in weights)

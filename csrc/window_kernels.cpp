@@ -1,0 +1,248 @@
+// The window fold's kernels. Compiled once per SIMD level; LOSSFOLD_LEVEL names the table.
+
+#include "window_filter.h"
+
+namespace lossfold {
+namespace {
+
+constexpr int usual_taps = 11;
+
+// The columns [first, first + n) of s and d in row y of the images, and zeros up to a whole vector.
+template <class T>
+LOSSFOLD_INLINE void load_images(const WindowPlane& plane, long y, long first, long n, T* s, T* d) {
+  load(plane.pred_type, plane.pred, y * plane.pred_row + first * plane.pred_column, plane.pred_column, n, s);
+  load(plane.target_type, plane.target, y * plane.target_row + first * plane.target_column, plane.target_column, n, d);
+  for (long i = n; i < whole(n); ++i) s[i] = d[i] = 0;
+  const T scale = (T)plane.scale;
+  for (long i = 0; i < n; i += Lanes<T>::width) {
+    const typename Lanes<T>::V p = scale * at(s, i), t = scale * at(d, i);
+    at(s, i) = p + t;
+    at(d, i) = p - t;
+  }
+}
+
+// The four filtered maps E s, E d, E s^2 and E d^2, a batch of rows of places at a time.
+template <class T, int known>
+struct Filtered {
+  typedef typename Lanes<T>::V V;
+  enum { s, d, ss, dd, maps };
+  const WindowPlane& plane;
+  const Taps<T, known>& taps;
+  const long first, n;  // columns of places
+  T *sum, *difference;  // a row of the images
+  Ring<T, maps> ring;
+  long next;  // the row of the images that is filtered next
+  const T* rows[maps][most_taps + step];
+
+  Filtered(const WindowPlane& plane_, const Taps<T, known>& taps_, Arena& arena, long row, long column, long columns)
+      : plane(plane_), taps(taps_), first(column), n(columns), ring(arena, columns, plane_.taps), next(row) {
+    sum = take_row<T>(arena, n + most_taps);
+    difference = take_row<T>(arena, n + most_taps);
+  }
+  static long bytes(long columns, long taps) {
+    return Ring<T, maps>::bytes(columns, taps) + 2 * (row_size(columns + most_taps) * (long)sizeof(T) + alignment);
+  }
+
+  LOSSFOLD_INLINE void along_columns(long y) {
+    T* const out[maps] = {ring.at(y, s), ring.at(y, d), ring.at(y, ss), ring.at(y, dd)};
+    load_images(plane, y, first, n + taps.count() - 1, sum, difference);
+    for (long i = 0; i < n; i += Lanes<T>::width) {
+      V found[maps] = {};
+#pragma GCC unroll 64
+      for (long k = 0; k < taps.count(); ++k) {
+        const V a = loose(sum + i + k), b = loose(difference + i + k);
+        const T w = taps.weight[k];
+        found[s] += w * a;
+        found[d] += w * b;
+        found[ss] += w * (a * a);
+        found[dd] += w * (b * b);
+      }
+#pragma GCC unroll 4
+      for (int m = 0; m < maps; ++m) lossfold::at(out[m], i) = found[m];
+    }
+  }
+
+  // Go on to the rows of places [y, y + step); those behind the last one are made of zeros.
+  void advance(long y) {
+    for (; next < plane.rows && next < y + taps.count() - 1 + step; ++next) along_columns(next);
+    for (int m = 0; m < maps; ++m) ring.window(y, taps.count(), m, 0, plane.rows, rows[m]);
+  }
+  // The filtered maps at the columns from i on, [maps][step].
+  LOSSFOLD_INLINE void at(long i, V (*found)[step]) const {
+#pragma GCC unroll 4
+    for (int m = 0; m < maps; ++m) along_rows(taps, rows[m], i, found[m]);
+  }
+};
+
+// What one place of the window has.
+template <class V>
+struct Place {
+  V s, d, u, v, inverse_l, inverse_k;
+  LOSSFOLD_INLINE Place(V s_, V d_, V ss, V dd, double c1, double c2) : s(s_), d(d_) {
+    typedef decltype(s[0] + s[0]) T;
+    V vs = ss - s * s, vd = dd - d * d;
+    vs = vs < 0 ? V{} : vs;
+    vd = vd < 0 ? V{} : vd;
+    const V l = (T)0.5 * (s * s + d * d) + (T)c1, k = (T)0.5 * (vs + vd) + (T)c2;
+    const V inverse = reciprocal(l * k);
+    inverse_l = inverse * k;
+    inverse_k = inverse * l;
+    u = d * d * inverse_l;
+    v = vd * inverse_k;
+  }
+  LOSSFOLD_INLINE V error() const { return u + v - u * v; }
+};
+
+template <class T>
+LOSSFOLD_INLINE void load_weights(const WindowPlane& plane, long y, long first, long n, T* weight) {
+  if (plane.weight) load(plane.weight_type, plane.weight, y * plane.weight_row + first * plane.weight_column, plane.weight_column, n, weight);
+  else for (long i = 0; i < n; ++i) weight[i] = 1;
+  for (long i = n; i < whole(n); ++i) weight[i] = 0;
+}
+
+template <class V, class T>
+LOSSFOLD_INLINE void set(T* row, long i, V value) {
+  *(typename Lanes<T>::Loose*)(row + i) = value;
+}
+
+// Where a place's weight is 0, and behind the last place, there is nothing.
+template <class T>
+LOSSFOLD_INLINE void weigh(const WindowPlane& plane, const T* weight, long n, T* row) {
+  if (!plane.weight) {
+    for (long i = n; i < whole(n); ++i) row[i] = 0;
+    return;
+  }
+  for (long i = 0; i < n; i += Lanes<T>::width) {
+    const typename Lanes<T>::V w = at(weight, i), x = w * loose(row + i);
+    set(row, i, w == 0 ? typename Lanes<T>::V{} : x);
+  }
+}
+
+template <class T, int known>
+void fold(const WindowPlane& plane, WindowTile tile, void* work, double* sums) {
+  typedef typename Lanes<T>::V V;
+  Arena arena{(char*)work};
+  const Taps<T, known> taps(plane.window, plane.taps);
+  Filtered<T, known> filtered(plane, taps, arena, tile.row, tile.column, tile.columns);
+  const long n = tile.columns;
+  T* weight[step];
+  for (T*& row : weight) row = take_row<T>(arena, n);
+  for (long y = tile.row; y < tile.row + tile.rows; y += step) {
+    const long live = tile.row + tile.rows - y < step ? tile.row + tile.rows - y : step;
+    filtered.advance(y);
+    for (long r = 0; r < live; ++r) load_weights(plane, y + r, tile.column, n, weight[r]);
+    V total[step][window_sums] = {};
+    for (long i = 0; i < n; i += Lanes<T>::width) {
+      V map[4][step];
+      filtered.at(i, map);
+      for (long r = 0; r < live; ++r) {
+        const Place<V> place(map[0][r], map[1][r], map[2][r], map[3][r], plane.c1, plane.c2);
+        const V w = at(weight[r], i), error = w * place.error(), contrast = w * place.v;
+        total[r][(int)WindowSum::weight] += w;
+        total[r][(int)WindowSum::ssim_error] += w == 0 ? V{} : error;
+        total[r][(int)WindowSum::contrast_error] += w == 0 ? V{} : contrast;
+      }
+    }
+    for (long r = 0; r < live; ++r)
+      for (int k = 0; k < window_sums; ++k) sums[k] += sum_lanes<T>(total[r][k]);
+  }
+}
+
+// With a = d loss / d E (p - t) + d loss / d E (p + t), b and g those by E d^2 and E s^2, and E' the adjoint of the filter,
+// d loss / d p = E' a + 2 d E' b + 2 s E' g. Of e = u + v - u v, and of v alone (u = 0):
+//   b = (1-u) (2-v) / 2K      d loss / d E d = (1-v) (2-u) E d / L - 2 E d b
+//   g = -(1-u) v / 2K         d loss / d E s = -(1-v) u E s / L - 2 E s g
+template <class T, int known>
+void unfold(const WindowPlane& plane, WindowTile tile, void* work, const double* grad, GradientLayout layout, void* grad_pred) {
+  typedef typename Lanes<T>::V V;
+  enum { a, b, g, maps };
+  Arena arena{(char*)work};
+  const Taps<T, known> taps(plane.window, plane.taps);
+  const long reach = plane.taps - 1, place_rows = plane.rows - reach, place_columns = plane.columns - reach;
+  // The places that see the tile, and the batch of their rows that comes first.
+  const long first = tile.column > reach ? tile.column - reach : 0;
+  const long last = tile.column + tile.columns < place_columns ? tile.column + tile.columns : place_columns;
+  const long n = last > first ? last - first : 0, bottom = tile.row + tile.rows;
+  const long ahead = (reach + step - 1) / step * step, top = tile.row > ahead ? tile.row - ahead : 0;
+  Filtered<T, known> filtered(plane, taps, arena, top, first, n);
+  Ring<T, maps> ring(arena, tile.columns, plane.taps);
+  T *slope[maps][step], *weight = take_row<T>(arena, n), *sum[step], *difference[step];
+  for (auto& map : slope)  // with zeros beside the places
+    for (T*& row : map) row = take_row<T>(arena, tile.columns + 2 * most_taps) + reach + first - tile.column;
+  for (T*& row : sum) row = take_row<T>(arena, tile.columns);
+  for (T*& row : difference) row = take_row<T>(arena, tile.columns);
+  const T of_ssim = (T)(grad[(int)WindowSum::ssim_error] * plane.scale), of_contrast = (T)(grad[(int)WindowSum::contrast_error] * plane.scale);
+  const T* rows[maps][most_taps + step];
+  for (long y = top; y < bottom; y += step) {
+    const long live = y >= place_rows ? 0 : place_rows - y < step ? place_rows - y : step;
+    if (live) filtered.advance(y);
+    for (long i = 0; live && i < n; i += Lanes<T>::width) {
+      V map[Filtered<T, known>::maps][step];
+      filtered.at(i, map);
+      for (long r = 0; r < live; ++r) {
+        const Place<V> place(map[0][r], map[1][r], map[2][r], map[3][r], plane.c1, plane.c2);
+        const V u = place.u, v = place.v;
+        const V half = (T)0.5 * place.inverse_k * (of_ssim * (1 - u) + of_contrast), by_d = half * (2 - v), by_s = -half * v;
+        const V luminance = of_ssim * (1 - v) * place.inverse_l;
+        set(slope[a][r], i, (luminance * (2 - u) - 2 * by_d) * place.d - (luminance * u + 2 * by_s) * place.s);
+        set(slope[b][r], i, 2 * by_d);
+        set(slope[g][r], i, 2 * by_s);
+      }
+    }
+    for (long r = 0; r < live; ++r) {
+      load_weights(plane, y + r, first, n, weight);
+      for (int m = 0; m < maps; ++m) weigh(plane, weight, n, slope[m][r]);
+      for (int m = 0; m < maps; ++m) {
+        const T* from = slope[m][r] - (reach + first - tile.column);
+        T* to = ring.at(y + r, m);
+        for (long i = 0; i < tile.columns; i += Lanes<T>::width) {
+          V found = {};
+#pragma GCC unroll 64
+          for (long k = 0; k < taps.count(); ++k) found += taps.weight[k] * loose(from + i + k);
+          at(to, i) = found;
+        }
+      }
+    }
+    if (y < tile.row) continue;
+    for (int m = 0; m < maps; ++m) ring.window(y - reach, plane.taps, m, 0, place_rows, rows[m]);
+    const long pixels = bottom - y < step ? bottom - y : step;
+    for (long r = 0; r < pixels; ++r) load_images(plane, y + r, tile.column, tile.columns, sum[r], difference[r]);
+    for (long i = 0; i < tile.columns; i += Lanes<T>::width) {
+      V map[maps][step];
+#pragma GCC unroll 3
+      for (int m = 0; m < maps; ++m) along_rows(taps, rows[m], i, map[m]);
+      for (long r = 0; r < pixels; ++r) at(sum[r], i) = map[a][r] + at(difference[r], i) * map[b][r] + at(sum[r], i) * map[g][r];
+    }
+    for (long r = 0; r < pixels; ++r) {
+      const long to = (y + r) * layout.row_stride + tile.column * layout.column_stride;
+      const bool plain = layout.column_stride == 1 && plane.pred_type == plain_type<T>;
+      if (!(layout.stream && plain && stream_row((T*)grad_pred + to, sum[r], tile.columns)))
+        store(plane.pred_type, grad_pred, to, layout.column_stride, tile.columns, sum[r]);
+    }
+  }
+  if (layout.stream) finish_streaming();
+}
+
+template <class T>
+long workspace_of(const WindowPlane& plane, long columns) {
+  const long row = row_size(columns + 2 * most_taps) * (long)sizeof(T) + alignment;
+  return Filtered<T, 0>::bytes(columns + plane.taps, plane.taps) + Ring<T, 3>::bytes(columns, plane.taps) + (5 * step + 1) * row;
+}
+
+bool wide(const WindowPlane& plane) { return plane.pred_type == Type::f64; }
+
+long workspace(const WindowPlane& plane, long columns) { return wide(plane) ? workspace_of<double>(plane, columns) : workspace_of<float>(plane, columns); }
+void fold_any(const WindowPlane& plane, WindowTile tile, void* work, double* sums) {
+  const auto run = wide(plane) ? fold<double, 0> : plane.taps == usual_taps ? fold<float, usual_taps> : fold<float, 0>;
+  run(plane, tile, work, sums);
+}
+void unfold_any(const WindowPlane& plane, WindowTile tile, void* work, const double* grad, GradientLayout layout, void* grad_pred) {
+  const auto run = wide(plane) ? unfold<double, 0> : plane.taps == usual_taps ? unfold<float, usual_taps> : unfold<float, 0>;
+  run(plane, tile, work, grad, layout, grad_pred);
+}
+
+}  // namespace
+
+extern const WindowKernels LOSSFOLD_LEVEL = {workspace, fold_any, unfold_any};
+
+}  // namespace lossfold

@@ -1,0 +1,244 @@
+"""Losses of structural similarity."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from lossfold import engines
+from lossfold.engines import eager_window
+from lossfold.engines.spec import WINDOW_PADDINGS
+from lossfold.errors import LossError, is_number
+from lossfold.folds.pair import check_beside, check_pair
+from lossfold.folds.window import WindowFold, WindowGiven, WindowNeeds, WindowSpec, constants, scales
+from lossfold.losses.base import Folded, divide
+from lossfold.losses.folded import REDUCTIONS
+from lossfold.registry import LOSSES
+
+MOST_TAPS = 63
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class WindowLoss(Folded):
+    """A loss over the window fold: the options that all of them have."""
+
+    window_size: int = 11
+    sigma: float = 1.5
+    k1: float = 0.01
+    k2: float = 0.03
+    data_range: float = 1.0
+    padding: str = "valid"
+    reduction: str = "mean"
+    sample_wise: bool = False
+    engine: str | None = None
+
+    scales: ClassVar[int] = 1
+
+    def validate(self) -> None:
+        """Refuse wrong options."""
+        super().validate()
+        size = self.window_size
+        whole = isinstance(size, int) and not isinstance(size, bool)
+        self.require("window_size", whole and 1 <= size <= MOST_TAPS and size % 2 == 1, f"an odd integer from 1 to {MOST_TAPS}")
+        for name in ("sigma", "k1", "k2", "data_range"):
+            value = getattr(self, name)
+            self.require(name, is_number(value) and 1e-6 <= value <= 1e12, "a number from 1e-6 to 1e12")
+        self.require_one_of("padding", tuple(WINDOW_PADDINGS))
+        self.require_one_of("reduction", REDUCTIONS)
+        self.require("sample_wise", isinstance(self.sample_wise, bool), "True or False")
+        self.require("sample_wise", not self.sample_wise or self.reduction == "mean", "False unless reduction='mean'")
+        engines.check_name(type(self).__name__, "engine", self.engine)
+
+    def check(self, loss: str, pred: object, target: object, weight: object = None) -> WindowGiven:
+        """Refuse what can't be folded, or does not fit the options."""
+        pred, target = check_pair(loss, pred, target)
+        shape = tuple(pred.shape)
+        smallest = self.smallest_side
+        if len(shape) != 4 or min(shape[2:]) < smallest:
+            at = f"{self.scales} scales of " if self.scales > 1 else ""
+            hint = f"for {at}a {self.window_size}x{self.window_size} window, padding={self.padding!r}"
+            raise LossError(loss, "pred", f"[B, C, H, W] with sides of at least {smallest}", f"a tensor {list(shape)}", hint)
+        if weight is None:
+            return WindowGiven(pred, target, None)
+        spaces = (shape[0], 1, *shape[2:]), shape, (shape[0], *shape[2:])
+        check_beside(loss, "weight", weight, pred, spaces, "pred")
+        assert isinstance(weight, Tensor)
+        return WindowGiven(pred, target, weight if weight.dim() == 4 else weight.unsqueeze(1))
+
+    @property
+    def smallest_side(self) -> int:
+        """What a side must have, so that the window fits at every scale, and reflected borders do."""
+        least = {"valid": self.window_size, "reflect": self.window_size // 2 + 1, "zeros": 1}[self.padding]
+        return int(least * 2 ** (self.scales - 1))
+
+    def asks(self, given: WindowGiven | None = None) -> WindowNeeds:
+        """Return the fold that the formula reads."""
+        numbers = float(self.sigma), float(self.k1), float(self.k2), float(self.data_range)
+        return WindowNeeds(WindowSpec(self.window_size, *numbers, self.padding, self.scales), self.engine)
+
+    def collect(self, needs: WindowNeeds, loss: str, given: WindowGiven) -> WindowFold:
+        """Make the pass."""
+        return needs.collect(loss, given)
+
+    def forward(self, pred: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
+        """Return the loss.
+
+        Args:
+            pred: ``[B, C, H, W]`` images; float16, bfloat16, float32 or float64.
+            target: of the same shape.
+            weight: ``[B, 1, H, W]``, ``[B, C, H, W]`` or ``[B, H, W]``, float >= 0 or bool: of the window around each pixel.
+
+        Returns:
+            A scalar, float32 (float64 for float64 predictions); see ``reduction``.
+        """
+        return self.loss_weight * self.raw(pred, target, weight)
+
+    def raw(self, *inputs: Any, **named: Any) -> Tensor:
+        """Return the loss before ``loss_weight``."""
+        name = type(self).__name__
+        return self.of(name, self.check(name, *inputs, **named))
+
+
+@LOSSES.register
+@dataclass(kw_only=True, eq=False, repr=False)
+class SSIMLoss(WindowLoss):
+    """One minus the structural similarity, Σ w·(1 − SSIM) / Σ w over all places of a Gaussian window.
+
+    SSIM = (2·μp·μt + c1)(2·σpt + c2) / ((μp² + μt² + c1)(σp² + σt² + c2)), c1 = (k1·data_range)², c2 = (k2·data_range)², of each
+    channel by itself. Computed from sums and differences of the images, exactly 0 where they are equal.
+
+    Args:
+        window_size: the window's side, odd.
+        sigma: the window's standard deviation, in pixels.
+        k1: SSIM's constant beside means.
+        k2: SSIM's constant beside variances.
+        data_range: the difference of the largest and the smallest possible value: 1 for images in [0, 1], 2 for [-1, 1].
+        padding: "valid" puts the window where it fits, as Wang et al. and scikit-image do; "reflect" and "zeros" around every pixel.
+        reduction: "mean", "sum", or "none": a weighted value for each place, ``[B, C, h, w]``.
+        sample_wise: every sample has a mean of its own, and the loss is their mean.
+        engine: "eager" or "cpp"; None takes the fastest that can serve.
+        loss_weight: a factor on the result.
+        inputs: where the arguments stand in one dict of outputs.
+
+    Raises:
+        LossError: for options, shapes or dtypes that are out of range, and for images smaller than the window.
+
+    Gradient:
+        Exact; 0 where the images are equal around a pixel, and where nothing counts. None for targets in the cpp engine (the eager
+        one serves where the target requires a gradient).
+
+    Example:
+        >>> SSIMLoss()(torch.zeros(1, 3, 16, 16), torch.zeros(1, 3, 16, 16))
+        tensor(0.)
+
+    Reference:
+        Wang et al., Image quality assessment: from error visibility to structural similarity, IEEE Trans. Image Processing 2004.
+    """
+
+    samples: ClassVar[tuple[dict[str, Any], ...]] = ({}, {"window_size": 7, "sigma": 1.0, "data_range": 2.0, "padding": "reflect"})
+
+    @property
+    def folds(self) -> bool:
+        """Whether the loss is a formula over its fold, so that a set may make the pass for it."""
+        return self.reduction != "none"
+
+    def value(self, fold: WindowFold, loss: str, given: WindowGiven) -> Tensor:
+        """Turn a call's fold into the loss."""
+        if self.sample_wise:
+            each = self.each_sample(fold, loss, given)
+            return each.sum() / max(1, len(each))
+        error, weight = fold.at(0, "ssim_error").sum(), fold.at(0, "weight").sum()
+        return (error if self.reduction == "sum" else divide(error, weight)).to(fold.dtype)
+
+    def each_sample(self, fold: WindowFold, loss: str, given: WindowGiven) -> Tensor:
+        """Turn a call's fold into the loss of each sample."""
+        return divide(fold.at(0, "ssim_error").sum(1), fold.at(0, "weight").sum(1)).to(fold.dtype)
+
+    def of(self, loss: str, given: WindowGiven) -> Tensor:
+        """Return the loss of checked arguments; with ``reduction="none"`` its map."""
+        if self.folds:
+            return super().of(loss, given)
+        if engines.forced(loss, self.engine) == "cpp":
+            expected, why = "'eager' or None for reduction='none'", "maps are PyTorch's own in every engine"
+            raise LossError(loss, "engine", expected, "'cpp'", why)
+        spec = self.asks().spec
+        (tensors,) = scales(given, spec)
+        return eager_window.window_map(*tensors, *constants(spec))
+
+
+@LOSSES.register
+@dataclass(kw_only=True, eq=False, repr=False)
+class MSSSIMLoss(WindowLoss):
+    """One minus the multi-scale structural similarity, the mean over samples and channels of 1 − Π_s c_s^beta_s · SSIM_S^beta_S.
+
+    c is SSIM's part of contrast and structure, at each scale the mean over all places of the window; each scale's images are the
+    means of 2x2 blocks of those before (an odd side is cut by one). The last scale has the whole SSIM. A negative mean counts as 0.
+
+    Args:
+        betas: the scales' exponents, from the finest to the coarsest.
+        reduction: "mean", "sum", or "none": the loss of each sample and channel, ``[B, C]``.
+        sample_wise: a sample in which nothing counts has the loss 0, and the loss is the mean over all samples; without it the
+            mean is over the samples and channels in which something counts.
+        window_size, sigma, k1, k2, data_range, padding, engine, loss_weight, inputs: as for :class:`SSIMLoss`.
+
+    Raises:
+        LossError: as for :class:`SSIMLoss`; for images in which the window does not fit at the last scale (with the defaults a side
+            needs 176).
+
+    Gradient:
+        Exact; 0 for a sample and channel with a negative mean at some scale.
+
+    Example:
+        >>> MSSSIMLoss()(torch.zeros(1, 3, 192, 192), torch.zeros(1, 3, 192, 192))
+        tensor(0.)
+
+    Reference:
+        Wang et al., Multiscale structural similarity for image quality assessment, Asilomar 2003.
+    """
+
+    betas: Sequence[float] = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
+
+    samples: ClassVar[tuple[dict[str, Any], ...]] = ({"betas": (0.3, 0.7)}, {"betas": (0.2, 0.3, 0.5), "window_size": 5, "padding": "zeros"})
+
+    def validate(self) -> None:
+        """Refuse wrong options."""
+        super().validate()
+        betas = list(self.betas) if isinstance(self.betas, (list, tuple)) else []
+        fine = 1 <= len(betas) <= 16 and all(is_number(beta) and 0 < beta <= 1e3 for beta in betas)
+        self.require("betas", fine, "one to sixteen numbers > 0")
+        object.__setattr__(self, "betas", tuple(float(beta) for beta in betas))
+
+    @property
+    def scales(self) -> int:  # type: ignore[override]
+        """How many scales there are."""
+        return len(self.betas)
+
+    def each(self, fold: WindowFold) -> tuple[Tensor, Tensor]:
+        """Return the loss of each sample and channel, 0 where nothing counts at some scale, and whether something does."""
+        product = counts = torch.ones_like(fold.at(0, "weight"))
+        for scale, beta in enumerate(self.betas):
+            kind = "ssim_error" if scale == len(self.betas) - 1 else "contrast_error"
+            weight = fold.at(scale, "weight")
+            alike = 1 - divide(fold.at(scale, kind), weight)
+            product = product * torch.where(alike > 0, torch.where(alike > 0, alike, 1.0) ** beta, 0.0)
+            counts = counts * (weight > 0)
+        return torch.where(counts > 0, 1 - product, 0.0), counts
+
+    def value(self, fold: WindowFold, loss: str, given: WindowGiven) -> Tensor:
+        """Turn a call's fold into the loss; with ``reduction="none"``, of each sample and channel."""
+        if self.sample_wise:
+            each = self.each_sample(fold, loss, given)
+            return each.sum() / max(1, len(each))
+        values, counts = self.each(fold)
+        if self.reduction != "none":
+            values = values.sum() if self.reduction == "sum" else divide(values.sum(), counts.sum())
+        return values.to(fold.dtype)
+
+    def each_sample(self, fold: WindowFold, loss: str, given: WindowGiven) -> Tensor:
+        """Turn a call's fold into the loss of each sample."""
+        values, counts = self.each(fold)
+        return divide(values.sum(1), counts.sum(1)).to(fold.dtype)
