@@ -48,7 +48,6 @@ struct Filtered {
     load_images(plane, y, first, n + taps.count() - 1, sum, difference);
     for (long i = 0; i < n; i += Lanes<T>::width) {
       V found[maps] = {};
-#pragma GCC unroll 64
       for (long k = 0; k < taps.count(); ++k) {
         const V a = loose(sum + i + k), b = loose(difference + i + k);
         const T w = taps.weight[k];
@@ -197,7 +196,6 @@ void unfold(const WindowPlane& plane, WindowTile tile, void* work, const double*
         T* to = ring.at(y + r, m);
         for (long i = 0; i < tile.columns; i += Lanes<T>::width) {
           V found = {};
-#pragma GCC unroll 64
           for (long k = 0; k < taps.count(); ++k) found += taps.weight[k] * loose(from + i + k);
           at(to, i) = found;
         }
