@@ -6,7 +6,6 @@ The functions are named after the classes in snake_case and take their options a
 from __future__ import annotations
 
 import inspect
-import re
 from collections.abc import Callable
 from typing import Any
 
@@ -14,7 +13,8 @@ from torch import Tensor, nn
 
 from lossfold.compose import matting as matting
 from lossfold.compose import presets as presets
-from lossfold.compose.loss_set import LossOutput, LossSet
+from lossfold.compose.loss_set import LossSet
+from lossfold.compose.output import LossOutput
 from lossfold.losses import binary as binary
 from lossfold.losses import composition as composition
 from lossfold.losses import generalized_dice as generalized_dice
@@ -24,14 +24,10 @@ from lossfold.losses.lovasz import lovasz_bounds as lovasz_bounds
 from lossfold.points import sample_points as sample_points
 from lossfold.points import sample_uncertain_points as sample_uncertain_points
 from lossfold.registry import LOSSES
+from lossfold.registry import snake_case as snake_case
 from lossfold.trimaps import random_trimap as random_trimap
 from lossfold.trimaps import region_from_trimap as region_from_trimap
 from lossfold.trimaps import trimap_from_alpha as trimap_from_alpha
-
-
-def snake_case(name: str) -> str:
-    """Return ``CrossEntropyLoss`` as ``cross_entropy_loss``, ``CEDiceLoss`` as ``ce_dice_loss``."""
-    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
 
 
 def as_function(cls: type[nn.Module]) -> Callable[..., Tensor]:

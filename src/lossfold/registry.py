@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import TypeVar
 
 from torch import nn
 
 from lossfold.errors import LossError, nearest
+
+
+def snake_case(name: str) -> str:
+    """Return ``CrossEntropyLoss`` as ``cross_entropy_loss``, ``CEDiceLoss`` as ``ce_dice_loss``."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
+
 
 L = TypeVar("L", bound=type[nn.Module])
 

@@ -42,7 +42,7 @@ def route(loss: str, mapping: Mapping[str, str], arguments: Mapping[str, bool], 
     for name, required in arguments.items():
         if required and name not in paths:
             raise LossError(loss, name, "in the outputs, or named by inputs=", f"only {list(outputs)}")
-    return {name: _walk(loss, name, path, outputs) for name, path in paths.items()}
+    return {name: walk(loss, name, path, outputs) for name, path in paths.items()}
 
 
 def is_one_dict(inputs: tuple[object, ...], named: Mapping[str, object]) -> bool:
@@ -58,7 +58,8 @@ def one_dict(loss: str, inputs: tuple[object, ...], named: Mapping[str, object])
     return given[0]
 
 
-def _walk(loss: str, argument: str, path: str, outputs: Mapping[str, Any]) -> Any:
+def walk(loss: str, argument: str, path: str, outputs: Mapping[str, Any]) -> Any:
+    """Return what stands at a path."""
     if path in outputs:  # a key may have dots of its own
         return outputs[path]
     here: Any = outputs

@@ -3,85 +3,39 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from typing_extensions import Self
 
+from lossfold.compose.gates import gate_of, nothing
+from lossfold.compose.output import LossOutput as LossOutput
+from lossfold.compose.passes import Call, Handed, Leaf, passes_of
+from lossfold.compose.term import Term
 from lossfold.errors import LossError, is_number
-from lossfold.folds.dense import DenseNeeds
-from lossfold.folds.label import LabelNeeds, LabelSpec
-from lossfold.folds.pair import PairNeeds, PairSpec
-from lossfold.losses.base import Folded, Loss
-from lossfold.registry import LOSSES
-from lossfold.routing import is_one_dict
+from lossfold.folds.fold import describe
+from lossfold.losses.base import Folded, Loss, Summable
+from lossfold.registry import LOSSES, snake_case
+from lossfold.routing import is_one_dict, one_dict
 
-
-@dataclass(frozen=True)
-class LossOutput:
-    """What a set returns; the keys are the same at every call.
-
-    Attributes:
-        total: the scalar to differentiate, the sum of ``weighted``.
-        terms: every term before its weight, detached, for logging.
-        weighted: every term times its weight, with its graph; in compiled code without, because torch.compile (seen in torch 2.14)
-            fails in the backward of a graph that has differentiable outputs nobody differentiates.
-    """
-
-    total: Tensor
-    terms: dict[str, Tensor]
-    weighted: dict[str, Tensor]
-
-    def backward(self) -> None:
-        """Differentiate the total."""
-        self.total.backward()  # type: ignore[no-untyped-call]
-
-
-@dataclass
-class Pass:
-    """A fold that some terms share: who asked first, what it collects, from what."""
-
-    who: str
-    loss: Folded
-    source: tuple[tuple[str, str], ...]
-    needs: LabelNeeds | DenseNeeds | PairNeeds
-    given: Any
-    terms: list[str]
-
-    def __str__(self) -> str:
-        spec, engine = self.needs.spec, self.needs.engine or "fastest engine"
-        if isinstance(spec, PairSpec):
-            fold, how = "pair", f"link={spec.link}"
-            collected = [f"{kind}({number:g})" if number else kind for kind, number, _ in spec.sums]
-            collected = [f"{text} in {one.where}" if one.where else text for text, one in zip(collected, spec.sums, strict=True)]
-        else:
-            fold, how = "label" if isinstance(spec, LabelSpec) else "dense", f"link={spec.link}, ignore_index={spec.ignore_index}"
-            collected = [kind if not gamma else f"{kind}({gamma:g})" for kind, gamma in spec.sums]
-            collected += [f"bins({spec.bins.count})"] if spec.bins else []
-        source = "".join(f", {argument}={path!r}" for argument, path in self.source if argument != path)
-        return f"{fold} fold ({how}, {engine}{source}): {', '.join(self.terms)} [{', '.join(collected)}]"
-
-
-class Leaf(NamedTuple):
-    """A single loss of a set: its full name, its weight with those of the sets around it, and the set it stands in."""
-
-    name: str
-    loss: nn.Module
-    weight: float
-    owner: LossSet
+PATIENCE = 200
+"""After so many calls of a set in training that never advances, it warns."""
 
 
 @LOSSES.register
-class LossSet(nn.Module):
+class LossSet(Summable):
     """A weighted sum of named losses on the same tensors.
 
     Label losses that agree on ``link``, ``ignore_index``, ``align_corners``, ``engine`` and ``inputs`` share one pass over the
     scores and one over their gradient, nested sets included. Any other module that maps the same arguments to a scalar can be a
     term too. For networks with several outputs, call the set with one dict and give the terms ``inputs``, from argument names to
     dotted paths in it: ``CrossEntropyLoss(inputs={"logits": "heads.0"})``.
+
+    A loss in a :class:`Term` has a schedule, a condition for each image or an interval; :meth:`advance` tells the set that a step
+    of the training is done.
 
     Args:
         terms: losses by name, as a dict, as keywords, or both. A set among them gives terms named ``"outer.inner"``.
@@ -119,6 +73,7 @@ class LossSet(nn.Module):
         for name in (terms or {}).keys() & named.keys():
             raise LossError(who, name, "given once", "the name of two terms")
         self.loss_weight = loss_weight
+        self.calls_at_start = 0
         self.members = nn.ModuleList()
         self.names: list[str] = []
         for name, loss in {**(terms or {}), **named}.items():
@@ -133,105 +88,135 @@ class LossSet(nn.Module):
         if not isinstance(loss, nn.Module):
             hint = "use lossfold.build for dicts" if isinstance(loss, Mapping) else ""
             raise LossError(who, name, "a loss (an nn.Module)", type(loss).__name__, hint)
-        if getattr(loss, "reduction", "mean") == "none":
-            raise LossError(f"{who} term {name!r} ({type(loss).__name__})", "reduction", "'mean' or 'sum' in a set", "'none'")
+        inner = loss.loss if isinstance(loss, Term) else loss
+        here = f"{who} term {name!r} ({type(inner).__name__})"
+        reduction = getattr(inner, "reduction", "mean")
+        if reduction == "none":
+            raise LossError(here, "reduction", "'mean' or 'sum' in a set", "'none'")
+        if isinstance(loss, Term) and loss.when is not None:
+            if not isinstance(inner, Folded):
+                hint = "give it to the losses in the set" if isinstance(inner, LossSet) else ""
+                raise LossError(here, "when", "left out: this loss has no value for each image", repr(loss.when), hint)
+            if loss.when_mean == "all" and reduction != "mean":
+                raise LossError(here, "when_mean", "'applicable' unless reduction='mean'", "'all'")
         self.names.append(name)
         self.members.append(loss)
 
     def leaves(self, prefix: str = "") -> Iterator[Leaf]:
         """Yield every single loss with its full name and weight."""
-        for name, loss in zip(self.names, self.members, strict=True):
+        for name, member in zip(self.names, self.members, strict=True):
+            terms, loss = ((member,), member.loss) if isinstance(member, Term) else ((), member)
             if isinstance(loss, LossSet):
                 for leaf in loss.leaves(f"{prefix}{name}."):
-                    yield leaf._replace(weight=self.loss_weight * leaf.weight)
+                    yield leaf._replace(weight=self.loss_weight * leaf.weight, terms=terms + leaf.terms, root=type(self).__name__)
             else:
                 weight = self.loss_weight * (loss.loss_weight if isinstance(loss, Loss) else 1.0)
-                yield Leaf(f"{prefix}{name}", loss, weight, self)
+                yield Leaf(f"{prefix}{name}", loss, weight, self, terms, type(self).__name__)
+
+    def advance(self, steps: int = 1) -> None:
+        """Tell the schedules and intervals of this set, and of the sets in it, that so many steps of the training are done.
+
+        Call it after each step of the optimiser, outside of compiled code; ``state_dict`` keeps where they are.
+        """
+        if not isinstance(steps, int) or isinstance(steps, bool) or steps < 0:
+            raise LossError(type(self).__name__, "steps", "an integer >= 0", repr(steps))
+        for module in self.modules():
+            if isinstance(module, Term):
+                module.go_to(module.step + steps)
 
     @property
     def source(self) -> tuple[tuple[str, str], ...]:
         """Where this set's own inputs stand in one dict of outputs."""
         return ()
 
-    def handed(self, inputs: tuple[Any, ...], named: dict[str, Any], who: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    def handed(self, inputs: tuple[Any, ...], named: dict[str, Any], who: str) -> Handed:
         """Return what the terms are given, from what the set is."""
         return inputs, named
 
-    def value_of(self, leaf: Leaf, fold: Any, who: str, given: Any, handed: tuple[tuple[Any, ...], dict[str, Any]]) -> Tensor:
+    def value_of(self, leaf: Leaf, fold: Any, who: str, given: Any, handed: Handed) -> Tensor:
         """Turn the fold of one of this set's own terms into its value."""
         assert isinstance(leaf.loss, Folded)
         return leaf.loss.value(fold, who, given)
 
-    def _passes(self, checked: Mapping[str, Any] | None = None) -> list[Pass]:
-        passes: list[Pass] = []
-        for name, loss, _, owner in self.leaves():
-            if not isinstance(loss, Folded) or not loss.folds:
-                continue
-            given = checked[name] if checked else None
-            needs, source = loss.asks(given), owner.source + loss.source
-            for shared in passes:
-                if shared.source == source and shared.needs.agree(needs):
-                    shared.needs = shared.needs.merge(needs)
-                    shared.given = shared.given.merge(given) if checked else None
-                    shared.terms.append(name)
-                    break
-            else:
-                passes.append(Pass(self._who(name, loss), loss, source, needs, given, [name]))
-        return passes
-
-    def _who(self, name: str, loss: nn.Module) -> str:
-        return f"{type(self).__name__} term {name!r} ({type(loss).__name__})"
-
     def plan(self) -> str:
         """Say which terms share which pass."""
-        passes = self._passes()
-        lines = [str(one) for one in passes]
-        served = {name for one in passes for name in one.terms}
-        lines += [f"on its own: {name}" for name, *_ in self.leaves() if name not in served]
-        return "\n".join(lines)
+        calls = [Call(leaf) for leaf in self.leaves()]
+        passes = passes_of(calls)
+        served = {call.leaf.name for one in passes for call in one.calls}
+        alone = [f"on its own: {call.leaf}" for call in calls if call.leaf.name not in served]
+        return "\n".join([*map(str, passes), *alone])
 
     def forward(self, *inputs: Any, **named: Any) -> LossOutput:
-        """Return the losses of ``(logits, labels, weight=None, normalizer=None)``, or of whatever arguments the terms take."""
+        """Return the losses of ``(logits, labels, weight=None, normalizer=None)``, or of whatever arguments the terms take.
+
+        A keyword that the condition of a term is named after is for that alone.
+        """
         leaves = list(self.leaves())
-        arguments: dict[str, tuple[tuple[Any, ...], dict[str, Any]]] = {}
-        handed: dict[int, tuple[tuple[Any, ...], dict[str, Any]]] = {}
-        checked: dict[str, Any] = {}
-        for name, loss, _, owner in leaves:
-            if id(owner) not in handed:
-                handed[id(owner)] = owner.handed(inputs, named, type(owner).__name__)
-            given, by_name = handed[id(owner)]
-            if isinstance(loss, Loss) and (loss.inputs is not None or is_one_dict(given, by_name)):
-                given, by_name = (), loss.routed(given, by_name, self._who(name, loss))
-            arguments[name] = given, by_name
-            if isinstance(loss, Folded):
-                checked[name] = loss.check(self._who(name, loss), *given, **by_name)
-        folds: dict[str, Any] = {}
-        for one in self._passes(checked):
-            fold = one.loss.collect(one.needs, one.who, one.given)
-            folds.update(dict.fromkeys(one.terms, fold))
+        self._remind(leaves)
+        calls = {call.leaf.name: call for call in self._calls([leaf for leaf in leaves if leaf.active], inputs, named)}
+        for one in passes_of(list(calls.values())):
+            one.collect()
         terms: dict[str, Tensor] = {}
         weighted: dict[str, Tensor] = {}
         for leaf in leaves:
-            name, loss, weight, owner = leaf
-            given, by_name = arguments[name]
-            if isinstance(loss, Folded) and name in folds:
-                value = owner.value_of(leaf, folds[name], self._who(name, loss), checked[name], handed[id(owner)])
-            elif isinstance(loss, Folded):
-                value = loss.of(self._who(name, loss), checked[name])
-            else:
-                value = loss.raw(*given, **by_name) if isinstance(loss, Loss) else loss(*given, **by_name)
-            self._check_scalar(name, loss, value)
-            terms[name], weighted[name] = value.detach(), weight * value
+            value = calls[leaf.name].value() if leaf.name in calls else nothing((inputs, named))
+            if not isinstance(value, Tensor) or value.dim() != 0:
+                raise LossError(leaf.who, "result", "a scalar tensor", describe(value))
+            terms[leaf.name], weighted[leaf.name] = value.detach(), leaf.weigh(value)
         first, *others = weighted.values()
         total = sum(others, first)
         if torch.compiler.is_compiling():
             weighted = {name: value.detach() for name, value in weighted.items()}
         return LossOutput(total, terms, weighted)
 
-    def _check_scalar(self, name: str, loss: nn.Module, value: object) -> None:
-        if not isinstance(value, Tensor) or value.dim() != 0:
-            came = f"a tensor {list(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
-            raise LossError(self._who(name, loss), "result", "a scalar tensor", came)
+    def _calls(self, leaves: Sequence[Leaf], inputs: tuple[Any, ...], named: dict[str, Any]) -> Iterator[Call]:
+        """Yield what each loss is handed, checked."""
+        outputs: Any = one_dict(type(self).__name__, inputs, named) if is_one_dict(inputs, named) else named
+        if outputs is named:
+            conditions = {leaf.condition.when for leaf in leaves if leaf.condition is not None}
+            named = {name: value for name, value in named.items() if name not in conditions}
+        handed: dict[int, Handed] = {}
+        for leaf in leaves:
+            loss, owner = leaf.loss, leaf.owner
+            if id(owner) not in handed:
+                handed[id(owner)] = owner.handed(inputs, named, type(owner).__name__)
+            given, by_name = handed[id(owner)]
+            if isinstance(loss, Loss) and (loss.inputs is not None or is_one_dict(given, by_name)):
+                given, by_name = (), loss.routed(given, by_name, leaf.who)
+            call = Call(leaf, given, by_name, handed[id(owner)])
+            if leaf.condition is not None:
+                call.gate = gate_of(leaf.who, leaf.condition, outputs, given, by_name)
+            if isinstance(loss, Folded):
+                call.checked = loss.check(leaf.who, *given, **by_name)
+                if call.gate is not None and loss.selects:
+                    call.checked = loss.gated(call.checked, call.gate)
+            yield call
+
+    def _remind(self, leaves: Sequence[Leaf]) -> None:
+        """Warn once where a training goes on without a word about its steps."""
+        if torch.compiler.is_compiling() or not self.training or not any(term.moves for leaf in leaves for term in leaf.terms):
+            return
+        self.calls_at_start += 1
+        if self.calls_at_start == PATIENCE and all(term.step == 0 for leaf in leaves for term in leaf.terms):
+            text = f"{PATIENCE} calls without {type(self).__name__}.advance(): schedules and intervals stay at step 0"
+            warnings.warn(text, stacklevel=4)
+
+    @staticmethod
+    def sum_of(*losses: nn.Module) -> LossSet:
+        """Return a set of losses and of the terms of sets, named after their classes, and numbered where a name is taken."""
+        terms: dict[str, nn.Module] = {}
+        for loss in losses:
+            pairs: list[tuple[str, nn.Module]] = [("", loss)]
+            if type(loss) is LossSet and loss.loss_weight == 1:
+                pairs = list(zip(loss.names, loss.members, strict=True))
+            for name, one in pairs:
+                inner = one.loss if isinstance(one, Term) else one
+                name = free = name or snake_case(type(inner).__name__)
+                number = 2
+                while free in terms:
+                    free, number = f"{name}_{number}", number + 1
+                terms[free] = one
+        return LossSet(terms)
 
     def __rmul__(self, factor: float) -> Self:
         if not is_number(factor):

@@ -12,7 +12,9 @@ from torch import Tensor, nn
 
 from lossfold import engines
 from lossfold.compose.build import build
-from lossfold.compose.loss_set import Leaf, LossOutput, LossSet
+from lossfold.compose.loss_set import LossSet
+from lossfold.compose.output import LossOutput
+from lossfold.compose.passes import Handed, Leaf
 from lossfold.errors import LossError, is_number, nearest
 from lossfold.folds.fold import describe
 from lossfold.folds.pair import check_pair
@@ -91,7 +93,7 @@ class MattingSet(Configured, LossSet):
         """Where this set's own inputs stand in one dict of outputs."""
         return tuple(sorted((self.inputs or {}).items()))
 
-    def handed(self, inputs: tuple[Any, ...], named: dict[str, Any], who: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    def handed(self, inputs: tuple[Any, ...], named: dict[str, Any], who: str) -> Handed:
         """Return prediction, target and region by the names that the terms know."""
         if is_one_dict(inputs, named):  # as a term of another set
             inputs, named = (), self.routed(inputs, named)
@@ -296,7 +298,7 @@ class MixedMattingLoss(MattingSet):
         }
         return {**lists["segmentation"], **lists["matting"]}
 
-    def handed(self, inputs: tuple[Any, ...], named: dict[str, Any], who: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    def handed(self, inputs: tuple[Any, ...], named: dict[str, Any], who: str) -> Handed:
         """Return the arguments by name, and which samples are binary."""
         (found,), _ = super().handed(inputs, named, who)
         _, target = check_pair(who, found["pred"], found["target"])
@@ -309,7 +311,7 @@ class MixedMattingLoss(MattingSet):
             raise LossError(who, "is_binary", f"on the target's device {target.device}", str(chosen.device))
         return ({**found, "is_binary": chosen},), {}
 
-    def value_of(self, leaf: Leaf, fold: Any, who: str, given: Any, handed: tuple[tuple[Any, ...], dict[str, Any]]) -> Tensor:
+    def value_of(self, leaf: Leaf, fold: Any, who: str, given: Any, handed: Handed) -> Tensor:
         """Return the sum of a term's values over the samples that it applies to, divided by B."""
         assert isinstance(leaf.loss, Folded)
         each = leaf.loss.each_sample(fold, who, given)

@@ -71,7 +71,7 @@ def errors(pred: Tensor, target: Tensor, window: Sequence[float], scale: float, 
 
 
 def blur(image: Tensor, window: Sequence[float]) -> Tensor:
-    """Filter along columns and rows, where the whole window fits (by sums: convolutions may run in TF32, or in half under autocast)."""
+    """Filter along columns and rows, where the whole window fits (by sums: convolutions may run in TF32 or in half)."""
     for dim in (-1, -2):
         size = image.shape[dim] - len(window) + 1
         shares = [weight * image.narrow(dim, k, size) for k, weight in enumerate(window)]

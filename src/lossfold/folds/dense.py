@@ -28,7 +28,6 @@ class DenseNeeds(Needs[DenseSpec]):
     """What a loss wants collected by a dense fold."""
 
     target: str  # "masks": targets that are 0 or 1; "soft": anything between
-    per_image: bool = True  # whether anyone asks for the images apart
 
     def agree(self, other: object) -> bool:
         """Whether one pass can serve both."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
 
 import torch
@@ -46,6 +46,12 @@ class Fold:
             raise LossError("Fold", "other", f"a fold of {self.wanted} {tuple(self.sums.shape)}", f"{other.wanted}")
         return replace(self, sums=self.sums + other.sums, table=self.table + other.table)
 
+    def only(self, loss: str, gate: Tensor) -> Fold:
+        """Return the fold of the images that a gate ``[B]`` lets through."""
+        keep = check_gate(loss, gate, self.sums)
+        table = torch.where(keep.unsqueeze(-1), self.table, 0.0) if self.table.dim() > 1 else self.table
+        return replace(self, sums=torch.where(keep, self.sums, 0.0), table=table)
+
     def sum_images(self) -> Fold:
         """Add the images."""
         table = self.table.sum(0, keepdim=True) if self.table.dim() and len(self.table) > 1 else self.table
@@ -61,10 +67,16 @@ class Needs(Generic[Spec]):
 
     spec: Spec
     engine: str | None
+    per_image: bool = field(default=True, kw_only=True)  # whether anyone asks for the images apart
 
     def asking(self, **options: Any) -> Self:
         """Return the same fold with other options of the spec."""
         return replace(self, spec=replace(self.spec, **options))
+
+    def each_image(self) -> Self:
+        """Return the same fold, of each image apart."""
+        bins = self.spec.bins and replace(self.spec.bins, per_image=True)
+        return replace(self.asking(bins=bins), per_image=True)
 
     def with_sums(self, sums: tuple[Sum, ...]) -> Self:
         """Return the same fold with other sums."""
@@ -133,6 +145,15 @@ def check_weight(loss: str, weight: object, scores: Tensor, *shapes: tuple[int, 
     if weight.device != scores.device:
         raise LossError(loss, "weight", f"on the logits' device {scores.device}", str(weight.device))
     return weight
+
+
+def check_gate(loss: str, gate: Tensor, sums: Tensor) -> Tensor:
+    """Refuse a gate that is not one for the images of a fold; return it as ``[B, 1, 1]``."""
+    if gate.dtype != torch.bool or tuple(gate.shape) != (len(sums),):
+        raise LossError(loss, "when", f"a boolean tensor [{len(sums)}]", describe(gate))
+    if gate.device != sums.device:
+        raise LossError(loss, "when", f"on the images' device {sums.device}", str(gate.device))
+    return gate[:, None, None]
 
 
 def describe(value: object) -> str:

@@ -20,8 +20,6 @@ ONE_CHANNEL = "for one channel of logits take link='sigmoid', or BinaryCrossEntr
 class LabelNeeds(Needs[LabelSpec]):
     """What a loss wants collected by a label fold."""
 
-    per_image: bool = True  # whether anyone asks for the images apart
-
     def agree(self, other: object) -> bool:
         """Whether one pass can serve both."""
         if not isinstance(other, LabelNeeds):

@@ -18,7 +18,7 @@ from lossfold.engines import cpp_pair, eager_pair
 from lossfold.engines.spec import PairSpec as PairSpec
 from lossfold.engines.spec import PairSum as PairSum
 from lossfold.errors import LossError
-from lossfold.folds.fold import MOST_SUMS, SCORE_DTYPES, describe, result_dtype
+from lossfold.folds.fold import MOST_SUMS, SCORE_DTYPES, check_gate, describe, result_dtype
 
 
 @dataclass
@@ -42,6 +42,11 @@ class PairFold:
         if self.totals is None:  # once for all losses, because each small step costs as much as a small image
             self.totals = self.sums.sum((0, 2)).unbind(0)
         return self._constant(self.totals[place(self.wanted, key)], key)
+
+    def only(self, loss: str, gate: Tensor) -> PairFold:
+        """Return the fold of the images that a gate ``[B]`` lets through."""
+        keep = check_gate(loss, gate, self.sums)
+        return replace(self, sums=torch.where(keep, self.sums, 0.0), rows=None, totals=None)
 
     def _constant(self, row: Tensor, key: PairSum) -> Tensor:
         return row.detach() if self.fixed and key.kind.endswith("weight") else row
@@ -110,6 +115,10 @@ class PairNeeds:
         """Return the needs of both."""
         more = tuple(one for one in other.spec.sums if place(self.spec.sums, one) < 0)
         return replace(self, spec=replace(self.spec, sums=self.spec.sums + more), apart=self.apart or other.apart)
+
+    def each_image(self) -> PairNeeds:
+        """Return the same fold, of each image apart."""
+        return replace(self, apart=True)
 
     def collect(self, loss: str, given: PairGiven) -> PairFold:
         """Make the pass over tensors that have been checked."""

@@ -14,9 +14,10 @@ from torch.nn import functional
 
 from lossfold import engines
 from lossfold.engines import cpp_window, eager_window
-from lossfold.engines.spec import WINDOW_PADDINGS, WINDOW_SUMS, WindowSpec
+from lossfold.engines.spec import WINDOW_PADDINGS, WINDOW_SUMS
+from lossfold.engines.spec import WindowSpec as WindowSpec
 from lossfold.errors import LossError
-from lossfold.folds.fold import result_dtype
+from lossfold.folds.fold import check_gate, result_dtype
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,11 @@ class WindowFold:
     def at(self, scale: int, kind: str) -> Tensor:
         """Return a sum of each image and channel, ``[B, C]``."""
         return self.sums[scale][:, WINDOW_SUMS.index(kind)]
+
+    def only(self, loss: str, gate: Tensor) -> WindowFold:
+        """Return the fold of the images that a gate ``[B]`` lets through."""
+        keep = check_gate(loss, gate, self.sums[0])
+        return replace(self, sums=tuple(torch.where(keep, one, 0.0) for one in self.sums))
 
     def __add__(self, other: WindowFold) -> WindowFold:
         if [one.shape for one in self.sums] != [one.shape for one in other.sums]:
@@ -69,6 +75,10 @@ class WindowNeeds:
         """Return the needs of both."""
         return self.at(max(self.spec.scales, other.spec.scales))
 
+    def each_image(self) -> WindowNeeds:
+        """Return the same fold, of each image apart, which it is."""
+        return self
+
     def collect(self, loss: str, given: WindowGiven) -> WindowFold:
         """Make the pass over tensors that have been checked."""
         spec = self.spec
@@ -77,20 +87,23 @@ class WindowNeeds:
         return WindowFold(sums, result_dtype(given.pred))
 
 
-def constants(spec: WindowSpec) -> tuple[tuple[float, ...], float, float, float]:
+Constants = tuple[tuple[float, ...], float, float, float]
+
+
+def constants(spec: WindowSpec) -> Constants:
     """Return what an engine takes beside tensors: the window, the factor that brings images to a range of 1, c1 and c2."""
     return spec.window, 1 / spec.data_range, spec.k1**2, spec.k2**2
 
 
 def scales(given: WindowGiven, spec: WindowSpec) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
-    """Yield predictions, targets and weights at each scale: means of 2x2 blocks, an odd side cut by one; borders are padded there."""
+    """Yield predictions, targets and weights at each scale: means of 2x2 blocks (an odd side is cut), borders padded."""
     pred, target, weight = given.pred, given.target, given.weight
     radius = spec.window_size // 2
     for scale in range(spec.scales):
         if scale:
             dtype = result_dtype(pred)
-            pred, target, weight = (None if one is None else functional.avg_pool2d(one.to(dtype), 2) for one in (pred, target, weight))
-            assert pred is not None and target is not None
+            pred, target = (functional.avg_pool2d(one.to(dtype), 2) for one in (pred, target))
+            weight = None if weight is None else functional.avg_pool2d(weight.to(dtype), 2)
         if spec.padding == "valid":
             inner = None if weight is None else weight[..., radius : pred.shape[2] - radius, radius : pred.shape[3] - radius]
             yield pred, target, inner

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, cast
 
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from typing_extensions import Self
 
 from lossfold.errors import LossError, is_number, nearest
+from lossfold.registry import LOSSES
 from lossfold.routing import arguments_of, checked_mapping, is_one_dict, one_dict, route
 
 
@@ -73,8 +74,23 @@ class Configured(nn.Module):
         return f"{type(self).__name__}({', '.join(f'{f.name}={getattr(self, f.name)!r}' for f in fields)})"
 
 
+class Summable(nn.Module):
+    """What adds up to a set: ``CrossEntropyLoss() + 0.5 * DiceLoss()``."""
+
+    def __add__(self, other: nn.Module) -> nn.Module:
+        return _sum_of(self, other) if isinstance(other, nn.Module) else NotImplemented
+
+    def __radd__(self, other: object) -> nn.Module:
+        return _sum_of(self) if other == 0 else NotImplemented  # what sum() begins with
+
+
+def _sum_of(*losses: nn.Module) -> nn.Module:
+    make: Callable[..., nn.Module] = getattr(LOSSES["LossSet"], "sum_of")  # noqa: B009 - sets know losses, not the reverse
+    return make(*losses)
+
+
 @dataclass(kw_only=True, eq=False, repr=False)
-class Loss(Configured):
+class Loss(Configured, Summable):
     """What every loss is: options that are checked, and a weight on its result."""
 
     loss_weight: float = 1.0
@@ -154,6 +170,15 @@ class Folded(Loss):
     def source(self) -> tuple[tuple[str, str], ...]:
         """Where the inputs stand that two losses of one pass must have in common."""
         return tuple(sorted((self.inputs or {}).items()))
+
+    @property
+    def selects(self) -> bool:
+        """Whether what one image adds to the fold depends on the others."""
+        return False
+
+    def gated(self, given: Any, gate: Tensor) -> Any:
+        """Return a call's arguments without the images that a gate ``[B]`` holds back, for a loss that selects."""
+        raise NotImplementedError
 
     def check(self, loss: str, /, *inputs: Any, **named: Any) -> Any:
         """Refuse what can't be folded, or does not fit the options; return a call's arguments."""

@@ -134,10 +134,10 @@ class FoldLoss(Folded):
             kind = LABELS if self.link in self.label_links else MASKS
         if kind == LABELS:
             spec = LabelSpec(self.link == "softmax", self.ignore_index, self.align_corners, self.wanted(kind))
-            return LabelNeeds(spec, self.engine, self.by_image)
+            return LabelNeeds(spec, self.engine, per_image=self.by_image)
         link = "sigmoid" if self.link == "hinge" else self.link
         dense = DenseSpec(link, self.together, self.ignore_index, self.align_corners, self.wanted(kind))
-        return DenseNeeds(dense, self.engine, kind, self.by_image)
+        return DenseNeeds(dense, self.engine, kind, per_image=self.by_image)
 
     def reduce(self, fold: Fold, loss: str, normalizer: float | Tensor | None = None) -> Tensor:
         """Turn a fold into this loss's value, before ``loss_weight``."""

@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor
 
 from lossfold.engines.spec import Hard
 from lossfold.errors import is_number
 from lossfold.folds.fold import Fold, Sum
 from lossfold.folds.label import LabelNeeds
-from lossfold.losses.folded import PixelLoss
+from lossfold.losses.folded import Given, PixelLoss
 from lossfold.registry import LOSSES
 
 HARD_WEIGHT: Sum = ("hard_weight", 0.0)
@@ -71,6 +72,17 @@ class OhemCrossEntropyLoss(PixelLoss):
         self.require("min_kept", whole and 0 <= self.min_kept < 2**63, "an integer >= 0")
         ratio = self.top_k_ratio
         self.require("top_k_ratio", ratio is None or (is_number(ratio) and 0 < ratio <= 1), "None or in (0, 1]")
+
+    @property
+    def selects(self) -> bool:
+        """Whether the hard pixels are those of the batch, and not of each image."""
+        return not self.per_image
+
+    def gated(self, given: Given, gate: Tensor) -> Given:
+        """Return a call's arguments without the pixels of the images that a gate ``[B]`` holds back."""
+        labels, weight = given.targets, given.weight
+        keep = gate.view(-1, *[1] * (labels.dim() - 1)).expand(labels.shape)
+        return given._replace(weight=keep if weight is None else torch.where(keep, weight, torch.zeros_like(weight)))
 
     def wanted(self, kind: str) -> tuple[Sum, ...]:
         """Return the sums that the formula reads."""

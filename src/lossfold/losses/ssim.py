@@ -117,7 +117,7 @@ class SSIMLoss(WindowLoss):
         k1: SSIM's constant beside means.
         k2: SSIM's constant beside variances.
         data_range: the difference of the largest and the smallest possible value: 1 for images in [0, 1], 2 for [-1, 1].
-        padding: "valid" puts the window where it fits, as Wang et al. and scikit-image do; "reflect" and "zeros" around every pixel.
+        padding: "valid" puts the window where it fits, as Wang et al. do; "reflect" and "zeros" around every pixel.
         reduction: "mean", "sum", or "none": a weighted value for each place, ``[B, C, h, w]``.
         sample_wise: every sample has a mean of its own, and the loss is their mean.
         engine: "eager" or "cpp"; None takes the fastest that can serve.
@@ -166,8 +166,8 @@ class SSIMLoss(WindowLoss):
             expected, why = "'eager' or None for reduction='none'", "maps are PyTorch's own in every engine"
             raise LossError(loss, "engine", expected, "'cpp'", why)
         spec = self.asks().spec
-        (tensors,) = scales(given, spec)
-        return eager_window.window_map(*tensors, *constants(spec))
+        ((pred, target, weight),) = scales(given, spec)
+        return eager_window.window_map(pred, target, weight, *constants(spec))
 
 
 @LOSSES.register
@@ -202,7 +202,10 @@ class MSSSIMLoss(WindowLoss):
 
     betas: Sequence[float] = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 
-    samples: ClassVar[tuple[dict[str, Any], ...]] = ({"betas": (0.3, 0.7)}, {"betas": (0.2, 0.3, 0.5), "window_size": 5, "padding": "zeros"})
+    samples: ClassVar[tuple[dict[str, Any], ...]] = (
+        {"betas": (0.3, 0.7)},
+        {"betas": (0.2, 0.3, 0.5), "window_size": 5, "padding": "zeros"},
+    )
 
     def validate(self) -> None:
         """Refuse wrong options."""

@@ -1,0 +1,69 @@
+"""Which images a term applies to, and what it costs where it does not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lossfold.compose.term import Term
+from lossfold.errors import LossError
+from lossfold.folds.fold import describe
+from lossfold.losses.base import Folded
+from lossfold.routing import walk
+
+
+def gate_of(who: str, term: Term, outputs: Mapping[str, Any], inputs: tuple[Any, ...], named: Mapping[str, Any]) -> Tensor:
+    """Return to which images of a call a term applies, ``[B]`` bool.
+
+    Args:
+        who: the loss, for errors.
+        term: what says so.
+        outputs: where a name is looked up: the one dict of outputs, or what the set was given by name.
+        inputs: what the loss is given by position, for a function.
+        named: what it is given by name.
+    """
+    if isinstance(term.when, str):
+        gate = walk(who, "when", term.when, outputs)
+    else:
+        assert term.when is not None
+        gate = term.when(*inputs, **named)
+    if not isinstance(gate, Tensor) or gate.dtype != torch.bool or gate.dim() != 1:
+        raise LossError(who, "when", "a boolean tensor [B]", describe(gate))
+    return gate
+
+
+def value_where(who: str, term: Term, loss: Folded, fold: Any, given: Any, gate: Tensor) -> Tensor:
+    """Turn a fold into the loss of the images that a gate lets through."""
+    fold = fold.only(who, gate)
+    sample_wise = getattr(loss, "sample_wise", False)
+    if term.when_mean == "applicable" and not sample_wise:
+        value: Tensor = loss.value(fold, who, given)
+        return value
+    each = torch.where(gate, loss.each_sample(fold, who, given), 0.0)
+    count = gate.sum() if term.when_mean == "applicable" else torch.full_like(gate.sum(), len(gate))
+    mean: Tensor = each.sum() / count.clamp_min(1)
+    return mean
+
+
+def nothing(values: Any) -> Tensor:
+    """Return 0 with a graph to the first tensor among these that has one: the value of a term that is left out."""
+    tensors = list(_tensors(values))
+    for tensor in tensors:
+        if tensor.requires_grad:
+            zero: Tensor = tensor.reshape(-1)[:0].sum().float()
+            return zero
+    return torch.zeros((), device=tensors[0].device if tensors else None)
+
+
+def _tensors(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, Mapping):
+        for one in value.values():
+            yield from _tensors(one)
+    elif isinstance(value, (list, tuple)):
+        for one in value:
+            yield from _tensors(one)
