@@ -36,7 +36,7 @@ def as_function(cls: type[nn.Module]) -> Callable[..., Tensor]:
     if any(p.kind == p.VAR_POSITIONAL for p in tensors):  # a set whose terms take what every loss of scores takes
         tensors = list(inspect.signature(LOSSES["CrossEntropyLoss"].forward).parameters.values())[1:]
     names = [p.name for p in tensors]
-    options = list(inspect.signature(cls).parameters.values())
+    options = [p for p in inspect.signature(cls).parameters.values() if p.name != "data_info"]
 
     def function(*given: Any, **named: Any) -> Tensor:
         by_name = {name: named.pop(name) for name in names if name in named}

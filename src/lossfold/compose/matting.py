@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import InitVar, dataclass
 from typing import Any, ClassVar
 
 import torch
@@ -18,7 +18,7 @@ from lossfold.compose.passes import Handed, Leaf
 from lossfold.errors import LossError, is_number, nearest
 from lossfold.folds.fold import describe
 from lossfold.folds.pair import check_pair
-from lossfold.losses.base import Configured, Folded, Loss
+from lossfold.losses.base import Configured, Folded, Loss, take_alias
 from lossfold.losses.binary import BinaryCrossEntropyLoss
 from lossfold.losses.cross_entropy import FocalLoss
 from lossfold.losses.matting import KnownL1Loss, KnownSmoothL1Loss, MattingGradientLoss, RegionLoss, UnknownL1Loss
@@ -51,8 +51,10 @@ class MattingSet(Configured, LossSet):
     engine: str | None = None
     loss_weight: float = 1.0
     inputs: Mapping[str, str] | None = None
+    data_info: InitVar[Mapping[str, str] | None] = None
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, data_info: Mapping[str, str] | None) -> None:
+        take_alias(self, data_info)
         self.require("loss_weight", is_number(self.loss_weight), "a number")
         area = self.reference_area
         self.require("reference_area", area is None or (is_number(area) and area > 0), "None or a number of pixels > 0")
@@ -74,7 +76,7 @@ class MattingSet(Configured, LossSet):
     def validate(self) -> None:
         """Pass a changed option on to the terms, which are built anew."""
         if "members" in self._modules:
-            self.__post_init__()
+            self.__post_init__(None)
 
     def __call__(self, *inputs: Any, **named: Any) -> LossOutput:
         """Return the losses of tensors, or of one dict of outputs (see ``inputs``)."""

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import InitVar, dataclass
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
 from lossfold.compose.loss_set import LossSet
 from lossfold.errors import LossError, is_number
-from lossfold.losses.base import Configured
+from lossfold.losses.base import Configured, take_alias
 from lossfold.losses.cross_entropy import CrossEntropyLoss
 from lossfold.losses.overlap import DiceLoss
 from lossfold.registry import LOSSES
@@ -62,13 +62,15 @@ class CEDiceLoss(Configured, LossSet):
     engine: str | None = None
     loss_weight: float = 1.0
     inputs: Mapping[str, str] | None = None
+    data_info: InitVar[Mapping[str, str] | None] = None
 
     samples: ClassVar[tuple[dict[str, Any], ...]] = (
         {},
         {"class_weight": "random", "label_smoothing": 0.1, "dice_weight": 0.5, "per_image": True},
     )
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, data_info: Mapping[str, str] | None) -> None:
+        take_alias(self, data_info)
         nn.Module.__init__(self)  # forget the terms of earlier options
         for name in ("ce_weight", "dice_weight"):
             self.require(name, is_number(getattr(self, name)), "a number")
@@ -89,4 +91,4 @@ class CEDiceLoss(Configured, LossSet):
     def validate(self) -> None:
         """Pass a changed option on to the terms."""
         if "members" in self._modules:
-            self.__post_init__()
+            self.__post_init__(None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import InitVar, dataclass
 from typing import Any, ClassVar, cast
 
 import torch
@@ -95,8 +95,13 @@ class Loss(Configured, Summable):
 
     loss_weight: float = 1.0
     inputs: Mapping[str, str] | None = None
+    data_info: InitVar[Mapping[str, str] | None] = None
 
     samples: ClassVar[tuple[dict[str, Any], ...]] = ({},)  # the options that the contract tests and verify run it with
+
+    def __post_init__(self, data_info: Mapping[str, str] | None) -> None:
+        take_alias(self, data_info)
+        super().__post_init__()
 
     def validate(self) -> None:
         """Refuse wrong options."""
@@ -203,6 +208,15 @@ class Folded(Loss):
     def of(self, loss: str, given: Any) -> Tensor:
         """Return the loss of checked arguments, before ``loss_weight``."""
         return self.value(self.collect(self.asks(given), loss, given), loss, given)
+
+
+def take_alias(loss: Any, data_info: Mapping[str, str] | None) -> None:
+    """Take MMagic's word for ``inputs``."""
+    if data_info is None:
+        return
+    if loss.inputs is not None:
+        raise LossError(type(loss).__name__, "data_info", "left out beside inputs, which it is another word for", repr(data_info))
+    object.__setattr__(loss, "inputs", data_info)
 
 
 def divide(numerator: Tensor | float, denominator: Tensor) -> Tensor:
