@@ -21,11 +21,15 @@ enum class PairKind : int {
   laplacian_weight,  // sum of w there
   low_pass,          // sum of w |g| over what is left after `number` levels
   low_pass_weight,   // sum of w there
+  step,              // sum of w |f - p|, f: the next p of its row (number 0) or column (1), w: that of p
+  step_sq,           // sum of w (f - p)^2
+  step_weight,       // sum of w there
   count
 };
 
 inline bool of_pixels(PairKind kind) { return kind < PairKind::edge; }
 inline bool of_stencils(PairKind kind) { return kind == PairKind::edge || kind == PairKind::edge_of_pred; }
+inline bool of_steps(PairKind kind) { return kind >= PairKind::step; }
 inline bool of_level(PairKind kind) { return kind == PairKind::laplacian || kind == PairKind::laplacian_weight; }
 inline bool of_rest(PairKind kind) { return kind == PairKind::low_pass || kind == PairKind::low_pass_weight; }
 

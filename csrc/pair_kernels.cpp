@@ -2,6 +2,7 @@
 
 #include "pair_pixels.h"
 #include "pair_pyramid.h"
+#include "pair_steps.h"
 #include "pair_stencil.h"
 
 namespace lossfold {
@@ -9,8 +10,8 @@ namespace {
 
 template <class T>
 long workspace_of(const PairPlane& plane, long tile) {
-  return Rows<T>::bytes(plane, tile) + 2 * Weights<T>::bytes(plane, tile) + Stencil<T>::bytes(tile) + Descent<T>::bytes(tile) +
-         Ascent<T>::bytes(tile) + 2 * (row_size(tile) * (long)sizeof(T) + alignment);
+  return Rows<T>::bytes(plane, tile) + 2 * Weights<T>::bytes(plane, tile) + Stencil<T>::bytes(tile) + Steps<T>::bytes(tile) +
+         Descent<T>::bytes(tile) + Ascent<T>::bytes(tile) + 2 * (row_size(tile) * (long)sizeof(T) + alignment);
 }
 
 template <class T>
@@ -19,6 +20,7 @@ void fold(const PairPlane& plane, long begin, long end, long tile, void* work, d
   Rows<T> rows(plane, arena, tile);
   Weights<T> weights(plane, arena, tile, bad);
   Stencil<T> stencil(plane, rows, arena, tile, false);
+  Steps<T> steps(plane, rows, arena, tile);
   const long tiles = (plane.columns + tile - 1) / tile;
   for (long unit = begin; unit < end; ++unit) {
     const long y = unit / tiles, first = unit % tiles * tile, n = first + tile < plane.columns ? tile : plane.columns - first;
@@ -28,6 +30,7 @@ void fold(const PairPlane& plane, long begin, long end, long tile, void* work, d
     for (int k = 0; k < plane.sums; ++k)
       if (of_pixels(plane.sum[k].kind)) sums[k] += pixel_sum(plane.sum[k], d, weights.of(plane.sum[k].where), n);
     if (stencil.used()) stencil.fold(y, weights, sums);
+    if (steps.used()) steps.fold(y, weights, sums);
   }
 }
 
@@ -80,6 +83,7 @@ void unfold(const PairPlane& plane, const PairLevel* levels, long begin, long en
   Rows<T> rows(plane, arena, tile);
   Weights<T> weights(plane, arena, tile), beside(plane, arena, tile);
   Stencil<T> stencil(plane, rows, arena, tile, true);
+  Steps<T> steps(plane, rows, arena, tile);
   const PairLevel none{nullptr, nullptr, 0, 0};
   Ascent<T> pyramid(plane, levels ? levels : &none, grad, rest, arena);
   T* out = take_row<T>(arena, tile);
@@ -93,6 +97,7 @@ void unfold(const PairPlane& plane, const PairLevel* levels, long begin, long en
     for (int k = 0; k < plane.sums; ++k)
       if (of_pixels(plane.sum[k].kind)) add_pixel_slope(plane.sum[k], (T)grad[k], d, weights.of(plane.sum[k].where), n, out);
     if (stencil.used()) stencil.unfold(y, beside, grad, out);
+    if (steps.used()) steps.unfold(y, beside, grad, out);
     if (levels) pyramid.add_row(0, y, beside, out);
     if (plane.sigmoid) {
       const T* slope = rows.slope[rows.need(y)];

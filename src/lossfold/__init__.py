@@ -21,6 +21,9 @@ from lossfold.losses.composition import L1CompositionLoss as L1CompositionLoss
 from lossfold.losses.composition import MSECompositionLoss as MSECompositionLoss
 from lossfold.losses.cross_entropy import CrossEntropyLoss as CrossEntropyLoss
 from lossfold.losses.cross_entropy import FocalLoss as FocalLoss
+from lossfold.losses.edges import GradientLoss as GradientLoss
+from lossfold.losses.edges import MaskedTVLoss as MaskedTVLoss
+from lossfold.losses.edges import TVLoss as TVLoss
 from lossfold.losses.generalized_dice import GeneralizedDiceLoss as GeneralizedDiceLoss
 from lossfold.losses.lovasz import LovaszLoss as LovaszLoss
 from lossfold.losses.matting import KnownL1Loss as KnownL1Loss
@@ -36,6 +39,7 @@ from lossfold.losses.pixel import HuberLoss as HuberLoss
 from lossfold.losses.pixel import L1Loss as L1Loss
 from lossfold.losses.pixel import MSELoss as MSELoss
 from lossfold.losses.pixel import SmoothL1Loss as SmoothL1Loss
+from lossfold.losses.psnr import PSNRLoss as PSNRLoss
 from lossfold.losses.pyramid import LaplacianPyramidLoss as LaplacianPyramidLoss
 from lossfold.losses.ssim import MSSSIMLoss as MSSSIMLoss
 from lossfold.losses.ssim import SSIMLoss as SSIMLoss

@@ -17,8 +17,10 @@ from lossfold.compose.loss_set import LossSet
 from lossfold.compose.output import LossOutput
 from lossfold.losses import binary as binary
 from lossfold.losses import composition as composition
+from lossfold.losses import edges as edges
 from lossfold.losses import generalized_dice as generalized_dice
 from lossfold.losses import ohem as ohem
+from lossfold.losses import psnr as psnr
 from lossfold.losses import ssim as ssim
 from lossfold.losses.lovasz import lovasz_bounds as lovasz_bounds
 from lossfold.points import sample_points as sample_points

@@ -13,13 +13,13 @@ from typing_extensions import Self
 
 from lossfold.compose.gates import gate_of, nothing
 from lossfold.compose.output import LossOutput as LossOutput
-from lossfold.compose.passes import Call, Handed, Leaf, passes_of
+from lossfold.compose.passes import Call, Handed, Leaf, Source, passes_of
 from lossfold.compose.term import Term
 from lossfold.errors import LossError, is_number
 from lossfold.folds.fold import describe
 from lossfold.losses.base import Folded, Loss, Summable
 from lossfold.registry import LOSSES, snake_case
-from lossfold.routing import is_one_dict, one_dict
+from lossfold.routing import arguments_of, is_one_dict, one_dict
 
 PATIENCE = 200
 """After so many calls of a set in training that never advances, it warns."""
@@ -31,8 +31,9 @@ class LossSet(Summable):
 
     Label losses that agree on ``link``, ``ignore_index``, ``align_corners``, ``engine`` and ``inputs`` share one pass over the
     scores and one over their gradient, nested sets included. Any other module that maps the same arguments to a scalar can be a
-    term too. For networks with several outputs, call the set with one dict and give the terms ``inputs``, from argument names to
-    dotted paths in it: ``CrossEntropyLoss(inputs={"logits": "heads.0"})``.
+    term too; one that takes no target, as :class:`TVLoss`, leaves it out of ``(pred, target, weight)``. For networks with several
+    outputs, call the set with one dict and give the terms ``inputs``, from argument names to dotted paths in it:
+    ``CrossEntropyLoss(inputs={"logits": "heads.0"})``.
 
     A loss in a :class:`Term` has a schedule, a condition for each image or an interval; :meth:`advance` tells the set that a step
     of the training is done.
@@ -125,7 +126,7 @@ class LossSet(Summable):
                 module.go_to(module.step + steps)
 
     @property
-    def source(self) -> tuple[tuple[str, str], ...]:
+    def source(self) -> Source:
         """Where this set's own inputs stand in one dict of outputs."""
         return ()
 
@@ -153,7 +154,7 @@ class LossSet(Summable):
         """
         leaves = list(self.leaves())
         self._remind(leaves)
-        calls = {call.leaf.name: call for call in self._calls([leaf for leaf in leaves if leaf.active], inputs, named)}
+        calls = {call.leaf.name: call for call in self._calls(leaves, inputs, named)}
         for one in passes_of(list(calls.values())):
             one.collect()
         terms: dict[str, Tensor] = {}
@@ -170,19 +171,24 @@ class LossSet(Summable):
         return LossOutput(total, terms, weighted)
 
     def _calls(self, leaves: Sequence[Leaf], inputs: tuple[Any, ...], named: dict[str, Any]) -> Iterator[Call]:
-        """Yield what each loss is handed, checked."""
+        """Yield what each active loss is handed, checked."""
         outputs: Any = one_dict(type(self).__name__, inputs, named) if is_one_dict(inputs, named) else named
         if outputs is named:
             conditions = {leaf.condition.when for leaf in leaves if leaf.condition is not None}
             named = {name: value for name, value in named.items() if name not in conditions}
         handed: dict[int, Handed] = {}
+        names = names_of(leaves)
         for leaf in leaves:
+            if not leaf.active:
+                continue
             loss, owner = leaf.loss, leaf.owner
             if id(owner) not in handed:
                 handed[id(owner)] = owner.handed(inputs, named, type(owner).__name__)
             given, by_name = handed[id(owner)]
             if isinstance(loss, Loss) and (loss.inputs is not None or is_one_dict(given, by_name)):
                 given, by_name = (), loss.routed(given, by_name, leaf.who)
+            elif isinstance(loss, Loss) and names is not None:
+                given, by_name = loss.taken(leaf.who, given, by_name, names)
             call = Call(leaf, given, by_name, handed[id(owner)])
             if leaf.condition is not None:
                 call.gate = gate_of(leaf.who, leaf.condition, outputs, given, by_name)
@@ -233,3 +239,12 @@ class LossSet(Summable):
             terms = ["{" + ", ".join(f"{name!r}: {loss!r}" for name, loss in zip(self.names, self.members, strict=True)) + "}"]
         weight = [f"loss_weight={self.loss_weight!r}"] if self.loss_weight != 1 else []
         return f"{type(self).__name__}({', '.join(terms + weight)})"
+
+
+def names_of(leaves: Sequence[Leaf]) -> tuple[str, ...] | None:
+    """Return what the first term that has a target calls its arguments; None if all have one, or none has."""
+    with_target = [leaf.loss for leaf in leaves if getattr(leaf.loss, "has_target", True)]
+    if not with_target or len(with_target) == len(leaves):
+        return None
+    first = with_target[0]
+    return tuple(first.arguments if isinstance(first, Loss) else arguments_of(type(first).forward))

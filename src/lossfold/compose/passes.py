@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from lossfold.compose.gates import value_where
 from lossfold.compose.term import Term
 from lossfold.engines.spec import LabelSpec, PairSpec, WindowSpec
-from lossfold.losses.base import Folded, Loss
+from lossfold.losses.base import UNREAD, Folded, Loss
 
+Source = tuple[tuple[str, str], ...]  # of a pass: arguments and where they stand
 Handed = tuple[tuple[Any, ...], dict[str, Any]]  # arguments by position and by name
 
 
@@ -84,7 +85,7 @@ class Call:
 class Pass:
     """A fold that some terms share: what it collects, from what, for whom; the first of them makes it."""
 
-    source: tuple[tuple[str, str], ...]
+    source: Source
     needs: Any
     given: Any
     calls: list[Call]
@@ -98,7 +99,7 @@ class Pass:
             call.fold = fold
 
     def __str__(self) -> str:
-        source = "".join(f", {argument}={path!r}" for argument, path in self.source if argument != path)
+        source = "".join(f", {argument}={path!r}" for argument, path in self.source if path not in (argument, UNREAD))
         fold, how, collected = described(self.needs.spec)
         how = f"{how}, {self.needs.engine or 'fastest engine'}{source}"
         return f"{fold} fold ({how}): {', '.join(str(call.leaf) for call in self.calls)} [{', '.join(collected)}]"
@@ -116,7 +117,9 @@ def passes_of(calls: Sequence[Call]) -> list[Pass]:
             needs = needs.each_image()
             source += (("when", repr(condition.when)),) if loss.selects else ()
         for one in passes:
-            if one.source == source and one.needs.agree(needs):
+            both = in_one_pass(one.source, source)
+            if both is not None and one.needs.agree(needs):
+                one.source = both
                 one.needs = one.needs.merge(needs)
                 one.given = one.given.merge(call.checked) if call.checked is not None else None
                 one.calls.append(call)
@@ -124,6 +127,16 @@ def passes_of(calls: Sequence[Call]) -> list[Pass]:
         else:
             passes.append(Pass(source, needs, call.checked, [call]))
     return passes
+
+
+def in_one_pass(one: Source, other: Source) -> Source | None:
+    """Return what a pass for both reads, if one can serve both; an argument that one of them does not read is the other's."""
+    if [name for name, _ in one] != [name for name, _ in other]:
+        return None
+    pairs = [(mine[1], yours[1]) for mine, yours in zip(one, other, strict=True)]
+    if any(mine != yours and UNREAD not in (mine, yours) for mine, yours in pairs):
+        return None
+    return tuple((name, mine or yours) for (name, _), (mine, yours) in zip(one, pairs, strict=True))
 
 
 def described(spec: Any) -> tuple[str, str, list[str]]:

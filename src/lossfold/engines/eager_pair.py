@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from lossfold.engines import eager
-from lossfold.engines.spec import PADDINGS, SMALLEST_SIDE, PairSpec, PairSum
+from lossfold.engines.spec import AXES, PADDINGS, SMALLEST_SIDE, PairSpec, PairSum
 
 
 def pair_fold(pred: Tensor, target: Tensor, regions: Mapping[str, Tensor], in_unit: frozenset[str], spec: PairSpec) -> Tensor:
@@ -118,6 +118,9 @@ class Values:
             case "edge" | "edge_of_pred":
                 across, down = sobel(d if kind == "edge" else self.p, PADDINGS[int(number)])
                 return across.abs() + down.abs()
+            case "step" | "step_sq" | "step_weight":
+                step = self.p.diff(dim=-2 if AXES[int(number)] == "rows" else -1)
+                return step.abs() if kind == "step" else step * step if kind == "step_sq" else torch.ones_like(step)
             case "laplacian" | "laplacian_weight":
                 level = int(number)
                 found = self.coefficients[level] if level < len(self.coefficients) else d[..., :0, :0]

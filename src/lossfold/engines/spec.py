@@ -128,9 +128,13 @@ PAIR_KINDS = (
     "laplacian_weight",  # sum of w there
     "low_pass",  # sum of w |g| over the image that is left after `number` levels
     "low_pass_weight",  # sum of w there
+    "step",  # sum of w |f - p|, f: the next p along AXES[number], w: that of p; the last row or column has none
+    "step_sq",  # sum of w (f - p)^2
+    "step_weight",  # sum of w there
 )
 PAIR_LINKS = ("identity", "sigmoid")
 PADDINGS = ("replicate", "zeros")
+AXES = ("columns", "rows")  # from a column to the next, from a row to the next
 SMALLEST_SIDE = 4  # an image with a smaller one has no further level
 
 
@@ -149,7 +153,7 @@ class PairSum(NamedTuple):
     @property
     def alone(self) -> bool:
         """Whether each pixel adds to it by itself, without its neighbours."""
-        return self.level is None and not self.kind.startswith("edge")
+        return self.level is None and not self.kind.startswith(("edge", "step"))
 
     @property
     def level(self) -> int | None:

@@ -69,18 +69,25 @@ def place(sums: tuple[PairSum, ...], wanted: PairSum) -> int:
 class PairGiven:
     """A call's arguments, checked; regions by the names that sums know them by.
 
-    Predictions, targets and regions are ``[B, C, H, W]`` (regions may have one channel), ``shape`` is what came.
+    Predictions, targets and regions are ``[B, C, H, W]`` (regions may have one channel), ``shape`` is what came. Without a target
+    no sum reads one, and a pass may be shared with losses that have one.
     """
 
     pred: Tensor
-    target: Tensor
+    target: Tensor | None
     regions: Mapping[str, Tensor]
     in_unit: frozenset[str]
     shape: tuple[int, ...]
 
     def merge(self, other: PairGiven) -> PairGiven:
         """Return the arguments with another call's regions of the same prediction and target."""
-        return replace(self, regions={**self.regions, **other.regions}, in_unit=self.in_unit | other.in_unit)
+        target = other.target if self.target is None else self.target
+        return replace(self, target=target, regions={**self.regions, **other.regions}, in_unit=self.in_unit | other.in_unit)
+
+    @property
+    def held_against(self) -> Tensor:
+        """The target; where there is none, something like it that no sum reads."""
+        return self.pred.detach() if self.target is None else self.target
 
     def in_one_row(self) -> PairGiven:
         """Return many small images, whose sums are added anyway, as one."""
@@ -92,7 +99,7 @@ class PairGiven:
             return tensor.expand(-1, channels, -1, -1).reshape(1, 1, 1, images * channels * rows * columns)
 
         regions = {name: row(region) for name, region in self.regions.items()}
-        return replace(self, pred=row(self.pred), target=row(self.target), regions=regions)
+        return replace(self, pred=row(self.pred), target=row(self.held_against), regions=regions)
 
 
 @dataclass(frozen=True)
@@ -125,10 +132,10 @@ class PairNeeds:
         fixed = not any(region.requires_grad for region in given.regions.values())
         if not self.apart and all(one.alone for one in self.spec.sums):
             given = given.in_one_row()
-        serves = engines.select(loss, self.engine, given.pred, given.target, *given.regions.values())
+        serves = engines.select(loss, self.engine, given.pred, given.held_against, *given.regions.values())
         run = cpp_pair.pair_fold if serves == "cpp" else eager_pair.pair_fold
         with refusing_regions(loss, given):
-            sums = run(given.pred, given.target, given.regions, given.in_unit, self.spec)
+            sums = run(given.pred, given.held_against, given.regions, given.in_unit, self.spec)
         return PairFold(sums, self.spec.sums, result_dtype(given.pred), fixed)
 
 
@@ -155,21 +162,32 @@ class refusing_regions:  # noqa: N801 - reads as a verb
 
 def check_pair(loss: str, pred: object, target: object, names: tuple[str, str] = ("pred", "target")) -> tuple[Tensor, Tensor]:
     """Refuse a prediction and a target that can't be folded, by shape, dtype and device."""
-    if not isinstance(pred, Tensor) or pred.dtype not in SCORE_DTYPES:
-        raise LossError(loss, names[0], "a float tensor [B, C, *S]", describe(pred), integers(pred))
-    if pred.dim() < 2 or pred.shape[1] == 0:
-        raise LossError(loss, names[0], "[B, C, *S] with at least one channel", describe(pred))
+    pred = check_pred(loss, pred, names[0])
     check_beside(loss, names[1], target, pred, (tuple(pred.shape),), names[0])
     return pred, target  # type: ignore[return-value]  # checked above
+
+
+def check_pred(loss: str, pred: object, name: str = "pred") -> Tensor:
+    """Refuse a prediction that can't be folded, by shape, dtype and layout."""
+    if not isinstance(pred, Tensor) or pred.dtype not in SCORE_DTYPES:
+        raise LossError(loss, name, "a float tensor [B, C, *S]", describe(pred), integers(pred))
+    if pred.dim() < 2 or pred.shape[1] == 0:
+        raise LossError(loss, name, "[B, C, *S] with at least one channel", describe(pred))
+    check_dense(loss, name, pred)
+    return pred
+
+
+def check_dense(loss: str, argument: str, tensor: Tensor) -> None:
+    """Refuse sparse and nested tensors."""
+    if tensor.layout != torch.strided or tensor.is_nested:
+        raise LossError(loss, argument, "a dense strided tensor", f"layout {tensor.layout}", "call .to_dense()")
 
 
 def check_beside(loss: str, name: str, tensor: object, like: Tensor, shapes: tuple[tuple[int, ...], ...], whose: str) -> None:
     """Refuse a tensor of none of these shapes, or of another device; nothing is broadcast silently."""
     if not isinstance(tensor, Tensor):
         raise LossError(loss, name, f"a tensor {list(shapes[0])}", describe(tensor))
-    for argument, one in ((whose, like), (name, tensor)):
-        if one.layout != torch.strided or one.is_nested:
-            raise LossError(loss, argument, "a dense strided tensor", f"layout {one.layout}", "call .to_dense()")
+    check_dense(loss, name, tensor)
     if tensor.dtype not in (*SCORE_DTYPES, torch.bool):
         hint = "region_from_trimap makes it from a trimap" if name == "region" else integers(tensor)
         raise LossError(loss, name, "a float or bool tensor", describe(tensor), hint)

@@ -16,6 +16,8 @@ from lossfold.errors import LossError, is_number, nearest
 from lossfold.registry import LOSSES
 from lossfold.routing import arguments_of, checked_mapping, is_one_dict, one_dict, route
 
+UNREAD = ""  # in place of the path to an argument that a loss does not read
+
 
 class Configured(nn.Module):
     """A module that is a keyword-only dataclass of plain values: it pickles, copies, and its repr evaluates to it."""
@@ -157,6 +159,12 @@ class Loss(Configured, Summable):
         return scaled
 
     __mul__ = __rmul__
+
+    def taken(
+        self, loss: str, inputs: tuple[Any, ...], named: Mapping[str, Any], others: tuple[str, ...]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Return what the loss takes of a set's arguments, which the first term that has a target calls ``others``."""
+        return inputs, dict(named)
 
     def raw(self, *inputs: Any, **named: Any) -> Tensor:
         """Return the loss before ``loss_weight``."""

@@ -23,7 +23,7 @@ from lossfold.folds.pair import (
     check_pair,
     refusing_regions,
 )
-from lossfold.losses.base import Folded, divide
+from lossfold.losses.base import UNREAD, Folded, divide
 from lossfold.losses.folded import REDUCTIONS
 
 Kind = tuple[str, float]  # of a sum, and its number
@@ -55,6 +55,7 @@ class PairLoss(Folded):
     outside: ClassVar[bool] = False  # whether the loss is taken where the region is 0
     images_only: ClassVar[bool] = False  # [B, C, H, W], no other space
     has_map: ClassVar[bool] = True  # each pixel has a loss of its own
+    has_target: ClassVar[bool] = True
     scope = ""  # of the region's name: a set that hands its own dict to its terms has one
     apart = False  # whether somebody asks for the samples' losses
 
@@ -82,9 +83,10 @@ class PairLoss(Folded):
 
     @property
     def source(self) -> tuple[tuple[str, str], ...]:
-        """Where prediction and target stand; regions may differ within a pass."""
+        """Where prediction and target stand; regions may differ within a pass, and so may a target that is not read."""
         places = self.inputs or {}
-        return *((name, places.get(name, name)) for name in self.arguments if name != self.region_argument), *self.read
+        found = tuple((name, places.get(name, name)) for name in self.arguments if name != self.region_argument)
+        return *found, *(() if self.has_target else (("target", UNREAD),)), *self.read
 
     @property
     def folds(self) -> bool:
@@ -100,7 +102,7 @@ class PairLoss(Folded):
         """Refuse what can't be folded, or does not fit the options."""
         return self.checked(loss, *check_pair(loss, pred, target), weight)
 
-    def checked(self, loss: str, pred: Tensor, target: Tensor, region: object) -> PairGiven:
+    def checked(self, loss: str, pred: Tensor, target: Tensor | None, region: object) -> PairGiven:
         """Return the arguments of a call, the region checked."""
         shape = tuple(pred.shape)
         if self.images_only and len(shape) != 4:
@@ -113,7 +115,7 @@ class PairLoss(Folded):
             assert isinstance(region, Tensor)
             regions[self.region_name] = as_images(region if region.dim() == len(shape) else region.unsqueeze(1))
         in_unit = frozenset(regions if self.in_unit else ())
-        return PairGiven(as_images(pred), as_images(target), regions, in_unit, shape)
+        return PairGiven(as_images(pred), None if target is None else as_images(target), regions, in_unit, shape)
 
     def where(self, given: PairGiven | None) -> str:
         """Return where the sums are taken, as a :class:`PairSum` has it."""
@@ -172,7 +174,9 @@ class PairLoss(Folded):
                 loss, "engine", "'eager' or None for reduction='none'", "'cpp'", "maps are PyTorch's own in every engine"
             )
         with refusing_regions(loss, given):
-            values = eager_pair.pair_map(given.pred, given.target, given.regions, given.in_unit, PairSpec(spec.link, kept), ordered)
+            values = eager_pair.pair_map(
+                given.pred, given.held_against, given.regions, given.in_unit, PairSpec(spec.link, kept), ordered
+            )
         return values.reshape(given.shape)
 
     def forward(self, pred: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
