@@ -42,8 +42,12 @@ class PairCase(Case):
         return issubclass(lf.LOSSES[self.name], lf.LossSet)
 
     @property
+    def has_target(self) -> bool:
+        return "target" in self.arguments or self.composes
+
+    @property
     def region_argument(self) -> str:
-        return "weight" if "weight" in self.arguments else "region"
+        return next(name for name in ("weight", "region", "mask") if name in self.arguments)
 
     @property
     def needs_region(self) -> bool:
@@ -62,6 +66,16 @@ class PairCase(Case):
     def pixelwise(self) -> bool:
         """Whether every pixel's loss is its own: no filter reaches to its neighbours."""
         return not self.images_only
+
+    @property
+    def steps(self) -> bool:
+        """Whether it is of the steps from pixel to pixel, which have a direction: the weight is that of where they begin."""
+        return "TV" in self.name
+
+    @property
+    def adds_up(self) -> bool:
+        """Whether a batch's value is that of the sums of its parts: not where samples have values of their own."""
+        return not self.options.get("sample_wise") and self.name != "PSNRLoss"
 
     @property
     def maps(self) -> bool:
@@ -119,7 +133,8 @@ class PairData:
 
     @property
     def target(self) -> Tensor:
-        return self.others[-1]
+        """What the prediction is held against; a loss without a target has something of its shape."""
+        return self.others[-1] if self.others else self.pred.detach()
 
     def leaf(self) -> PairData:
         """The same values as a fresh leaf that asks for a gradient."""
@@ -162,7 +177,7 @@ def make_pair(
     target[random(*shape) < 0.3] = 0
     target[random(*shape) < 0.2] = 1
     target[:1] = target[:1].round()
-    others = (random(*shape), random(*shape), target) if case.composes else (target,)
+    others = (random(*shape), random(*shape), target) if case.composes else (target,) if case.has_target else ()
     kind = "soft" if region is None and case.needs_region else region
     where = None
     if kind is not None:

@@ -106,6 +106,28 @@ def matting_gradient(p: Array, t: Array, region: Array, options: Options) -> lis
     return [(scale(options, p), values, region)]
 
 
+def gradient(p: Array, t: Array, w: Array | None, options: Options) -> list[Part]:
+    return [(1.0, steepness(p - t, options.get("padding", "zeros")), w)]
+
+
+def total_variation(p: Array, t: None, w: Array | None, options: Options) -> list[Part]:
+    power = {"l1": 1, "l2": 2}[options.get("order", "l1")]
+    right, below = np.abs(np.diff(p, axis=3)) ** power, np.abs(np.diff(p, axis=2)) ** power
+    return [(1.0, right, None if w is None else w[:, :, :, :-1]), (1.0, below, None if w is None else w[:, :, :-1, :])]
+
+
+def psnr(p: Array, t: Array, w: Array | None, options: Options) -> Array:
+    weights = np.ones(p.shape) if w is None else np.broadcast_to(w, p.shape)
+    counted = [v.any() for v in weights]
+    each = np.array([10 * np.log10(mean_of(d**2, v) + 1e-8) if v.any() else 0.0 for d, v in zip(p - t, weights, strict=True)])
+    match options.get("reduction", "mean"):
+        case "none":
+            return each
+        case "sum":
+            return np.asarray(each.sum())
+    return np.asarray(each.mean() if options.get("sample_wise") else each.sum() / max(1, sum(counted)))
+
+
 def blur(image: Array) -> Array:
     for axis in (-2, -1):
         image = ndimage.correlate1d(image, BINOMIAL, axis=axis, mode="mirror")
@@ -159,7 +181,12 @@ ORACLES: dict[str, Callable[..., list[Part]]] = {
     "KnownSmoothL1Loss": known_smooth_l1,
     "MattingGradientLoss": matting_gradient,
     "LaplacianPyramidLoss": laplacian,
+    "GradientLoss": gradient,
+    "TVLoss": total_variation,
+    "MaskedTVLoss": total_variation,
 }
+WHOLE: dict[str, Callable[..., Array]] = {"PSNRLoss": psnr}  # what is no sum of means
+WITHOUT_MAPS = ("LaplacianPyramidLoss", "TVLoss", "MaskedTVLoss")  # what has a value for each sample and channel instead
 TERMS: dict[str, tuple[Callable[..., list[Part]], bool]] = {  # and whether the region is theirs
     "unknown_l1_loss": (unknown_l1, True),
     "known_l1_loss": (known_l1, True),
@@ -198,7 +225,7 @@ def mixed(p: Array, t: Array, region: Array, options: Options) -> dict[str, floa
 SETS = {"MattingLoss": matting, "MixedMattingLoss": mixed}
 
 
-def arrays(data: PairData, options: Options) -> tuple[Array, Array, Array | None]:
+def arrays(data: PairData, options: Options) -> tuple[Array, Array | None, Array | None]:
     """Prediction, target and region as the formulas have them."""
     pred, *others = (one.detach().double().numpy() for one in (data.pred, *data.others))
     region = None if data.region is None else data.region.double().numpy()
@@ -208,16 +235,18 @@ def arrays(data: PairData, options: Options) -> tuple[Array, Array, Array | None
         pred = sigmoid(pred)
     if len(others) == 3:
         pred = pred * others[0] + (1 - pred) * others[1]
-    return pred, others[-1], region
+    return pred, others[-1] if others else None, region
 
 
 def evaluate(name: str, data: PairData, options: Options) -> Array:
     """The value of a registered loss (of a set, its total), options as its constructor takes them."""
     if name in SETS:
         return np.asarray(sum(terms(name, data, options).values()))
-    return reduced(ORACLES[name](*arrays(data, options), options), options, name != "LaplacianPyramidLoss")
+    if name in WHOLE:
+        return WHOLE[name](*arrays(data, options), options)
+    return reduced(ORACLES[name](*arrays(data, options), options), options, name not in WITHOUT_MAPS)
 
 
 def terms(name: str, data: PairData, options: Options) -> dict[str, float]:
     """The terms of a set."""
-    return SETS[name](*arrays(data, options), options)  # type: ignore[arg-type]  # a set's region is there
+    return SETS[name](*arrays(data, options), options)  # type: ignore[arg-type]  # a set's target and region are there

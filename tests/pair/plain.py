@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -10,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from tests.pair.cases import PairData
+from tests.pair.oracles import WITHOUT_MAPS
 
 Options = Mapping[str, Any]
 Part = tuple[float, Tensor, Tensor | None]
@@ -83,6 +85,29 @@ def matting_gradient(p: Tensor, t: Tensor, region: Tensor, options: Options) -> 
     return [(scale(options, p), values, region)]
 
 
+def gradient(p: Tensor, t: Tensor, w: Tensor | None, options: Options) -> list[Part]:
+    mode = {"replicate": "replicate", "zeros": "constant"}[options.get("padding", "zeros")]
+    sobel = p.new_tensor([[-1, 0, 1], [-2, 0, 2], [-1, 0, 1]])
+    return [(1.0, sum((filtered(p, one, mode) - filtered(t, one, mode)).abs() for one in (sobel, sobel.T)), w)]
+
+
+def total_variation(p: Tensor, t: None, w: Tensor | None, options: Options) -> list[Part]:
+    across, down = p[..., 1:] - p[..., :-1], p[..., 1:, :] - p[..., :-1, :]
+    values = [one**2 if options.get("order") == "l2" else one.abs() for one in (across, down)]
+    weights = (None, None) if w is None else (w[..., :-1], w[..., :-1, :])
+    return [(1.0, v, u) for v, u in zip(values, weights, strict=True)]
+
+
+def psnr(p: Tensor, t: Tensor, w: Tensor | None, options: Options) -> Tensor:
+    weights = torch.ones_like(p) if w is None else w.to(p.dtype).expand(p.shape)
+    dims = tuple(range(1, p.dim()))
+    counted = weights.sum(dims) > 0
+    each = torch.where(counted, 10 / math.log(10) * (mean_of((p - t) ** 2, weights, dims) + 1e-8).log(), 0)
+    if options.get("sample_wise"):
+        return each.mean()
+    return {"none": each, "sum": each.sum()}.get(options.get("reduction", "mean"), each.sum() / counted.sum())
+
+
 def laplacian(p: Tensor, t: Tensor, region: Tensor | None, options: Options) -> list[Part]:
     levels, parts = options.get("levels", 5), []
     row = p.new_tensor([1, 4, 6, 4, 1]) / 16
@@ -126,7 +151,11 @@ PLAIN: dict[str, Callable[..., list[Part]]] = {
     "KnownSmoothL1Loss": known(smooth_l1),
     "MattingGradientLoss": matting_gradient,
     "LaplacianPyramidLoss": laplacian,
+    "GradientLoss": gradient,
+    "TVLoss": total_variation,
+    "MaskedTVLoss": total_variation,
 }
+WHOLE: dict[str, Callable[..., Tensor]] = {"PSNRLoss": psnr}
 TERMS: dict[str, tuple[Callable[..., list[Part]], bool]] = {  # and whether the region is theirs
     "unknown_l1_loss": (l1, True),
     "known_l1_loss": (known(l1), True),
@@ -175,4 +204,7 @@ def evaluate(name: str, data: PairData, options: Options) -> Tensor:
         p = p * others[0] + (1 - p) * others[1]
     if name in SETS:
         return SETS[name](p, others[-1], region, options)  # type: ignore[arg-type]  # its region is there
-    return reduced(PLAIN[name](p, others[-1], region, options), options, name != "LaplacianPyramidLoss")
+    target = others[-1] if others else None
+    if name in WHOLE:
+        return WHOLE[name](p, target, region, options)
+    return reduced(PLAIN[name](p, target, region, options), options, name not in WITHOUT_MAPS)

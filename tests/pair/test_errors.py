@@ -14,7 +14,8 @@ from tests.test_errors import refused
 
 PRED, TARGET, REGION = (torch.rand(2, 3, 8, 8) for _ in range(3))
 REGION = REGION[:, :1]
-PLAIN = [name for name in PAIR_LOSSES if not PairCase(name, {}).composes]
+PLAIN = [name for name in PAIR_LOSSES if not PairCase(name, {}).composes and PairCase(name, {}).has_target]
+TARGETLESS = [name for name in PAIR_LOSSES if not PairCase(name, {}).has_target]
 COMPOSING = [name for name in PAIR_LOSSES if PairCase(name, {}).composes]
 LEAVES = [name for name in PAIR_LOSSES if not PairCase(name, {}).is_set]
 SETS = [name for name in PAIR_LOSSES if PairCase(name, {}).is_set]
@@ -55,6 +56,15 @@ def test_bad_arguments_of_a_set_name_the_term(what: str) -> None:
     given, words = BAD[what]
     criterion = lf.LossSet(alpha=lf.UnknownL1Loss(), rough=lf.KnownL1Loss())
     refused(lambda: criterion(*given), "alpha|rough", *words)
+
+
+@pytest.mark.parametrize("what", [what for what in BAD if "target" not in what])
+@pytest.mark.parametrize("name", TARGETLESS)
+def test_bad_arguments_without_a_target(name: str, what: str) -> None:
+    (pred, _, region), words = BAD[what]
+    words = [word.replace("region|weight", "weight|mask") for word in words]
+    refused(lambda: lf.LOSSES[name]()(pred, region), name, *words)
+    refused(lambda: lf.LossSet(smooth=lf.LOSSES[name]())({"pred": pred, "weight": region, "mask": region}), "smooth", *words)
 
 
 FG, BG, MERGED, ALPHA = (torch.rand(2, c, 8, 8) for c in (3, 3, 3, 1))
@@ -98,10 +108,10 @@ def test_a_region_there_must_be(name: str) -> None:
     refused(lambda: lf.LOSSES[name]()(PRED, TARGET, None), name, "region", "unknown", "None")
 
 
-@pytest.mark.parametrize("name", ["LaplacianPyramidLoss", "MattingGradientLoss"])
+@pytest.mark.parametrize("name", ["LaplacianPyramidLoss", "MattingGradientLoss", "GradientLoss", *TARGETLESS])
 def test_filters_want_images(name: str) -> None:
     for space in ((64,), (4, 4, 4)):
-        tensors = [one.reshape(2, -1, *space) for one in (PRED, TARGET, REGION)]
+        tensors = [one.reshape(2, -1, *space) for one in ((PRED, TARGET, REGION), (PRED, REGION))[name in TARGETLESS]]
         refused(lambda tensors=tensors: lf.LOSSES[name]()(*tensors), name, "pred", r"\[B, C, H, W\]")
 
 

@@ -120,6 +120,10 @@ DEFAULT_OPTIONS = {
     "KnownSmoothL1Loss": {"reference_area": None, "beta": 1.0},
     "MattingGradientLoss": {"smoothness": 0.01, "padding": "replicate", "reference_area": None},
     "LaplacianPyramidLoss": {"levels": 5, "residual": False},
+    "GradientLoss": {"padding": "zeros"},
+    "PSNRLoss": {"to_y": False},
+    "TVLoss": {"order": "l1"},
+    "MaskedTVLoss": {"order": "l1"},
     "MixedMattingLoss": {"segmentation": ("known_smooth_l1_loss",), "matting": tuple(DEFAULTS), "tolerance": 0.0},
 }
 

@@ -28,6 +28,9 @@ SPECIFIC: dict[str, dict[str, list[Any]]] = {
     "KnownSmoothL1Loss": REGIONAL | {"beta": [1.0, 0.1, 0]},
     "MattingGradientLoss": REGIONAL | {"padding": ["replicate", "zeros"], "smoothness": [0.01, 0, 0.5]},
     "LaplacianPyramidLoss": {"levels": [5, 1, 2, 16], "residual": [False, True]},
+    "GradientLoss": {"padding": ["zeros", "replicate"]},
+    "TVLoss": {"order": ["l1", "l2"]},
+    "MaskedTVLoss": {"order": ["l1", "l2"]},
 }
 
 
@@ -73,8 +76,10 @@ def against_oracle(case: PairCase, data: PairData) -> None:
 def test_every_registered_loss_of_a_pair_has_samples_and_an_oracle() -> None:
     for name in PAIR_LOSSES:
         assert lf.LOSSES[name].samples, f"{name} has no samples: no contract suite would run it"
-        assert name in oracles.ORACLES or name in oracles.SETS, f"write the formula of {name} into tests/pair/oracles.py"
-        assert name in plain.PLAIN or name in plain.SETS, f"write {name} in plain PyTorch into tests/pair/plain.py"
+        assert name in oracles.ORACLES | oracles.WHOLE or name in oracles.SETS, (
+            f"write the formula of {name} into tests/pair/oracles.py"
+        )
+        assert name in plain.PLAIN | plain.WHOLE or name in plain.SETS, f"write {name} in plain PyTorch into tests/pair/plain.py"
 
 
 @pytest.mark.parametrize("case", pair_cases(), ids=lambda case: case.id)
@@ -130,6 +135,8 @@ def run_of(case: PairCase, data: PairData) -> Tensor:
 def test_edges_of_any_size(padding: str, space: tuple[int, ...]) -> None:
     case = PairCase("MattingGradientLoss", {"padding": padding, "smoothness": 0.1})
     against_oracle(case, make_pair(case, space))
+    case = PairCase("TVLoss", {"order": {"replicate": "l1", "zeros": "l2"}[padding]})
+    against_oracle(case, make_pair(case, space))
 
 
 @every_pair_case(among=[case for case in pair_cases() if case.options.get("reduction") != "sum"])
@@ -173,7 +180,9 @@ def test_targets_and_regions_of_other_dtypes(engine: str) -> None:
             continue
         loss = case.changed(engine=engine).build()
         data = make_pair(case, (12, 9), dtype=torch.float32, region="bool")
-        hard = PairData(data.pred, (data.target > 0.5,), data.region)
-        numbers = PairData(data.pred, (hard.target.half(),), None if data.region is None else data.region.bfloat16())
+        hard = PairData(data.pred, tuple(one > 0.5 for one in data.others), data.region)
+        numbers = PairData(
+            data.pred, tuple(one.half() for one in hard.others), None if data.region is None else data.region.bfloat16()
+        )
         for found, truth in zip(evaluate(loss, hard), evaluate(loss, numbers), strict=True):
             close(found, truth, 0, 0)
