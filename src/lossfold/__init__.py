@@ -26,6 +26,8 @@ from lossfold.losses.edges import MaskedTVLoss as MaskedTVLoss
 from lossfold.losses.edges import TVLoss as TVLoss
 from lossfold.losses.generalized_dice import GeneralizedDiceLoss as GeneralizedDiceLoss
 from lossfold.losses.lovasz import LovaszLoss as LovaszLoss
+from lossfold.losses.masked import masked_loss as masked_loss
+from lossfold.losses.masked import weighted_loss as weighted_loss
 from lossfold.losses.matting import KnownL1Loss as KnownL1Loss
 from lossfold.losses.matting import KnownSmoothL1Loss as KnownSmoothL1Loss
 from lossfold.losses.matting import MattingGradientLoss as MattingGradientLoss
