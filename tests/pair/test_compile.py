@@ -113,6 +113,8 @@ def recorded() -> list[Any]:
         ("MattingGradientLoss", {"padding": "zeros"}, "bool", torch.float64),
         ("LaplacianPyramidLoss", {"levels": 2, "residual": True}, None, torch.float64),
         ("LaplacianPyramidLoss", {"levels": 5, "link": "sigmoid"}, "soft", torch.bfloat16),
+        ("TVLoss", {"order": "l2", "link": "sigmoid"}, "soft", torch.float64),
+        ("MaskedTVLoss", {}, None, torch.float16),
         ("MattingLoss", {"losses": terms}, "soft", torch.float64),
     ]
     found = []
