@@ -86,12 +86,27 @@ def test_docstring_examples() -> None:
     from lossfold.compose import build, loss_set
     from lossfold.compose import matting as criteria
     from lossfold.compose import presets as sets
-    from lossfold.losses import binary, composition, cross_entropy, generalized_dice, lovasz, matting, ohem, overlap, pixel, pyramid
+    from lossfold.losses import (
+        binary,
+        composition,
+        cross_entropy,
+        edges,
+        generalized_dice,
+        lovasz,
+        masked,
+        matting,
+        ohem,
+        overlap,
+        pixel,
+        psnr,
+        pyramid,
+    )
     from lossfold.metrics import accumulators, functions
     from lossfold.metrics import matting as errors
 
     names = {name: getattr(lf, name) for name in dir(lf)} | {"torch": __import__("torch")}
-    losses = (binary, composition, cross_entropy, generalized_dice, lovasz, matting, ohem, overlap, pixel, pyramid)
+    scores = (binary, cross_entropy, generalized_dice, lovasz, ohem, overlap)
+    losses = (*scores, composition, edges, masked, matting, pixel, psnr, pyramid)
     helpers = (points, trimaps, functions, accumulators, errors)
     for module in (build, loss_set, presets, sets, criteria, *helpers, *losses):
         result = doctest.testmod(module, extraglobs=names)
