@@ -36,6 +36,7 @@ from lossfold.losses.ohem import OhemCrossEntropyLoss as OhemCrossEntropyLoss
 from lossfold.losses.overlap import DiceLoss as DiceLoss
 from lossfold.losses.overlap import JaccardLoss as JaccardLoss
 from lossfold.losses.overlap import TverskyLoss as TverskyLoss
+from lossfold.losses.perceptual import PerceptualLoss as PerceptualLoss
 from lossfold.losses.pixel import CharbonnierLoss as CharbonnierLoss
 from lossfold.losses.pixel import HuberLoss as HuberLoss
 from lossfold.losses.pixel import L1Loss as L1Loss

@@ -20,9 +20,11 @@ from lossfold.losses import composition as composition
 from lossfold.losses import edges as edges
 from lossfold.losses import generalized_dice as generalized_dice
 from lossfold.losses import ohem as ohem
+from lossfold.losses import perceptual as perceptual
 from lossfold.losses import psnr as psnr
 from lossfold.losses import ssim as ssim
 from lossfold.losses.lovasz import lovasz_bounds as lovasz_bounds
+from lossfold.losses.perceptual import PerceptualParts
 from lossfold.points import sample_points as sample_points
 from lossfold.points import sample_uncertain_points as sample_uncertain_points
 from lossfold.registry import LOSSES
@@ -33,7 +35,7 @@ from lossfold.trimaps import trimap_from_alpha as trimap_from_alpha
 
 
 def as_function(cls: type[nn.Module]) -> Callable[..., Tensor]:
-    """Return the function that builds a loss from its options and applies it; of a set, the total."""
+    """Return the function that builds a loss from its options and applies it; of a set, or of two parts, the total."""
     tensors = list(inspect.signature(cls.forward).parameters.values())[1:]
     if any(p.kind == p.VAR_POSITIONAL for p in tensors):  # a set whose terms take what every loss of scores takes
         tensors = list(inspect.signature(LOSSES["CrossEntropyLoss"].forward).parameters.values())[1:]
@@ -42,8 +44,8 @@ def as_function(cls: type[nn.Module]) -> Callable[..., Tensor]:
 
     def function(*given: Any, **named: Any) -> Tensor:
         by_name = {name: named.pop(name) for name in names if name in named}
-        result: Tensor | LossOutput = cls(**named)(*given, **by_name)
-        return result.total if isinstance(result, LossOutput) else result
+        result: Tensor | LossOutput | PerceptualParts = cls(**named)(*given, **by_name)
+        return result.total if isinstance(result, (LossOutput, PerceptualParts)) else result
 
     function.__name__ = function.__qualname__ = snake_case(cls.__name__)
     function.__doc__ = f"Return :class:`lossfold.{cls.__name__}` of these tensors.\n\n    {inspect.getdoc(cls)}"

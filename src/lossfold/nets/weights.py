@@ -1,0 +1,78 @@
+"""Weights from files: read, compared with what the network has, and filled in."""
+
+from __future__ import annotations
+
+import math
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from lossfold.errors import LossError
+
+
+def read(source: str, loss: str, argument: str = "pretrained") -> dict[str, Tensor]:
+    """Return the state dict in a file that ``torch.save`` wrote; nothing but tensors is unpickled."""
+    path = Path(source).expanduser()
+    if not path.is_file():
+        raise LossError(loss, argument, "the path of a state dict", repr(source), "there is no such file")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+        reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
+        hint = "save network.state_dict() with torch.save; whole modules and TorchScript are not read"
+        raise LossError(loss, argument, "the path of a state dict", f"{source!r}: {reason}", hint) from None
+    if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):  # a training checkpoint
+        state = state["state_dict"]
+    if not isinstance(state, Mapping) or not state or not all(isinstance(value, Tensor) for value in state.values()):
+        raise LossError(loss, argument, "the path of a state dict", f"{source!r}, a {type(state).__name__} of other things")
+    return dict(state)
+
+
+def fill(
+    network: nn.Module,
+    state: Mapping[str, Tensor],
+    loss: str,
+    source: str,
+    *,
+    unused: tuple[str, ...] = (),
+    argument: str = "pretrained",
+) -> None:
+    """Copy a state dict into a network.
+
+    Args:
+        network: what is filled.
+        state: a tensor for each of the network's, of the same shape.
+        loss: who asks, for errors.
+        source: where the state dict is from, for errors.
+        unused: prefixes of entries that the network has no use for; any other entry too many is refused.
+        argument: the option, for errors.
+
+    Raises:
+        LossError: for an entry that is missing, has another shape, or is not known.
+    """
+    wanted = {name: tensor for name, tensor in network.state_dict().items() if not name.endswith("num_batches_tracked")}
+    expected = f"weights of {type(network).__name__}"
+    for name, tensor in wanted.items():
+        if name not in state:
+            some = ", ".join(list(state)[:3])
+            raise LossError(loss, argument, expected, f"{source!r} without {name!r}", f"it has {some}, ...")
+        if state[name].shape != tensor.shape:
+            got = f"{source!r} with {name!r} {list(state[name].shape)} in place of {list(tensor.shape)}"
+            raise LossError(loss, argument, expected, got)
+    for name in state:
+        if name not in wanted and not name.endswith("num_batches_tracked") and not name.startswith(unused):
+            raise LossError(loss, argument, expected, f"{source!r} with {name!r}, which they do not have")
+    network.load_state_dict({name: state[name] for name in wanted}, strict=False)
+
+
+def initialize(network: nn.Module) -> None:
+    """Draw weights from torch's generator: He et al., Delving Deep into Rectifiers, ICCV 2015; biases 0."""
+    for module in network.modules():
+        if isinstance(module, (nn.Conv2d, nn.Linear)):
+            with torch.no_grad():
+                module.weight.normal_(std=math.sqrt(2 / module.weight[0].numel()))
+                if module.bias is not None:
+                    module.bias.zero_()
