@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 import lossfold as lf
 from lossfold.compose.matting import MattingSet
+from lossfold.losses.base import Folded, Loss
 from lossfold.losses.pair import PairLoss
 
 ENGINES: tuple[str, ...] = tuple(lf.engines.available())
@@ -19,7 +20,9 @@ CONTAINERS = {"LossSet"}
 """Registered names that hold other losses and have no samples of their own."""
 PAIR_LOSSES = [name for name in lf.LOSSES if issubclass(lf.LOSSES[name], (PairLoss, MattingSet))]
 """Registered names that hold a prediction against a target of the same kind: `tests.pair` has them."""
-SCORE_LOSSES = [name for name in lf.LOSSES if name not in CONTAINERS and name not in PAIR_LOSSES]
+FEATURE_LOSSES = [name for name in lf.LOSSES if issubclass(lf.LOSSES[name], Loss) and not issubclass(lf.LOSSES[name], Folded)]
+"""Registered names that fold nothing, because they compare features: `tests.features` has them."""
+SCORE_LOSSES = [name for name in lf.LOSSES if name not in {*CONTAINERS, *PAIR_LOSSES, *FEATURE_LOSSES}]
 """Registered names that hold scores against labels or against targets of the scores' shape."""
 LABEL_LOSSES = [name for name in SCORE_LOSSES if lf.LOSSES[name].samples]
 """Those of them that read integer labels; `tests.dense` has those that read targets of the scores' shape."""

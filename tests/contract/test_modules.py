@@ -14,7 +14,20 @@ import torch
 from torch import Tensor, nn
 
 import lossfold as lf
-from tests.cases import CONTAINERS, PAIR_LOSSES, SCORE_LOSSES, Case, cases, close, evaluate, every_case, make, same_bits, value
+from tests.cases import (
+    CONTAINERS,
+    FEATURE_LOSSES,
+    PAIR_LOSSES,
+    SCORE_LOSSES,
+    Case,
+    cases,
+    close,
+    evaluate,
+    every_case,
+    make,
+    same_bits,
+    value,
+)
 from tests.dense.cases import dense_cases
 from tests.pair.cases import pair_cases
 
@@ -187,6 +200,6 @@ def test_every_loss_is_in_the_functional_module_and_the_registry() -> None:
     """The samples of every registered loss are run, and by one kind of suite: of scores, or of pairs."""
     assert {case.name for case in [*cases(), *dense_cases()]} == set(SCORE_LOSSES)
     assert {case.name for case in pair_cases()} == set(PAIR_LOSSES)
-    assert CONTAINERS | set(SCORE_LOSSES) | set(PAIR_LOSSES) == set(lf.LOSSES)
+    assert CONTAINERS | {*SCORE_LOSSES, *PAIR_LOSSES, *FEATURE_LOSSES} == set(lf.LOSSES)
     public = {name for name in dir(lf) if name.endswith("Loss")}
     assert public == {name for name in lf.LOSSES if name not in CONTAINERS}
