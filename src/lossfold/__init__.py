@@ -16,6 +16,7 @@ from lossfold.compose.schedules import StepSchedule as StepSchedule
 from lossfold.compose.term import Term as Term
 from lossfold.errors import LossError as LossError
 from lossfold.losses.binary import BinaryCrossEntropyLoss as BinaryCrossEntropyLoss
+from lossfold.losses.clip import CLIPLoss as CLIPLoss
 from lossfold.losses.composition import CharbonnierCompLoss as CharbonnierCompLoss
 from lossfold.losses.composition import L1CompositionLoss as L1CompositionLoss
 from lossfold.losses.composition import MSECompositionLoss as MSECompositionLoss
@@ -25,7 +26,10 @@ from lossfold.losses.edges import GradientLoss as GradientLoss
 from lossfold.losses.edges import MaskedTVLoss as MaskedTVLoss
 from lossfold.losses.edges import TVLoss as TVLoss
 from lossfold.losses.generalized_dice import GeneralizedDiceLoss as GeneralizedDiceLoss
+from lossfold.losses.identity import FaceIdLoss as FaceIdLoss
+from lossfold.losses.identity import LightCNNFeatureLoss as LightCNNFeatureLoss
 from lossfold.losses.lovasz import LovaszLoss as LovaszLoss
+from lossfold.losses.lpips import LPIPSLoss as LPIPSLoss
 from lossfold.losses.masked import masked_loss as masked_loss
 from lossfold.losses.masked import weighted_loss as weighted_loss
 from lossfold.losses.matting import KnownL1Loss as KnownL1Loss
@@ -46,6 +50,7 @@ from lossfold.losses.psnr import PSNRLoss as PSNRLoss
 from lossfold.losses.pyramid import LaplacianPyramidLoss as LaplacianPyramidLoss
 from lossfold.losses.ssim import MSSSIMLoss as MSSSIMLoss
 from lossfold.losses.ssim import SSIMLoss as SSIMLoss
+from lossfold.losses.texture import TransferalPerceptualLoss as TransferalPerceptualLoss
 from lossfold.registry import LOSSES as LOSSES
 from lossfold.version import VERSION
 

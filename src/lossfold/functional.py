@@ -16,13 +16,17 @@ from lossfold.compose import presets as presets
 from lossfold.compose.loss_set import LossSet
 from lossfold.compose.output import LossOutput
 from lossfold.losses import binary as binary
+from lossfold.losses import clip as clip
 from lossfold.losses import composition as composition
 from lossfold.losses import edges as edges
 from lossfold.losses import generalized_dice as generalized_dice
+from lossfold.losses import identity as identity
+from lossfold.losses import lpips as lpips
 from lossfold.losses import ohem as ohem
 from lossfold.losses import perceptual as perceptual
 from lossfold.losses import psnr as psnr
 from lossfold.losses import ssim as ssim
+from lossfold.losses import texture as texture
 from lossfold.losses.lovasz import lovasz_bounds as lovasz_bounds
 from lossfold.losses.perceptual import PerceptualParts
 from lossfold.points import sample_points as sample_points

@@ -22,14 +22,12 @@ CRITERIA: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class FeatureLoss(Loss):
-    """A loss that compares what a frozen network makes of two images."""
+class FrozenLoss(Loss):
+    """A loss that keeps a frozen network."""
 
-    pretrained: str | None = None
-    network: nn.Module | Frozen | None = None
+    network: nn.Module | None = None  # kept as a Frozen copy
 
-    sources: ClassVar[str] = "the path of a state dict, or 'random'"  # what pretrained may be
-    structure: ClassVar[tuple[str, ...]] = ()  # the options that the network is built from
+    frozen: ClassVar[Frozen]  # each loss has its own: the network in use
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "network" and isinstance(value, nn.Module):
@@ -37,9 +35,29 @@ class FeatureLoss(Loss):
         super().__setattr__(name, value)
 
     def validate(self) -> None:
-        """Refuse wrong options, and build the network where they ask for another one."""
+        """Refuse wrong options."""
         super().validate()
         self.require("network", self.network is None or isinstance(self.network, Frozen), "a module, or None")
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Self:
+        super()._apply(fn, recurse)  # the network is in no parameters(), but goes where the loss goes
+        for frozen in {id(value): value for value in self.__dict__.values() if isinstance(value, Frozen)}.values():
+            frozen.apply(fn)
+        return self
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class FeatureLoss(FrozenLoss):
+    """A loss that compares what a frozen network makes of two images."""
+
+    pretrained: str | None = None
+
+    sources: ClassVar[str] = "the path of a state dict, or 'random'"  # what pretrained may be
+    structure: ClassVar[tuple[str, ...]] = ()  # the options that the network is built from
+
+    def validate(self) -> None:
+        """Refuse wrong options, and build the network where they ask for another one."""
+        super().validate()
         if self.network is None:
             self.require("pretrained", isinstance(self.pretrained, str) and bool(self.pretrained), self.sources, "or network=")
         else:
@@ -47,8 +65,8 @@ class FeatureLoss(Loss):
         self.check_structure()
         built = (self.network, self.pretrained, *(getattr(self, name) for name in self.structure))
         if self.__dict__.get("_built") != built:
-            self.frozen = self.network if isinstance(self.network, Frozen) else Frozen(self.make_network(str(self.pretrained)))
-            self._built = built
+            frozen = self.network if isinstance(self.network, Frozen) else Frozen(self.make_network(str(self.pretrained)))
+            self.__dict__.update(frozen=frozen, _built=built)
 
     def check_structure(self) -> None:
         """Refuse wrong options before the network is built from them."""
@@ -56,12 +74,6 @@ class FeatureLoss(Loss):
     def make_network(self, pretrained: str) -> nn.Module:
         """Return the network with its weights."""
         raise NotImplementedError
-
-    def _apply(self, fn: Any, recurse: bool = True) -> Self:
-        super()._apply(fn, recurse)  # the network is in no parameters(), but goes where the loss goes
-        for frozen in {id(value): value for value in self.__dict__.values() if isinstance(value, Frozen)}.values():
-            frozen.apply(fn)
-        return self
 
     def checked(self, pred: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """Refuse a pair of images that can't be compared; return them in the network's dtype."""
@@ -89,6 +101,13 @@ class FeatureLoss(Loss):
         with torch.no_grad():
             true = self.features(target)
         return self.features(pred), true
+
+    def pair(self, pred: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the only feature of the prediction, and that of the target, of a network that has one."""
+        found, true = self.both(pred, target)
+        if len(found) != 1:
+            raise LossError(type(self).__name__, "network", "a module that returns one tensor", f"one that returns {list(found)}")
+        return next(iter(found.values())), next(iter(true.values()))
 
 
 def check_images(

