@@ -32,7 +32,8 @@ class PerceptualLoss(FeatureLoss):
     """Differences of a frozen VGG's features, Σ_l a_l·ρ(φ_l(p), φ_l(t)), and of their Gram matrices.
 
     The second part, the style, is Σ_l b_l·ρ(G_l(p), G_l(t)) with G = φ·φᵀ / (C·H·W) over the pixels; ρ is the mean absolute or
-    squared difference. A call returns both parts, ``(perceptual, style)``; in a set, and in ``functional``, their sum counts.
+    squared difference. A call returns both parts, ``(perceptual, style)``; in a set, and in ``functional``, their sum counts (a
+    function builds the network at every call: keep the module in a training loop).
 
     **Images are in [-1, 1]** by default. For images in [0, 1] say ``norm_img=False``.
 
