@@ -277,12 +277,12 @@ Tensor pair_unfold(Tensor grad_sums, Tensor pred, Tensor target, std::vector<Ten
 
 #define LOSSFOLD_PAIR_SPEC "int in_unit, int link, int[] kinds, float[] numbers, int[] where"
 
-STABLE_TORCH_LIBRARY_FRAGMENT(lossfold_r3, m) {
+STABLE_TORCH_LIBRARY_FRAGMENT(lossfold_r4, m) {
   m.def("pair_fold(Tensor pred, Tensor target, Tensor[] maps, " LOSSFOLD_PAIR_SPEC ") -> (Tensor, Tensor)");
   m.def("pair_unfold(Tensor grad_sums, Tensor pred, Tensor target, Tensor[] maps, Tensor signs, " LOSSFOLD_PAIR_SPEC ") -> Tensor");
 }
 
-STABLE_TORCH_LIBRARY_IMPL(lossfold_r3, CPU, m) {
+STABLE_TORCH_LIBRARY_IMPL(lossfold_r4, CPU, m) {
   m.impl("pair_fold", TORCH_BOX(&pair_fold));
   m.impl("pair_unfold", TORCH_BOX(&pair_unfold));
 }

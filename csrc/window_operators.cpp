@@ -122,12 +122,12 @@ Tensor window_unfold(Tensor grad_sums, Tensor pred, Tensor target, std::optional
 
 #define LOSSFOLD_WINDOW_SPEC "float[] window, float scale, float c1, float c2"
 
-STABLE_TORCH_LIBRARY_FRAGMENT(lossfold_r3, m) {
+STABLE_TORCH_LIBRARY_FRAGMENT(lossfold_r4, m) {
   m.def("window_fold(Tensor pred, Tensor target, Tensor? weight, " LOSSFOLD_WINDOW_SPEC ") -> Tensor");
   m.def("window_unfold(Tensor grad_sums, Tensor pred, Tensor target, Tensor? weight, " LOSSFOLD_WINDOW_SPEC ") -> Tensor");
 }
 
-STABLE_TORCH_LIBRARY_IMPL(lossfold_r3, CPU, m) {
+STABLE_TORCH_LIBRARY_IMPL(lossfold_r4, CPU, m) {
   m.impl("window_fold", TORCH_BOX(&window_fold));
   m.impl("window_unfold", TORCH_BOX(&window_unfold));
 }

@@ -321,6 +321,19 @@ def ce_dice_loss(
     loss_weight: float = 1.0,
     inputs: Mapping[str, str] | None = None,
 ) -> Tensor: ...
+def clip_loss(
+    image: Tensor,
+    text: Any,
+    *,
+    loss_weight: float = 1.0,
+    inputs: Mapping[str, str] | None = None,
+    network: nn.Module | None = None,
+    tokenizer: Callable[..., Any] | None = None,
+    norm_img: bool = True,
+    image_size: Sequence[int] | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+) -> Tensor: ...
 def l1_composition_loss(
     pred_alpha: Tensor,
     fg: Tensor,
@@ -364,6 +377,43 @@ def charbonnier_comp_loss(
     engine: str | None = None,
     eps: float = 1e-12,
 ) -> Tensor: ...
+def gradient_loss(
+    pred: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    *,
+    loss_weight: float = 1.0,
+    inputs: Mapping[str, str] | None = None,
+    link: str = "identity",
+    reduction: str = "mean",
+    sample_wise: bool = False,
+    engine: str | None = None,
+    padding: str = "zeros",
+) -> Tensor: ...
+def tv_loss(
+    pred: Tensor,
+    weight: Tensor | None = None,
+    *,
+    loss_weight: float = 1.0,
+    inputs: Mapping[str, str] | None = None,
+    link: str = "identity",
+    reduction: str = "mean",
+    sample_wise: bool = False,
+    engine: str | None = None,
+    order: str = "l1",
+) -> Tensor: ...
+def masked_tv_loss(
+    pred: Tensor,
+    mask: Tensor | None = None,
+    *,
+    loss_weight: float = 1.0,
+    inputs: Mapping[str, str] | None = None,
+    link: str = "identity",
+    reduction: str = "mean",
+    sample_wise: bool = False,
+    engine: str | None = None,
+    order: str = "l1",
+) -> Tensor: ...
 def generalized_dice_loss(
     logits: Tensor,
     labels: Tensor,
@@ -384,6 +434,39 @@ def generalized_dice_loss(
     absent: str = "skip",
     include_background: bool = True,
 ) -> Tensor: ...
+def face_id_loss(
+    pred: Tensor,
+    target: Tensor,
+    *,
+    loss_weight: float = 1.0,
+    inputs: Mapping[str, str] | None = None,
+    network: nn.Module | None = None,
+    pretrained: str | None = None,
+    crop: bool = True,
+) -> Tensor: ...
+def light_cnn_feature_loss(
+    pred: Tensor,
+    target: Tensor,
+    *,
+    loss_weight: float = 1.0,
+    inputs: Mapping[str, str] | None = None,
+    network: nn.Module | None = None,
+    pretrained: str | None = None,
+    criterion: str = "l1",
+) -> Tensor: ...
+def lpips_loss(
+    pred: Tensor,
+    target: Tensor,
+    *,
+    loss_weight: float = 1.0,
+    inputs: Mapping[str, str] | None = None,
+    network: nn.Module | None = None,
+    pretrained: str | None = None,
+    net: str = "vgg16",
+    linear: str | None = "lpips",
+    normalize: bool = False,
+    reduction: str = "mean",
+) -> Tensor: ...
 def ohem_cross_entropy_loss(
     logits: Tensor,
     labels: Tensor,
@@ -402,6 +485,36 @@ def ohem_cross_entropy_loss(
     thresh: float = 0.7,
     min_kept: int = 100000,
     top_k_ratio: float | None = None,
+) -> Tensor: ...
+def perceptual_loss(
+    pred: Tensor,
+    target: Tensor,
+    *,
+    loss_weight: float = 1.0,
+    inputs: Mapping[str, str] | None = None,
+    network: nn.Module | None = None,
+    pretrained: str | None = None,
+    layer_weights: Mapping[str | int, float] | None = None,
+    layer_weights_style: Mapping[str | int, float] | None = None,
+    vgg_type: str = "vgg19",
+    use_input_norm: bool = True,
+    norm_img: bool = True,
+    perceptual_weight: float = 1.0,
+    style_weight: float = 1.0,
+    criterion: str = "l1",
+) -> Tensor: ...
+def psnr_loss(
+    pred: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    *,
+    loss_weight: float = 1.0,
+    inputs: Mapping[str, str] | None = None,
+    link: str = "identity",
+    reduction: str = "mean",
+    sample_wise: bool = False,
+    engine: str | None = None,
+    to_y: bool = False,
 ) -> Tensor: ...
 def ssim_loss(
     pred: Tensor,
@@ -437,6 +550,16 @@ def msssim_loss(
     sample_wise: bool = False,
     engine: str | None = None,
     betas: Sequence[float] = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333),
+) -> Tensor: ...
+def transferal_perceptual_loss(
+    maps: Sequence[Tensor],
+    soft_attention: Tensor | None,
+    textures: Sequence[Tensor],
+    *,
+    loss_weight: float = 1.0,
+    inputs: Mapping[str, str] | None = None,
+    use_attention: bool = True,
+    criterion: str = "mse",
 ) -> Tensor: ...
 def lovasz_loss(
     logits: Tensor,

@@ -15,7 +15,7 @@ from torch import Tensor
 from lossfold.engines import eager
 from lossfold.engines.spec import KINDS, Bins, Hard, LabelSpec
 
-NAMESPACE = "lossfold_r3"
+NAMESPACE = "lossfold_r4"
 
 
 def _load() -> str:
