@@ -83,9 +83,8 @@ struct Place {
     vs = vs < 0 ? V{} : vs;
     vd = vd < 0 ? V{} : vd;
     const V l = (T)0.5 * (s * s + d * d) + (T)c1, k = (T)0.5 * (vs + vd) + (T)c2;
-    const V inverse = reciprocal(l * k);
-    inverse_l = inverse * k;
-    inverse_k = inverse * l;
+    inverse_l = reciprocal(l);  // not of l k: of images far out of range the product overflows
+    inverse_k = reciprocal(k);
     u = d * d * inverse_l;
     v = vd * inverse_k;
   }

@@ -201,7 +201,7 @@ LOSSFOLD_INLINE F one_minus_exp_neg(F x) {
   return x < F{} + 0.34657359f ? series : 1.0f - exp_(-x);
 }
 
-// 1 / x for x in [1, 2^16], to one unit in the last place.
+// 1 / x to one unit in the last place, where x and 1 / x are normal numbers.
 LOSSFOLD_INLINE F reciprocal(F x) {
 #if defined(__AVX512F__)
   const F guess = (F)_mm512_rcp14_ps((__m512)x);
