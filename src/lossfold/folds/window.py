@@ -108,5 +108,6 @@ def scales(given: WindowGiven, spec: WindowSpec) -> Iterator[tuple[Tensor, Tenso
             inner = None if weight is None else weight[..., radius : pred.shape[2] - radius, radius : pred.shape[3] - radius]
             yield pred, target, inner
         else:
-            p, t = (functional.pad(one, (radius,) * 4, WINDOW_PADDINGS[spec.padding]) for one in (pred, target))
+            numbers = target.to(pred.dtype) if target.dtype == torch.bool else target  # PyTorch does not reflect booleans
+            p, t = (functional.pad(one, (radius,) * 4, WINDOW_PADDINGS[spec.padding]) for one in (pred, numbers))
             yield p, t, weight
