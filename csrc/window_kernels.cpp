@@ -208,7 +208,10 @@ void unfold(const WindowPlane& plane, WindowTile tile, void* work, const double*
       V map[maps][step];
 #pragma GCC unroll 3
       for (int m = 0; m < maps; ++m) along_rows(taps, rows[m], i, map[m]);
-      for (long r = 0; r < pixels; ++r) at(sum[r], i) = map[a][r] + at(difference[r], i) * map[b][r] + at(sum[r], i) * map[g][r];
+      for (long r = 0; r < pixels; ++r) {
+        const V of_d = at(difference[r], i) * map[b][r], of_s = at(sum[r], i) * map[g][r];  // NaN too where no window counts: 0 then
+        at(sum[r], i) = map[a][r] + (map[b][r] == 0 ? V{} : of_d) + (map[g][r] == 0 ? V{} : of_s);
+      }
     }
     for (long r = 0; r < pixels; ++r) {
       const long to = (y + r) * layout.row_stride + tile.column * layout.column_stride;
