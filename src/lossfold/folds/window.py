@@ -108,6 +108,7 @@ def scales(given: WindowGiven, spec: WindowSpec) -> Iterator[tuple[Tensor, Tenso
             inner = None if weight is None else weight[..., radius : pred.shape[2] - radius, radius : pred.shape[3] - radius]
             yield pred, target, inner
         else:
-            numbers = target.to(pred.dtype) if target.dtype == torch.bool else target  # PyTorch does not reflect booleans
-            p, t = (functional.pad(one, (radius,) * 4, WINDOW_PADDINGS[spec.padding]) for one in (pred, numbers))
+            # Not in halves: a border's pixel adds up the gradients of its reflections. Nor are there reflections of booleans.
+            images = pred.to(result_dtype(pred)), target.to(result_dtype(pred))
+            p, t = (functional.pad(image, (radius,) * 4, WINDOW_PADDINGS[spec.padding]) for image in images)
             yield p, t, weight
