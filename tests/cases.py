@@ -14,6 +14,7 @@ import lossfold as lf
 from lossfold.compose.matting import MattingSet
 from lossfold.losses.base import Folded, Loss
 from lossfold.losses.pair import PairLoss
+from lossfold.losses.ssim import WindowLoss
 
 ENGINES: tuple[str, ...] = tuple(lf.engines.available())
 CONTAINERS = {"LossSet"}
@@ -22,7 +23,9 @@ PAIR_LOSSES = [name for name in lf.LOSSES if issubclass(lf.LOSSES[name], (PairLo
 """Registered names that hold a prediction against a target of the same kind: `tests.pair` has them."""
 FEATURE_LOSSES = [name for name in lf.LOSSES if issubclass(lf.LOSSES[name], Loss) and not issubclass(lf.LOSSES[name], Folded)]
 """Registered names that fold nothing, because they compare features: `tests.features` has them."""
-SCORE_LOSSES = [name for name in lf.LOSSES if name not in {*CONTAINERS, *PAIR_LOSSES, *FEATURE_LOSSES}]
+WINDOW_LOSSES = [name for name in lf.LOSSES if issubclass(lf.LOSSES[name], WindowLoss)]
+"""Registered names that compare two images through a window: `tests.window` has them."""
+SCORE_LOSSES = [name for name in lf.LOSSES if name not in {*CONTAINERS, *PAIR_LOSSES, *FEATURE_LOSSES, *WINDOW_LOSSES}]
 """Registered names that hold scores against labels or against targets of the scores' shape."""
 LABEL_LOSSES = [name for name in SCORE_LOSSES if lf.LOSSES[name].samples]
 """Those of them that read integer labels; `tests.dense` has those that read targets of the scores' shape."""
