@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 import lossfold as lf
-from lossfold.bench import definitions
+from lossfold.bench import definitions, similarity
 from lossfold.bench.agreement import find_truth, judge
 from lossfold.bench.case import Entry, LossFunction, Setting, Tolerance
 from lossfold.bench.cases import CASES, ohem
@@ -61,6 +61,10 @@ WRONG: list[tuple[str, LossFunction]] = [
     ("matting", lambda pred, target, region: definitions.matting(pred, target, torch.ones_like(region))),
     ("matting", lambda *inputs: definitions.matting(*inputs) - 0.01 * definitions.known_l1(*inputs)),
     ("matting", lambda *inputs: definitions.matting(*inputs) - definitions.matting_gradient(*inputs, smoothness=1e-3)),
+    ("ssim", lf.SSIMLoss(sigma=1.6)),
+    ("ssim", lf.SSIMLoss(padding="reflect")),
+    ("ssim", lambda pred, target: similarity.ssim(pred, 1.01 * target)),
+    ("ssim", lambda pred, target: similarity.ssim(pred, target) / 2),
 ]
 
 
@@ -125,6 +129,12 @@ def test_alphas_fail_alone_where_there_are_no_images() -> None:
     (row,) = time_case(CASES["matting"], Setting(size=(2, 1, 40)), {**TASK, "providers": ["eager"]}, None)
     assert row["status"] == "failed"
     assert "need a size B,C,H,W" in row["reason"]
+
+
+def test_images_too_small_for_five_windows_fail_alone() -> None:
+    for size, words in (((1, 1, 100, 200), "at least 176"), ((1, 1, 200), "need a size B,C,H,W")):
+        (row,) = time_case(CASES["ms-ssim"], Setting(size=size), {**TASK, "providers": ["lossfold-eager"]}, None)
+        assert row["status"] == "failed" and words in row["reason"]
 
 
 def test_a_provider_that_raises_fails_alone() -> None:
@@ -208,6 +218,14 @@ def test_matting_definitions_match_formulas_by_hand() -> None:
     torch.testing.assert_close(definitions.blur(pred)[0, 0, 6:11, 6:11], 0.25 * row[:, None] * row)
 
 
+def test_similarity_of_flat_images_by_hand() -> None:
+    """There is nothing but luminance, which MS-SSIM takes at its last scale alone."""
+    dark, light = torch.full((1, 2, 176, 176), 0.25, dtype=torch.float64), torch.full((1, 2, 176, 176), 0.5, dtype=torch.float64)
+    luminance = torch.tensor((2 * 0.25 * 0.5 + 1e-4) / (0.25**2 + 0.5**2 + 1e-4), dtype=torch.float64)
+    torch.testing.assert_close(similarity.ssim(dark, light), 1 - luminance)
+    torch.testing.assert_close(similarity.ms_ssim(dark, light), 1 - luminance**0.1333)
+
+
 def test_a_laplacian_pyramid_by_matrices() -> None:
     """Down and up as matrices over a row of pixels, the borders reflected by indices; the second level stops at sides of 4."""
 
@@ -232,8 +250,10 @@ def test_a_laplacian_pyramid_by_matrices() -> None:
 
 
 def judged(case: str, provider: str, setting: Setting) -> bool:
-    """Whether an entry agrees with its truth."""
+    """Whether an entry agrees with its truth; of five scales, on images that they fit."""
     entry = CASES[case].entries[provider]
+    if case == "ms-ssim":
+        setting = replace(setting, size=(2, 2, 192, 208))
     sample = CASES[case].sample(setting, **entry.inputs)
     definition: Callable[..., Tensor] = lambda *inputs: CASES[case].truth(*inputs, **entry.options)  # noqa: E731
     return judge(entry.build(), sample, find_truth(definition, sample), CASES[case].tolerance).status == "ok"

@@ -6,7 +6,7 @@ from torch.nn import functional
 
 from lossfold.bench.case import LABEL_DTYPES, Setting
 from lossfold.bench.definitions import IGNORED
-from lossfold.bench.inputs import GRAIN, UNKNOWN, alpha_sample, label_sample
+from lossfold.bench.inputs import GRAIN, UNKNOWN, alpha_sample, image_sample, label_sample
 
 
 @pytest.mark.parametrize("logits", ["random", "trained"])
@@ -111,3 +111,20 @@ def test_alphas_without_a_region_are_the_same() -> None:
 def test_alphas_are_images() -> None:
     with pytest.raises(ValueError, match="alphas need a size B,C,H,W"):
         alpha_sample(Setting(size=(2, 1, 40)))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
+def test_images_are_in_range_and_as_near_as_is_asked(dtype: str) -> None:
+    for logits, (low, high) in {"trained": (0.1 * GRAIN, GRAIN), "random": (0.05, 0.2)}.items():
+        sample = image_sample(Setting(size=(2, 3, 64, 48), logits=logits, dtype=dtype))
+        (truth,) = sample.rest
+        assert sample.leaf.requires_grad and sample.leaf.shape == truth.shape == (2, 3, 64, 48)
+        assert truth.dtype == (torch.float64 if dtype == "float64" else torch.float32)
+        for image in (sample.leaf, truth):
+            assert image.min() >= 0 and image.max() <= 1 and image.std() > 0.1
+        assert low < (sample.leaf - truth).abs().mean().item() < high
+
+
+def test_images_are_not_sequences() -> None:
+    with pytest.raises(ValueError, match="images need a size B,C,H,W"):
+        image_sample(Setting(size=(2, 1, 40)))

@@ -29,7 +29,7 @@ class Setting:
         size: `[B, C, *S]`, with S the labels' resolution; a case may take smaller logits.
         dtype: a name of `DTYPES`.
         labels: a name of `LABEL_DTYPES`; cases without integer labels leave it alone.
-        logits: what the network gives, logits or alphas: "random" (noise) or "trained" (smooth and confident).
+        logits: what the network gives, logits, alphas or images: "random" (noise) or "trained" (smooth and confident).
         seed: of the generator that makes them.
     """
 
@@ -121,7 +121,7 @@ class Case:
         tolerance: wider than the dtype's where the work itself has no sharper result; the entries' notes say why.
         parts: of a sum, the cases that are its terms; lossfold's set is also timed beside each of them alone.
         sizes: of its inputs.
-        leaf: what the tensor that gets the gradient is, "logits" (scored against labels) or "alphas".
+        leaf: what the tensor that gets the gradient is, "logits" (scored against labels), "alphas" or "images".
         exponentials: the fewest for each class and label pixel.
         most_repeats: where a round takes long, how many count at most, with one before them.
     """

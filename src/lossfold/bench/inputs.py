@@ -1,4 +1,4 @@
-"""Logits and labels, alphas and regions to measure with: noise, and what a trained network gives."""
+"""Logits and labels, alphas and regions, images to measure with: noise, and what a trained network gives."""
 
 from __future__ import annotations
 
@@ -103,6 +103,27 @@ def alpha_sample(setting: Setting, *, region: bool = True) -> Sample:
     others = torch.float64 if leaf.dtype == torch.float64 else torch.float32
     rest = (truth.to(others).contiguous(), (heights.abs() <= band).to(others))
     return Sample(leaf, rest if region else rest[:1])
+
+
+def image_sample(setting: Setting) -> Sample:
+    """Make predicted images `[B,C,H,W]` and true ones: smooth scenes with some texture, in [0, 1].
+
+    Args:
+        setting: size, dtype, kind of prediction (a third of it noise, or the truth with a little noise) and seed.
+
+    Returns:
+        The predictions, with `requires_grad`, and the true images, float32 (float64 for float64 predictions).
+    """
+    if len(setting.size) != 4:
+        raise ValueError(f"images need a size B,C,H,W, got {setting.size}")
+    generator = torch.Generator().manual_seed(setting.seed)
+    coarse = [max(2, length // COARSENESS) for length in setting.size[2:]]
+    scene = _resize(torch.rand(*setting.size[:2], *coarse, generator=generator), list(setting.size[2:]))
+    truth = (0.8 * scene + 0.2 * torch.rand(setting.size, generator=generator)).clamp(0, 1)
+    noise = torch.rand(setting.size, generator=generator)
+    share = 1 / 3 if setting.logits == "random" else GRAIN
+    leaf = ((1 - share) * truth + share * noise).to(DTYPES[setting.dtype]).requires_grad_()
+    return Sample(leaf, (truth.to(torch.float64 if leaf.dtype == torch.float64 else torch.float32),))
 
 
 def _random_scene(size: tuple[int, ...], stride: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:

@@ -74,7 +74,7 @@ def build_parser() -> argparse.ArgumentParser:
     what.add_argument("--case", action="append", metavar="NAME", help="default: all")
     what.add_argument("--provider", action="append", metavar="NAME", help="default: all; with --quick not compile")
     what.add_argument("--size", metavar="B,C,H,W", help="of labels and classes; default: each case's, mostly 2,19,512,1024")
-    what.add_argument("--dtype", choices=DTYPES, default="float32", help="of logits and alphas (default: %(default)s)")
+    what.add_argument("--dtype", choices=DTYPES, default="float32", help="of logits, alphas and images (default: %(default)s)")
     what.add_argument("--labels", choices=LABEL_DTYPES, default="int64", help="dtype (default: %(default)s)")
     what.add_argument("--logits", choices=(*LOGITS, "both"), help="noise, trained-like, or both (the default)")
     what.add_argument("--allocator", choices=(*ALLOCATORS, "both"), help="PyTorch's as it is, on huge pages, or both")

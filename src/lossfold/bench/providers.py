@@ -53,6 +53,9 @@ PROVIDERS: dict[str, Provider] = {
         Provider("smp", "segm. models", "segmentation_models_pytorch", "segmentation_models_pytorch", library=True),
         Provider("kornia", "kornia", "kornia", "kornia", library=True),
         Provider("toolbelt", "toolbelt", "pytorch_toolbelt", "pytorch-toolbelt", library=True),
+        Provider("torchmetrics", "torchmetrics", "torchmetrics", "torchmetrics", library=True),
+        Provider("piq", "piq", "piq", "piq", library=True),
+        Provider("pytorch-msssim", "pytorch-msssim", "pytorch_msssim", "pytorch-msssim", library=True),
     )
 }
 """Every provider by key, in the order of tables and plots."""

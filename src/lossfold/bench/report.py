@@ -44,7 +44,7 @@ def provider_title(key: str) -> str:
 
 
 def describe_inputs(row: Row) -> str:
-    """Shape, dtypes and kind of logits or alphas in words."""
+    """Shape, dtypes and kind of logits, alphas or images in words."""
     shape = ",".join(str(length) for length in row["shape"])
     leaf = row.get("leaf", "logits")  # result files of earlier versions know no other
     labels = f", {row['labels']} labels" if leaf == "logits" else ""
@@ -75,7 +75,8 @@ def render(rows: list[Row]) -> str:
     """The whole report: machine, limits, a table for every case and variant, scaling."""
     lines = [
         machine_line(rows),
-        f"Units: u is the logits' (alphas') size; of copy and of exp (one a class and pixel) are shares of the limits; {LEGEND}",
+        f"Units: u is the size of the logits, alphas or images; of copy and of exp (one a class and pixel) are shares of limits; "
+        f"{LEGEND}",
         "Memory is the peak beyond the inputs: in u, the gradient included, and in bytes a label pixel beyond the gradient.",
     ]
     for limits in of_kind(rows, "calibration"):

@@ -1,0 +1,92 @@
+"""SSIM and MS-SSIM of images: two passes at least, and three where scales are multiplied, which needs their means first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from importlib import import_module
+from typing import Any
+
+from torch import Tensor
+
+from .. import similarity
+from ..case import Case, Entry, LossFunction, Sizes, Tolerance
+from ..inputs import image_sample
+from .common import own_entries, plain_entries
+
+SIZES = Sizes(full=(4, 3, 512, 512), quick=(1, 3, 256, 256), fewest_channels=1)
+
+# In float32 a variance is the difference of two squares, which rounds by 1e-7 and stands beside a c2 of 9e-4.
+ROUNDING = Tolerance(value=1e-4, gradient=1e-3)
+
+KORNIA_NOTE = "twice its (1 - SSIM) / 2, with padding='valid'"
+PIQ_NOTE = "downsample=False"
+REFLECTED_NOTE = "around every pixel of an image whose borders are reflected, the only form it has"
+
+
+def of(module: str, loss: Callable[[Any, Tensor, Tensor], Tensor]) -> Entry:
+    """An entry that calls a peer's module, which is imported when it is built."""
+
+    def build() -> LossFunction:
+        peer = import_module(module)
+        return lambda pred, target: loss(peer, pred, target)
+
+    return Entry(build)
+
+
+def monai_ssim() -> LossFunction:
+    """MONAI's SSIM of images."""
+    loss: LossFunction = import_module("monai.losses").SSIMLoss(spatial_dims=2, data_range=1.0)
+    return loss
+
+
+def torchmetrics_ssim(module: Any, pred: Tensor, target: Tensor) -> Tensor:
+    """1 - torchmetrics' SSIM."""
+    return 1 - module.structural_similarity_index_measure(pred, target, data_range=1.0)  # type: ignore[no-any-return]
+
+
+SSIM = Case(
+    name="ssim",
+    title="SSIM",
+    truth=similarity.ssim,
+    sample=image_sample,
+    passes=2,
+    entries={
+        **own_entries(lambda lf, options: lf.SSIMLoss(**options), {}),
+        **plain_entries(similarity.ssim),
+        "monai": Entry(monai_ssim),
+        "kornia": replace(of("kornia.losses", lambda m, p, t: 2 * m.ssim_loss(p, t, 11, padding="valid")), note=KORNIA_NOTE),
+        "torchmetrics": replace(
+            of("torchmetrics.functional.image", torchmetrics_ssim), options={"reflected": True}, note=REFLECTED_NOTE
+        ),
+        "piq": replace(of("piq", lambda m, p, t: 1 - m.ssim(p, t, downsample=False)), note=PIQ_NOTE),
+        "pytorch-msssim": of("pytorch_msssim", lambda m, p, t: 1 - m.ssim(p, t, data_range=1.0)),
+    },
+    lacking=dict.fromkeys(("torchvision", "smp", "toolbelt"), "has no losses of images"),
+    tolerance=ROUNDING,
+    sizes=SIZES,
+    leaf="images",
+    exponentials=0,
+)
+
+MS_SSIM = replace(
+    SSIM,
+    name="ms-ssim",
+    title="MS-SSIM",
+    truth=similarity.ms_ssim,
+    passes=3,
+    entries={
+        **own_entries(lambda lf, options: lf.MSSSIMLoss(**options), {}),
+        **plain_entries(similarity.ms_ssim),
+        "piq": of("piq", lambda m, p, t: 1 - m.multi_scale_ssim(p, t)),
+        "pytorch-msssim": of("pytorch_msssim", lambda m, p, t: 1 - m.ms_ssim(p, t, data_range=1.0)),
+    },
+    lacking={
+        **SSIM.lacking,
+        "monai": "its metric multiplies the scales' means over all channels",
+        "torchmetrics": "multiplies the scales' means over all channels, the last one over reflected borders too",
+        "kornia": "its MS-SSIM has five windows instead of five scales, and an L1 term",
+    },
+)
+
+CASES = (SSIM, MS_SSIM)

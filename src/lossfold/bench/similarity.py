@@ -1,0 +1,51 @@
+"""Structural similarity as people write it in plain PyTorch: the truth of its cases in float64, else the provider "eager"."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+WINDOW_SIZE, SIGMA = 11, 1.5
+C1, C2 = 0.01**2, 0.03**2
+BETAS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
+
+
+def ssim(pred: Tensor, target: Tensor, reflected: bool = False) -> Tensor:
+    """1 - mean SSIM over all places of a Gaussian window of 11 pixels (Wang et al., 2004), or around every pixel."""
+    target = target.to(pred.dtype)
+    if reflected:
+        pred, target = (functional.pad(image, (WINDOW_SIZE // 2,) * 4, mode="reflect") for image in (pred, target))
+    luminance, contrast = comparisons(pred, target)
+    return 1 - (luminance * contrast).mean()
+
+
+def ms_ssim(pred: Tensor, target: Tensor) -> Tensor:
+    """1 - MS-SSIM of five scales, the mean over images and channels (Wang et al., 2003)."""
+    target, scores = target.to(pred.dtype), []
+    for scale in range(len(BETAS)):
+        if scale:
+            pred, target = functional.avg_pool2d(pred, 2), functional.avg_pool2d(target, 2)
+        luminance, contrast = comparisons(pred, target)
+        last = scale == len(BETAS) - 1
+        scores.append((luminance * contrast if last else contrast).flatten(2).mean(2).relu())
+    return 1 - (torch.stack(scores, -1) ** pred.new_tensor(BETAS)).prod(-1).mean()
+
+
+def comparisons(pred: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """SSIM's two factors at every place of the window: of luminance, and of contrast and structure."""
+    mean_p, mean_t = filtered(pred), filtered(target)
+    var_p = filtered(pred * pred) - mean_p * mean_p
+    var_t = filtered(target * target) - mean_t * mean_t
+    covariance = filtered(pred * target) - mean_p * mean_t
+    luminance = (2 * mean_p * mean_t + C1) / (mean_p * mean_p + mean_t * mean_t + C1)
+    return luminance, (2 * covariance + C2) / (var_p + var_t + C2)
+
+
+def filtered(image: Tensor) -> Tensor:
+    """The Gaussian means of each channel, where the whole window fits: one depthwise convolution."""
+    distances = torch.arange(WINDOW_SIZE, dtype=torch.float64, device=image.device) - WINDOW_SIZE // 2
+    row = (-(distances**2) / (2 * SIGMA**2)).exp()
+    row = (row / row.sum()).to(image.dtype)
+    channels = image.shape[1]
+    return functional.conv2d(image, (row[:, None] * row).expand(channels, 1, -1, -1), groups=channels)
