@@ -1,6 +1,7 @@
-"""Metrics of class maps and of alpha mattes.
+"""Metrics of class maps, of alpha mattes and of restored images.
 
-Of class maps: counts that add over batches, tiles and ranks, and the ratios read from them. Of alpha mattes: sums over images.
+Of class maps: counts that add over batches, tiles and ranks, and the ratios read from them. Of mattes and restored images: sums
+over images.
 """
 
 from lossfold.metrics.accumulators import Accumulator as Accumulator
@@ -21,3 +22,6 @@ from lossfold.metrics.matting import matting_conn as matting_conn
 from lossfold.metrics.matting import matting_grad as matting_grad
 from lossfold.metrics.matting import matting_mse as matting_mse
 from lossfold.metrics.matting import matting_sad as matting_sad
+from lossfold.metrics.restoration import RestorationMetrics as RestorationMetrics
+from lossfold.metrics.restoration import psnr as psnr
+from lossfold.metrics.restoration import ssim as ssim

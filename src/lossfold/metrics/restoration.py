@@ -1,0 +1,173 @@
+"""Metrics of restored and enlarged images: PSNR and SSIM of each image, as functions and over many batches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lossfold.errors import LossError, is_number
+from lossfold.folds.fold import SCORE_DTYPES, describe
+from lossfold.losses.ssim import SSIMLoss
+from lossfold.metrics.accumulators import Accumulator
+from lossfold.metrics.counts import check_option
+
+
+@torch.no_grad()
+def psnr(pred: Tensor, target: Tensor, data_range: float = 1.0) -> Tensor:
+    """Return the peak signal-to-noise ratio in decibels: ``10 log10(data_range^2 / mean (pred - target)^2)``.
+
+    The mean is over all channels and pixels of an image. Papers on super-resolution often take the luma alone, without a border
+    of ``scale`` pixels: cut and convert both images first.
+
+    Args:
+        pred: images ``[B, C, H, W]``, floats.
+        target: true images of the same shape.
+        data_range: the difference between white and black: 1, or 255 for floats from 0 to 255.
+
+    Returns:
+        float64 ``[B]`` without a gradient, ``inf`` where the two are equal.
+
+    Raises:
+        LossError: for wrong dtypes, shapes or devices, or a ``data_range`` that is not above 0.
+
+    Example:
+        >>> psnr(torch.zeros(1, 3, 8, 8), torch.full((1, 3, 8, 8), 0.1)).round(decimals=4)
+        tensor([20.], dtype=torch.float64)
+    """
+    check("psnr", pred, target, data_range)
+    return _psnr(pred, target, data_range)
+
+
+@torch.no_grad()
+def ssim(
+    pred: Tensor,
+    target: Tensor,
+    data_range: float = 1.0,
+    window_size: int = 11,
+    sigma: float = 1.5,
+    k1: float = 0.01,
+    k2: float = 0.03,
+) -> Tensor:
+    """Return the structural similarity, the mean over the channels and over the pixels whose window lies inside the image.
+
+    With means, variances and the covariance weighted by a Gaussian window, at each pixel
+    ``(2 m_p m_t + c1) (2 s_pt + c2) / ((m_p^2 + m_t^2 + c1) (s_p + s_t + c2))``, with ``c1 = (k1 data_range)^2`` and
+    ``c2 = (k2 data_range)^2``.
+
+    Args:
+        pred, target, data_range: as for :func:`psnr`; the images are at least as large as the window.
+        window_size: side of the window in pixels, odd.
+        sigma: standard deviation of the Gaussian in pixels.
+        k1: what keeps the means' ratio stable.
+        k2: what keeps the variances' ratio stable.
+
+    Returns:
+        float64 ``[B]`` without a gradient, 1 where the two are equal.
+
+    Raises:
+        LossError: as for :func:`psnr`, and as :class:`lossfold.SSIMLoss` for the window.
+
+    Example:
+        >>> image = torch.rand(1, 3, 32, 32)
+        >>> ssim(image, image), ssim(image, 1 - image) < 0
+        (tensor([1.], dtype=torch.float64), tensor([True]))
+
+    Reference:
+        Wang et al., Image quality assessment: from error visibility to structural similarity, IEEE TIP 2004.
+    """
+    check("ssim", pred, target, data_range)
+    return _ssim(pred, target, data_range, window_size=window_size, sigma=sigma, k1=k1, k2=k2)
+
+
+class RestorationMetrics(Accumulator):
+    """PSNR and SSIM over many batches: the means of the images' values, as the field has it.
+
+    Args:
+        metrics: which of ``"psnr"``, ``"ssim"``.
+        data_range: as for :func:`psnr`.
+
+    ``compute()`` returns a dict of float64 scalars; NaN before any image. A single image that is exactly right makes the mean
+    PSNR ``inf``.
+
+    Raises:
+        LossError: for unknown metrics, and as for :func:`psnr` and :func:`ssim`.
+
+    Example:
+        >>> score = RestorationMetrics()
+        >>> for level in (0.1, 0.01):
+        ...     score.update(torch.zeros(1, 3, 16, 16), torch.full((1, 3, 16, 16), level))
+        >>> round(score.compute()["psnr"].item(), 3)
+        30.0
+    """
+
+    total: Tensor
+    count: Tensor
+
+    def __init__(self, metrics: Sequence[str] = ("psnr", "ssim"), data_range: float = 1.0) -> None:
+        listed = isinstance(metrics, (tuple, list)) and len(metrics) > 0
+        known = listed and all(isinstance(name, str) and name in METRICS for name in metrics) and len(set(metrics)) == len(metrics)
+        check_option("RestorationMetrics", "metrics", known, "a list of 'psnr', 'ssim', each at most once", metrics)
+        check_range("RestorationMetrics", data_range)
+        sums = {"total": torch.zeros(len(metrics), dtype=torch.float64), "count": torch.zeros((), dtype=torch.int64)}
+        super().__init__({"metrics": tuple(metrics), "data_range": data_range}, **sums)
+
+    def update(self, pred: Tensor, target: Tensor) -> None:
+        """Add a batch, as for :func:`psnr`."""
+        self.refuse_synced("update")
+        data_range = self.options["data_range"]
+        check("RestorationMetrics", pred, target, data_range)
+        if pred.device != self.total.device:
+            expected = f"on the accumulator's device {self.total.device}"
+            raise LossError("RestorationMetrics", "pred", expected, f"{pred.device}", "move it: .to(device)")
+        with torch.no_grad():
+            values = [METRICS[name](pred, target, data_range).sum() for name in self.options["metrics"]]
+        self.total += torch.stack(values)
+        self.count += len(pred)
+
+    forward = update  # type: ignore[assignment]
+
+    def compute(self) -> dict[str, Tensor]:  # type: ignore[override]
+        """Return the means over all images, by name."""
+        return dict(zip(self.options["metrics"], (self.total / self.count).unbind(), strict=True))
+
+
+def check(who: str, pred: object, target: object, data_range: object) -> None:
+    """Refuse what are not two batches of images of one shape."""
+    check_range(who, data_range)
+    for name, given in (("pred", pred), ("target", target)):
+        if not isinstance(given, Tensor) or given.dtype not in SCORE_DTYPES or given.layout != torch.strided:
+            whole = isinstance(given, Tensor) and not given.is_floating_point()
+            hint = "pictures of 0 to 255: take .float() / 255" if whole else ""
+            raise LossError(who, name, "a dense float tensor [B, C, H, W]", describe(given), hint)
+    assert isinstance(pred, Tensor) and isinstance(target, Tensor)
+    if pred.dim() != 4 or min(pred.shape[1:]) == 0:
+        hint = "the batch dimension is required: image[None]" if pred.dim() == 3 else ""
+        raise LossError(who, "pred", "[B, C, H, W]", f"{list(pred.shape)}", hint)
+    if target.shape != pred.shape:
+        raise LossError(who, "target", f"of pred's shape {list(pred.shape)}", f"{list(target.shape)}")
+    if target.device != pred.device:
+        raise LossError(who, "target", f"on pred's device {pred.device}", f"{target.device}")
+
+
+def check_range(who: str, data_range: object) -> None:
+    """Refuse a range that is no finite number above 0."""
+    holds = isinstance(data_range, (int, float)) and is_number(data_range) and 1e-6 <= data_range <= 1e12
+    check_option(who, "data_range", holds, "a number from 1e-6 to 1e12, the difference between white and black", data_range)
+
+
+def _psnr(pred: Tensor, target: Tensor, data_range: float) -> Tensor:
+    kind = torch.float32 if pred.device.type == "mps" else torch.float64
+    error = (pred.to(kind) - target.to(kind)).square().flatten(1).mean(1)
+    return 10 * (data_range**2 / error).log10()
+
+
+def _ssim(pred: Tensor, target: Tensor, data_range: float, **window: Any) -> Tensor:
+    loss = SSIMLoss(data_range=data_range, **window)
+    fold = loss.collect(loss.asks(), "ssim", loss.check("ssim", pred, target))
+    return 1 - fold.at(0, "ssim_error").sum(1) / fold.at(0, "weight").sum(1)
+
+
+METRICS: dict[str, Callable[[Tensor, Tensor, float], Tensor]] = {"psnr": _psnr, "ssim": _ssim}
