@@ -35,11 +35,23 @@ def run_task(command: type[TrainCLI], argv: list[str]) -> int:
             handler.addFilter(lambda record: "Tip:" not in record.getMessage())
     try:
         return _train(command(resolve_recipes(command.task, argv)))
-    except (lf.LossError, TrainError, MisconfigurationException) as error:
-        print(f"lossfold train {command.task}: {_message(error)}", file=sys.stderr)
+    except (ValueError, MisconfigurationException) as error:
+        known = _known(error)
+        if known is None:
+            raise
+        print(f"lossfold train {command.task}: {_message(known)}", file=sys.stderr)
         return 1
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)
+
+
+def _known(error: BaseException | None) -> Exception | None:
+    """The error that the user can mend, also where the parser has wrapped what a class raised when it was built."""
+    while error is not None:
+        if isinstance(error, (lf.LossError, TrainError, MisconfigurationException)):
+            return error
+        error = error.__cause__
+    return None
 
 
 def _message(error: Exception) -> str:
