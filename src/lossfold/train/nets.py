@@ -1,4 +1,4 @@
-"""The default networks: small U-Nets that take images of any size and train on a CPU."""
+"""The default networks: small ones that take images of any size and train on a CPU."""
 
 import torch
 from torch import Tensor, nn
@@ -127,3 +127,63 @@ def nearby_mean(image: Tensor, weight: Tensor) -> Tensor:
         mean = functional.interpolate(mean, size=total.shape[-2:], mode="bilinear", align_corners=False)
         mean = (total + 0.05 * mean) / (share + 0.05)
     return mean
+
+
+class RestorationNet(nn.Module):
+    """A residual network that adds to the bicubic enlargement of an image what it misses.
+
+    All convolutions work at one small resolution, without normalisation, and the last one's channels are turned into pixels: for
+    a scale above 1 the image's own resolution, for scale 1 that of blocks of pixels, which are turned into channels first.
+
+    Args:
+        scale: how many times larger the result is; 1 for noise and other faults that leave the size.
+        width: channels.
+        blocks: number of residual blocks, two convolutions each.
+        block: side of the blocks of pixels; None: 2 where the scale is 1, otherwise 1.
+
+    Example:
+        >>> RestorationNet(scale=2, width=8, blocks=2)(torch.zeros(1, 3, 25, 31)).shape
+        torch.Size([1, 3, 50, 62])
+
+    Reference:
+        Lim et al., Enhanced deep residual networks for single image super-resolution, CVPR Workshops 2017; Shi et al., Real-time
+        single image and video super-resolution using an efficient sub-pixel convolutional neural network, CVPR 2016.
+    """
+
+    def __init__(self, scale: int = 2, width: int = 48, blocks: int = 8, block: int | None = None) -> None:
+        super().__init__()
+        self.scale = scale
+        self.block = block or (2 if scale == 1 else 1)
+        self.stem = nn.Conv2d(3 * self.block**2, width, 3, padding=1)
+        self.body = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(width, width, 3, padding=1), nn.ReLU(True), _faint(nn.Conv2d(width, width, 3, padding=1)))
+            for _ in range(blocks)
+        )
+        self.head = _faint(nn.Conv2d(width, 3 * (scale * self.block) ** 2, 3, padding=1))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Restore images `[B,3,H,W]` in 0..1; returns `[B,3,scale*H,scale*W]`, which may lie a little outside of 0..1."""
+        height, width = images.shape[-2:]
+        padded = functional.pad(images, (0, -width % self.block, 0, -height % self.block), mode="replicate")
+        features = start = self.stem(functional.pixel_unshuffle(padded, self.block) - 0.5)
+        for block in self.body:
+            features = features + block(features)
+        missing = functional.pixel_shuffle(self.head(features + start), self.scale * self.block)
+        return enlarged(images, self.scale) + missing[..., : self.scale * height, : self.scale * width]
+
+
+def _faint(layer: nn.Conv2d) -> nn.Conv2d:
+    """Let a layer say little at first: so blocks start near the identity, and the network near the image it was given."""
+    with torch.no_grad():
+        layer.weight.mul_(0.1)
+        if layer.bias is not None:
+            layer.bias.zero_()
+    return layer
+
+
+def enlarged(images: Tensor, scale: int) -> Tensor:
+    """Images `[B,C,H,W]` at `scale` times the size, by cubic convolution with a = -1/2, as MATLAB's and Pillow's bicubic."""
+    if scale == 1:
+        return images
+    # PyTorch takes a = -1/2 only with antialias, which changes nothing else where the image grows.
+    return functional.interpolate(images, scale_factor=scale, mode="bicubic", antialias=True)

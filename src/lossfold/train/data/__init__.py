@@ -1,4 +1,4 @@
-"""Data of the tasks: own folders, or images composed of packaged photographs."""
+"""Data of the tasks: own folders, or packaged photographs and images composed of them."""
 
 from lossfold.train.data.alpha_folders import AlphaFolderData as AlphaFolderData
 from lossfold.train.data.base import SegmentationData as SegmentationData
@@ -7,3 +7,6 @@ from lossfold.train.data.composites import CompositeData as CompositeData
 from lossfold.train.data.composites import MattingData as MattingData
 from lossfold.train.data.folders import FolderData as FolderData
 from lossfold.train.data.objects import ObjectsData as ObjectsData
+from lossfold.train.data.photographs import PhotographData as PhotographData
+from lossfold.train.data.restoration import RestorationData as RestorationData
+from lossfold.train.data.restoration_folders import RestorationFolderData as RestorationFolderData

@@ -77,6 +77,26 @@ MATTING_HELD_OUT_PHOTOS = (
 """Photographs that are grounds as well as what foregrounds are made of; others are held out than for segmentation, so that
 both sides have more than two."""
 
+RESTORATION_TRAIN_PHOTOS = (
+    "skimage/astronaut.png",
+    "skimage/brick.png",
+    "skimage/camera.png",
+    "skimage/coins.png",
+    "skimage/grass.png",
+    "skimage/gravel.png",
+    "skimage/hubble_deep_field.jpg",
+    "skimage/ihc.png",
+    "skimage/rocket.jpg",
+    "sklearn/china.jpg",
+)
+RESTORATION_HELD_OUT_PHOTOS = (
+    "skimage/chelsea.png",
+    "skimage/coffee.png",
+    "sklearn/flower.jpg",
+    "skimage/motorcycle_left.png",
+)
+"""Photographs with detail; those in colour and of things are on both sides."""
+
 
 def load_sources(held_out: bool, without: Sequence[str] = ()) -> list[list[Tensor]]:
     """Read one side of the division.
