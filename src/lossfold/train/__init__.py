@@ -10,7 +10,11 @@ from difflib import get_close_matches
 
 from lossfold.train.errors import TrainError as TrainError
 
-TASKS = {"segmentation": "lossfold.train.segmentation", "matting": "lossfold.train.matting"}
+TASKS = {
+    "segmentation": "lossfold.train.segmentation",
+    "matting": "lossfold.train.matting",
+    "restoration": "lossfold.train.restoration",
+}
 """Each task and the module whose `run(argv)` carries it out."""
 
 REQUIRED = ("lightning", "jsonargparse", "docstring_parser", "matplotlib", "jinja2", "rich", "numpy", "PIL")
@@ -21,9 +25,11 @@ USAGE = """usage: lossfold train <task> [options]
 tasks:
   segmentation   a network that labels every pixel: classes, or a yes or no for each channel
   matting        a network that finds alphas, given an image and its trimap
+  restoration    a network that enlarges images (super-resolution) or takes their noise away
 
 Start with:      lossfold train segmentation --recipe demo
                  lossfold train matting --recipe demo
+                 lossfold train restoration --recipe demo
 All options:     lossfold train <task> --help
 """
 

@@ -18,7 +18,7 @@ from lossfold.train.schedules import Schedule, schedule
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """The channels' statistics that pre-trained encoders expect."""
 
-LINKED = ("classes", "num_classes", "in_channels")
+LINKED = ("classes", "num_classes", "in_channels", "scale")
 """Arguments that the command line offers to every network; each takes those it has."""
 
 

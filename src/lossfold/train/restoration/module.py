@@ -1,0 +1,168 @@
+"""The Lightning module of restoration: a degraded image in, a clean one out, scored by PSNR and SSIM."""
+
+import dataclasses
+from typing import Any
+
+import torch
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from torch import Tensor, nn
+from torch.nn import functional
+
+import lossfold as lf
+from lossfold.metrics import RestorationMetrics
+from lossfold.train.data.restoration import RestorationSample
+from lossfold.train.errors import TrainError
+from lossfold.train.module import TrainingModule
+from lossfold.train.nets import enlarged
+from lossfold.train.restoration.evaluation import RestorationScores
+from lossfold.train.schedules import Schedule
+
+DEFAULT_LOSS = {
+    "type": "LossSet",
+    "charbonnier": {"type": "CharbonnierLoss", "eps": 1e-6},
+    "ssim": {"type": "SSIMLoss", "loss_weight": 0.1},
+}
+
+TRIED = 192
+"""Side of the images that a loss is tried with: enough for five scales of MS-SSIM."""
+
+
+def build_criterion(config: dict[str, Any] | None) -> lf.LossSet:
+    """Build the loss, as a set, and see that it takes `(pred, target)`.
+
+    Args:
+        config: what `lossfold.build` takes; a single loss becomes a set with the one term `loss`. None: `DEFAULT_LOSS`.
+
+    Raises:
+        LossError: the config names an unknown loss or option.
+        TrainError: a term can't read images.
+    """
+    loss = lf.build(config or DEFAULT_LOSS)
+    criterion = loss if isinstance(loss, lf.LossSet) else lf.LossSet({"loss": loss})
+    for name, term in criterion.named_modules():
+        link = getattr(term, "link", "identity")
+        if link != "identity":
+            raise TrainError(
+                f"model.loss: {name or 'the loss'} ({type(term).__name__}) reads the output through link {link!r}, but the network "
+                "gives images in 0..1; give it link: identity, or choose a loss that has it"
+            )
+    grey = torch.full((1, 3, TRIED, TRIED), 0.5)
+    try:
+        with torch.no_grad():
+            criterion(torch.full_like(grey, 0.4), grey)
+    except (lf.LossError, TypeError) as error:
+        raise TrainError(f"model.loss does not take (pred, target), each [B,3,H,W] in 0..1: {error}") from error
+    return criterion
+
+
+class RestorationModule(TrainingModule):
+    """Train a network that restores or enlarges images.
+
+    The loss sees what the network says; metrics and pictures see it cut to 0..1.
+
+    Args:
+        scale: how many times larger the result is than the image (taken from the data).
+        network: any module from images `[B,3,H,W]` in 0..1 to images `[B,3,scale*H,scale*W]`, by class path with init_args.
+            Arguments `scale`, `in_channels`, `classes` and `num_classes` (both 3) are filled in. A dict with the key `out` is
+            accepted.
+        loss: what `lossfold.build` takes, called with (pred, target). None: Charbonnier and a tenth of SSIM.
+        optimizer: any optimiser by class path; AdamW by default.
+        schedule: course of the learning rate over the training: cosine, poly, linear or constant.
+        warmup: share of the training during which the learning rate rises.
+        lr_scheduler: any torch scheduler by class path, stepped after every optimiser step, in place of `schedule`.
+        channels_last: whether the network runs in the channels-last memory format.
+        divisor: evaluated images are padded to multiples of it, as encoders with strides want, and the results cut to size.
+    """
+
+    scores_type = RestorationScores
+
+    def __init__(
+        self,
+        scale: int,
+        network: nn.Module,
+        loss: dict[str, Any] | None = None,
+        optimizer: OptimizerCallable = lambda parameters: torch.optim.AdamW(parameters, lr=1e-3, weight_decay=1e-4),
+        schedule: Schedule = "cosine",
+        warmup: float = 0.05,
+        lr_scheduler: LRSchedulerCallable | None = None,
+        channels_last: bool = False,
+        divisor: int = 32,
+    ) -> None:
+        super().__init__(network, optimizer, schedule, warmup, lr_scheduler, channels_last)
+        self.keep_hyperparameters()
+        self.criterion = build_criterion(loss)
+        self.scale = scale
+        self.divisor = divisor
+        self.input_scores: RestorationScores | None = None
+        self.restored_before: dict[int, dict[str, Any]] = {}  # a `Restored` each, as plain values
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return images `[B,3,scale*H,scale*W]` float32, about 0..1, for images `[B,3,H,W]`, uint8 or floats in 0..1."""
+        values = images / 255 if images.dtype == torch.uint8 else images
+        height, width = images.shape[-2:]
+        if not self.training:
+            values = functional.pad(values, (0, -width % self.divisor, 0, -height % self.divisor), mode="replicate")
+        result = self.run_network(values).float()
+        expected = [len(images), 3, *(self.scale * side for side in values.shape[-2:])]
+        if list(result.shape) != expected:
+            raise TrainError(
+                f"model.network: {type(self.network).__name__} returns {list(result.shape)} for images {list(values.shape)}, "
+                f"expected {expected}: three channels at {self.scale} times the size; set them in model.network.init_args"
+            )
+        cut: Tensor = result[..., : self.scale * height, : self.scale * width]
+        return cut
+
+    def restore(self, images: Tensor) -> Tensor:
+        """Return restored images `[B,3,scale*H,scale*W]` float32 in 0..1."""
+        result: Tensor = self(images).clamp(0, 1)
+        return result
+
+    def training_step(self, batch: RestorationSample, batch_idx: int) -> Tensor:
+        """One batch: the total loss; every term is logged."""
+        image, target = batch
+        out = self.criterion(self(image), target / 255)
+        self.log_terms("train", out, len(image))
+        total: Tensor = out.total
+        return total
+
+    def on_validation_epoch_start(self) -> None:
+        """Begin to add up."""
+        self.sums = {"network": RestorationMetrics().to(self.device)}
+        if self.input_scores is None:
+            self.sums["input"] = RestorationMetrics().to(self.device)
+
+    def validation_step(self, batch: RestorationSample, batch_idx: int) -> None:
+        """One held-out batch: its losses, PSNR and SSIM."""
+        image, target = batch[0], batch[1] / 255
+        result = self(image)
+        self.log_terms("val", self.criterion(result, target), len(image))
+        self.sums["network"].update(result.clamp(0, 1), target)
+        if "input" in self.sums:
+            self.sums["input"].update(as_target(image, self.scale), target)
+
+    def on_validation_epoch_end(self) -> None:
+        """Score the held-out images."""
+        found = {name: RestorationScores.of(sums.sync()) for name, sums in self.sums.items()}
+        self.scores, self.input_scores = found["network"], found.get("input", self.input_scores)
+        self.scored_at = self.trainer.global_step
+        self.log("val/score/psnr", self.scores.psnr, prog_bar=True, sync_dist=True)
+        self.log("val/score/ssim", self.scores.ssim, sync_dist=True)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the degraded images' scores and the pictures of before the training, too."""
+        super().on_save_checkpoint(checkpoint)
+        if self.input_scores is not None:
+            checkpoint["input_scores"] = dataclasses.asdict(self.input_scores)
+        checkpoint["restored_before"] = self.restored_before
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take up what `on_save_checkpoint` kept."""
+        super().on_load_checkpoint(checkpoint)
+        if "input_scores" in checkpoint:
+            self.input_scores = RestorationScores(**checkpoint["input_scores"])
+        self.restored_before = checkpoint["restored_before"]
+
+
+def as_target(images: Tensor, scale: int) -> Tensor:
+    """Degraded images uint8 `[B,3,H,W]` at the targets' size, bicubic: what no network should be worse than. In 0..1."""
+    return enlarged(images / 255, scale).clamp(0, 1)
