@@ -94,6 +94,16 @@ def test_a_killed_run_continues_exactly(train: Train, monkeypatch: pytest.Monkey
     assert (resumed / "report.html").read_text().count("data:image/") == 2 + 2 * 8
 
 
+def test_a_frozen_network_of_the_loss_stays_out_of_checkpoints(train: Train) -> None:
+    loss = ('{"type": "LossSet", "l1": {"type": "L1Loss"}, "perceptual": {"type": "PerceptualLoss", "vgg_type": "vgg16", '
+            '"layer_weights": {"relu1_2": 1.0}, "style_weight": 0.0, "norm_img": false, "pretrained": "random"}}')  # fmt: skip
+    folder = train(f"--model.loss={loss}", "--score_before=false", "--trainer.max_epochs=1")
+    kept = state(folder)["state_dict"]
+    assert kept and not any(name.startswith("criterion.members") and "weight" in name for name in kept)
+    assert all(float(row["train/perceptual"]) > 0 for row in rows(folder) if row["train/total"])
+    assert len(RestorationModule.load_from_checkpoint(folder / "checkpoints" / "last.ckpt").criterion.members) == 2
+
+
 def test_training_beats_the_noisy_input(train: Train) -> None:
     folder = train("--trainer.max_epochs=5", "--data.degradation=denoise", "--data.sigma=50", "--data.train_images=80",
                    "--model.optimizer=AdamW", "--model.optimizer.lr=0.005", network=["--model.network.width=16"])  # fmt: skip
