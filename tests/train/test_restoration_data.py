@@ -16,7 +16,7 @@ from torch.nn import functional
 pytest.importorskip("lightning")
 
 from lossfold.train.data import PhotographData, RestorationFolderData
-from lossfold.train.data.photographs import Photographs
+from lossfold.train.data.photographs import Photographs, recoloured
 from lossfold.train.data.restoration import Degradation, crop
 from lossfold.train.data.restoration_folders import read_image, split_files
 from lossfold.train.data.sources import RESTORATION_HELD_OUT_PHOTOS, RESTORATION_TRAIN_PHOTOS
@@ -72,6 +72,15 @@ def test_samples_are_a_function_of_seed_and_key(degradation: Any) -> None:
     assert not torch.equal(one.train_set[3].target, other.train_set[3].target)
     image, target = one.train_set[0]
     assert target.shape == (3, 24, 24) and image.shape == (3, 24 // one.scale, 24 // one.scale)
+
+
+def test_training_crops_come_in_all_colours() -> None:
+    grey = torch.full((3, 4, 4), 200, dtype=torch.uint8)
+    colours = torch.stack([recoloured(grey, generator(seed))[:, 0, 0] for seed in range(60)]).float()
+    assert colours.min() >= 79 and colours.max() <= 200 and (colours.amax(0) - colours.amin(0) > 100).all()
+    assert (colours.amax(1) - colours.amin(1)).mean() > 40
+    stripes = torch.tensor([200, 100, 0], dtype=torch.uint8).view(3, 1, 1).expand(3, 4, 4)
+    assert {int(recoloured(stripes, generator(seed))[:, 0, 0].argmin()) for seed in range(20)} == {0, 1, 2}
 
 
 def test_training_and_held_out_images_share_no_photograph() -> None:
