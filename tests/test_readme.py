@@ -83,9 +83,10 @@ def test_docstring_examples() -> None:
     import doctest
 
     from lossfold import points, presets, trimaps
-    from lossfold.compose import build, loss_set
+    from lossfold.compose import loss_set
     from lossfold.compose import matting as criteria
     from lossfold.compose import presets as sets
+    from lossfold.config import build
     from lossfold.losses import (
         binary,
         composition,
@@ -104,7 +105,7 @@ def test_docstring_examples() -> None:
     from lossfold.metrics import accumulators, functions
     from lossfold.metrics import matting as errors
 
-    names = {name: getattr(lf, name) for name in dir(lf)} | {"torch": __import__("torch")}
+    names = {name: getattr(lf, name) for name in dir(lf)} | {"lossfold": lf} | {"torch": __import__("torch")}
     scores = (binary, cross_entropy, generalized_dice, lovasz, ohem, overlap)
     losses = (*scores, composition, edges, masked, matting, pixel, psnr, pyramid)
     helpers = (points, trimaps, functions, accumulators, errors)

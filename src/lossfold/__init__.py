@@ -4,7 +4,6 @@ from lossfold import engines as engines
 from lossfold import functional as functional
 from lossfold import metrics as metrics
 from lossfold import presets as presets
-from lossfold.compose.build import build as build
 from lossfold.compose.loss_set import LossSet as LossSet
 from lossfold.compose.matting import MattingLoss as MattingLoss
 from lossfold.compose.matting import MixedMattingLoss as MixedMattingLoss
@@ -14,6 +13,7 @@ from lossfold.compose.schedules import CosineSchedule as CosineSchedule
 from lossfold.compose.schedules import LinearSchedule as LinearSchedule
 from lossfold.compose.schedules import StepSchedule as StepSchedule
 from lossfold.compose.term import Term as Term
+from lossfold.config.build import build as build
 from lossfold.errors import LossError as LossError
 from lossfold.losses.binary import BinaryCrossEntropyLoss as BinaryCrossEntropyLoss
 from lossfold.losses.clip import CLIPLoss as CLIPLoss

@@ -8,8 +8,10 @@ from lossfold.compose.loss_set import LossSet
 from lossfold.losses.binary import BinaryCrossEntropyLoss
 from lossfold.losses.cross_entropy import FocalLoss
 from lossfold.losses.overlap import DiceLoss
+from lossfold.registry import preset
 
 
+@preset
 def mask_losses(*, bce: float = 5.0, dice: float = 5.0, focal: float = 0.0, smooth: float = 1.0, **options: Any) -> LossSet:
     """Return binary cross entropy and Dice for instance masks, every mask for itself, empty ones included.
 
@@ -52,6 +54,7 @@ def mask_losses(*, bce: float = 5.0, dice: float = 5.0, focal: float = 0.0, smoo
     return criterion
 
 
+@preset
 def pixel_losses(*, bce: float = 1.0, dice: float = 1.0, focal: float = 0.0, smooth: float = 1.0, **options: Any) -> LossSet:
     """Return binary cross entropy and Dice for the pixels of a binary or multi-label segmentation, over the whole batch.
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import re
-from collections.abc import Callable, Iterator, Mapping
-from typing import TypeVar
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
 from torch import nn
 
 from lossfold.errors import LossError, nearest
+from lossfold.plugins import Plugins
+
+L = TypeVar("L", bound=type[nn.Module])
+C = TypeVar("C", bound=Callable[..., Any])
 
 
 def snake_case(name: str) -> str:
@@ -16,14 +21,19 @@ def snake_case(name: str) -> str:
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
 
 
-L = TypeVar("L", bound=type[nn.Module])
-
-
 class Registry(Mapping[str, type[nn.Module]]):
-    """A mapping from names to loss classes; a name is taken once."""
+    """A mapping from names to loss classes; a name is taken once.
 
-    def __init__(self) -> None:
+    Other packages' losses, of the entry points ``lossfold.losses``, are found by name and imported when their name is asked for;
+    until then they are not among the keys (:meth:`plugins` names them).
+
+    Args:
+        group: of the entry points; "" for none.
+    """
+
+    def __init__(self, group: str = "") -> None:
         self._classes: dict[str, type[nn.Module]] = {}
+        self._plugins = Plugins(group)
 
     def register(self, cls: L) -> L:
         """Enter a class under its own name (use as a decorator)."""
@@ -34,19 +44,70 @@ class Registry(Mapping[str, type[nn.Module]]):
 
         def enter(cls: L) -> L:
             if name in self._classes:
-                raise LossError("LOSSES", "name", "a name that is not taken", repr(name))
+                raise LossError("LOSSES", "name", "a name that is not taken", repr(name), "force=True takes it")
             self._classes[name] = cls
             return cls
 
         return enter
 
+    def register_module(
+        self, name: str | Sequence[str] | None = None, force: bool = False, module: Callable[..., Any] | None = None
+    ) -> Any:
+        """Enter a loss class of one's own, or a function of single elements, as MMEngine's registries do it.
+
+        A function ``f(pred, target, **options)`` is entered as a loss class made with :func:`lossfold.losses.masked.masked_loss`;
+        its options are those of the function.
+
+        Args:
+            name: the name or names to enter it under; its own without.
+            force: take a name that is taken.
+            module: what to enter; without it, the result is a decorator.
+
+        Returns:
+            What was entered, unchanged; or the decorator.
+
+        Raises:
+            LossError: for something that is no loss class or function, and for names that are taken.
+
+        Example:
+            >>> @LOSSES.register_module()
+            ... def quartic_loss(pred, target, factor=1.0):
+            ...     return factor * (pred - target) ** 4
+            >>> lossfold.build({"type": "quartic_loss", "factor": 2.0})
+            LOSSES['quartic_loss'](factor=2.0)
+        """
+        who, names = "LOSSES.register_module", [name] if isinstance(name, str) else name
+        if callable(name):
+            raise LossError(who, "name", "a string", repr(name), "write @LOSSES.register_module() or module=...")
+        if names is not None and (not isinstance(names, (list, tuple)) or not all(isinstance(one, str) and one for one in names)):
+            raise LossError(who, "name", "a name, or a list of names", repr(name))
+        if not isinstance(force, bool):
+            raise LossError(who, "force", "True or False", repr(force))
+
+        def enter(given: C) -> C:
+            cls = loss_class(who, given, names[0] if names else getattr(given, "__name__", ""))
+            for one in names or [given.__name__]:
+                if force:
+                    self._classes.pop(one, None)
+                self.register_as(one)(cls)
+            return given
+
+        return enter if module is None else enter(module)
+
+    def plugins(self) -> dict[str, str]:
+        """Return the names that installed packages add, and where they stand; nothing is imported."""
+        return {name: where for name, where in self._plugins.names().items() if name not in self._classes}
+
     def __getitem__(self, name: str) -> type[nn.Module]:
+        if name not in self._classes and name in self._plugins:
+            loaded = loss_class("lossfold.losses", self._plugins.load(name), name)
+            self._classes.setdefault(name, loaded)
         if name not in self._classes:
             raise LossError("LOSSES", "type", "the name of a registered loss", repr(name), nearest(name, self._classes))
         return self._classes[name]
 
     def __contains__(self, name: object) -> bool:
-        return name in self._classes
+        return name in self._classes or name in self._plugins
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._classes)
@@ -55,4 +116,33 @@ class Registry(Mapping[str, type[nn.Module]]):
         return len(self._classes)
 
 
-LOSSES = Registry()
+def loss_class(who: str, given: object, name: str) -> type[nn.Module]:
+    """Return a class of losses as it is, and a function of single elements as one."""
+    if isinstance(given, type):
+        if issubclass(given, nn.Module):
+            return given
+    elif callable(given) and hasattr(given, "__name__"):
+        from lossfold.losses.elementwise import elementwise_loss
+
+        return elementwise_loss(given, name)
+    raise LossError(who, name or "module", "a class of modules, or a function f(pred, target, **options)", f"{given!r}"[:80])
+
+
+LOSSES = Registry("lossfold.losses")
+PARTS: dict[str, Callable[..., Any]] = {}
+"""What configs may name in the options of losses and sets, beside losses: terms, schedules."""
+PRESETS: dict[str, Callable[..., nn.Module]] = {}
+"""Functions that return a set, by name."""
+
+
+def preset(function: C) -> C:
+    """Enter a function that returns a set; the set remembers how it was made, see :func:`lossfold.to_config`."""
+
+    @functools.wraps(function)
+    def remembering(**options: Any) -> Any:
+        made = function(**options)
+        made.made_by = function.__name__, dict(options)
+        return made
+
+    PRESETS[function.__name__] = remembering
+    return remembering  # type: ignore[return-value]

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from lossfold import engines
-from lossfold.compose.build import build
 from lossfold.compose.loss_set import LossSet
 from lossfold.compose.output import LossOutput
 from lossfold.compose.passes import Handed, Leaf
+from lossfold.config.build import build
 from lossfold.errors import LossError, is_number, nearest
 from lossfold.folds.fold import describe
 from lossfold.folds.pair import check_pair

@@ -78,9 +78,9 @@ def test_wrong_values_are_refused_by_term() -> None:
 
 def test_what_is_no_config_is_refused() -> None:
     refused({}, "type")
-    refused({"ce": {"type": "DiceLoss"}}, "type")
+    refused({"ce": {"ignore_index": 255}}, "type", "ignore_index")
     refused("DiceLoss", "dict|mapping", "str")
-    refused([], "dict|mapping", "list")
+    refused([], "at least one loss")
     refused({"type": 3}, "type", "3")
     refused({"type": "LossSet"}, "LossSet")
     refused({"type": "LossSet", "ce": 3}, "ce", "int|3")

@@ -1,0 +1,1 @@
+"""Configurations: losses from dicts and files, back to them, and the schema that editors read."""

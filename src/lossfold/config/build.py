@@ -1,0 +1,66 @@
+"""Losses from plain configurations, in the dialects that people have."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from os import PathLike
+from typing import Any
+
+from torch import nn
+
+from lossfold.config.builder import Builder
+from lossfold.config.dialects import WHO
+from lossfold.config.files import SUFFIXES, load
+from lossfold.config.names import Allow, Names
+from lossfold.config.place import Place, Source, short
+from lossfold.errors import LossError, nearest
+
+Config = Mapping[str, Any] | Sequence[Any] | nn.Module | str | PathLike[str]
+
+
+def build(cfg: Config, *, allow: Allow | None = None, key: str = "") -> nn.Module:
+    """Build a loss from a dict, a list or a YAML file: ``{"type": "DiceLoss", "ignore_index": 255}``.
+
+    Three dialects, which may be mixed: ``type`` or ``_target_`` with the options beside it, ``class_path`` with ``init_args``. A
+    set takes its terms as further options or under ``terms``; a dict of configurations is a set with these names, and so is a
+    list, where ``loss_name`` or the type names the term. Names are looked up among the registered losses, presets and ``allow``:
+    nothing is imported or run because a configuration says so.
+
+    Args:
+        cfg: the configuration, which is not changed, or the path of a file (``.yaml``, ``.yml``, ``.json``). A loss that is built
+            already is returned as it is.
+        allow: further classes that may be named, in a list or by name: ``[MyLoss, torch.nn.L1Loss]``.
+        key: where the loss stands in ``cfg``, with dots: ``"model.loss"``.
+
+    Raises:
+        LossError: for unknown names and options, with the path to them and the nearest valid ones.
+
+    Example:
+        >>> build({"type": "LossSet", "ce": {"type": "CrossEntropyLoss"}, "dice": {"type": "DiceLoss", "loss_weight": 0.5}})
+        LossSet(ce=CrossEntropyLoss(), dice=DiceLoss(loss_weight=0.5))
+        >>> build([{"_target_": "lossfold.L1Loss"}, {"class_path": "lossfold.SSIMLoss", "init_args": {"loss_weight": 0.1}}])
+        LossSet(l1_loss=L1Loss(), ssim_loss=SSIMLoss(loss_weight=0.1))
+    """
+    source = Source()
+    if isinstance(cfg, PathLike) or (isinstance(cfg, str) and cfg.lower().endswith(SUFFIXES)):
+        cfg, source = load(cfg)
+    cfg, place = enter(cfg, key, Place(source))
+    if isinstance(cfg, nn.Module):
+        return cfg
+    return Builder(Names(allow)).loss(cfg, place)
+
+
+def enter(cfg: Any, key: str, place: Place) -> tuple[Any, Place]:
+    """Return what stands under a dotted key."""
+    if not isinstance(key, str):
+        raise LossError(WHO, "key", "keys with dots between them", short(key))
+    for step in key.split(".") if key else []:
+        if isinstance(cfg, Mapping) and step in cfg:
+            cfg, place = cfg[step], place.at(step)
+        elif isinstance(cfg, (list, tuple)) and step.isdecimal() and len(step) < 9 and int(step) < len(cfg):
+            cfg, place = cfg[int(step)], place.at(int(step))
+        else:
+            there = [str(name) for name in cfg] if isinstance(cfg, Mapping) else []
+            came = short(there or type(cfg).__name__)
+            raise place.error(WHO, f"a dict with {step!r}, of key {key!r}", came, nearest(step, there) if there else "")
+    return cfg, place

@@ -1,0 +1,223 @@
+"""From a configuration to the objects it names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import nn
+
+from lossfold.config.dialects import WHO, Node, check_direct, is_node, read
+from lossfold.config.foreign import translation
+from lossfold.config.names import Maker, Names
+from lossfold.config.options import is_open, options_of
+from lossfold.config.place import Place, short
+from lossfold.errors import LossError, is_number, nearest
+from lossfold.registry import LOSSES, PARTS, PRESETS, snake_case
+
+MOST_DEPTH = 32
+MOST_VALUES = 100_000
+MOST_LOSSES = 1_000
+
+
+def is_list(value: object) -> bool:
+    """Whether a value is a list, OmegaConf's included."""
+    return isinstance(value, Sequence) and not isinstance(value, (str, bytes, bytearray))
+
+
+def is_set(maker: Maker) -> bool:
+    """Whether a class takes losses by names of the user's choice."""
+    return isinstance(maker, type) and issubclass(maker, LOSSES["LossSet"]) and is_open(maker)
+
+
+class Builder:
+    """One call of :func:`build`: the names that it knows, and how much it has built."""
+
+    def __init__(self, names: Names) -> None:
+        self.names = names
+        self.values = self.losses = 0
+        self.around: list[int] = []  # what the value at hand stands in
+
+    def loss(self, cfg: object, place: Place, term: str | None = None) -> nn.Module:
+        """Return the loss of a configuration; ``term`` is its name in a dict of terms, "" in a list, None outside of sets."""
+        self._enter(cfg, place)
+        if isinstance(cfg, Mapping) and all(isinstance(key, str) for key in cfg):
+            built = self._from_dict(cfg, place, term)
+        elif is_list(cfg):
+            built = self._set(LOSSES["LossSet"], self._terms(cfg, place), {}, Node("LossSet", place, place, {}))
+        elif isinstance(cfg, nn.Module):
+            built = cfg
+        else:
+            hint = f"{{'type': {cfg!r}}}" if isinstance(cfg, str) and cfg in self.names.table else ""
+            raise place.error(WHO, "a dict with the name of a loss under 'type'", f"{type(cfg).__name__} {short(cfg)}", hint)
+        self.around.pop()
+        return built
+
+    def _from_dict(self, cfg: Mapping[str, Any], place: Place, term: str | None) -> nn.Module:
+        if is_node(cfg):
+            built = self._made(read(cfg, place), term)
+            if not isinstance(built, nn.Module):
+                raise place.error(WHO, "a loss (an nn.Module)", short(built))
+            return built
+        if cfg and all(isinstance(value, (Mapping, nn.Module)) or is_list(value) for value in cfg.values()):
+            return self._set(LOSSES["LossSet"], self._terms(cfg, place), {}, Node("LossSet", place, place, {}))
+        raise place.at("type").error(WHO, "the name of a loss", "none", f"there are {short([*cfg])}" if cfg else "")
+
+    def _enter(self, cfg: object, place: Place) -> None:
+        """Refuse what is too much, too deep, or part of itself."""
+        self.values += 1
+        self.losses += is_node(cfg)
+        if self.values > MOST_VALUES or self.losses > MOST_LOSSES:
+            raise place.error(WHO, f"the last of at most {MOST_LOSSES} losses and {MOST_VALUES} values", "more")
+        if isinstance(cfg, (Mapping, list)) and id(cfg) in self.around:
+            raise place.error(WHO, "no part of itself", type(cfg).__name__)
+        if len(self.around) >= MOST_DEPTH:
+            raise place.error(WHO, f"nested at most {MOST_DEPTH} deep", "deeper")
+        self.around.append(id(cfg))
+
+    def _terms(self, cfg: Any, place: Place) -> dict[str, nn.Module]:
+        """Return the losses of a dict by name, or of a list."""
+        if isinstance(cfg, Mapping) and all(isinstance(name, str) for name in cfg):
+            return {name: self.loss(value, place.at(name), name) for name, value in cfg.items()}
+        if not is_list(cfg):
+            raise place.error(WHO, "a dict of losses by name, or a list of losses", f"{type(cfg).__name__} {short(cfg)}")
+        losses = [self.loss(value, place.at(index), "") for index, value in enumerate(cfg)]
+        wanted = [self._name(value, loss, place.at(index)) for index, (value, loss) in enumerate(zip(cfg, losses, strict=True))]
+        return dict(zip(numbered(wanted), losses, strict=True))
+
+    @staticmethod
+    def _name(cfg: object, loss: nn.Module, place: Place) -> str:
+        """Return the name of a term in a list."""
+        name, at = read(cfg, place).options.get("loss_name", (None, place)) if is_node(cfg) else (None, place)  # type: ignore[arg-type]
+        if name is None:
+            return snake_case(type(getattr(loss, "loss", loss)).__name__)
+        if not isinstance(name, str) or not name or "." in name:
+            raise at.error(WHO, "a name without dots", short(name))
+        return name
+
+    def value(self, value: Any, place: Place) -> Any:
+        """Return the value of an option, with what it names built."""
+        self._enter(value, place)
+        if is_node(value):
+            value = self._made(read(value, place), None)
+        elif isinstance(value, Mapping):
+            value = {key: self.value(one, place.at(str(key))) for key, one in value.items()}
+        elif is_list(value):
+            items = [self.value(one, place.at(index)) for index, one in enumerate(value)]
+            value = tuple(items) if isinstance(value, tuple) else items
+        elif isinstance(value, str):
+            check_direct(value, place)
+        elif isinstance(value, int) and value.bit_length() > 1024:
+            raise place.error(WHO, "a number that a float can hold", short(value))
+        self.around.pop()
+        return value
+
+    def _made(self, node: Node, term: str | None) -> Any:
+        maker = self.names.find(node.name, node.named_at)
+        who, valid = getattr(maker, "__name__", short(maker)), options_of(maker)
+        if "loss_name" in node.options and "loss_name" not in valid and term is not None:
+            if term in ("", node.options["loss_name"][0]):
+                del node.options["loss_name"]
+            else:
+                at = node.where("loss_name")
+                raise at.error(who, f"{term!r} or left out: the key names the term", short(node.options["loss_name"][0]))
+        beside = self._term_options(maker, node) if term is not None else {}
+        if is_set(maker):
+            built = self._set(maker, *self._split(maker, node), node)
+        else:
+            weight = node.options.pop("loss_weight", None) if maker in PRESETS.values() else None
+            self._check(who, maker, node)
+            built = called(maker, node, (), {name: self.value(*given) for name, given in node.options.items()})
+            if weight is not None:
+                built = scaled(built, who, *weight)
+        if beside:
+            built = called(PARTS["Term"], node, (built,), {name: self.value(*given) for name, given in beside.items()})
+        elif term is None and maker is PARTS.get("Term"):
+            raise node.place.error(WHO, "a loss, or a set with this term in it", "a term", "{'name': {...}} or [{...}]")
+        return built
+
+    @staticmethod
+    def _term_options(maker: Maker, node: Node) -> dict[str, tuple[Any, Place]]:
+        """Take out of the options what is the set's business: the schedule, the condition, the interval."""
+        if "Term" not in PARTS or maker is PARTS["Term"]:
+            return {}
+        names = options_of(PARTS["Term"]).keys() - {"loss"} - options_of(maker).keys()
+        return {name: node.options.pop(name) for name in list(node.options) if name in names}
+
+    def _split(self, maker: Maker, node: Node) -> tuple[dict[str, nn.Module], dict[str, Any]]:
+        """Return the terms and the settings of a set."""
+        valid = options_of(maker)
+        settings = {name: self.value(*given) for name, given in node.options.items() if name in valid}
+        losses = self._terms(*node.options["terms"]) if "terms" in node.options else {}
+        for name, (value, place) in node.options.items():
+            if name in losses:
+                raise place.error(WHO, "given once", "the name of two terms")
+            if name not in valid and name != "terms":
+                losses[name] = self.loss(value, place, name)
+        return losses, settings
+
+    @staticmethod
+    def _set(maker: Maker, losses: dict[str, nn.Module], settings: dict[str, Any], node: Node) -> nn.Module:
+        built: nn.Module = called(maker, node, (losses,), settings)
+        return built
+
+    @staticmethod
+    def _check(who: str, maker: Maker, node: Node) -> None:
+        """Refuse options that a class does not have, and ask for those that it needs."""
+        valid = options_of(maker)
+        for name, (value, place) in node.options.items():
+            if name not in valid and not is_open(maker):
+                hint = translation(name, valid) or nearest(name, valid)
+                raise place.error(who, "an option of this loss", short(value), hint)
+        for name, parameter in valid.items():
+            if parameter.default is parameter.empty and name not in node.options:
+                raise node.place.at(name).error(who, "given", "nothing")
+
+
+def called(maker: Maker, node: Node, given: tuple[Any, ...], options: dict[str, Any]) -> Any:
+    """Call a class; errors about its options say where these stand."""
+    who = getattr(maker, "__name__", short(maker))
+    try:
+        return maker(*given, **options)
+    except LossError as error:
+        argument, hint = error.argument.removeprefix("cfg."), error.hint
+        value, place = node.options.get(argument, (None, node.place.at(argument)))
+        if isinstance(value, str) and is_written_number(value):
+            hint = f"{hint}; " * bool(hint) + "in quotes it is a text (PyYAML reads 1e-3 so: write 1.0e-3)"
+        raise place.error(error.loss, error.expected, error.got, hint) from error.__cause__
+    except Exception as error:
+        if maker in LOSSES.values() and maker.__module__.startswith("lossfold."):
+            raise  # of ours: a defect
+        options_given = ", ".join(f"{name}={short(value)}" for name, value in options.items())
+        came = f"{type(error).__name__}: {error}"[:200]
+        raise node.place.error(who, f"options that it takes, not ({options_given})"[:300], came) from error
+
+
+def scaled(loss: Any, who: str, weight: object, place: Place) -> Any:
+    """Return a preset's set with a weight of its own."""
+    if not is_number(weight):
+        raise place.error(who, "a number", short(weight))
+    return weight * loss
+
+
+def is_written_number(text: str) -> bool:
+    """Whether a text is how a number is written."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def numbered(names: Sequence[str]) -> list[str]:
+    """Return names that differ: those that come twice get numbers, ``dice_loss_1`` and ``dice_loss_2``."""
+    found: list[str] = []
+    for index, name in enumerate(names):
+        number, one = names[: index + 1].count(name), name
+        if names.count(name) > 1:
+            one = f"{name}_{number}"
+            while one in names or one in found:
+                number += 1
+                one = f"{name}_{number}"
+        found.append(one)
+    return found
