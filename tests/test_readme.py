@@ -82,11 +82,11 @@ def test_moving_over() -> None:
 def test_docstring_examples() -> None:
     import doctest
 
-    from lossfold import points, presets, trimaps
+    from lossfold import points, presets, registry, trimaps
     from lossfold.compose import loss_set
     from lossfold.compose import matting as criteria
     from lossfold.compose import presets as sets
-    from lossfold.config import build
+    from lossfold.config import build, export, schema
     from lossfold.losses import (
         binary,
         composition,
@@ -109,6 +109,6 @@ def test_docstring_examples() -> None:
     scores = (binary, cross_entropy, generalized_dice, lovasz, ohem, overlap)
     losses = (*scores, composition, edges, masked, matting, pixel, psnr, pyramid)
     helpers = (points, trimaps, functions, accumulators, errors)
-    for module in (build, loss_set, presets, sets, criteria, *helpers, *losses):
+    for module in (build, export, schema, registry, loss_set, presets, sets, criteria, *helpers, *losses):
         result = doctest.testmod(module, extraglobs=names)
         assert result.attempted and not result.failed, module.__name__

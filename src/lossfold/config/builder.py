@@ -150,10 +150,11 @@ class Builder:
         settings = {name: self.value(*given) for name, given in node.options.items() if name in valid}
         losses = self._terms(*node.options["terms"]) if "terms" in node.options else {}
         for name, (value, place) in node.options.items():
+            if name in valid or name == "terms":
+                continue
             if name in losses:
                 raise place.error(WHO, "given once", "the name of two terms")
-            if name not in valid and name != "terms":
-                losses[name] = self.loss(value, place, name)
+            losses[name] = self.loss(value, place, name)
         return losses, settings
 
     @staticmethod
@@ -186,11 +187,11 @@ def called(maker: Maker, node: Node, given: tuple[Any, ...], options: dict[str, 
             hint = f"{hint}; " * bool(hint) + "in quotes it is a text (PyYAML reads 1e-3 so: write 1.0e-3)"
         raise place.error(error.loss, error.expected, error.got, hint) from error.__cause__
     except Exception as error:
-        if maker in LOSSES.values() and maker.__module__.startswith("lossfold."):
+        modules = [name for name, value in options.items() if isinstance(value, nn.Module)]
+        if maker in LOSSES.values() and maker.__module__.startswith("lossfold.") and not modules:
             raise  # of ours: a defect
-        options_given = ", ".join(f"{name}={short(value)}" for name, value in options.items())
-        came = f"{type(error).__name__}: {error}"[:200]
-        raise node.place.error(who, f"options that it takes, not ({options_given})"[:300], came) from error
+        wrong = f"not {', '.join(modules)}=a loss" if modules else f"not {short(options)}"
+        raise node.place.error(who, f"options that it takes, {wrong}", f"{type(error).__name__}: {error}"[:200]) from error
 
 
 def scaled(loss: Any, who: str, weight: object, place: Place) -> Any:
