@@ -17,7 +17,7 @@ import lossfold as lf
 from lossfold.config.options import options_of
 from lossfold.registry import PRESETS
 
-ALLOW = [torch.nn.L1Loss, torch.nn.CrossEntropyLoss]
+ALLOW = {"torch_l1": torch.nn.L1Loss, "torch_ce": torch.nn.CrossEntropyLoss}
 CLASSES = sorted(name for name in lf.LOSSES if name != "LossSet")
 BROKEN = [
     "DiceLos",

@@ -44,7 +44,7 @@ def test_the_decorator() -> None:
 
 
 def test_names_are_taken_once_but_by_force() -> None:
-    with pytest.raises(lf.LossError, match="not taken.*'DiceLoss'.*force=True"):
+    with pytest.raises(lf.LossError, match=r"not taken.*'DiceLoss'.*force=True"):
         LOSSES.register_module(name="DiceLoss")(MyLoss)
     assert LOSSES["DiceLoss"] is lf.DiceLoss
     LOSSES.register_module(name="DiceLoss", force=True)(MyLoss)

@@ -1,15 +1,18 @@
-"""``lossfold info | list | show NAME | train RECIPE ... | bench ...``."""
+"""``lossfold info | list | show NAME | schema | train RECIPE ... | bench ...``."""
 
 from __future__ import annotations
 
 import argparse
-import inspect
+import json
 import platform
 import sys
+from pathlib import Path
 
 import torch
 
 import lossfold
+from lossfold.cli.catalogue import show, show_losses
+from lossfold.config.schema import schema
 from lossfold.engines import cpp
 from lossfold.errors import LossError
 
@@ -30,19 +33,17 @@ def info() -> int:
     return 0
 
 
-def show_losses() -> int:
-    """Print every registered loss with the first line of its documentation."""
-    width = max(map(len, lossfold.LOSSES))
-    for name, cls in lossfold.LOSSES.items():
-        print(f"{name:<{width}}  {(inspect.getdoc(cls) or '').splitlines()[0]}")
-    return 0
-
-
-def show(name: str) -> int:
-    """Print one loss's documentation, signature and call."""
-    cls = lossfold.LOSSES[name]
-    print(f"{name}{inspect.signature(cls)}\n\n{inspect.getdoc(cls)}\n\nCalled with {inspect.signature(cls.forward)}:")
-    print(inspect.getdoc(cls.forward))
+def write_schema(output: str) -> int:
+    """Print the JSON schema of configurations, or write it to a file."""
+    text = json.dumps(schema(), indent=1, ensure_ascii=False)
+    if not output:
+        print(text)
+        return 0
+    try:
+        Path(output).write_text(text + "\n", encoding="utf-8")
+    except OSError as error:
+        raise LossError("lossfold schema", "output", "a file that can be written", str(error)) from error
+    print(f"{output}; the first line of a configuration: # yaml-language-server: $schema={output}")
     return 0
 
 
@@ -52,12 +53,17 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--version", action="version", version=lossfold.__version__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     commands.add_parser("info", help="versions, engines and processor")
-    commands.add_parser("list", help="every loss")
-    commands.add_parser("show", help="one loss: formula, arguments, shapes").add_argument("name")
+    listing = commands.add_parser("list", help="every loss, by family")
+    listing.add_argument("--json", action="store_true", help="for programs")
+    showing = commands.add_parser("show", help="one loss or preset: formula, options, shapes, a plot")
+    showing.add_argument("name")
+    showing.add_argument("--plot", metavar="FILE", default="", help="draw value and gradient into FILE (.png, .svg, .pdf)")
+    describing = commands.add_parser("schema", help="a JSON schema of configurations, for editors")
+    describing.add_argument("-o", "--output", metavar="FILE", default="", help="write it to FILE")
     commands.add_parser("train", help="reference training: lossfold train segmentation", add_help=False)
     commands.add_parser("bench", help="speed and memory beside other libraries", add_help=False)
     arguments, rest = parser.parse_known_args(argv)
-    if arguments.command in ("info", "list", "show") and rest:
+    if arguments.command not in ("train", "bench") and rest:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     try:
         if arguments.command == "train":
@@ -69,8 +75,10 @@ def main(argv: list[str] | None = None) -> int:
 
             return bench.main(rest)
         if arguments.command == "show":
-            return show(arguments.name)
-        return info() if arguments.command == "info" else show_losses()
+            return show(arguments.name, arguments.plot)
+        if arguments.command == "schema":
+            return write_schema(arguments.output)
+        return info() if arguments.command == "info" else show_losses(arguments.json)
     except LossError as error:
         print(f"lossfold: {error}", file=sys.stderr)
         return 2

@@ -37,8 +37,8 @@ def to_config(loss: nn.Module, *, allow: Allow | None = None) -> dict[str, Any]:
         LossError: for a class without a name, and for options that are no plain values, such as functions.
 
     Example:
-        >>> to_config(LossSet(ce=CrossEntropyLoss(ignore_index=255), dice=0.5 * DiceLoss()))
-        {'type': 'LossSet', 'ce': {'type': 'CrossEntropyLoss', 'ignore_index': 255}, 'dice': {'type': 'DiceLoss', 'loss_weight': 0.5}}
+        >>> to_config(LossSet(l1=L1Loss(sample_wise=True), ssim=0.5 * SSIMLoss()))
+        {'type': 'LossSet', 'l1': {'type': 'L1Loss', 'sample_wise': True}, 'ssim': {'type': 'SSIMLoss', 'loss_weight': 0.5}}
     """
     if not isinstance(loss, nn.Module):
         raise LossError(WHO, "loss", "a loss (an nn.Module)", short(loss))
@@ -124,10 +124,10 @@ def _of_preset(thing: Any, names: Names, place: Place) -> dict[str, Any] | None:
 
 
 def _of_set(thing: Any, place: Place) -> dict[str, Any]:
-    if type(thing) is not LOSSES["LossSet"]:
-        expected = "a LossSet, or a set with a to_config() of its own"
-        raise place.error(WHO, expected, type(thing).__name__)
-    losses = dict(zip(thing.names, thing.members, strict=True))
+    cls: type = type(thing)
+    if cls is not LOSSES["LossSet"]:
+        raise place.error(WHO, "a LossSet, or a set with a to_config() of its own", cls.__name__)
+    losses: dict[str, Any] = dict(zip(thing.names, thing.members, strict=True))
     weight = {"loss_weight": thing.loss_weight} if thing.loss_weight != 1 else {}
     taken = {"terms", *DIALECTS, *options_of(type(thing))}
     return {**({"terms": losses} if taken & losses.keys() else losses), **weight}
@@ -152,8 +152,7 @@ def _of_object(thing: Any, place: Place) -> dict[str, Any]:
 
 def _plain(value: Any, names: Names, place: Place) -> Any:
     if value is None or isinstance(value, (bool, int, float, str)):
-        kind = next(kind for kind in (bool, int, float, str, type(None)) if isinstance(value, kind))
-        return value if value is None else kind(value)
+        return next((kind(value) for kind in (bool, int, float, str) if isinstance(value, kind)), None)
     if isinstance(value, Mapping):
         return {_plain(key, names, place): _plain(one, names, place.at(str(key))) for key, one in value.items()}
     if isinstance(value, (list, tuple)):

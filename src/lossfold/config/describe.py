@@ -1,0 +1,118 @@
+"""What is known of a loss without running it: its options with kinds, words and meanings, for schemas and for the command line."""
+
+from __future__ import annotations
+
+import ast
+import collections.abc
+import dataclasses
+import inspect
+import re
+import types
+import typing
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor
+
+from lossfold.config.options import options_of
+from lossfold.errors import LossError
+
+NOWHERE = "\x00"  # a word that no option takes
+
+
+@dataclasses.dataclass(frozen=True)
+class Option:
+    """An option of a loss.
+
+    Attributes:
+        name: of the option.
+        required: whether it has to be given.
+        default: its value if it is not given.
+        kind: its annotation, resolved.
+        words: what it may be, where it is one of some words.
+        meaning: what the documentation says.
+    """
+
+    name: str
+    required: bool
+    default: Any
+    kind: Any
+    words: tuple[str, ...]
+    meaning: str
+
+    def __str__(self) -> str:
+        """Return how it is written in a signature."""
+        kind = kind_name(self.kind)
+        if self.words:
+            others = [one for one in kind.split(" | ") if one != "str"]
+            kind = " | ".join([*map(repr, self.words), *others])
+        return f"{self.name}: {kind}" + ("" if self.required else f" = {self.default!r}")
+
+
+def described(maker: Callable[..., Any]) -> list[Option]:
+    """Return a loss's options."""
+    owners = maker.__mro__ if isinstance(maker, type) else ()
+    hints: dict[str, Any] = {}
+    for owner in reversed([*owners, inspect.unwrap(maker)]):
+        for source in (owner, getattr(owner, "__init__", None)):
+            hints |= hints_of(source)
+    meanings = meanings_of(maker)
+    found = []
+    for name, option in options_of(maker).items():
+        required = option.default is option.empty
+        default = None if required else option.default
+        found.append(Option(name, required, default, hints.get(name, Any), words_of(maker, name), meanings.get(name, "")))
+    return found
+
+
+def hints_of(thing: Any) -> dict[str, Any]:
+    """Return the annotations of a class or function, {} where they can't be resolved."""
+    try:
+        return typing.get_type_hints(thing)
+    except (NameError, TypeError, AttributeError):  # names that only a type checker sees
+        return {}
+
+
+def words_of(maker: Callable[..., Any], name: str) -> tuple[str, ...]:
+    """Return the words that an option may be: those that the loss names when it is given another."""
+    required = {key: 1.0 for key, option in options_of(maker).items() if option.default is option.empty and key != name}
+    try:
+        maker(**required, **{name: NOWHERE})
+    except LossError as error:
+        words = re.fullmatch(r"one of (('[^']*'(, )?)+)", error.expected)
+        if words and error.argument == name:
+            found = ast.literal_eval(f"({words[1]},)")
+            return tuple(found)
+    except Exception:  # a class of somebody else's, of which nothing was promised
+        return ()
+    return ()
+
+
+def meanings_of(maker: Callable[..., Any]) -> dict[str, str]:
+    """Return what the section Args of the documentation says of each option."""
+    documentation = inspect.getdoc(maker) or ""
+    section = re.search(r"^Args:\n((?:[ \t]+.*\n?|\n)*)", documentation, flags=re.M)
+    found: dict[str, str] = {}
+    for entry in re.split(r"\n(?=    \S)", section[1].rstrip()) if section else []:
+        names, _, meaning = entry.strip().partition(":")
+        text = re.sub(r"\s+", " ", re.sub(r":\w+:`([^`]*)`|``([^`]*)``", r"\1\2", meaning)).strip()
+        found |= {name.strip(): text for name in names.split(",")}
+    return found
+
+
+def kind_name(kind: Any) -> str:
+    """Return an annotation as people write it."""
+    if kind is Any:
+        return "any"
+    if isinstance(kind, types.UnionType) or typing.get_origin(kind) is typing.Union:
+        return " | ".join(kind_name(one) for one in typing.get_args(kind))
+    if kind is type(None):
+        return "None"
+    arguments = [kind_name(one) for one in typing.get_args(kind) if one is not ...]
+    name = getattr(typing.get_origin(kind) or kind, "__name__", str(kind))
+    return f"{name}[{', '.join(arguments)}]" if arguments and typing.get_origin(kind) is not collections.abc.Callable else name
+
+
+def is_tensor(kind: Any) -> bool:
+    """Whether an annotation is that of tensors, which a configuration does not hold."""
+    return isinstance(kind, type) and issubclass(kind, Tensor)
