@@ -6,6 +6,7 @@ import functools
 import json
 from typing import Any
 
+import hypothesis
 import pytest
 
 import lossfold as lf
@@ -13,7 +14,7 @@ from lossfold.config.describe import described, meanings_of
 from lossfold.config.schema import schema
 from tests.config.dialects import DIALECTS
 from tests.config.test_export import SETS
-from tests.config.test_random import ALLOW
+from tests.config.test_random import ALLOW, configs, settings
 
 
 @functools.cache
@@ -95,3 +96,21 @@ def test_every_option_of_every_loss_is_documented() -> None:
         missing = [option.name for option in described(cls) if not option.meaning]
         assert not set(missing) - shared, (name, missing)
     assert meanings_of(lf.presets.mask_losses)["bce"].startswith("the weight of the cross entropy")
+
+
+def test_what_is_built_of_random_configs_fits() -> None:
+    built = 0
+
+    @settings(150)
+    @hypothesis.given(configs)
+    def each(config: Any) -> None:
+        nonlocal built
+        try:
+            lf.build(config, allow=ALLOW)
+        except lf.LossError:
+            return
+        built += 1
+        validator().validate(json.loads(json.dumps(config)))
+
+    each()
+    assert built > 50
