@@ -135,6 +135,12 @@ PRESETS: dict[str, Callable[..., nn.Module]] = {}
 """Functions that return a set, by name."""
 
 
+def part(maker: C) -> C:
+    """Enter what configs may name beside losses, under its own name (use as a decorator)."""
+    PARTS[maker.__name__] = maker
+    return maker
+
+
 def preset(function: C) -> C:
     """Enter a function that returns a set; the set remembers how it was made, see :func:`lossfold.to_config`."""
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from lossfold.errors import LossError, is_number
+from lossfold.registry import PARTS, part
 
 Schedule = Callable[[int], float]
 
@@ -23,6 +24,7 @@ def _require_steps(schedule: object, least: int, **values: object) -> None:
             raise LossError(type(schedule).__name__, name, f"an integer >= {least}", repr(value))
 
 
+@part
 @dataclass(frozen=True, kw_only=True)
 class LinearSchedule:
     """``start`` up to the step ``begin``, then in ``steps`` steps evenly to ``end``, where it stays.
@@ -52,6 +54,7 @@ class LinearSchedule:
         return (1 - share) * self.start + share * self.end
 
 
+@part
 @dataclass(frozen=True, kw_only=True)
 class CosineSchedule(LinearSchedule):
     """As :class:`LinearSchedule`, along half a period of a cosine.
@@ -69,6 +72,7 @@ class CosineSchedule(LinearSchedule):
         return (1 - math.cos(math.pi * super().share(step))) / 2
 
 
+@part
 @dataclass(frozen=True)
 class StepSchedule:
     """Constant between the steps that are named: from each on, its value.
@@ -104,3 +108,4 @@ SCHEDULES: dict[str, type[LinearSchedule] | type[StepSchedule]] = {
     "step": StepSchedule,
 }
 """What configurations call them."""
+PARTS.update(SCHEDULES)

@@ -13,10 +13,12 @@ from typing_extensions import Self
 from lossfold.compose.schedules import Schedule
 from lossfold.errors import LossError, is_number
 from lossfold.losses.base import Summable
+from lossfold.registry import part
 
 WHEN_MEANS = ("applicable", "all")
 
 
+@part
 class Term(Summable):
     """A loss of a :class:`LossSet` with a schedule, a condition for each image, or an interval.
 
