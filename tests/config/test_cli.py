@@ -12,9 +12,10 @@ import lossfold as lf
 from lossfold.cli.__main__ import main
 from lossfold.cli.plot import curve
 from lossfold.registry import PRESETS
+from tests.cases import FEATURE_LOSSES
 
 MAKERS = {**lf.LOSSES, **PRESETS}
-DRAWN = [name for name in MAKERS if name != "LossSet"]
+DRAWN = [name for name in MAKERS if name not in {"LossSet", *FEATURE_LOSSES}]
 
 
 def test_list(capsys: pytest.CaptureFixture[str]) -> None:
@@ -40,12 +41,12 @@ def test_show(name: str, capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize("name", DRAWN)
 def test_curves(name: str) -> None:
-    """The slope is that of the values, but at the kinks of Lovász's loss."""
+    """The slope is that of the values, but at the kinks of Lovász's loss and the cusp of PSNR's."""
     _, steps, values, slopes = curve(MAKERS[name])
     assert values.min() < values.max()
     between = (values[2:] - values[:-2]) / (steps[2:] - steps[:-2])
     apart = ~torch.isclose(slopes[1:-1], between, rtol=0.05, atol=0.06 * float(slopes.abs().max()))
-    assert apart.sum() <= (2 if name == "LovaszLoss" else 0)
+    assert apart.sum() <= (2 if name in ("LovaszLoss", "PSNRLoss") else 0)
 
 
 def test_the_curve_of_the_absolute_error() -> None:
@@ -69,6 +70,7 @@ def test_plot(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
         (["show", "DiceLos"], "did you mean 'DiceLoss'"),
         (["show", "mask_loses"], "did you mean 'mask_losses'"),
         (["show", "LossSet", "--plot", "x.png"], "plot"),
+        (["show", "PerceptualLoss", "--plot", "x.png"], "needs no options"),
         (["show", "L1Loss", "--plot", "no/such/folder/x.png"], "can be written"),
         (["show", "L1Loss", "--plot", "x.nothing"], "can be written"),
         (["schema", "-o", "no/such/folder/x.json"], "can be written"),

@@ -116,7 +116,6 @@ def test_forms_that_are_none() -> None:
 
 FOREIGN = {
     "use_sigmoid": "link='sigmoid'",
-    "data_info": "inputs",
     "to_onehot_y": "left out",
     "sigmoid": "link='sigmoid'",
     "batch": "per_image",
@@ -132,6 +131,10 @@ FOREIGN = {
 @pytest.mark.parametrize("option", FOREIGN)
 def test_other_libraries_options_are_named_not_translated(option: str) -> None:
     refused({"type": "DiceLoss", option: True}, rf"cfg\.{option} must be an option", re.escape(FOREIGN[option]))
+
+
+def test_data_info_is_inputs() -> None:
+    assert repr(lf.build({"type": "L1Loss", "data_info": {"pred": "fake_imgs"}})) == "L1Loss(inputs={'pred': 'fake_imgs'})"
 
 
 def test_numbers_in_quotes_are_refused_with_a_hint() -> None:

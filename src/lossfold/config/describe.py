@@ -56,12 +56,14 @@ def described(maker: Callable[..., Any]) -> list[Option]:
     for owner in reversed([*owners, inspect.unwrap(maker)]):
         for source in (owner, getattr(owner, "__init__", None)):
             hints |= hints_of(source)
-    meanings = meanings_of(maker)
+    meanings = {"data_info": "another word for inputs, MMagic's.", **meanings_of(maker)}
     found = []
     for name, option in options_of(maker).items():
         required = option.default is option.empty
         default = None if required else option.default
-        found.append(Option(name, required, default, hints.get(name, Any), words_of(maker, name), meanings.get(name, "")))
+        kind = hints.get(name, Any)
+        kind = kind.type if isinstance(kind, dataclasses.InitVar) else kind
+        found.append(Option(name, required, default, kind, words_of(maker, name), meanings.get(name, "")))
     return found
 
 

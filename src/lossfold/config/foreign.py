@@ -14,7 +14,6 @@ FOREIGN: dict[str, tuple[tuple[str, str], ...]] = {
     "naive_dice": (("squared", "squared (the opposite: naive_dice=False is squared=True)"),),
     "avg_non_ignore": (("ignore_index", "left out: ignored pixels are never in the mean"),),
     "thresh": (("threshold", "threshold"),),
-    "data_info": (("inputs", "inputs"),),
     "loss_name": (("loss_weight", "the key of the term; in a list of losses loss_name names it"),),
     # MONAI
     "sigmoid": (("link", "link='sigmoid'"),),
