@@ -33,8 +33,8 @@ def scenes(loss: nn.Module) -> Iterator[Scene]:
     if names == ["logits", "labels"]:
         labels = (torch.arange(64) % 2).reshape(1, 8, 8)
         right = 2.0 * (2 * labels - 1).double()
-        yield from _scores("the logit of a pixel of class 1, of two classes", torch.stack([-right, right], 1) / 2, labels)
-        yield from _scores("the logit of a pixel whose target is 1", right[:, None], labels[:, None])
+        yield from _scores("logit of a pixel's class, of two", torch.stack([-right, right], 1) / 2, labels)
+        yield from _scores("logit of a pixel, target 1", right[:, None], labels[:, None])
         return
     sides = (1, 8, 32, getattr(loss, "smallest_side", 64), 192)
     for side in sides[2:] if isinstance(loss, LossSet) else sides:
