@@ -27,7 +27,7 @@ class Names:
         self.ambiguous: dict[str, list[str]] = {}
         for name, maker in list(self.table.items()):
             self.table.update(dict.fromkeys(paths(maker), maker))
-            if getattr(maker, "__module__", "").startswith("lossfold."):
+            if (getattr(maker, "__module__", None) or "").startswith("lossfold."):
                 self.table[f"lossfold.{name}"] = maker
         self.allowed: dict[str, Maker] = {}
         for key, maker in self._pairs(allow):
