@@ -21,8 +21,14 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", README, flags=re.S)
 
 
+@pytest.fixture
+def own_registry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a snippet registers is forgotten after it."""
+    monkeypatch.setattr(lf.LOSSES, "_classes", dict(lf.LOSSES._classes))
+
+
 @pytest.mark.parametrize("code", blocks("python"))
-def test_snippets_run(code: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_snippets_run(code: str, capsys: pytest.CaptureFixture[str], own_registry: None) -> None:
     exec(compile(code, "README.md", "exec"), {})
     if "except lf.LossError" in code:
         assert "did you mean 'ignore_index'?" in capsys.readouterr().out
@@ -79,11 +85,11 @@ def test_moving_over() -> None:
         torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-6)
 
 
-def test_docstring_examples() -> None:
+def test_docstring_examples(own_registry: None) -> None:
     import doctest
 
     from lossfold import points, presets, registry, trimaps
-    from lossfold.compose import loss_set
+    from lossfold.compose import loss_set, schedules, term
     from lossfold.compose import matting as criteria
     from lossfold.compose import presets as sets
     from lossfold.config import build, export, schema
@@ -101,14 +107,16 @@ def test_docstring_examples() -> None:
         pixel,
         psnr,
         pyramid,
+        ssim,
     )
     from lossfold.metrics import accumulators, functions
     from lossfold.metrics import matting as errors
+    from lossfold.metrics import restoration
 
     names = {name: getattr(lf, name) for name in dir(lf)} | {"lossfold": lf} | {"torch": __import__("torch")}
     scores = (binary, cross_entropy, generalized_dice, lovasz, ohem, overlap)
-    losses = (*scores, composition, edges, masked, matting, pixel, psnr, pyramid)
-    helpers = (points, trimaps, functions, accumulators, errors)
-    for module in (build, export, schema, registry, loss_set, presets, sets, criteria, *helpers, *losses):
+    losses = (*scores, composition, edges, masked, matting, pixel, psnr, pyramid, ssim)
+    helpers = (points, trimaps, functions, accumulators, errors, restoration)
+    for module in (build, export, schema, registry, loss_set, term, schedules, presets, sets, criteria, *helpers, *losses):
         result = doctest.testmod(module, extraglobs=names)
         assert result.attempted and not result.failed, module.__name__
