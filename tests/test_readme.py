@@ -109,9 +109,8 @@ def test_docstring_examples(own_registry: None) -> None:
         pyramid,
         ssim,
     )
-    from lossfold.metrics import accumulators, functions
+    from lossfold.metrics import accumulators, functions, restoration
     from lossfold.metrics import matting as errors
-    from lossfold.metrics import restoration
 
     names = {name: getattr(lf, name) for name in dir(lf)} | {"lossfold": lf} | {"torch": __import__("torch")}
     scores = (binary, cross_entropy, generalized_dice, lovasz, ohem, overlap)
