@@ -7,17 +7,41 @@ namespace {
 
 constexpr int usual_taps = 11;
 
-// The columns [first, first + n) of s and d in row y of the images, and zeros up to a whole vector.
+// What is taken from s and d before they are squared: near to them where the images are far from 0 or flat, so that their variances
+// keep their digits. Of some pixels of a tile the value nearest to 0, or 0 between them; a NaN counts as 0.
 template <class T>
-LOSSFOLD_INLINE void load_images(const WindowPlane& plane, long y, long first, long n, T* s, T* d) {
+struct Shift {
+  T s, d;
+  Shift(const WindowPlane& plane, long row, long rows, long column, long columns) {
+    T low[2] = {0, 0}, high[2] = {0, 0};
+    for (long j = 0; j < 16; ++j) {
+      const long y = row + (2 * (j / 4) + 1) * rows / 8, x = column + (2 * (j % 4) + 1) * columns / 8;
+      T p, t;
+      load(plane.pred_type, plane.pred, y * plane.pred_row + x * plane.pred_column, 1, 1, &p);
+      load(plane.target_type, plane.target, y * plane.target_row + x * plane.target_column, 1, 1, &t);
+      const T found[2] = {(T)plane.scale * (p + t), (T)plane.scale * (p - t)};
+      for (int k = 0; k < 2; ++k) {
+        const T value = found[k] - found[k] == 0 ? found[k] : 0;
+        low[k] = j && low[k] < value ? low[k] : value;
+        high[k] = j && high[k] > value ? high[k] : value;
+      }
+    }
+    s = low[0] > 0 ? low[0] : high[0] < 0 ? high[0] : 0;
+    d = low[1] > 0 ? low[1] : high[1] < 0 ? high[1] : 0;
+  }
+};
+
+// The columns [first, first + n) of s and d, less the shift, in row y of the images, and zeros up to a whole vector.
+template <class T>
+LOSSFOLD_INLINE void load_images(const WindowPlane& plane, const Shift<T>& shift, long y, long first, long n, T* s, T* d) {
   load(plane.pred_type, plane.pred, y * plane.pred_row + first * plane.pred_column, plane.pred_column, n, s);
   load(plane.target_type, plane.target, y * plane.target_row + first * plane.target_column, plane.target_column, n, d);
   for (long i = n; i < whole(n); ++i) s[i] = d[i] = 0;
   const T scale = (T)plane.scale;
   for (long i = 0; i < n; i += Lanes<T>::width) {
     const typename Lanes<T>::V p = scale * at(s, i), t = scale * at(d, i);
-    at(s, i) = p + t;
-    at(d, i) = p - t;
+    at(s, i) = p + t - shift.s;
+    at(d, i) = p - t - shift.d;
   }
 }
 
@@ -28,14 +52,15 @@ struct Filtered {
   enum { s, d, ss, dd, maps };
   const WindowPlane& plane;
   const Taps<T, known>& taps;
+  const Shift<T> shift;
   const long first, n;  // columns of places
   T *sum, *difference;  // a row of the images
   Ring<T, maps> ring;
   long next;  // the row of the images that is filtered next
   const T* rows[maps][most_taps + step];
 
-  Filtered(const WindowPlane& plane_, const Taps<T, known>& taps_, Arena& arena, long row, long column, long columns)
-      : plane(plane_), taps(taps_), first(column), n(columns), ring(arena, columns, plane_.taps), next(row) {
+  Filtered(const WindowPlane& plane_, const Taps<T, known>& taps_, Arena& arena, const Shift<T>& shift_, long row, long column, long columns)
+      : plane(plane_), taps(taps_), shift(shift_), first(column), n(columns), ring(arena, columns, plane_.taps), next(row) {
     sum = take_row<T>(arena, n + most_taps);
     difference = take_row<T>(arena, n + most_taps);
   }
@@ -45,7 +70,7 @@ struct Filtered {
 
   LOSSFOLD_INLINE void along_columns(long y) {
     T* const out[maps] = {ring.at(y, s), ring.at(y, d), ring.at(y, ss), ring.at(y, dd)};
-    load_images(plane, y, first, n + taps.count() - 1, sum, difference);
+    load_images(plane, shift, y, first, n + taps.count() - 1, sum, difference);
     for (long i = 0; i < n; i += Lanes<T>::width) {
       V found[maps] = {};
       for (long k = 0; k < taps.count(); ++k) {
@@ -76,10 +101,11 @@ struct Filtered {
 // What one place of the window has.
 template <class V>
 struct Place {
-  V s, d, u, v, inverse_l, inverse_k;
-  LOSSFOLD_INLINE Place(V s_, V d_, V ss, V dd, double c1, double c2) : s(s_), d(d_) {
-    typedef decltype(s[0] + s[0]) T;
-    V vs = ss - s * s, vd = dd - d * d;
+  V s, d, u, v, inverse_l, inverse_k;  // s and d are the means
+  template <class T>
+  LOSSFOLD_INLINE Place(V shifted_s, V shifted_d, V ss, V dd, const Shift<T>& shift, double c1, double c2)
+      : s(shifted_s + shift.s), d(shifted_d + shift.d) {
+    V vs = ss - shifted_s * shifted_s, vd = dd - shifted_d * shifted_d;
     vs = vs < 0 ? V{} : vs;
     vd = vd < 0 ? V{} : vd;
     const V l = (T)0.5 * (s * s + d * d) + (T)c1, k = (T)0.5 * (vs + vd) + (T)c2;
@@ -121,7 +147,8 @@ void fold(const WindowPlane& plane, WindowTile tile, void* work, double* sums) {
   typedef typename Lanes<T>::V V;
   Arena arena{(char*)work};
   const Taps<T, known> taps(plane.window, plane.taps);
-  Filtered<T, known> filtered(plane, taps, arena, tile.row, tile.column, tile.columns);
+  const Shift<T> shift(plane, tile.row, tile.rows + plane.taps - 1, tile.column, tile.columns + plane.taps - 1);
+  Filtered<T, known> filtered(plane, taps, arena, shift, tile.row, tile.column, tile.columns);
   const long n = tile.columns;
   T* weight[step];
   for (T*& row : weight) row = take_row<T>(arena, n);
@@ -134,7 +161,7 @@ void fold(const WindowPlane& plane, WindowTile tile, void* work, double* sums) {
       V map[4][step];
       filtered.at(i, map);
       for (long r = 0; r < live; ++r) {
-        const Place<V> place(map[0][r], map[1][r], map[2][r], map[3][r], plane.c1, plane.c2);
+        const Place<V> place(map[0][r], map[1][r], map[2][r], map[3][r], filtered.shift, plane.c1, plane.c2);
         const V w = at(weight[r], i), error = w * place.error(), contrast = w * place.v;
         total[r][(int)WindowSum::weight] += w;
         total[r][(int)WindowSum::ssim_error] += w == 0 ? V{} : error;
@@ -162,7 +189,7 @@ void unfold(const WindowPlane& plane, WindowTile tile, void* work, const double*
   const long last = tile.column + tile.columns < place_columns ? tile.column + tile.columns : place_columns;
   const long n = last > first ? last - first : 0, bottom = tile.row + tile.rows;
   const long ahead = (reach + step - 1) / step * step, top = tile.row > ahead ? tile.row - ahead : 0;
-  Filtered<T, known> filtered(plane, taps, arena, top, first, n);
+  Filtered<T, known> filtered(plane, taps, arena, Shift<T>(plane, tile.row, tile.rows, tile.column, tile.columns), top, first, n);
   Ring<T, maps> ring(arena, tile.columns, plane.taps);
   T *slope[maps][step], *weight = take_row<T>(arena, n), *sum[step], *difference[step];
   for (auto& map : slope)  // with zeros beside the places
@@ -178,11 +205,11 @@ void unfold(const WindowPlane& plane, WindowTile tile, void* work, const double*
       V map[Filtered<T, known>::maps][step];
       filtered.at(i, map);
       for (long r = 0; r < live; ++r) {
-        const Place<V> place(map[0][r], map[1][r], map[2][r], map[3][r], plane.c1, plane.c2);
+        const Place<V> place(map[0][r], map[1][r], map[2][r], map[3][r], filtered.shift, plane.c1, plane.c2);
         const V u = place.u, v = place.v;
         const V half = (T)0.5 * place.inverse_k * (of_ssim * (1 - u) + of_contrast), by_d = half * (2 - v), by_s = -half * v;
         const V luminance = of_ssim * (1 - v) * place.inverse_l;
-        set(slope[a][r], i, (luminance * (2 - u) - 2 * by_d) * place.d - (luminance * u + 2 * by_s) * place.s);
+        set(slope[a][r], i, luminance * ((2 - u) * place.d - u * place.s) - 2 * (by_d * map[1][r] + by_s * map[0][r]));
         set(slope[b][r], i, 2 * by_d);
         set(slope[g][r], i, 2 * by_s);
       }
@@ -203,7 +230,7 @@ void unfold(const WindowPlane& plane, WindowTile tile, void* work, const double*
     if (y < tile.row) continue;
     for (int m = 0; m < maps; ++m) ring.window(y - reach, plane.taps, m, 0, place_rows, rows[m]);
     const long pixels = bottom - y < step ? bottom - y : step;
-    for (long r = 0; r < pixels; ++r) load_images(plane, y + r, tile.column, tile.columns, sum[r], difference[r]);
+    for (long r = 0; r < pixels; ++r) load_images(plane, filtered.shift, y + r, tile.column, tile.columns, sum[r], difference[r]);
     for (long i = 0; i < tile.columns; i += Lanes<T>::width) {
       V map[maps][step];
 #pragma GCC unroll 3

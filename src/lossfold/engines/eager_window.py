@@ -62,12 +62,18 @@ def errors(pred: Tensor, target: Tensor, window: Sequence[float], scale: float, 
     """Return u and v at every place of the window."""
     dtype = torch.float64 if pred.dtype == torch.float64 else torch.float32
     p, t = (scale * image.to(dtype).contiguous() for image in (pred, target))  # sums are the same bits in every layout
-    s, d = p + t, p - t
-    mean_s, mean_d = blur(s, window), blur(d, window)
+    (mean_s, var_s), (mean_d, var_d) = (moments(image, window) for image in (p + t, p - t))
     squares_s, squares_d = mean_s * mean_s, mean_d * mean_d
-    var_s = (blur(s * s, window) - squares_s).clamp(min=0)
-    var_d = (blur(d * d, window) - squares_d).clamp(min=0)
     return squares_d / (0.5 * (squares_s + squares_d) + c1), var_d / (0.5 * (var_s + var_d) + c2)
+
+
+def moments(image: Tensor, window: Sequence[float]) -> tuple[Tensor, Tensor]:
+    """Return means and variances; of images far from 0 after a shift, so that the variances keep their digits."""
+    low, high = image.detach().nan_to_num(0.0, 0.0, 0.0).flatten(2).aminmax(dim=2)
+    shift = torch.zeros_like(low).clamp(low, high)[..., None, None]
+    shifted = image - shift
+    mean = blur(shifted, window)
+    return mean + shift, (blur(shifted * shifted, window) - mean * mean).clamp(min=0)
 
 
 def blur(image: Tensor, window: Sequence[float]) -> Tensor:
