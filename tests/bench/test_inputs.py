@@ -113,13 +113,13 @@ def test_alphas_are_images() -> None:
         alpha_sample(Setting(size=(2, 1, 40)))
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
-def test_images_are_in_range_and_as_near_as_is_asked(dtype: str) -> None:
+@pytest.mark.parametrize("kind", ["float32", "float64", "float16"])
+def test_images_are_in_range_and_as_near_as_is_asked(kind: str) -> None:
     for logits, (low, high) in {"trained": (0.1 * GRAIN, GRAIN), "random": (0.05, 0.2)}.items():
-        sample = image_sample(Setting(size=(2, 3, 64, 48), logits=logits, dtype=dtype))
+        sample = image_sample(Setting(size=(2, 3, 64, 48), logits=logits, dtype=kind))
         (truth,) = sample.rest
         assert sample.leaf.requires_grad and sample.leaf.shape == truth.shape == (2, 3, 64, 48)
-        assert truth.dtype == (torch.float64 if dtype == "float64" else torch.float32)
+        assert truth.dtype == (torch.float64 if kind == "float64" else torch.float32)
         for image in (sample.leaf, truth):
             assert image.min() >= 0 and image.max() <= 1 and image.std() > 0.1
         assert low < (sample.leaf - truth).abs().mean().item() < high
