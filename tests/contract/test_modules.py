@@ -19,6 +19,7 @@ from tests.cases import (
     FEATURE_LOSSES,
     PAIR_LOSSES,
     SCORE_LOSSES,
+    WINDOW_LOSSES,
     Case,
     cases,
     close,
@@ -30,6 +31,7 @@ from tests.cases import (
 )
 from tests.dense.cases import dense_cases
 from tests.pair.cases import pair_cases
+from tests.window.cases import window_cases
 
 NAMES = {name: getattr(lf, name) for name in dir(lf) if not name.startswith("_")} | {"inf": math.inf}
 
@@ -200,6 +202,7 @@ def test_every_loss_is_in_the_functional_module_and_the_registry() -> None:
     """The samples of every registered loss are run, and by one kind of suite: of scores, or of pairs."""
     assert {case.name for case in [*cases(), *dense_cases()]} == set(SCORE_LOSSES)
     assert {case.name for case in pair_cases()} == set(PAIR_LOSSES)
-    assert CONTAINERS | {*SCORE_LOSSES, *PAIR_LOSSES, *FEATURE_LOSSES} == set(lf.LOSSES)
+    assert {case.name for case in window_cases()} == set(WINDOW_LOSSES)
+    assert CONTAINERS | {*SCORE_LOSSES, *PAIR_LOSSES, *FEATURE_LOSSES, *WINDOW_LOSSES} == set(lf.LOSSES)
     public = {name for name in dir(lf) if name.endswith("Loss")}
     assert public == {name for name in lf.LOSSES if name not in CONTAINERS}
