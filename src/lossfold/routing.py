@@ -45,6 +45,18 @@ def route(loss: str, mapping: Mapping[str, str], arguments: Mapping[str, bool], 
     return {name: walk(loss, name, path, outputs) for name, path in paths.items()}
 
 
+def check_arguments(
+    loss: str, arguments: Mapping[str, bool], inputs: tuple[object, ...], named: Mapping[str, object], hint: str = ""
+) -> None:
+    """Refuse a call with other arguments than a loss takes."""
+    names = list(arguments)
+    given = [*names[: len(inputs)], *named]
+    missing = [name for name, required in arguments.items() if required and name not in given]
+    if len(inputs) > len(names) or len(set(given)) < len(given) or missing or not set(named) <= set(names):
+        came = f"{len(inputs)} by position" + "".join(f", {name}=" for name in named)
+        raise LossError(loss, "arguments", f"({', '.join(names)})", came, f"{missing[0]} is missing" if missing else hint)
+
+
 def is_one_dict(inputs: tuple[object, ...], named: Mapping[str, object]) -> bool:
     """Whether a call gives one dict of outputs, positionally or as ``outputs_dict``."""
     return "outputs_dict" in named or (len(inputs) == 1 and isinstance(inputs[0], Mapping))

@@ -48,6 +48,34 @@ def value_where(who: str, term: Term, loss: Folded, fold: Any, given: Any, gate:
     return mean
 
 
+class Shield(torch.autograd.Function):
+    """The tensor itself, whose images behind a gate ``[B]`` get no gradient, whatever NaN stands in them."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(tensor: Tensor, gate: Tensor) -> Tensor:
+        """Return the tensor."""
+        return tensor.view_as(tensor)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+        """Keep the gate."""
+        ctx.save_for_backward(inputs[1])
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        """Return the gradient of the images that the gate lets through."""
+        (gate,) = ctx.saved_tensors
+        return torch.where(gate.view(-1, *[1] * (grad.dim() - 1)), grad, 0.0), None
+
+
+def shielded(tensor: Tensor, gate: Tensor) -> Tensor:
+    """Return a tensor whose images behind a gate get no gradient."""
+    found: Tensor = Shield.apply(tensor, gate)
+    return found
+
+
 def nothing(values: Any) -> Tensor:
     """Return 0 with a graph to the first tensor among these that has one: the value of a term that is left out."""
     tensors = list(_tensors(values))

@@ -19,8 +19,9 @@ from lossfold.errors import LossError, is_number
 from lossfold.folds.fold import describe
 from lossfold.losses.base import Folded, Loss, Summable
 from lossfold.registry import LOSSES, snake_case
-from lossfold.routing import arguments_of, is_one_dict, one_dict
+from lossfold.routing import arguments_of, check_arguments, is_one_dict, one_dict
 
+ONE_DICT = "where terms take different arguments, call the set with one dict: each takes what it names"
 PATIENCE = 200
 """After so many calls of a set in training that never advances, it warns."""
 
@@ -189,6 +190,8 @@ class LossSet(Summable):
                 given, by_name = (), loss.routed(given, by_name, leaf.who)
             elif isinstance(loss, Loss) and names is not None:
                 given, by_name = loss.taken(leaf.who, given, by_name, names)
+            if isinstance(loss, Loss) and not loss.open_call:
+                check_arguments(leaf.who, loss.arguments, given, by_name, ONE_DICT)
             call = Call(leaf, given, by_name, handed[id(owner)])
             if leaf.condition is not None:
                 call.gate = gate_of(leaf.who, leaf.condition, outputs, given, by_name)

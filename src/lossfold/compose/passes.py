@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
-from lossfold.compose.gates import value_where
+from lossfold.compose.gates import shielded, value_where
 from lossfold.compose.term import Term
 from lossfold.engines.spec import LabelSpec, PairSpec, WindowSpec
 from lossfold.losses.base import UNREAD, Folded, Loss
@@ -94,6 +95,10 @@ class Pass:
         """Make the pass."""
         first = self.calls[0].leaf
         assert isinstance(first.loss, Folded)
+        gates = [call.gate for call in self.calls if call.gate is not None]
+        if len(gates) == len(self.calls):  # what no term counts may be NaN
+            any_of_them = torch.stack(gates).any(0)
+            self.given = self.given.having(lambda scores: shielded(scores, any_of_them))
         fold = first.loss.collect(self.needs, first.who, self.given)
         for call in self.calls:
             call.fold = fold

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from lossfold.engines import eager
 
@@ -36,6 +37,7 @@ def window_fold(
     Returns:
         ``[B, 3, C]``, the sums of WINDOW_SUMS, in float64 (float32 on devices without it).
     """
+    pred, target = shielded(pred, target, weight, len(window))
     u, v = errors(pred, target, window, scale, c1, c2)
     ones = torch.ones_like(u)
     shares = [weighted(values, weight) for values in (ones, u + v - u * v, v)]
@@ -46,8 +48,18 @@ def window_map(
     pred: Tensor, target: Tensor, weight: Tensor | None, window: Sequence[float], scale: float, c1: float, c2: float
 ) -> Tensor:
     """Return 1 - SSIM at every place of the window, times its weight: ``[B, C, h, w]``."""
+    pred, target = shielded(pred, target, weight, len(window))
     u, v = errors(pred, target, window, scale, c1, c2)
     return weighted(u + v - u * v, weight)
+
+
+def shielded(pred: Tensor, target: Tensor, weight: Tensor | None, taps: int) -> tuple[Tensor, Tensor]:
+    """Return images that are 0 where no window that counts sees them: they may be infinite or NaN there."""
+    if weight is None or weight.requires_grad:
+        return pred, target
+    counts = functional.pad((weight != 0).to(torch.float32), (taps - 1,) * 4)
+    seen = functional.max_pool2d(counts, taps, stride=1) > 0
+    return torch.where(seen, pred, 0.0), torch.where(seen, target, torch.zeros_like(target))
 
 
 def weighted(values: Tensor, weight: Tensor | None) -> Tensor:

@@ -7,7 +7,7 @@ Laplacian pyramid: one pass for all of them.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import torch
@@ -88,6 +88,10 @@ class PairGiven:
     def held_against(self) -> Tensor:
         """The target; where there is none, something like it that no sum reads."""
         return self.pred.detach() if self.target is None else self.target
+
+    def having(self, change: Callable[[Tensor], Tensor]) -> PairGiven:
+        """Return the arguments with another prediction, made of this one."""
+        return replace(self, pred=change(self.pred))
 
     def in_one_row(self) -> PairGiven:
         """Return many small images, whose sums are added anyway, as one."""
@@ -171,9 +175,9 @@ def check_pred(loss: str, pred: object, name: str = "pred") -> Tensor:
     """Refuse a prediction that can't be folded, by shape, dtype and layout."""
     if not isinstance(pred, Tensor) or pred.dtype not in SCORE_DTYPES:
         raise LossError(loss, name, "a float tensor [B, C, *S]", describe(pred), integers(pred))
+    check_dense(loss, name, pred)
     if pred.dim() < 2 or pred.shape[1] == 0:
         raise LossError(loss, name, "[B, C, *S] with at least one channel", describe(pred))
-    check_dense(loss, name, pred)
     return pred
 
 

@@ -5,7 +5,7 @@ A place counts with the weight of the pixel in its middle; what the window cover
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import torch
@@ -54,6 +54,10 @@ class WindowGiven:
     def merge(self, other: WindowGiven) -> WindowGiven:
         """Return the arguments of a pass that two calls share: they are the same."""
         return self
+
+    def having(self, change: Callable[[Tensor], Tensor]) -> WindowGiven:
+        """Return the arguments with another prediction, made of this one."""
+        return replace(self, pred=change(self.pred))
 
 
 @dataclass(frozen=True)

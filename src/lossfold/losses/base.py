@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import InitVar, dataclass
 from typing import Any, ClassVar, cast
@@ -14,7 +15,7 @@ from typing_extensions import Self
 
 from lossfold.errors import LossError, is_number, nearest
 from lossfold.registry import LOSSES
-from lossfold.routing import arguments_of, checked_mapping, is_one_dict, one_dict, route
+from lossfold.routing import arguments_of, check_arguments, checked_mapping, is_one_dict, one_dict, route
 
 UNREAD = ""  # in place of the path to an argument that a loss does not read
 
@@ -24,10 +25,13 @@ class Configured(nn.Module):
 
     __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]
     arguments: ClassVar[dict[str, bool]] = {}  # of a call, and whether each has to be given
+    open_call: ClassVar[bool] = True  # whether a call takes arguments of other names, or any number of them
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         cls.arguments = arguments_of(cls.forward)
+        kinds = [parameter.kind for parameter in inspect.signature(cls.forward).parameters.values()]
+        cls.open_call = inspect.Parameter.VAR_POSITIONAL in kinds or inspect.Parameter.VAR_KEYWORD in kinds
 
     def __new__(cls, *args: object, **options: object) -> Self:
         """Refuse unknown options, and make a module of what the dataclass is about to fill."""
@@ -114,6 +118,8 @@ class Loss(Configured, Summable):
     def __call__(self, *inputs: Any, **named: Any) -> Any:
         """Return the loss of tensors, or of one dict of outputs (see ``inputs``)."""
         if self.inputs is None and not is_one_dict(inputs, named):
+            if not self.open_call:
+                check_arguments(type(self).__name__, self.arguments, inputs, named)
             return super().__call__(*inputs, **named)
         return super().__call__(**self.routed(inputs, named))
 

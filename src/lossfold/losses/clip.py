@@ -81,9 +81,8 @@ class CLIPLoss(FrozenLoss):
         self.require("tokenizer", self.tokenizer is None or callable(self.tokenizer), "None or a tokenizer of the model's library")
         self.require("norm_img", isinstance(self.norm_img, bool), "True or False")
         size = self.image_size
-        ok = size is None or (
-            isinstance(size, (list, tuple)) and len(size) == 2 and all(isinstance(x, int) and x > 0 for x in size)
-        )
+        whole = isinstance(size, (list, tuple)) and len(size) == 2 and all(type(x) is int and x > 0 for x in size)
+        ok = size is None or whole
         self.require("image_size", ok, "None or (rows, columns)")
         if size is None and clip.input_size(network.network) is None:
             hint = "the model does not say, at visual.image_size or config.vision_config.image_size"

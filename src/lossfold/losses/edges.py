@@ -125,6 +125,8 @@ class TVLoss(PairLoss):
                 loss, "arguments", "(pred, target, weight) or in one dict", came, "call the set with a dict, give inputs="
             )
         mine = {name: value for name, value in named.items() if name in self.arguments or name not in others}
+        if "weight" in named and self.region_argument not in named:
+            mine[self.region_argument] = named["weight"]
         return inputs[:1] + inputs[2:], mine
 
     def forward(self, pred: Tensor, weight: Tensor | None = None) -> Tensor:  # type: ignore[override]

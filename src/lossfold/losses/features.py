@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from typing_extensions import Self
 
 from lossfold.errors import LossError
+from lossfold.folds.fold import SCORE_DTYPES, describe
 from lossfold.losses.base import Loss
 from lossfold.nets.frozen import Frozen
 
@@ -94,6 +96,10 @@ class FeatureLoss(FrozenLoss):
         if not isinstance(found, Mapping) or not all(isinstance(value, Tensor) for value in found.values()):
             expected = "a module that returns a tensor, or a dict of tensors by name"
             raise LossError(type(self).__name__, "network", expected, f"one that returns a {type(found).__name__}")
+        for name, value in found.items():
+            if not value.is_floating_point() or value.dim() < 2 or len(value) != len(images):
+                expected, got = f"a module whose features are floats [{len(images)}, ...]", f"{name!r} {describe(value)}"
+                raise LossError(type(self).__name__, "network", expected, got)
         return dict(found)
 
     def both(self, pred: Tensor, target: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
@@ -117,6 +123,10 @@ def check_images(
     expected = f"images [B, {'C' if channels is None else channels}, H, W]"
     if not isinstance(images, Tensor):
         raise LossError(loss, argument, expected, type(images).__name__)
+    if images.layout != torch.strided or images.is_nested:
+        raise LossError(loss, argument, f"{expected}, dense and strided", f"layout {images.layout}", "call .to_dense()")
+    if images.is_floating_point() and images.dtype not in SCORE_DTYPES:
+        raise LossError(loss, argument, f"{expected} of float64, float32, bfloat16 or float16", str(images.dtype))
     if not images.is_floating_point():
         raise LossError(loss, argument, f"{expected} of floats", str(images.dtype), "bytes are images / 255")
     if images.dim() != 4 or len(images) == 0:
@@ -132,9 +142,10 @@ def check_images(
         raise LossError(loss, argument, f"on the network's device, {device}", str(images.device), hint)
 
 
-def exactly(tensor: Tensor) -> torch.autocast:
+def exactly(tensor: Tensor) -> AbstractContextManager[object]:
     """Return the context in which autocast leaves float32 alone."""
-    return torch.autocast(tensor.device.type, enabled=False)
+    device = tensor.device.type
+    return torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext()
 
 
 def wide(tensor: Tensor) -> Tensor:

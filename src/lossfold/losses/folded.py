@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
@@ -33,6 +33,10 @@ class Given(NamedTuple):
     def merge(self, other: Given) -> Given:
         """Return the arguments of a pass that two calls share: they are the same."""
         return self
+
+    def having(self, change: Callable[[Tensor], Tensor]) -> Given:
+        """Return the arguments with other scores, made of these."""
+        return self._replace(scores=change(self.scores))
 
 
 @dataclass(kw_only=True, eq=False, repr=False)

@@ -91,7 +91,11 @@ weighted_loss = masked_loss
 
 def own_options(name: str, function: Callable[..., Tensor]) -> list[inspect.Parameter]:
     """Return a function's options, as a loss takes them by keyword; refuse those whose names the loss needs."""
-    parameters = list(inspect.signature(function).parameters.values())
+    try:
+        parameters = list(inspect.signature(function).parameters.values())
+    except ValueError:
+        hint = f"wrap it: lambda pred, target: {name}(pred, target)"
+        raise LossError("masked_loss", "function", "one with a signature", name, hint) from None
     by_position = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     if len(by_position) < 2 and not any(p.kind == p.VAR_POSITIONAL for p in parameters):
         raise LossError(
@@ -133,9 +137,11 @@ def weighted(
 
 def checked_values(name: str, values: object, pred: Tensor) -> Tensor:
     """Refuse what is no number for each element."""
-    if not isinstance(values, Tensor) or values.shape != pred.shape:
+    if not isinstance(values, Tensor) or values.shape != pred.shape or not values.is_floating_point():
         hint = "it is to return the loss of each element, before any mean"
-        raise LossError(name, "result of the function", f"a tensor of pred's shape {list(pred.shape)}", describe(values), hint)
+        raise LossError(
+            name, "result of the function", f"a float tensor of pred's shape {list(pred.shape)}", describe(values), hint
+        )
     return values.to(pred.dtype)
 
 

@@ -227,8 +227,8 @@ class MSSSIMLoss(WindowLoss):
             kind = "ssim_error" if scale == len(self.betas) - 1 else "contrast_error"
             weight = fold.at(scale, "weight")
             alike = 1 - divide(fold.at(scale, kind), weight)
-            product = product * torch.where(alike > 0, torch.where(alike > 0, alike, 1.0) ** beta, 0.0)
-            counts = counts * (weight > 0)
+            product = product * torch.where(alike <= 0, 0.0, torch.where(alike <= 0, 1.0, alike) ** beta)  # a NaN stays one
+            counts = counts * (weight != 0)
         return torch.where(counts > 0, 1 - product, 0.0), counts
 
     def value(self, fold: WindowFold, loss: str, given: WindowGiven) -> Tensor:

@@ -72,8 +72,12 @@ class TransferalPerceptualLoss(Loss):
             return
         check_images(loss, "soft_attention", soft_attention, channels=1)
         assert soft_attention is not None
-        if len(soft_attention) != len(maps[0]):
-            raise LossError(loss, "soft_attention", f"[{len(maps[0])}, 1, H, W]", str(list(soft_attention.shape)))
+        for index, level in enumerate(maps):
+            if len(soft_attention) != len(level):
+                hint = f"maps[{index}] is {list(level.shape)}"
+                raise LossError(loss, "soft_attention", f"[{len(level)}, 1, H, W]", str(list(soft_attention.shape)), hint)
+            if soft_attention.device != level.device:
+                raise LossError(loss, "soft_attention", f"on the device of maps, {level.device}", str(soft_attention.device))
 
     def raw(self, maps: Sequence[Tensor], soft_attention: Tensor | None, textures: Sequence[Tensor]) -> Tensor:
         """Return the loss before ``loss_weight``."""
