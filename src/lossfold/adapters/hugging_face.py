@@ -1,0 +1,149 @@
+"""Losses for transformers' Trainer: ``Trainer(compute_loss_func=...)``, and the callback beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import TrainerCallback
+
+from lossfold.adapters.steps import checked_criterion, terms_in
+from lossfold.compose.output import LossOutput
+from lossfold.errors import LossError
+from lossfold.losses.base import Loss
+from lossfold.routing import checked_mapping, walk
+
+NOT_AN_ITEM = -100
+"""Labels of this value are not among the items that Trainer counts."""
+
+
+def hf_loss(criterion: nn.Module, *, inputs: Mapping[str, str] | None = None) -> TrainerLoss:
+    """Return a loss for ``Trainer(compute_loss_func=loss, callbacks=[loss.callback])``.
+
+    Without ``inputs`` the criterion is called with the logits and the labels; a criterion whose losses have ``inputs`` of their own
+    gets one dict, the model's outputs and ``labels``. Of a model that returns a tuple, the first output is ``logits``, and
+    all of them ``outputs``.
+
+    With gradient accumulation Trainer adds up what the function returns for each micro-batch. So each loss is multiplied by its
+    micro-batch's share of the items: n_i / N, where n_i counts the labels other than -100 and N is Trainer's
+    ``num_items_in_batch``. The sum is that of the undivided batch for a mean over these items, such as
+    ``CrossEntropyLoss(ignore_index=-100)`` without class or pixel weights; for a mean over images (``per_image=True``,
+    ``sample_wise=True``) and for a mean over pixels that ignores another label, where the micro-batches have equally many
+    images or counted pixels. A Dice loss of the whole batch is no mean: there it is the mean of the micro-batches' losses.
+
+    Args:
+        criterion: a loss or a set.
+        inputs: where its arguments stand, from names to dotted paths: ``{"pred": "reconstruction", "target": "labels"}``.
+
+    Raises:
+        LossError: for a criterion that is no module; when called, for outputs without logits, and where the share of a micro-batch
+            is not known: under DataParallel, and for labels that Trainer can't count unless the callback tells how many there are.
+
+    Example:
+        >>> loss = hf_loss(LossSet(ce=CrossEntropyLoss(), dice=DiceLoss()))
+        >>> trainer = Trainer(model, compute_loss_func=loss, callbacks=[loss.callback], train_dataset=data)  # doctest: +SKIP
+    """
+    return TrainerLoss(criterion, inputs)
+
+
+class TrainerLoss:
+    """What :func:`hf_loss` returns.
+
+    Attributes:
+        criterion: the loss or set.
+        callback: advances the criterion after each optimiser step, and adds the means of its terms to Trainer's logs.
+    """
+
+    def __init__(self, criterion: nn.Module, inputs: Mapping[str, str] | None) -> None:
+        self.criterion = checked_criterion("hf_loss", criterion)
+        self.inputs = checked_mapping("hf_loss", inputs)
+        self.routes = any(isinstance(loss, Loss) and loss.inputs is not None for loss in criterion.modules())
+        self.micro_batches: int | None = None
+        self.sums: dict[str, Tensor] = {}
+        self.callback = LossCallback(self)
+
+    def __call__(self, outputs: Any, labels: Any, num_items_in_batch: Tensor | int | None = None) -> Tensor:
+        """Return the loss of a micro-batch, times its share of the batch."""
+        share = self.share(labels, num_items_in_batch)
+        result = self.evaluate(outputs, labels)
+        terms = result.terms if isinstance(result, LossOutput) else {}
+        total: Tensor = getattr(result, "total", result)
+        if torch.is_grad_enabled():
+            for name, value in terms.items():
+                self.sums[name] = self.sums.get(name, 0) + value * share
+        return total * share
+
+    def evaluate(self, outputs: Any, labels: Any) -> Any:
+        """Call the criterion with what it needs."""
+        given = named(outputs) | {"labels": labels}
+        if self.inputs is not None:
+            return self.criterion(**{name: walk("hf_loss", name, path, given) for name, path in self.inputs.items()})
+        if self.routes:
+            return self.criterion(given)
+        return self.criterion(walk("hf_loss", "logits", "logits", given), labels)
+
+    def share(self, labels: Any, items: Tensor | int | None) -> Tensor | float:
+        """Return which part of the optimiser step's items a micro-batch has."""
+        if items is None:
+            if isinstance(labels, Tensor) or not torch.is_grad_enabled():
+                return 1.0  # a call outside of Trainer, or an evaluation
+            if self.micro_batches is None:
+                hint = "pass callbacks=[loss.callback] to Trainer: then each micro-batch counts the same"
+                raise LossError("hf_loss", "num_items_in_batch", "given", "None: Trainer can't count these labels", hint)
+            return 1 / self.micro_batches
+        if isinstance(items, Tensor) and items.dim():
+            hint = "start one process for each GPU, as torchrun does"
+            raise LossError("hf_loss", "num_items_in_batch", "a number", f"shape {list(items.shape)}, of DataParallel", hint)
+        if not isinstance(labels, Tensor):
+            raise LossError("hf_loss", "labels", "a tensor, whose items are counted", type(labels).__name__)
+        count = labels.ne(NOT_AN_ITEM).sum()
+        return (count / torch.as_tensor(items, device=count.device).clamp_min(1)).float()
+
+
+class LossCallback(TrainerCallback):
+    """Advance a criterion after each optimiser step, to Trainer's ``global_step``; add the means of its terms to the logs.
+
+    They are in ``state.log_history``, and in the logs of callbacks that come later; those of ``report_to`` come earlier.
+    """
+
+    def __init__(self, loss: TrainerLoss) -> None:
+        self.loss, self.steps = loss, 0
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Begin where the training does, also where it is resumed."""
+        self.loss.micro_batches = args.gradient_accumulation_steps
+        self.loss.criterion.to(args.device)
+        self.loss.sums, self.steps = {}, 0
+        self.go_to(state.global_step)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Go on with Trainer."""
+        self.steps += 1
+        self.go_to(state.global_step)
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
+        """Add the terms to the logs of the training's loss, as means over the steps since the last."""
+        if logs is None or "loss" not in logs or not self.steps:
+            return
+        means = {f"loss_{name}": value.item() / self.steps for name, value in self.loss.sums.items()}
+        logs.update(means)
+        state.log_history[-1].update(means)
+        self.loss.sums, self.steps = {}, 0
+
+    def go_to(self, step: int) -> None:
+        """Take the weights of a step."""
+        for term in terms_in(self.loss.criterion):
+            term.go_to(step)
+
+
+def named(outputs: Any) -> dict[str, Any]:
+    """Return a model's outputs by name."""
+    if isinstance(outputs, Mapping):
+        return dict(outputs)
+    if isinstance(outputs, (tuple, list)) and outputs:
+        return {"logits": outputs[0], "outputs": outputs}
+    if isinstance(outputs, Tensor):
+        return {"logits": outputs}
+    raise LossError("hf_loss", "outputs", "a ModelOutput, a dict, a tuple or a tensor", type(outputs).__name__)
