@@ -59,7 +59,8 @@ def _maker(name: str) -> Any:
 class AdvanceLosses(Hook):
     """Advance the sets of a model after every iteration in which an optimiser has stepped.
 
-    With accumulated gradients that is once an optimiser step. MMEngine's checkpoints keep the steps of the sets in the model.
+    With accumulated gradients that is once an optimiser step. MMEngine's checkpoints keep the steps of the sets in the model (to
+    resume from one, MMEngine 0.10.7 wants ``TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD=1`` with torch 2.6 or later, whatever the loss).
 
     Example:
         >>> custom_hooks = [dict(type="AdvanceLosses")]  # in a Runner's configuration

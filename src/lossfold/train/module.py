@@ -12,6 +12,7 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 
+from lossfold.adapters.lightning import AdvanceLosses
 from lossfold.train.errors import TrainError
 from lossfold.train.schedules import Schedule, schedule
 
@@ -93,12 +94,16 @@ class TrainingModule(pl.LightningModule):
 
     def log_terms(self, part: str, out: Any, batch_size: int) -> None:
         """Log the total and every term, in training step by step, on held-out images as means."""
+        values = out.log(f"{part}/")
         if part == "train":
-            self.log("train/total", out.total.detach(), prog_bar=True)
-            self.log_dict({f"train/{name}": value for name, value in out.terms.items()})
+            self.log("train/total", values.pop("train/total"), prog_bar=True)
+            self.log_dict(values)
         else:
-            values = {"val/total": out.total} | {f"val/{name}": value for name, value in out.terms.items()}
             self.log_dict(values, on_epoch=True, batch_size=batch_size, sync_dist=True)
+
+    def configure_callbacks(self) -> list[pl.Callback]:
+        """Move the schedules and intervals of the loss with the training; its state is in the checkpoints."""
+        return [AdvanceLosses()]
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """The optimiser and its schedule over all steps of the training."""

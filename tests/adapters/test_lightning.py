@@ -1,0 +1,93 @@
+"""Schedules and intervals in Lightning: once an optimiser step, kept by checkpoints."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+import lossfold as lf
+
+pl = pytest.importorskip("lightning.pytorch")
+
+from lossfold.adapters.lightning import AdvanceLosses  # noqa: E402
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec", "ignore:.*does not have many workers")
+
+
+class Module(pl.LightningModule):  # type: ignore[misc, name-defined]
+    """A network with a set, one term of which rises."""
+
+    def __init__(self, manual: bool = False) -> None:
+        super().__init__()
+        self.network = nn.Conv2d(3, 2, 1)
+        rising = lf.Term(lf.DiceLoss(), schedule=lf.LinearSchedule(start=0.0, end=1.0, steps=8))
+        self.criterion = lf.LossSet(ce=lf.CrossEntropyLoss(), inner=lf.LossSet(dice=rising))
+        self.also = self.criterion  # under two names, and advanced once
+        self.automatic_optimization = not manual
+        self.seen: list[int] = []
+
+    @property
+    def step(self) -> int:
+        return int(next(module.step for module in self.modules() if isinstance(module, lf.Term)))
+
+    def training_step(self, batch: list[Tensor], batch_idx: int) -> Tensor:
+        self.seen.append(self.step)
+        out = self.criterion(self.network(batch[0]), batch[1])
+        self.log_dict(out.log("train/"))
+        if not self.automatic_optimization:
+            self.manual_backward(out.total)
+            for optimizer in self.optimizers():
+                optimizer.step()
+                optimizer.zero_grad()
+        return out.total
+
+    def configure_optimizers(self) -> Any:
+        weight, bias = self.network.parameters()
+        one = torch.optim.SGD([weight], lr=0.1)
+        return one if self.automatic_optimization else (one, torch.optim.SGD([bias], lr=0.1))
+
+
+def fit(module: Module, folder: Path, callback: Any, resume: str | None = None, **options: Any) -> Any:
+    images = torch.rand(12, 3, 4, 4)
+    data = DataLoader([(image, (image[0] > 0.5).long()) for image in images], batch_size=2)
+    settings = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
+    saving = {"enable_checkpointing": False} if "enable_checkpointing" not in options else {}
+    trainer = pl.Trainer(callbacks=[callback], default_root_dir=folder, **settings | saving | options)
+    trainer.fit(module, data, ckpt_path=resume)
+    return trainer
+
+
+@pytest.mark.parametrize(("pieces", "seen"), [(1, [0, 1, 2, 3, 4, 5]), (2, [0, 0, 1, 1, 2, 2]), (4, [0, 0, 0, 0, 1, 1])])
+def test_it_advances_with_the_optimiser(pieces: int, seen: list[int], tmp_path: Path) -> None:
+    module = Module()
+    trainer = fit(module, tmp_path, AdvanceLosses(), max_epochs=1, accumulate_grad_batches=pieces)
+    assert module.seen == seen and module.step == trainer.global_step == seen[-1] + 1
+    assert set(trainer.callback_metrics) == {"train/total", "train/ce", "train/inner.dice"}
+
+
+def test_two_optimisers_in_a_batch_are_one_step(tmp_path: Path) -> None:
+    module = Module(manual=True)
+    trainer = fit(module, tmp_path, AdvanceLosses(), max_epochs=1)
+    assert module.seen == [0, 1, 2, 3, 4, 5] and trainer.global_step == 12
+
+
+def test_checkpoints_keep_the_step(tmp_path: Path) -> None:
+    """A run that is resumed goes on where it stopped."""
+    fit(Module(), tmp_path, AdvanceLosses(), max_epochs=1).save_checkpoint(tmp_path / "one.ckpt")
+    again = Module()
+    fit(again, tmp_path, AdvanceLosses(), resume=str(tmp_path / "one.ckpt"), max_epochs=2)
+    assert again.seen == [6, 7, 8, 9, 10, 11] and again.step == 12
+
+
+def test_a_criterion_elsewhere(tmp_path: Path) -> None:
+    elsewhere = lf.LossSet(dice=lf.Term(lf.DiceLoss(), every=2))
+    module = Module()
+    fit(module, tmp_path, AdvanceLosses(elsewhere), max_epochs=1)
+    assert elsewhere.members[0].step == 6 and module.step == 0
+    with pytest.raises(lf.LossError, match="AdvanceLosses: criterion must be a loss"):
+        AdvanceLosses("dice")  # type: ignore[arg-type]
