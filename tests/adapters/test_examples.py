@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import logging
 import runpy
 from pathlib import Path
 
@@ -49,4 +48,3 @@ def test_mmengine(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Monkey
     values = ast.literal_eval(terms)
     assert step == "16" and set(values) == {"loss", "loss_ce", "loss_dice"}
     assert values["loss_ce"] < 0.9
-    logging.captureWarnings(False)

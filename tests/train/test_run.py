@@ -78,6 +78,21 @@ def test_a_killed_run_continues_exactly(train: Train, monkeypatch: pytest.Monkey
     assert first["before"] == second["before"] and first["after"] == second["after"]
 
 
+def test_schedules_of_the_loss_move_with_the_training(train: Train) -> None:
+    """Once a step: the weights are in the totals, and the step is in the checkpoint."""
+    dice = {"type": "DiceLoss", "ignore_index": 255}
+    late = {"type": "Term", "loss": dice, "schedule": {"type": "linear", "start": 0.0, "end": 1.0, "steps": 12}}
+    loss = json.dumps({"type": "LossSet", "ce": {"type": "CrossEntropyLoss", "ignore_index": 255}, "dice": late})
+    folder = train(f"--model.loss={loss}")
+    training = [row for row in rows(folder) if row["train/total"]]
+    for number, row in enumerate(training):
+        total = float(row["train/ce"]) + number / 12 * float(row["train/dice"])
+        assert float(row["train/total"]) == pytest.approx(total, rel=1e-5)
+    assert len(training) == 12
+    steps = [value["step"] for name, value in state(folder)["state_dict"].items() if name.endswith("_extra_state")]
+    assert steps == [12]
+
+
 def test_loader_processes_change_nothing(train: Train) -> None:
     alone, helped = train("--data.num_workers=0", name="a"), train("--data.num_workers=1", name="b")
     for name, value in state(alone)["state_dict"].items():
