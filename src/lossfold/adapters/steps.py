@@ -10,20 +10,15 @@ from lossfold.compose.term import Term
 from lossfold.errors import LossError
 
 
-def terms_in(*modules: nn.Module) -> Iterator[Term]:
-    """Yield every term once, however often it stands in these modules."""
-    seen: set[int] = set()
-    for module in modules:
-        for term in module.modules():
-            if isinstance(term, Term) and id(term) not in seen:
-                seen.add(id(term))
-                yield term
+def terms_in(module: nn.Module) -> Iterator[Term]:
+    """Yield every term once, however often it stands in a module."""
+    yield from (one for one in module.modules() if isinstance(one, Term))
 
 
-def advance(*modules: nn.Module, steps: int = 1) -> None:
-    """Tell every term in these modules that so many steps are done; unlike :meth:`LossSet.advance`, of any module."""
-    for term in terms_in(*modules):
-        term.go_to(term.step + steps)
+def advance(module: nn.Module) -> None:
+    """Tell every term in a module, which need not be a set, that a step is done."""
+    for term in terms_in(module):
+        term.go_to(term.step + 1)
 
 
 def checked_criterion(who: str, criterion: object) -> nn.Module:
