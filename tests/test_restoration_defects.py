@@ -93,6 +93,7 @@ def refusals() -> dict[str, tuple[Callable[[], object], str]]:
     looks = lf.LossSet(l1=lf.L1Loss(), look=lf.LPIPSLoss(network=conv, linear=None))
     look = lf.PerceptualLoss(network=conv, layer_weights={"features": 1.0}, norm_img=False)
     levels = [torch.rand(2, 4, 8, 8), torch.rand(1, 4, 8, 8)]
+    transferal = lf.TransferalPerceptualLoss()
 
     class Mean(nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -103,10 +104,7 @@ def refusals() -> dict[str, tuple[Callable[[], object], str]]:
         "an unknown argument": (lambda: lf.LossSet(a=lf.L1Loss())(pred, target, mask=weight), "term 'a'.*arguments"),
         "a missing argument": (lambda: lf.LossSet(a=lf.L1Loss())(pred), "term 'a'.*target is missing"),
         "a missing argument of a loss": (lambda: lf.SSIMLoss()(pred), "SSIMLoss: arguments.*target is missing"),
-        "levels of other batches": (
-            lambda: lf.TransferalPerceptualLoss()(levels, torch.rand(2, 1, 8, 8), levels),
-            "soft_attention",
-        ),
+        "other batches": (lambda: transferal(levels, torch.rand(2, 1, 8, 8), levels), "soft_attention"),
         "a sparse target": (lambda: look(pred, target.to_sparse()), "PerceptualLoss: target.*to_dense"),
         "eight bits": (lambda: look(pred, target.to(torch.float8_e4m3fn)), "PerceptualLoss: target.*float8"),
         "features of another batch": (lambda: lf.FaceIdLoss(network=Mean(), crop=False)(pred, target), "FaceIdLoss: network"),

@@ -89,6 +89,7 @@ class LossSet(Summable):
             raise LossError(who, "terms", "named by strings without dots", repr(name))
         if not isinstance(loss, nn.Module):
             hint = "use lossfold.build for dicts" if isinstance(loss, Mapping) else ""
+            hint = "LOSSES.register_module() makes a class of a function f(pred, target)" if callable(loss) else hint
             raise LossError(who, name, "a loss (an nn.Module)", type(loss).__name__, hint)
         inner = loss.loss if isinstance(loss, Term) else loss
         here = f"{who} term {name!r} ({type(inner).__name__})"

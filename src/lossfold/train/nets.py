@@ -159,7 +159,7 @@ class RestorationNet(nn.Module):
             nn.Sequential(nn.Conv2d(width, width, 3, padding=1), nn.ReLU(True), _faint(nn.Conv2d(width, width, 3, padding=1)))
             for _ in range(blocks)
         )
-        self.head = _faint(nn.Conv2d(width, 3 * (scale * self.block) ** 2, 3, padding=1))
+        self.head = _faint(nn.Conv2d(width, 3 * (scale * self.block) ** 2, 3, padding=1), 0.0)
 
     def forward(self, images: Tensor) -> Tensor:
         """Restore images `[B,3,H,W]` in 0..1; returns `[B,3,scale*H,scale*W]`, which may lie a little outside of 0..1."""
@@ -172,10 +172,10 @@ class RestorationNet(nn.Module):
         return enlarged(images, self.scale) + missing[..., : self.scale * height, : self.scale * width]
 
 
-def _faint(layer: nn.Conv2d) -> nn.Conv2d:
-    """Let a layer say little at first: so blocks start near the identity, and the network near the image it was given."""
+def _faint(layer: nn.Conv2d, share: float = 0.1) -> nn.Conv2d:
+    """Let a layer say little at first: so blocks start near the identity, and the network with the image it was given."""
     with torch.no_grad():
-        layer.weight.mul_(0.1)
+        layer.weight.mul_(share)
         if layer.bias is not None:
             layer.bias.zero_()
     return layer
