@@ -31,7 +31,7 @@ struct WindowPlane {  // one channel of one image; strides in elements
   long weight_row, weight_column;
   int taps;
   const double* window;  // symmetric
-  double scale, c1, c2;  // images are multiplied by scale
+  double c1, c2;
 };
 
 struct WindowTile {

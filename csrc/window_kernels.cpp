@@ -19,7 +19,7 @@ struct Shift {
       T p, t;
       load(plane.pred_type, plane.pred, y * plane.pred_row + x * plane.pred_column, 1, 1, &p);
       load(plane.target_type, plane.target, y * plane.target_row + x * plane.target_column, 1, 1, &t);
-      const T found[2] = {(T)plane.scale * (p + t), (T)plane.scale * (p - t)};
+      const T found[2] = {p + t, p - t};
       for (int k = 0; k < 2; ++k) {
         const T value = found[k] - found[k] == 0 ? found[k] : 0;
         low[k] = j && low[k] < value ? low[k] : value;
@@ -37,9 +37,8 @@ LOSSFOLD_INLINE void load_images(const WindowPlane& plane, const Shift<T>& shift
   load(plane.pred_type, plane.pred, y * plane.pred_row + first * plane.pred_column, plane.pred_column, n, s);
   load(plane.target_type, plane.target, y * plane.target_row + first * plane.target_column, plane.target_column, n, d);
   for (long i = n; i < whole(n); ++i) s[i] = d[i] = 0;
-  const T scale = (T)plane.scale;
   for (long i = 0; i < n; i += Lanes<T>::width) {
-    const typename Lanes<T>::V p = scale * at(s, i), t = scale * at(d, i);
+    const typename Lanes<T>::V p = at(s, i), t = at(d, i);
     at(s, i) = p + t - shift.s;
     at(d, i) = p - t - shift.d;
   }
@@ -196,7 +195,7 @@ void unfold(const WindowPlane& plane, WindowTile tile, void* work, const double*
     for (T*& row : map) row = take_row<T>(arena, tile.columns + 2 * most_taps) + reach + first - tile.column;
   for (T*& row : sum) row = take_row<T>(arena, tile.columns);
   for (T*& row : difference) row = take_row<T>(arena, tile.columns);
-  const T of_ssim = (T)(grad[(int)WindowSum::ssim_error] * plane.scale), of_contrast = (T)(grad[(int)WindowSum::contrast_error] * plane.scale);
+  const T of_ssim = (T)grad[(int)WindowSum::ssim_error], of_contrast = (T)grad[(int)WindowSum::contrast_error];
   const T* rows[maps][most_taps + step];
   for (long y = top; y < bottom; y += step) {
     const long live = y >= place_rows ? 0 : place_rows - y < step ? place_rows - y : step;

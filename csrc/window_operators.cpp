@@ -42,7 +42,7 @@ struct WindowProblem {
   WindowPlane plane;
   int64_t channels, planes;
 
-  WindowProblem(const Tensor& pred_, const Tensor& target_, const std::optional<Tensor>& weight_, const std::vector<double>& window_, double scale, double c1, double c2)
+  WindowProblem(const Tensor& pred_, const Tensor& target_, const std::optional<Tensor>& weight_, const std::vector<double>& window_, double c1, double c2)
       : pred(pred_), target(target_), weight(weight_), window(window_) {
     STD_TORCH_CHECK(pred.dim() == 4 && target.dim() == 4, "lossfold: malformed predictions");
     for (int64_t d = 0; d < 4; ++d) STD_TORCH_CHECK(pred.size(d) == target.size(d), "lossfold: sizes of predictions and targets differ");
@@ -50,7 +50,7 @@ struct WindowProblem {
     STD_TORCH_CHECK(taps > 0 && taps <= most_taps && rows > 0 && columns > 0, "lossfold: malformed window");
     channels = pred.size(1), planes = pred.size(0) * channels;
     plane = {nullptr, nullptr, type_of(pred, "the prediction"), type_of(target, "the target"), pred.stride(2), pred.stride(3), target.stride(2), target.stride(3),
-             pred.size(2), pred.size(3), nullptr, Type::f32, 0, 0, static_cast<int>(taps), nullptr, scale, c1, c2};
+             pred.size(2), pred.size(3), nullptr, Type::f32, 0, 0, static_cast<int>(taps), nullptr, c1, c2};
     STD_TORCH_CHECK(plane.pred_type <= Type::bf16, "lossfold: the dtype of the prediction");
     if (weight) {
       STD_TORCH_CHECK(weight->dim() == 4 && weight->size(0) == pred.size(0) && (weight->size(1) == 1 || weight->size(1) == channels) &&
@@ -81,8 +81,8 @@ struct WindowProblem {
   }
 };
 
-Tensor window_fold(Tensor pred, Tensor target, std::optional<Tensor> weight, std::vector<double> window, double scale, double c1, double c2) {
-  const WindowProblem problem(pred, target, weight, window, scale, c1, c2);
+Tensor window_fold(Tensor pred, Tensor target, std::optional<Tensor> weight, std::vector<double> window, double c1, double c2) {
+  const WindowProblem problem(pred, target, weight, window, c1, c2);
   const Tiles tiles(pred.size(2) - problem.plane.taps + 1, pred.size(3) - problem.plane.taps + 1);
   std::vector<double> parts(problem.planes * tiles.count() * window_sums, 0.0);
   problem.run(tiles, [&](int64_t i, const WindowPlane& plane, const WindowTile& tile, void* work) {
@@ -98,8 +98,8 @@ Tensor window_fold(Tensor pred, Tensor target, std::optional<Tensor> weight, std
   return sums;
 }
 
-Tensor window_unfold(Tensor grad_sums, Tensor pred, Tensor target, std::optional<Tensor> weight, std::vector<double> window, double scale, double c1, double c2) {
-  const WindowProblem problem(pred, target, weight, window, scale, c1, c2);
+Tensor window_unfold(Tensor grad_sums, Tensor pred, Tensor target, std::optional<Tensor> weight, std::vector<double> window, double c1, double c2) {
+  const WindowProblem problem(pred, target, weight, window, c1, c2);
   const Tensor grad = torch::stable::contiguous(grad_sums);
   STD_TORCH_CHECK(grad.scalar_type() == ScalarType::Double && grad.numel() == problem.planes * window_sums, "lossfold: malformed gradient");
   const double* slopes = static_cast<const double*>(grad.const_data_ptr());
@@ -120,7 +120,7 @@ Tensor window_unfold(Tensor grad_sums, Tensor pred, Tensor target, std::optional
 
 }  // namespace
 
-#define LOSSFOLD_WINDOW_SPEC "float[] window, float scale, float c1, float c2"
+#define LOSSFOLD_WINDOW_SPEC "float[] window, float c1, float c2"
 
 STABLE_TORCH_LIBRARY_FRAGMENT(lossfold_r4, m) {
   m.def("window_fold(Tensor pred, Tensor target, Tensor? weight, " LOSSFOLD_WINDOW_SPEC ") -> Tensor");

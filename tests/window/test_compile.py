@@ -148,8 +148,8 @@ def test_malformed_calls_of_the_operators_are_refused() -> None:
         (image.long(), image, None, window),
     ):
         with pytest.raises(RuntimeError, match="lossfold"):
-            ops.window_fold(*given, 1.0, 1e-4, 9e-4)
+            ops.window_fold(*given, 1e-4, 9e-4)
     with pytest.raises(RuntimeError, match="lossfold"):
-        ops.window_unfold(sums[:, :2], image, image, None, window, 1.0, 1e-4, 9e-4)
+        ops.window_unfold(sums[:, :2], image, image, None, window, 1e-4, 9e-4)
     with pytest.raises(lf.LossError):
         lf.SSIMLoss(window_size=65)

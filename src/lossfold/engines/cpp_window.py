@@ -15,11 +15,9 @@ from lossfold.engines.spec import WINDOW_SUMS
 _OPS = getattr(torch.ops, NAMESPACE)
 
 
-def window_fold(
-    pred: Tensor, target: Tensor, weight: Tensor | None, window: Sequence[float], scale: float, c1: float, c2: float
-) -> Tensor:
+def window_fold(pred: Tensor, target: Tensor, weight: Tensor | None, window: Sequence[float], c1: float, c2: float) -> Tensor:
     """Compute :func:`lossfold.engines.eager_window.window_fold` in one pass over predictions and targets."""
-    sums: Tensor = _OPS.window_fold(pred, target, weight, list(window), scale, c1, c2)
+    sums: Tensor = _OPS.window_fold(pred, target, weight, list(window), c1, c2)
     return sums
 
 

@@ -20,9 +20,7 @@ from torch.nn import functional
 from lossfold.engines import eager
 
 
-def window_fold(
-    pred: Tensor, target: Tensor, weight: Tensor | None, window: Sequence[float], scale: float, c1: float, c2: float
-) -> Tensor:
+def window_fold(pred: Tensor, target: Tensor, weight: Tensor | None, window: Sequence[float], c1: float, c2: float) -> Tensor:
     """Sum the errors of SSIM and of its contrast over all places of a window.
 
     Args:
@@ -30,7 +28,6 @@ def window_fold(
         target: ``[B, C, H, W]``.
         weight: of the places, ``[B, 1, h, w]`` or ``[B, C, h, w]``, h = H - len(window) + 1.
         window: the weights along one side.
-        scale: a factor on the images.
         c1: SSIM's constant beside squared means.
         c2: SSIM's constant beside variances.
 
@@ -38,18 +35,16 @@ def window_fold(
         ``[B, 3, C]``, the sums of WINDOW_SUMS, in float64 (float32 on devices without it).
     """
     pred, target = shielded(pred, target, weight, len(window))
-    u, v = errors(pred, target, window, scale, c1, c2)
+    u, v = errors(pred, target, window, c1, c2)
     ones = torch.ones_like(u)
     shares = [weighted(values, weight) for values in (ones, u + v - u * v, v)]
     return torch.stack([eager.total(share.contiguous().flatten(2)) for share in shares], 1)
 
 
-def window_map(
-    pred: Tensor, target: Tensor, weight: Tensor | None, window: Sequence[float], scale: float, c1: float, c2: float
-) -> Tensor:
+def window_map(pred: Tensor, target: Tensor, weight: Tensor | None, window: Sequence[float], c1: float, c2: float) -> Tensor:
     """Return 1 - SSIM at every place of the window, times its weight: ``[B, C, h, w]``."""
     pred, target = shielded(pred, target, weight, len(window))
-    u, v = errors(pred, target, window, scale, c1, c2)
+    u, v = errors(pred, target, window, c1, c2)
     return weighted(u + v - u * v, weight)
 
 
@@ -70,10 +65,10 @@ def weighted(values: Tensor, weight: Tensor | None) -> Tensor:
     return w * values if w.requires_grad else torch.where(w != 0, w * values, 0.0)
 
 
-def errors(pred: Tensor, target: Tensor, window: Sequence[float], scale: float, c1: float, c2: float) -> tuple[Tensor, Tensor]:
+def errors(pred: Tensor, target: Tensor, window: Sequence[float], c1: float, c2: float) -> tuple[Tensor, Tensor]:
     """Return u and v at every place of the window."""
     dtype = torch.float64 if pred.dtype == torch.float64 else torch.float32
-    p, t = (scale * image.to(dtype).contiguous() for image in (pred, target))  # sums are the same bits in every layout
+    p, t = (image.to(dtype).contiguous() for image in (pred, target))  # sums are the same bits in every layout
     (mean_s, var_s), (mean_d, var_d) = (moments(image, window) for image in (p + t, p - t))
     squares_s, squares_d = mean_s * mean_s, mean_d * mean_d
     return squares_d / (0.5 * (squares_s + squares_d) + c1), var_d / (0.5 * (var_s + var_d) + c2)

@@ -91,12 +91,12 @@ class WindowNeeds:
         return WindowFold(sums, result_dtype(given.pred))
 
 
-Constants = tuple[tuple[float, ...], float, float, float]
+Constants = tuple[tuple[float, ...], float, float]
 
 
 def constants(spec: WindowSpec) -> Constants:
-    """Return what an engine takes beside tensors: the window, the factor that brings images to a range of 1, c1 and c2."""
-    return spec.window, 1 / spec.data_range, spec.k1**2, spec.k2**2
+    """Return what an engine takes beside tensors: the window, c1 and c2."""
+    return spec.window, (spec.k1 * spec.data_range) ** 2, (spec.k2 * spec.data_range) ** 2
 
 
 def scales(given: WindowGiven, spec: WindowSpec) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
