@@ -168,10 +168,10 @@ def test_no_worse_where_it_is_hard(case: WindowCase, what: str, dtypes: list[tor
 
 
 @every_window_case(among=[case for case in window_cases() if case.name == "SSIMLoss" and "reduction" not in case.options])
-def test_a_mean_far_above_the_range_costs_two_bits(case: WindowCase) -> None:
-    """s = p + t is twice as far from 0 as either image, its square four times: a variance has up to two bits less than p's has."""
+def test_a_mean_far_above_the_range_costs_nothing(case: WindowCase) -> None:
+    """Images are shifted before they are squared."""
     data = make_images(case.changed(data_range=1.0), (71, 53), dtype=torch.float32)
-    judge(case.changed(data_range=1.0), WindowData(30 + data.pred, 30 + data.target), factor=4.0)
+    judge(case.changed(data_range=1.0), WindowData(30 + data.pred, 30 + data.target), factor=2.0)
 
 
 @every_window_case(among=[case for case in window_cases() if case.options.get("reduction") != "sum"])
