@@ -19,15 +19,6 @@ const PairKernels& pair_kernels() {
 
 constexpr int64_t band_pixels = 1 << 16;
 
-template <class Work>
-void in_parallel(int64_t tasks, int64_t bytes, const Work& work) {
-  torch::stable::parallel_for(0, tasks, 1, [&](int64_t from, int64_t to) {
-    std::unique_ptr<char[]> memory(new char[bytes + 64]);
-    char* aligned = reinterpret_cast<char*>((reinterpret_cast<size_t>(memory.get()) + 63) / 64 * 64);
-    for (int64_t i = from; i < to; ++i) work(i, aligned);
-  });
-}
-
 // Units (rows, or tiles of them) of a plane in bands that follow the shape alone, so that sums are the same bits on any number
 // of threads; with a pyramid the bands are long enough to make the rows that two of them read worth it.
 struct Bands {

@@ -61,6 +61,16 @@ void advise_huge_pages(const Tensor& tensor) {
 #endif
 }
 
+// Tasks on torch's threads, each thread with a workspace of its own, 64-aligned.
+template <class Work>
+void in_parallel(int64_t tasks, int64_t bytes, const Work& work) {
+  torch::stable::parallel_for(0, tasks, 1, [&](int64_t from, int64_t to) {
+    std::unique_ptr<char[]> memory(new char[bytes + 64]);
+    char* aligned = reinterpret_cast<char*>((reinterpret_cast<size_t>(memory.get()) + 63) / 64 * 64);
+    for (int64_t i = from; i < to; ++i) work(i, aligned);
+  });
+}
+
 // Where a label row's first row of scores is; rows with the same node belong together.
 inline int64_t node_of(int64_t row, const GridShape& grid) {
   double at = 0;

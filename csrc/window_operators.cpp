@@ -69,14 +69,9 @@ struct WindowProblem {
   }
   template <class Work>
   void run(const Tiles& tiles, const Work& work) const {
-    const int64_t bytes = window_kernels().workspace(plane, tiles.width);
-    torch::stable::parallel_for(0, planes * tiles.count(), 1, [&](int64_t from, int64_t to) {
-      std::unique_ptr<char[]> memory(new char[bytes + 64]);
-      char* aligned = reinterpret_cast<char*>((reinterpret_cast<size_t>(memory.get()) + 63) / 64 * 64);
-      for (int64_t i = from; i < to; ++i) {
-        const WindowTile tile = tiles.at(i % tiles.count());
-        if (tile.rows > 0 && tile.columns > 0) work(i, at(i / tiles.count()), tile, aligned);
-      }
+    in_parallel(planes * tiles.count(), window_kernels().workspace(plane, tiles.width), [&](int64_t i, char* memory) {
+      const WindowTile tile = tiles.at(i % tiles.count());
+      if (tile.rows > 0 && tile.columns > 0) work(i, at(i / tiles.count()), tile, memory);
     });
   }
 };

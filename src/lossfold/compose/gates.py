@@ -11,7 +11,7 @@ from torch import Tensor
 from lossfold.compose.term import Term
 from lossfold.errors import LossError
 from lossfold.folds.fold import describe
-from lossfold.losses.base import Folded
+from lossfold.losses.base import Folded, nothing
 from lossfold.routing import walk
 
 
@@ -76,13 +76,12 @@ def shielded(tensor: Tensor, gate: Tensor) -> Tensor:
     return found
 
 
-def nothing(values: Any) -> Tensor:
+def left_out(values: Any) -> Tensor:
     """Return 0 with a graph to the first tensor among these that has one: the value of a term that is left out."""
     tensors = list(_tensors(values))
     for tensor in tensors:
         if tensor.requires_grad:
-            zero: Tensor = tensor.reshape(-1)[:0].sum().float()
-            return zero
+            return nothing(tensor)
     return torch.zeros((), device=tensors[0].device if tensors else None)
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import Self
 
-from lossfold.compose.gates import gate_of, nothing
+from lossfold.compose.gates import gate_of, left_out
 from lossfold.compose.output import LossOutput as LossOutput
 from lossfold.compose.passes import Call, Handed, Leaf, Source, passes_of
 from lossfold.compose.term import Term
@@ -162,7 +162,7 @@ class LossSet(Summable):
         terms: dict[str, Tensor] = {}
         weighted: dict[str, Tensor] = {}
         for leaf in leaves:
-            value = calls[leaf.name].value() if leaf.name in calls else nothing((inputs, named))
+            value = calls[leaf.name].value() if leaf.name in calls else left_out((inputs, named))
             if not isinstance(value, Tensor) or value.dim() != 0:
                 raise LossError(leaf.who, "result", "a scalar tensor", describe(value))
             terms[leaf.name], weighted[leaf.name] = value.detach(), leaf.weigh(value)

@@ -26,7 +26,7 @@ from lossfold.losses.pair import PairLoss
 from lossfold.losses.pixel import SmoothL1Loss
 from lossfold.losses.pyramid import LaplacianPyramidLoss
 from lossfold.registry import LOSSES
-from lossfold.routing import checked_mapping, is_one_dict, one_dict, route
+from lossfold.routing import check_arguments, checked_mapping, is_one_dict, one_dict, route
 
 TERMS: dict[str, type[Folded]] = {
     "unknown_l1_loss": UnknownL1Loss,
@@ -99,12 +99,8 @@ class MattingSet(Configured, LossSet):
         """Return prediction, target and region by the names that the terms know."""
         if is_one_dict(inputs, named):  # as a term of another set
             inputs, named = (), self.routed(inputs, named)
+        check_arguments(who, self.arguments, inputs, named)
         bound = dict(zip(self.arguments, inputs, strict=False)) | named
-        wrong = [name for name in named if name not in self.arguments or name in list(self.arguments)[: len(inputs)]]
-        missing = [name for name, required in self.arguments.items() if required and name not in bound]
-        if wrong or missing or len(inputs) > len(self.arguments):
-            came = f"{len(inputs)} by position, {list(named)} by name" if not missing else f"no {missing[0]}"
-            raise LossError(who, "arguments", f"({', '.join(self.arguments)})", came)
         unknown = bound.pop("region")  # under another name: the Laplacian term takes a region, but none here
         return ({**bound, "unknown": unknown},), {}
 

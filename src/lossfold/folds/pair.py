@@ -202,6 +202,14 @@ def check_beside(loss: str, name: str, tensor: object, like: Tensor, shapes: tup
         raise LossError(loss, name, f"on {whose}'s device {like.device}", str(tensor.device))
 
 
+def check_weights(loss: str, name: str, weight: object, pred: Tensor) -> Tensor:
+    """Refuse weights that would be broadcast other than over the channels; return them as ``[B, 1 or C, *S]``."""
+    shape = tuple(pred.shape)
+    check_beside(loss, name, weight, pred, ((shape[0], 1, *shape[2:]), shape, (shape[0], *shape[2:])), "pred")
+    assert isinstance(weight, Tensor)
+    return weight if weight.dim() == len(shape) else weight.unsqueeze(1)
+
+
 def integers(tensor: object) -> str:
     """Say what to do with integers."""
     return "divide by 255, or call .float()" if isinstance(tensor, Tensor) and not tensor.is_floating_point() else ""

@@ -233,6 +233,11 @@ def take_alias(loss: Any, data_info: Mapping[str, str] | None) -> None:
     object.__setattr__(loss, "inputs", data_info)
 
 
+def nothing(tensor: Tensor) -> Tensor:
+    """Return 0 with a gradient of 0, whatever a tensor holds; float32, or float64 for float64."""
+    return tensor.reshape(-1)[:0].sum(dtype=torch.promote_types(tensor.dtype, torch.float32))
+
+
 def divide(numerator: Tensor | float, denominator: Tensor) -> Tensor:
     """Divide; where nothing counts, 0 with a zero gradient."""
     nothing = denominator == 0

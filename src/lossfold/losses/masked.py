@@ -13,7 +13,7 @@ from torch import Tensor
 from lossfold.engines import eager
 from lossfold.errors import LossError
 from lossfold.folds.fold import describe, result_dtype
-from lossfold.folds.pair import check_beside, check_pair
+from lossfold.folds.pair import check_pair, check_weights
 from lossfold.losses.base import divide
 from lossfold.losses.folded import REDUCTIONS
 
@@ -77,7 +77,7 @@ def masked_loss(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
             raise LossError(name, "sample_wise", "False, or True with reduction='mean'", f"{sample_wise!r} with {reduction!r}")
         image, truth = check_pair(name, pred, target)
         if weight is not None:
-            weight = checked_weight(name, weight, image)
+            weight = check_weights(name, "weight", weight, image)
         dtype = result_dtype(image)
         values = weighted(name, functools.partial(function, **given), image.to(dtype), truth.to(dtype), weight)
         return reduced(values, weight, reduction, sample_wise).to(dtype)
@@ -108,14 +108,6 @@ def own_options(name: str, function: Callable[..., Tensor]) -> list[inspect.Para
                 "masked_loss", "function", f"without {option.name!r} among its options", name, "the loss has one itself"
             )
     return [p if p.kind == p.VAR_KEYWORD else p.replace(kind=p.KEYWORD_ONLY) for p in options]
-
-
-def checked_weight(name: str, weight: object, pred: Tensor) -> Tensor:
-    """Refuse weights that would be broadcast other than over the channels; return them as ``[B, 1 or C, *S]``."""
-    shape = tuple(pred.shape)
-    check_beside(name, "weight", weight, pred, ((shape[0], 1, *shape[2:]), shape, (shape[0], *shape[2:])), "pred")
-    assert isinstance(weight, Tensor)
-    return weight if weight.dim() == len(shape) else weight.unsqueeze(1)
 
 
 def weighted(

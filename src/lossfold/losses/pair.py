@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 from torch import Tensor
 
-from lossfold import engines
 from lossfold.engines import eager_pair
 from lossfold.engines.spec import PAIR_LINKS
 from lossfold.errors import LossError
@@ -19,12 +18,12 @@ from lossfold.folds.pair import (
     PairSpec,
     PairSum,
     as_images,
-    check_beside,
     check_pair,
+    check_weights,
     refusing_regions,
 )
-from lossfold.losses.base import UNREAD, Folded, divide
-from lossfold.losses.folded import REDUCTIONS
+from lossfold.losses.base import UNREAD, divide
+from lossfold.losses.images import ImageLoss
 
 Kind = tuple[str, float]  # of a sum, and its number
 
@@ -38,7 +37,7 @@ class Mean(NamedTuple):
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class PairLoss(Folded):
+class PairLoss(ImageLoss):
     """A loss of ``(pred, target, weight=None)``: the options that all of them have, and the one way from a fold to a number.
 
     A weight multiplies each pixel's loss, and the mean divides by its sum; ``[B, 1, *S]`` counts for every channel. With
@@ -63,10 +62,6 @@ class PairLoss(Folded):
         """Refuse wrong options."""
         super().validate()
         self.require_one_of("link", PAIR_LINKS)
-        self.require_one_of("reduction", REDUCTIONS)
-        self.require("sample_wise", isinstance(self.sample_wise, bool), "True or False")
-        self.require("sample_wise", not self.sample_wise or self.reduction == "mean", "False unless reduction='mean'")
-        engines.check_name(type(self).__name__, "engine", self.engine)
 
     def means(self) -> tuple[Mean, ...]:
         """Return the formula."""
@@ -109,11 +104,7 @@ class PairLoss(Folded):
             raise LossError(loss, "pred", "[B, C, H, W]", f"a tensor {list(shape)}")
         regions: dict[str, Tensor] = {}
         if region is not None:
-            argument = self.region_argument
-            spaces = (shape[0], 1, *shape[2:]), shape, (shape[0], *shape[2:])
-            check_beside(loss, argument, region, pred, spaces, "pred")
-            assert isinstance(region, Tensor)
-            regions[self.region_name] = as_images(region if region.dim() == len(shape) else region.unsqueeze(1))
+            regions[self.region_name] = as_images(check_weights(loss, self.region_argument, region, pred))
         in_unit = frozenset(regions if self.in_unit else ())
         return PairGiven(as_images(pred), None if target is None else as_images(target), regions, in_unit, shape)
 
@@ -152,8 +143,7 @@ class PairLoss(Folded):
     def value(self, fold: PairFold, loss: str, given: PairGiven) -> Tensor:
         """Turn a call's fold into the loss; with ``reduction="none"``, of each sample and channel."""
         if self.sample_wise:
-            each = self.each_sample(fold, loss, given)
-            return each.sum() / max(1, len(each))
+            return self.mean_of_samples(fold, loss, given)
         return self.parts(given, fold.__getitem__ if self.reduction == "none" else fold.total).to(fold.dtype)
 
     def each_sample(self, fold: PairFold, loss: str, given: PairGiven) -> Tensor:
@@ -169,10 +159,7 @@ class PairLoss(Folded):
             factors.update({kind: mean.factor * factor for factor, kind in mean.parts})
         kept = tuple(one for one in spec.sums if (one.kind, one.number) in factors)
         ordered = tuple(factors[one.kind, one.number] for one in kept)
-        if engines.forced(loss, self.engine) == "cpp":
-            raise LossError(
-                loss, "engine", "'eager' or None for reduction='none'", "'cpp'", "maps are PyTorch's own in every engine"
-            )
+        self.check_map(loss)
         with refusing_regions(loss, given):
             values = eager_pair.pair_map(
                 given.pred, given.held_against, given.regions, given.in_unit, PairSpec(spec.link, kept), ordered
@@ -191,8 +178,3 @@ class PairLoss(Folded):
             A scalar, float32 (float64 for float64 predictions); with ``reduction="none"`` a weighted value for each pixel.
         """
         return self.loss_weight * self.raw(pred, target, weight)
-
-    def raw(self, *inputs: Any, **named: Any) -> Tensor:
-        """Return the loss before ``loss_weight``."""
-        name = type(self).__name__
-        return self.of(name, self.check(name, *inputs, **named))

@@ -9,7 +9,8 @@ from typing import Any, ClassVar, NamedTuple
 from torch import Tensor, nn
 
 from lossfold.errors import LossError, is_number
-from lossfold.losses.features import CRITERIA, FeatureLoss, exactly, nothing, wide
+from lossfold.losses.base import nothing
+from lossfold.losses.features import CRITERIA, FeatureLoss, exactly, wide
 from lossfold.nets import vgg
 from lossfold.registry import LOSSES
 

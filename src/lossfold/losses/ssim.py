@@ -9,21 +9,20 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from lossfold import engines
 from lossfold.engines import eager_window
 from lossfold.engines.spec import WINDOW_PADDINGS
 from lossfold.errors import LossError, is_number
-from lossfold.folds.pair import check_beside, check_pair
+from lossfold.folds.pair import check_pair, check_weights
 from lossfold.folds.window import WindowFold, WindowGiven, WindowNeeds, WindowSpec, constants, scales
-from lossfold.losses.base import Folded, divide
-from lossfold.losses.folded import REDUCTIONS
+from lossfold.losses.base import divide
+from lossfold.losses.images import ImageLoss
 from lossfold.registry import LOSSES
 
 MOST_TAPS = 63
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class WindowLoss(Folded):
+class WindowLoss(ImageLoss):
     """A loss over the window fold: the options that all of them have."""
 
     window_size: int = 11
@@ -48,10 +47,6 @@ class WindowLoss(Folded):
             value = getattr(self, name)
             self.require(name, is_number(value) and 1e-6 <= value <= 1e12, "a number from 1e-6 to 1e12")
         self.require_one_of("padding", tuple(WINDOW_PADDINGS))
-        self.require_one_of("reduction", REDUCTIONS)
-        self.require("sample_wise", isinstance(self.sample_wise, bool), "True or False")
-        self.require("sample_wise", not self.sample_wise or self.reduction == "mean", "False unless reduction='mean'")
-        engines.check_name(type(self).__name__, "engine", self.engine)
 
     def check(self, loss: str, pred: object, target: object, weight: object = None) -> WindowGiven:
         """Refuse what can't be folded, or does not fit the options."""
@@ -62,12 +57,7 @@ class WindowLoss(Folded):
             at = f"{self.scales} scales of " if self.scales > 1 else ""
             hint = f"for {at}a {self.window_size}x{self.window_size} window, padding={self.padding!r}"
             raise LossError(loss, "pred", f"[B, C, H, W] with sides of at least {smallest}", f"a tensor {list(shape)}", hint)
-        if weight is None:
-            return WindowGiven(pred, target, None)
-        spaces = (shape[0], 1, *shape[2:]), shape, (shape[0], *shape[2:])
-        check_beside(loss, "weight", weight, pred, spaces, "pred")
-        assert isinstance(weight, Tensor)
-        return WindowGiven(pred, target, weight if weight.dim() == 4 else weight.unsqueeze(1))
+        return WindowGiven(pred, target, None if weight is None else check_weights(loss, "weight", weight, pred))
 
     @property
     def smallest_side(self) -> int:
@@ -96,11 +86,6 @@ class WindowLoss(Folded):
             A scalar, float32 (float64 for float64 predictions); see ``reduction``.
         """
         return self.loss_weight * self.raw(pred, target, weight)
-
-    def raw(self, *inputs: Any, **named: Any) -> Tensor:
-        """Return the loss before ``loss_weight``."""
-        name = type(self).__name__
-        return self.of(name, self.check(name, *inputs, **named))
 
 
 @LOSSES.register
@@ -149,8 +134,7 @@ class SSIMLoss(WindowLoss):
     def value(self, fold: WindowFold, loss: str, given: WindowGiven) -> Tensor:
         """Turn a call's fold into the loss."""
         if self.sample_wise:
-            each = self.each_sample(fold, loss, given)
-            return each.sum() / max(1, len(each))
+            return self.mean_of_samples(fold, loss, given)
         error, weight = fold.at(0, "ssim_error").sum(), fold.at(0, "weight").sum()
         return (error if self.reduction == "sum" else divide(error, weight)).to(fold.dtype)
 
@@ -162,9 +146,7 @@ class SSIMLoss(WindowLoss):
         """Return the loss of checked arguments; with ``reduction="none"`` its map."""
         if self.folds:
             return super().of(loss, given)
-        if engines.forced(loss, self.engine) == "cpp":
-            expected, why = "'eager' or None for reduction='none'", "maps are PyTorch's own in every engine"
-            raise LossError(loss, "engine", expected, "'cpp'", why)
+        self.check_map(loss)
         spec = self.asks().spec
         ((pred, target, weight),) = scales(given, spec)
         return eager_window.window_map(pred, target, weight, *constants(spec))
@@ -234,8 +216,7 @@ class MSSSIMLoss(WindowLoss):
     def value(self, fold: WindowFold, loss: str, given: WindowGiven) -> Tensor:
         """Turn a call's fold into the loss; with ``reduction="none"``, of each sample and channel."""
         if self.sample_wise:
-            each = self.each_sample(fold, loss, given)
-            return each.sum() / max(1, len(each))
+            return self.mean_of_samples(fold, loss, given)
         values, counts = self.each(fold)
         if self.reduction != "none":
             values = values.sum() if self.reduction == "sum" else divide(values.sum(), counts.sum())

@@ -13,7 +13,7 @@ from lossfold.train.matting.evaluation import TITLES, shown
 from lossfold.train.matting.module import MattingModule
 from lossfold.train.matting.pictures import FULL_ERROR, error_curves, grey, on_backdrop, photograph, signed_error
 from lossfold.train.pictures import jpeg, png
-from lossfold.train.report import chosen, write_page
+from lossfold.train.report import chosen, evaluating, write_page
 from lossfold.train.run_folder import RunFolder
 
 
@@ -59,17 +59,13 @@ def write_report(
     )
 
 
-@torch.inference_mode()
 def alphas(model: MattingModule, data: MattingData, count: int) -> dict[int, Tensor]:
     """What the network says now of evenly spaced held-out images, one by one: uint8 `[1,H,W]` by the sample's key."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
     found: dict[int, Tensor] = {}
-    for key in chosen(data.val_set, count):
-        image, trimap, _ = (part[None].to(model.device) for part in data.val_set[key])
-        found[key] = (model.estimate(image, trimap)[0] * 255).round().to(torch.uint8).cpu()
-    for module, training in modes:
-        module.training = training
+    with evaluating(model):
+        for key in chosen(data.val_set, count):
+            image, trimap, _ = (part[None].to(model.device) for part in data.val_set[key])
+            found[key] = (model.estimate(image, trimap)[0] * 255).round().to(torch.uint8).cpu()
     return found
 
 

@@ -5,13 +5,12 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import lightning.pytorch as pl
-import torch
 from torch import Tensor
 
 from lossfold.metrics import psnr
 from lossfold.train.data import RestorationData
 from lossfold.train.pictures import jpeg, png
-from lossfold.train.report import chosen, write_page
+from lossfold.train.report import chosen, evaluating, write_page
 from lossfold.train.restoration.evaluation import TITLES, input_name, shown
 from lossfold.train.restoration.module import RestorationModule, as_target
 from lossfold.train.restoration.pictures import Place, as_bytes, busiest, framed, photograph, score_curves, whole
@@ -63,18 +62,14 @@ def write_report(
     )
 
 
-@torch.inference_mode()
 def restored(model: RestorationModule, data: RestorationData, count: int) -> dict[int, dict[str, Any]]:
     """What the network makes now of evenly spaced held-out images, one by one: a `Restored` as plain values by the sample's key."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
     found: dict[int, dict[str, Any]] = {}
-    for key in chosen(data.val_set, count):
-        image, target = data.val_set[key]
-        result = model.restore(image[None].to(model.device))[0]
-        found[key] = asdict(Restored.of(result, target, busiest(target)))
-    for module, training in modes:
-        module.training = training
+    with evaluating(model):
+        for key in chosen(data.val_set, count):
+            image, target = data.val_set[key]
+            result = model.restore(image[None].to(model.device))[0]
+            found[key] = asdict(Restored.of(result, target, busiest(target)))
     return found
 
 
