@@ -16,6 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from lossfold.compose.matting import Terms
+from lossfold.losses.adversarial import Outputs
+from lossfold.losses.path_length import Generator
+from lossfold.losses.penalties import Discriminator
 
 HELPERS: tuple[str, ...]
 

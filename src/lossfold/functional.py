@@ -15,6 +15,7 @@ from lossfold.compose import matting as matting
 from lossfold.compose import presets as presets
 from lossfold.compose.loss_set import LossSet
 from lossfold.compose.output import LossOutput
+from lossfold.losses import adversarial as adversarial
 from lossfold.losses import binary as binary
 from lossfold.losses import clip as clip
 from lossfold.losses import composition as composition
@@ -23,11 +24,16 @@ from lossfold.losses import generalized_dice as generalized_dice
 from lossfold.losses import identity as identity
 from lossfold.losses import lpips as lpips
 from lossfold.losses import ohem as ohem
+from lossfold.losses import penalties as penalties
 from lossfold.losses import perceptual as perceptual
 from lossfold.losses import psnr as psnr
 from lossfold.losses import ssim as ssim
 from lossfold.losses import texture as texture
+from lossfold.losses.components import Component
 from lossfold.losses.lovasz import lovasz_bounds as lovasz_bounds
+from lossfold.losses.path_length import GeneratorPathRegularizer
+from lossfold.losses.path_length import generator_path_regularizer as generator_path_regularizer
+from lossfold.losses.path_length import path_lengths as path_lengths
 from lossfold.losses.perceptual import PerceptualParts
 from lossfold.points import sample_points as sample_points
 from lossfold.points import sample_uncertain_points as sample_uncertain_points
@@ -44,7 +50,8 @@ def as_function(cls: type[nn.Module]) -> Callable[..., Tensor]:
     if any(p.kind == p.VAR_POSITIONAL for p in tensors):  # a set whose terms take what every loss of scores takes
         tensors = list(inspect.signature(LOSSES["CrossEntropyLoss"].forward).parameters.values())[1:]
     names = [p.name for p in tensors]
-    options = [p for p in inspect.signature(cls).parameters.values() if p.name != "data_info"]
+    parameters = inspect.signature(cls).parameters.values()
+    options = [p.replace(kind=p.KEYWORD_ONLY) for p in parameters if p.name not in ("data_info", *names)]
 
     def function(*given: Any, **named: Any) -> Tensor:
         by_name = {name: named.pop(name) for name in names if name in named}
@@ -58,12 +65,19 @@ def as_function(cls: type[nn.Module]) -> Callable[..., Tensor]:
 
 
 HELPERS = (
+    "generator_path_regularizer",
     "lovasz_bounds",
+    "path_lengths",
     "random_trimap",
     "region_from_trimap",
     "sample_points",
     "sample_uncertain_points",
     "trimap_from_alpha",
 )
-__all__ = [*(snake_case(name) for name, cls in LOSSES.items() if cls is not LossSet), *HELPERS]
-globals().update({snake_case(name): as_function(cls) for name, cls in LOSSES.items() if cls is not LossSet})
+FUNCTIONS = {
+    snake_case(name): as_function(cls)
+    for name, cls in LOSSES.items()
+    if not issubclass(cls, (Component, GeneratorPathRegularizer)) and cls is not LossSet  # its function gives the moving mean, too
+}
+__all__ = [*FUNCTIONS, *HELPERS]
+globals().update(FUNCTIONS)

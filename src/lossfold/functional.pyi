@@ -6,6 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from lossfold.compose.matting import Terms
+from lossfold.losses.adversarial import Outputs
+from lossfold.losses.path_length import Generator
+from lossfold.losses.penalties import Discriminator
 
 HELPERS: tuple[str, ...]
 
@@ -321,6 +324,26 @@ def ce_dice_loss(
     loss_weight: float = 1.0,
     inputs: Mapping[str, str] | None = None,
 ) -> Tensor: ...
+def gan_loss(
+    input: Outputs,
+    target_is_real: bool | None = None,
+    is_disc: bool | None = None,
+    mask: Tensor | None = None,
+    other: Outputs | None = None,
+    *,
+    gan_type: str,
+    loss_weight: float = 1.0,
+    inputs: Mapping[str, str] | None = None,
+    real_label_val: float = 1.0,
+    fake_label_val: float = 0.0,
+    polarity: str = "paper",
+) -> Tensor: ...
+def disc_shift_loss(
+    pred: Outputs,
+    *,
+    loss_weight: float = 0.1,
+    inputs: Mapping[str, str] | None = None,
+) -> Tensor: ...
 def clip_loss(
     image: Tensor,
     text: Any,
@@ -486,6 +509,34 @@ def ohem_cross_entropy_loss(
     min_kept: int = 100000,
     top_k_ratio: float | None = None,
 ) -> Tensor: ...
+def gradient_penalty_loss(
+    discriminator: Discriminator,
+    real: Tensor,
+    fake: Tensor,
+    mask: Tensor | None = None,
+    *,
+    loss_weight: float = 1.0,
+    inputs: Mapping[str, str] | None = None,
+    norm_mode: str = "pixel",
+) -> Tensor: ...
+def r1_gradient_penalty(
+    discriminator: Discriminator,
+    real: Tensor,
+    mask: Tensor | None = None,
+    *,
+    loss_weight: float = 1.0,
+    inputs: Mapping[str, str] | None = None,
+    norm_mode: str = "pixel",
+) -> Tensor: ...
+def r2_gradient_penalty(
+    discriminator: Discriminator,
+    fake: Tensor,
+    mask: Tensor | None = None,
+    *,
+    loss_weight: float = 1.0,
+    inputs: Mapping[str, str] | None = None,
+    norm_mode: str = "pixel",
+) -> Tensor: ...
 def perceptual_loss(
     pred: Tensor,
     target: Tensor,
@@ -580,12 +631,24 @@ def lovasz_loss(
     bins: int = 4096,
     exact: bool = False,
 ) -> Tensor: ...
+def generator_path_regularizer(
+    generator: Generator,
+    latents: Tensor,
+    mean_path_length: Tensor | float,
+    *,
+    decay: float = 0.01,
+    batch_shrink: int = 2,
+) -> tuple[Tensor, Tensor]: ...
 def lovasz_bounds(
     logits: Tensor,
     labels: Tensor,
     weight: Tensor | None = None,
     **options: Any,
 ) -> tuple[Tensor, Tensor]: ...
+def path_lengths(
+    generator: Generator,
+    latents: Tensor,
+) -> Tensor: ...
 def random_trimap(
     alpha: Tensor,
     widths: tuple[int, int] = (1, 30),

@@ -5,9 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from lossfold.compose.loss_set import LossSet
+from lossfold.compose.term import Term
+from lossfold.errors import LossError, is_number
+from lossfold.losses.adversarial import GANLoss
 from lossfold.losses.binary import BinaryCrossEntropyLoss
 from lossfold.losses.cross_entropy import FocalLoss
 from lossfold.losses.overlap import DiceLoss
+from lossfold.losses.path_length import GeneratorPathRegularizer
+from lossfold.losses.penalties import R1GradientPenalty
 from lossfold.registry import preset
 
 
@@ -79,4 +84,68 @@ def pixel_losses(*, bce: float = 1.0, dice: float = 1.0, focal: float = 0.0, smo
             **({"dice": DiceLoss(loss_weight=dice, link="sigmoid", smooth=smooth, **options)} if dice else {}),
             **({"focal": FocalLoss(loss_weight=focal, link="sigmoid", alpha=0.25, **options)} if focal else {}),
         }
+    )
+
+
+@preset
+def stylegan2_discriminator(*, r1_gamma: float = 10.0, r1_every: int = 16) -> LossSet:
+    """Return StyleGAN2's objective of the discriminator, for one dict of a training step.
+
+    It reads ``disc_pred_real``, ``disc_pred_fake``, ``disc`` (the discriminator) and ``real_imgs``: softplus(−real) +
+    softplus(fake), and every 16 steps γ/2·16 times R1 over whole images. Call ``advance()`` after each step.
+
+    Args:
+        r1_gamma: γ, of the images' size: 10 for 256x256.
+        r1_every: the interval of R1.
+
+    Raises:
+        LossError: for options out of range.
+
+    Example:
+        >>> print(stylegan2_discriminator().plan().splitlines()[-1])
+        on its own: r1 (every 16 steps)
+
+    Reference:
+        Karras et al., Analyzing and Improving the Image Quality of StyleGAN, CVPR 2020.
+    """
+    if not is_number(r1_gamma):
+        raise LossError("stylegan2_discriminator", "r1_gamma", "a number", repr(r1_gamma))
+    given: dict[str, Any] = {"gan_type": "wgan-logistic-ns", "is_disc": True}
+    penalty = R1GradientPenalty(norm_mode="HWC", inputs={"discriminator": "disc", "real": "real_imgs"})
+    return LossSet(
+        real=GANLoss(target_is_real=True, inputs={"input": "disc_pred_real"}, **given),
+        fake=GANLoss(target_is_real=False, inputs={"input": "disc_pred_fake"}, **given),
+        r1=Term(r1_gamma / 2 * penalty, every=r1_every),
+    )
+
+
+@preset
+def stylegan2_generator(*, path_weight: float = 2.0, path_every: int = 4, batch_shrink: int = 2, decay: float = 0.01) -> LossSet:
+    """Return StyleGAN2's objective of the generator, for one dict of a training step.
+
+    It reads ``disc_pred_fake``, ``gen`` (the generator, which returns images and styles) and ``latents``: softplus(−fake), and
+    every 4 steps 2·4 times the path-length regulariser on half of the batch. Call ``advance()`` after each step.
+
+    Args:
+        path_weight: the weight of the regulariser.
+        path_every: its interval.
+        batch_shrink, decay: as for :class:`GeneratorPathRegularizer`.
+
+    Raises:
+        LossError: for options out of range.
+
+    Example:
+        >>> print(stylegan2_generator().plan().splitlines()[-1])
+        on its own: path (every 4 steps)
+
+    Reference:
+        Karras et al., Analyzing and Improving the Image Quality of StyleGAN, CVPR 2020.
+    """
+    if not is_number(path_weight):
+        raise LossError("stylegan2_generator", "path_weight", "a number", repr(path_weight))
+    inputs = {"generator": "gen", "latents": "latents"}
+    path = GeneratorPathRegularizer(batch_shrink=batch_shrink, decay=decay, inputs=inputs)
+    return LossSet(
+        gan=GANLoss("wgan-logistic-ns", target_is_real=True, inputs={"input": "disc_pred_fake"}),
+        path=Term(path_weight * path, every=path_every),
     )

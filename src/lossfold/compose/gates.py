@@ -11,7 +11,7 @@ from torch import Tensor
 from lossfold.compose.term import Term
 from lossfold.errors import LossError
 from lossfold.folds.fold import describe
-from lossfold.losses.base import Folded, nothing
+from lossfold.losses.base import Folded
 from lossfold.routing import walk
 
 
@@ -74,23 +74,3 @@ def shielded(tensor: Tensor, gate: Tensor) -> Tensor:
     """Return a tensor whose images behind a gate get no gradient."""
     found: Tensor = Shield.apply(tensor, gate)
     return found
-
-
-def left_out(values: Any) -> Tensor:
-    """Return 0 with a graph to the first tensor among these that has one: the value of a term that is left out."""
-    tensors = list(_tensors(values))
-    for tensor in tensors:
-        if tensor.requires_grad:
-            return nothing(tensor)
-    return torch.zeros((), device=tensors[0].device if tensors else None)
-
-
-def _tensors(value: Any) -> Any:
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, Mapping):
-        for one in value.values():
-            yield from _tensors(one)
-    elif isinstance(value, (list, tuple)):
-        for one in value:
-            yield from _tensors(one)

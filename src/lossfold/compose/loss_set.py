@@ -11,13 +11,13 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import Self
 
-from lossfold.compose.gates import gate_of, left_out
+from lossfold.compose.gates import gate_of
 from lossfold.compose.output import LossOutput as LossOutput
 from lossfold.compose.passes import Call, Handed, Leaf, Source, passes_of
 from lossfold.compose.term import Term
 from lossfold.errors import LossError, is_number
 from lossfold.folds.fold import describe
-from lossfold.losses.base import Folded, Loss, Summable
+from lossfold.losses.base import Folded, Loss, Summable, left_out
 from lossfold.registry import LOSSES, snake_case
 from lossfold.routing import arguments_of, check_arguments, is_one_dict, one_dict
 
@@ -113,8 +113,7 @@ class LossSet(Summable):
                 for leaf in loss.leaves(f"{prefix}{name}."):
                     yield leaf._replace(weight=self.loss_weight * leaf.weight, terms=terms + leaf.terms, root=type(self).__name__)
             else:
-                weight = self.loss_weight * (loss.loss_weight if isinstance(loss, Loss) else 1.0)
-                yield Leaf(f"{prefix}{name}", loss, weight, self, terms, type(self).__name__)
+                yield Leaf(f"{prefix}{name}", loss, self.loss_weight, self, terms, type(self).__name__)
 
     def advance(self, steps: int = 1) -> None:
         """Tell the schedules and intervals of this set, and of the sets in it, that so many steps of the training are done.
@@ -162,10 +161,11 @@ class LossSet(Summable):
         terms: dict[str, Tensor] = {}
         weighted: dict[str, Tensor] = {}
         for leaf in leaves:
-            value = calls[leaf.name].value() if leaf.name in calls else left_out((inputs, named))
+            call = calls.get(leaf.name)
+            value = left_out((inputs, named)) if call is None else call.value()
             if not isinstance(value, Tensor) or value.dim() != 0:
                 raise LossError(leaf.who, "result", "a scalar tensor", describe(value))
-            terms[leaf.name], weighted[leaf.name] = value.detach(), leaf.weigh(value)
+            terms[leaf.name], weighted[leaf.name] = value.detach(), value if call is None else call.weigh(value)
         first, *others = weighted.values()
         total = sum(others, first)
         if torch.compiler.is_compiling():
@@ -188,6 +188,8 @@ class LossSet(Summable):
                 handed[id(owner)] = owner.handed(inputs, named, type(owner).__name__)
             given, by_name = handed[id(owner)]
             if isinstance(loss, Loss) and (loss.inputs is not None or is_one_dict(given, by_name)):
+                if not loss.due(leaf.who, one_dict(leaf.who, given, by_name)):
+                    continue
                 given, by_name = (), loss.routed(given, by_name, leaf.who)
             elif isinstance(loss, Loss) and names is not None:
                 given, by_name = loss.taken(leaf.who, given, by_name, names)

@@ -19,7 +19,7 @@ Handed = tuple[tuple[Any, ...], dict[str, Any]]  # arguments by position and by 
 
 
 class Leaf(NamedTuple):
-    """A single loss of a set: its full name, its weight with those of the sets around it, the set and the terms it stands in."""
+    """A single loss of a set: its full name, the weight of the sets around it, the set and the terms it stands in."""
 
     name: str
     loss: nn.Module
@@ -42,12 +42,6 @@ class Leaf(NamedTuple):
     def condition(self) -> Term | None:
         """What says to which images it applies."""
         return self.terms[-1] if self.terms and self.terms[-1].when is not None else None
-
-    def weigh(self, value: Tensor) -> Tensor:
-        """Return a value times the weights of this step."""
-        for term in self.terms:
-            value = term.factor.to(value.dtype) * value
-        return self.weight * value
 
     def __str__(self) -> str:
         notes = [f"when={term.when!r}" for term in self.terms if term.when is not None]
@@ -80,6 +74,13 @@ class Call:
             return value_where(leaf.who, leaf.condition, loss, self.fold, self.checked, self.gate)
         value: Tensor = leaf.owner.value_of(leaf, self.fold, leaf.who, self.checked, self.handed)
         return value
+
+    def weigh(self, value: Tensor) -> Tensor:
+        """Return its value times the weights of this step."""
+        leaf, loss = self.leaf, self.leaf.loss
+        for term in leaf.terms:
+            value = term.factor.to(value.dtype) * value
+        return leaf.weight * (loss.weight_in(*self.given, **self.named) if isinstance(loss, Loss) else 1.0) * value
 
 
 @dataclass

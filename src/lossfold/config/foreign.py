@@ -15,6 +15,12 @@ FOREIGN: dict[str, tuple[tuple[str, str], ...]] = {
     "avg_non_ignore": (("ignore_index", "left out: ignored pixels are never in the mean"),),
     "thresh": (("threshold", "threshold"),),
     "loss_name": (("loss_weight", "the key of the term; in a list of losses loss_name names it"),),
+    "pl_batch_shrink": (("batch_shrink", "batch_shrink"),),
+    "pl_batch_size": (("batch_shrink", "batch_shrink: the first of so many parts of the latents"),),
+    "sync_mean_buffer": (("batch_shrink", "left out: the mean is over all ranks"),),
+    "use_apex_amp": (("loss_weight", "left out: autocast is switched off inside"),),
+    "loss_scaler": (("loss_weight", "left out: autocast is switched off inside"),),
+    "clip_model": (("network", "network=, the model of open_clip or transformers"),),
     # MONAI
     "sigmoid": (("link", "link='sigmoid'"),),
     "softmax": (("link", "link='softmax'"),),

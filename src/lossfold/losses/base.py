@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import InitVar, dataclass
 from typing import Any, ClassVar, cast
 
@@ -39,10 +39,10 @@ class Configured(nn.Module):
         for name in options:
             if name not in valid:
                 raise LossError(cls.__name__, name, "an option of this loss", repr(options[name]), nearest(name, valid))
-        if args:
-            raise LossError(
-                cls.__name__, "options", "given by keyword", f"positional {args!r}"[:80], f"options: {', '.join(valid)}"
-            )
+        first = [field.name for field in dataclasses.fields(cls) if not field.kw_only]
+        if len(args) > len(first):
+            by_keyword = f"given by keyword{', but for ' * bool(first)}{', '.join(first)}"
+            raise LossError(cls.__name__, "options", by_keyword, f"positional {args!r}"[:80], f"options: {', '.join(valid)}")
         return super().__new__(cls)
 
     def __post_init__(self) -> None:
@@ -153,7 +153,7 @@ class Loss(Configured, Summable):
         # .to(device) moves the buffers; their numbers are those of the options, whatever .half() or to_empty() do to them.
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         for name, buffer in self._buffers.items():
-            if buffer is not None:
+            if buffer is not None and name.startswith("_"):
                 self._buffers[name] = torch.tensor(getattr(self, name[1:]), dtype=torch.float64, device=buffer.device)
         return self
 
@@ -175,6 +175,14 @@ class Loss(Configured, Summable):
     def raw(self, *inputs: Any, **named: Any) -> Tensor:
         """Return the loss before ``loss_weight``."""
         raise NotImplementedError
+
+    def weight_in(self, *inputs: Any, **named: Any) -> float:
+        """Return the weight that a call with these arguments has."""
+        return self.loss_weight
+
+    def due(self, loss: str, outputs: Any) -> bool:
+        """Return whether the loss is to be computed from these outputs."""
+        return True
 
 
 class Folded(Loss):
@@ -236,6 +244,24 @@ def take_alias(loss: Any, data_info: Mapping[str, str] | None) -> None:
 def nothing(tensor: Tensor) -> Tensor:
     """Return 0 with a gradient of 0, whatever a tensor holds; float32, or float64 for float64."""
     return tensor.reshape(-1)[:0].sum(dtype=torch.promote_types(tensor.dtype, torch.float32))
+
+
+def left_out(values: Any) -> Tensor:
+    """Return 0 with a graph to the first tensor among these that has one: the value of a loss that is left out."""
+    tensors = list(tensors_in(values))
+    for tensor in tensors:
+        if tensor.requires_grad:
+            return nothing(tensor)
+    return torch.zeros((), device=tensors[0].device if tensors else None)
+
+
+def tensors_in(value: Any) -> Iterator[Tensor]:
+    """Yield the tensors in nested dicts and sequences."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, (Mapping, list, tuple)):
+        for one in value.values() if isinstance(value, Mapping) else value:
+            yield from tensors_in(one)
 
 
 def divide(numerator: Tensor | float, denominator: Tensor) -> Tensor:

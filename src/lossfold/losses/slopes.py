@@ -1,0 +1,40 @@
+"""Gradients inside a loss: of what a network makes with respect to what it was given."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from lossfold.losses.features import exactly, wide
+
+
+@contextmanager
+def differentiating(tensor: Tensor) -> Iterator[tuple[Tensor, bool]]:
+    """Yield a tensor that gradients can be taken with respect to, and whether the caller wants their graph.
+
+    Within it autograd records, in a validation too, and autocast is off: a gradient below 6e-8 is lost in float16, and no scaling
+    of a loss that is made of it brings it back. What autocast has made half before is float32 again.
+    """
+    graph, device = torch.is_grad_enabled(), tensor.device.type
+    mixed = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+    with torch.inference_mode(False), torch.enable_grad(), exactly(tensor):
+        tensor = wide(tensor) if mixed else tensor
+        tensor = tensor.clone() if tensor.is_inference() else tensor
+        yield tensor if tensor.requires_grad else tensor.detach().requires_grad_(), graph
+
+
+def slope(total: Tensor, at: Tensor, graph: bool) -> Tensor | None:
+    """Return the gradient of a scalar at a tensor, in float32 or float64; None where it does not depend on it."""
+    if not total.requires_grad:
+        return None
+    (gradient,) = torch.autograd.grad(total, at, create_graph=graph, retain_graph=True, allow_unused=True)
+    return None if gradient is None else wide(gradient)
+
+
+def root(squares: Tensor) -> Tensor:
+    """Return the square root, whose derivatives at 0 are 0."""
+    zero = squares == 0
+    return torch.where(zero, 0.0, torch.where(zero, 1.0, squares).sqrt())
