@@ -94,6 +94,7 @@ def test_docstring_examples(own_registry: None) -> None:
     from lossfold.compose import presets as sets
     from lossfold.config import build, export, schema
     from lossfold.losses import (
+        adversarial,
         binary,
         composition,
         cross_entropy,
@@ -104,6 +105,8 @@ def test_docstring_examples(own_registry: None) -> None:
         matting,
         ohem,
         overlap,
+        path_length,
+        penalties,
         pixel,
         psnr,
         pyramid,
@@ -114,7 +117,8 @@ def test_docstring_examples(own_registry: None) -> None:
 
     names = {name: getattr(lf, name) for name in dir(lf)} | {"lossfold": lf} | {"torch": __import__("torch")}
     scores = (binary, cross_entropy, generalized_dice, lovasz, ohem, overlap)
-    losses = (*scores, composition, edges, masked, matting, pixel, psnr, pyramid, ssim)
+    gans = (adversarial, penalties, path_length)
+    losses = (*scores, *gans, composition, edges, masked, matting, pixel, psnr, pyramid, ssim)
     helpers = (points, trimaps, functions, accumulators, errors, restoration)
     for module in (build, export, schema, registry, loss_set, term, schedules, presets, sets, criteria, *helpers, *losses):
         result = doctest.testmod(module, extraglobs=names)
