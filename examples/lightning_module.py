@@ -45,7 +45,7 @@ def main() -> None:
     trainer = pl.Trainer(max_epochs=5, accumulate_grad_batches=2, callbacks=[AdvanceLosses()], accelerator="cpu", **options)
     trainer.fit(module := Segmentation(), data)
     terms = {name: round(float(value), 4) for name, value in trainer.callback_metrics.items()}
-    print(terms, "step", module.criterion.members[1].step)
+    print(terms, "step", module.criterion["dice"].step)
 
 
 if __name__ == "__main__":

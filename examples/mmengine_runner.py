@@ -54,7 +54,7 @@ def main() -> None:
         runner.train()
         history = runner.message_hub.log_scalars
         means = {name: round(float(history[f"train/{name}"].mean(8)), 4) for name in ("loss", "loss_ce", "loss_dice")}
-    print(means, "step", runner.model.criterion.members[1].step)
+    print(means, "step", runner.model.criterion["dice"].step)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ def main() -> None:
     criterion = lf.LossSet(
         charbonnier=lf.CharbonnierLoss(),
         ssim=lf.Term(0.2 * lf.SSIMLoss(), schedule=lf.LinearSchedule(start=0.0, end=1.0, steps=STEPS)),
-        tv=lf.Term(0.01 * lf.TVLoss(), every=4),
+        tv=lf.Term(0.01 * lf.TVLoss(), every=5),
     )
     corners = torch.randint(0, 512 - 64, (4, 2)).tolist()
     clean = torch.stack([photograph[:, y : y + 64, x : x + 64] for y, x in corners])
@@ -34,8 +34,8 @@ def main() -> None:
         out.backward()
         optimizer.step()
         criterion.advance()
-        if step % 10 == 9:
-            print(step + 1, {name: round(float(value), 4) for name, value in out.log().items()})
+        if step % 10 == 0:
+            print(step, {name: round(float(value), 4) for name, value in out.log().items()})
 
 
 if __name__ == "__main__":

@@ -51,7 +51,7 @@ def as_function(cls: type[nn.Module]) -> Callable[..., Tensor]:
         tensors = list(inspect.signature(LOSSES["CrossEntropyLoss"].forward).parameters.values())[1:]
     names = [p.name for p in tensors]
     parameters = inspect.signature(cls).parameters.values()
-    options = [p.replace(kind=p.KEYWORD_ONLY) for p in parameters if p.name not in ("data_info", *names)]
+    options = [p.replace(kind=p.KEYWORD_ONLY) for p in parameters if p.name not in ("data_info", "loss_name", *names)]
 
     def function(*given: Any, **named: Any) -> Tensor:
         by_name = {name: named.pop(name) for name in names if name in named}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from lossfold.errors import LossError, nearest
@@ -31,18 +31,23 @@ def route(loss: str, mapping: Mapping[str, str], arguments: Mapping[str, bool], 
         loss: who asks, for errors.
         mapping: argument -> path; an argument that is not in it stands under its own name, if there.
         arguments: of the loss's call, and whether each has to be given.
-        outputs: a dict; a path walks through nested dicts and sequences, as in ``"heads.0"``.
+        outputs: a dict; a path walks through nested dicts and sequences, as in ``"heads.0"`` or ``"heads.-1"``.
     """
     if not isinstance(outputs, Mapping):
         raise LossError(loss, "outputs", "one dict, because the loss has inputs=", type(outputs).__name__)
     for name in mapping:
-        if name not in arguments:
-            raise LossError(loss, "inputs", f"names among {', '.join(arguments)}", repr(name), nearest(name, arguments))
+        check_argument(loss, name, arguments)
     paths = {name: name for name in arguments if name in outputs} | dict(mapping)
     for name, required in arguments.items():
         if required and name not in paths:
             raise LossError(loss, name, "in the outputs, or named by inputs=", f"only {list(outputs)}")
     return {name: walk(loss, name, path, outputs) for name, path in paths.items()}
+
+
+def check_argument(loss: str, name: str, arguments: Mapping[str, bool]) -> None:
+    """Refuse a name in ``inputs`` that is none of a loss's arguments."""
+    if name not in arguments:
+        raise LossError(loss, "inputs", f"names among {', '.join(arguments)}", repr(name), nearest(name, arguments))
 
 
 def check_arguments(
@@ -66,7 +71,8 @@ def one_dict(loss: str, inputs: tuple[object, ...], named: Mapping[str, object])
     """Return the one dict of outputs of a call, and refuse anything beside it."""
     given = [*inputs, *named.values()]
     if len(given) != 1 or (named and "outputs_dict" not in named):
-        raise LossError(loss, "outputs", "one dict, because the loss has inputs=", f"{len(given)} arguments")
+        hint = f"put {', '.join(named)} into the dict" if is_one_dict(inputs, {}) else "because the loss has inputs="
+        raise LossError(loss, "outputs", "one dict and nothing beside it", f"{len(given)} arguments", hint)
     return given[0]
 
 
@@ -78,12 +84,17 @@ def walk(loss: str, argument: str, path: str, outputs: Mapping[str, Any]) -> Any
     for step in path.split("."):
         if isinstance(here, Mapping) and step in here:
             here = here[step]
-        elif isinstance(here, (list, tuple)) and step.isdecimal() and int(step) < len(here):
+        elif isinstance(here, (list, tuple)) and step in positions(here):
             here = here[int(step)]
         else:
             there = list(here) if isinstance(here, Mapping) else f"{type(here).__name__} of {_length(here)}"
             raise LossError(loss, argument, f"at {path!r} in the outputs", f"no {step!r} among {there}")
     return here
+
+
+def positions(sequence: Sequence[object]) -> list[str]:
+    """Return how the places in a sequence are written, from the first or from the last."""
+    return [str(index) for index in range(-len(sequence), len(sequence))]
 
 
 def _length(value: object) -> object:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -37,9 +38,14 @@ def hf_loss(criterion: nn.Module, *, inputs: Mapping[str, str] | None = None) ->
         criterion: a loss or a set.
         inputs: where its arguments stand, from names to dotted paths: ``{"pred": "reconstruction", "target": "labels"}``.
 
+    Warns:
+        UserWarning: a loss ignores another label than -100, whose pixels Trainer counts as items: make them -100, or take
+            micro-batches with equally many counted pixels.
+
     Raises:
-        LossError: for a criterion that is no module; when called, for outputs without logits, and where the share of a micro-batch
-            is not known: under DataParallel, and for labels that Trainer can't count unless the callback tells how many there are.
+        LossError: for a criterion that is no module, and for sums (``reduction="sum"``), which a share would make smaller; when
+            called, for outputs without logits, and where the share of a micro-batch is not known: under DataParallel, and for
+            labels that Trainer can't count unless the callback tells how many there are.
 
     Example:
         >>> loss = hf_loss(LossSet(ce=CrossEntropyLoss(), dice=DiceLoss()))
@@ -59,6 +65,14 @@ class TrainerLoss:
     def __init__(self, criterion: nn.Module, inputs: Mapping[str, str] | None) -> None:
         self.criterion = checked_criterion("hf_loss", criterion)
         self.inputs = checked_mapping("hf_loss", inputs)
+        for loss in criterion.modules():
+            if getattr(loss, "reduction", "mean") == "sum":
+                who, hint = type(loss).__name__, "Trainer adds up the micro-batches' shares of a mean"
+                raise LossError(f"hf_loss: {who}", "reduction", "'mean'", "'sum'", hint)
+        others = {getattr(loss, "ignore_index", NOT_AN_ITEM) for loss in criterion.modules()} - {NOT_AN_ITEM}
+        if others:
+            text = f"hf_loss: ignore_index={others.pop()}, but Trainer counts all labels other than {NOT_AN_ITEM} as items"
+            warnings.warn(f"{text}: with gradient accumulation make the ignored labels {NOT_AN_ITEM}", stacklevel=3)
         self.routes = any(isinstance(loss, Loss) and loss.inputs is not None for loss in criterion.modules())
         self.micro_batches: int | None = None
         self.sums: dict[str, Tensor] = {}

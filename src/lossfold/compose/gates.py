@@ -15,21 +15,29 @@ from lossfold.losses.base import Folded
 from lossfold.routing import walk
 
 
-def gate_of(who: str, term: Term, outputs: Mapping[str, Any], inputs: tuple[Any, ...], named: Mapping[str, Any]) -> Tensor:
+def gate_of(
+    who: str, term: Term, outputs: Mapping[str, Any], by_keyword: bool, inputs: tuple[Any, ...], named: Mapping[str, Any]
+) -> Tensor:
     """Return to which images of a call a term applies, ``[B]`` bool.
 
     Args:
         who: the loss, for errors.
         term: what says so.
         outputs: where a name is looked up: the one dict of outputs, or what the set was given by name.
+        by_keyword: whether it is the latter.
         inputs: what the loss is given by position, for a function.
         named: what it is given by name.
     """
     if isinstance(term.when, str):
+        if by_keyword and term.when not in outputs:
+            raise LossError(who, "when", f"given as {term.when}=, a boolean tensor [B]", f"{list(outputs) or 'no keyword'}")
         gate = walk(who, "when", term.when, outputs)
     else:
         assert term.when is not None
-        gate = term.when(*inputs, **named)
+        try:
+            gate = term.when(*inputs, **named)
+        except TypeError as error:
+            raise LossError(who, "when", "a function of the loss's arguments", repr(term.when), str(error)) from error
     if not isinstance(gate, Tensor) or gate.dtype != torch.bool or gate.dim() != 1:
         raise LossError(who, "when", "a boolean tensor [B]", describe(gate))
     return gate

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import keyword
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -11,17 +12,18 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import Self
 
+from lossfold.compose.arguments import ONE_DICT, check_call, conditions_of, names_of
 from lossfold.compose.gates import gate_of
+from lossfold.compose.members import Members
 from lossfold.compose.output import LossOutput as LossOutput
 from lossfold.compose.passes import Call, Handed, Leaf, Source, passes_of
 from lossfold.compose.term import Term
-from lossfold.errors import LossError, is_number
+from lossfold.errors import LossError, is_number, nearest
 from lossfold.folds.fold import describe
 from lossfold.losses.base import Folded, Loss, Summable, left_out
 from lossfold.registry import LOSSES, snake_case
-from lossfold.routing import arguments_of, check_arguments, is_one_dict, one_dict
+from lossfold.routing import check_arguments, is_one_dict, one_dict
 
-ONE_DICT = "where terms take different arguments, call the set with one dict: each takes what it names"
 PATIENCE = 200
 """After so many calls of a set in training that never advances, it warns."""
 
@@ -40,8 +42,10 @@ class LossSet(Summable):
     of the training is done.
 
     Args:
-        terms: losses by name, as a dict, as keywords, or both. A set among them gives terms named ``"outer.inner"``.
+        terms: losses by name, as a dict, as keywords, or both. A set among them gives terms named ``"outer.inner"``;
+            ``criterion["outer"]`` is the set.
         loss_weight: a factor on every term.
+        sync, process_group: for sums over ranks, which are not there yet: anything but the defaults is refused.
 
     Raises:
         LossError: for a name given twice, something that is no loss, or a term with ``reduction="none"``.
@@ -56,7 +60,6 @@ class LossSet(Summable):
     def __init__(
         self,
         terms: Mapping[str, nn.Module] | None = None,
-        /,
         *,
         loss_weight: float = 1.0,
         sync: bool = False,
@@ -76,17 +79,43 @@ class LossSet(Summable):
             raise LossError(who, name, "given once", "the name of two terms")
         self.loss_weight = loss_weight
         self.calls_at_start = 0
-        self.members = nn.ModuleList()
-        self.names: list[str] = []
-        for name, loss in {**(terms or {}), **named}.items():
+        self.fill({**(terms or {}), **named})
+
+    def fill(self, terms: Mapping[str, nn.Module]) -> None:
+        """Take these terms in place of those there are."""
+        self.members = Members()
+        for name, loss in terms.items():
             self._add(name, loss)
-        if not self.names:
-            raise LossError(who, "terms", "at least one loss", "none")
+        if not len(self.members):
+            raise LossError(type(self).__name__, "terms", "at least one loss", "none")
+
+    def take(self, terms: Mapping[str, nn.Module]) -> None:
+        """Become the set of the terms that options ask for; after an option has changed, with its mode and hooks as they were."""
+        if "members" not in self.__dict__.get("_modules", {}):
+            LossSet.__init__(self, terms, loss_weight=self.loss_weight)
+            return
+        device = next((buffer.device for buffer in self.buffers()), None)
+        self.fill(terms)
+        self.members.to(device).train(self.training)
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the terms."""
+        return self.members.names
+
+    def __getitem__(self, name: str) -> nn.Module:
+        """Return the loss, set or :class:`Term` of a name."""
+        if name not in self.names:
+            raise LossError(type(self).__name__, "name", "that of a term", repr(name), nearest(name, self.names))
+        return self.members[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names)
 
     def _add(self, name: str, loss: nn.Module) -> None:
         who = type(self).__name__
-        if not isinstance(name, str) or not name or "." in name:
-            raise LossError(who, "terms", "named by strings without dots", repr(name))
+        if not isinstance(name, str) or not name or "." in name or name == "total":
+            raise LossError(who, "terms", "named by strings without dots, other than 'total'", repr(name))
         if not isinstance(loss, nn.Module):
             hint = "use lossfold.build for dicts" if isinstance(loss, Mapping) else ""
             hint = "LOSSES.register_module() makes a class of a function f(pred, target)" if callable(loss) else hint
@@ -97,13 +126,12 @@ class LossSet(Summable):
         if reduction == "none":
             raise LossError(here, "reduction", "'mean' or 'sum' in a set", "'none'")
         if isinstance(loss, Term) and loss.when is not None:
-            if not isinstance(inner, Folded):
+            if not isinstance(inner, Folded) or not inner.folds:
                 hint = "give it to the losses in the set" if isinstance(inner, LossSet) else ""
                 raise LossError(here, "when", "left out: this loss has no value for each image", repr(loss.when), hint)
             if loss.when_mean == "all" and reduction != "mean":
                 raise LossError(here, "when_mean", "'applicable' unless reduction='mean'", "'all'")
-        self.names.append(name)
-        self.members.append(loss)
+        self.members.add(name, loss)
 
     def leaves(self, prefix: str = "") -> Iterator[Leaf]:
         """Yield every single loss with its full name and weight."""
@@ -122,9 +150,11 @@ class LossSet(Summable):
         """
         if not isinstance(steps, int) or isinstance(steps, bool) or steps < 0:
             raise LossError(type(self).__name__, "steps", "an integer >= 0", repr(steps))
-        for module in self.modules():
-            if isinstance(module, Term):
-                module.go_to(module.step + steps)
+        terms = [module for module in self.modules() if isinstance(module, Term)]
+        for term in terms:
+            term.factor_at(term.step + steps)  # fails before any has moved
+        for term in terms:
+            term.go_to(term.step + steps)
 
     @property
     def source(self) -> Source:
@@ -174,9 +204,10 @@ class LossSet(Summable):
 
     def _calls(self, leaves: Sequence[Leaf], inputs: tuple[Any, ...], named: dict[str, Any]) -> Iterator[Call]:
         """Yield what each active loss is handed, checked."""
+        keywords = named
         outputs: Any = one_dict(type(self).__name__, inputs, named) if is_one_dict(inputs, named) else named
-        if outputs is named:
-            conditions = {leaf.condition.when for leaf in leaves if leaf.condition is not None}
+        if outputs is keywords:
+            conditions = conditions_of(leaves)
             named = {name: value for name, value in named.items() if name not in conditions}
         handed: dict[int, Handed] = {}
         names = names_of(leaves)
@@ -195,9 +226,14 @@ class LossSet(Summable):
                 given, by_name = loss.taken(leaf.who, given, by_name, names)
             if isinstance(loss, Loss) and not loss.open_call:
                 check_arguments(leaf.who, loss.arguments, given, by_name, ONE_DICT)
+            elif not isinstance(loss, Loss) and not torch.compiler.is_compiling():
+                check_call(leaf.who, loss, given, by_name)
             call = Call(leaf, given, by_name, handed[id(owner)])
-            if leaf.condition is not None:
-                call.gate = gate_of(leaf.who, leaf.condition, outputs, given, by_name)
+            if leaf.condition is not None and isinstance(loss, Folded):
+                call.gate = gate_of(leaf.who, leaf.condition, outputs, outputs is keywords, given, by_name)
+                if not loss.folds:
+                    raise LossError(leaf.who, "when", "left out: this loss has no value for each image", repr(leaf.condition.when))
+                given, by_name = loss.behind(call.gate, given, by_name)
             if isinstance(loss, Folded):
                 call.checked = loss.check(leaf.who, *given, **by_name)
                 if call.gate is not None and loss.selects:
@@ -233,6 +269,8 @@ class LossSet(Summable):
     def __rmul__(self, factor: float) -> Self:
         if not is_number(factor):
             return NotImplemented
+        if not is_number(self.loss_weight * factor):
+            raise LossError(type(self).__name__, "loss_weight", "a number", repr(self.loss_weight * factor))
         scaled = copy.deepcopy(self)
         scaled.loss_weight = self.loss_weight * factor
         return scaled
@@ -241,16 +279,8 @@ class LossSet(Summable):
 
     def __repr__(self) -> str:
         terms = [f"{name}={loss!r}" for name, loss in zip(self.names, self.members, strict=True)]
-        if not all(name.isidentifier() and name not in ("loss_weight", "sync", "process_group") for name in self.names):
+        taken = ("terms", "loss_weight", "sync", "process_group")
+        if not all(name.isidentifier() and not keyword.iskeyword(name) and name not in taken for name in self.names):
             terms = ["{" + ", ".join(f"{name!r}: {loss!r}" for name, loss in zip(self.names, self.members, strict=True)) + "}"]
         weight = [f"loss_weight={self.loss_weight!r}"] if self.loss_weight != 1 else []
         return f"{type(self).__name__}({', '.join(terms + weight)})"
-
-
-def names_of(leaves: Sequence[Leaf]) -> tuple[str, ...] | None:
-    """Return what the first term that has a target calls its arguments; None if all have one, or none has."""
-    with_target = [leaf.loss for leaf in leaves if getattr(leaf.loss, "has_target", True)]
-    if not with_target or len(with_target) == len(leaves):
-        return None
-    first = with_target[0]
-    return tuple(first.arguments if isinstance(first, Loss) else arguments_of(type(first).forward))

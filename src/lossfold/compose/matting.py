@@ -61,9 +61,7 @@ class MattingSet(Configured, LossSet):
         self.require_one_of("alpha_link", ("identity", "sigmoid"))
         engines.check_name(type(self).__name__, "engine", self.engine)
         object.__setattr__(self, "inputs", checked_mapping(type(self).__name__, self.inputs))
-        built = self.built()
-        nn.Module.__init__(self)  # forget the terms of earlier options
-        LossSet.__init__(self, built, loss_weight=self.loss_weight)
+        self.take(self.built())
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "loss_weight" and "members" in self.__dict__.get("_modules", {}):  # is read at each call: nothing to rebuild

@@ -31,7 +31,10 @@ class LossOutput:
         return {f"{prefix}total": self.total.detach()} | {f"{prefix}{name}": value for name, value in self.terms.items()}
 
     def as_mmengine(self) -> dict[str, Tensor]:
-        """Return what an MMEngine model's ``loss()`` returns: MMEngine adds up all whose name contains "loss", so no other does."""
+        """Return what an MMEngine model's ``loss()`` returns: MMEngine adds up all whose name contains "loss", so no other does.
+
+        In compiled code it is the total alone, under "loss".
+        """
         if self.total.requires_grad and not any(value.requires_grad for value in self.weighted.values()):  # in compiled code
             return {"loss": self.total}
         return {f"loss_{name}": value for name, value in self.weighted.items()}

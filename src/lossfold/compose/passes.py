@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -39,14 +40,20 @@ class Leaf(NamedTuple):
         return all(term.active for term in self.terms)
 
     @property
+    def rarity(self) -> float:
+        """What the intervals' factors have to be multiplied with, where one stands in another: both come together less often."""
+        intervals = [term.every for term in self.terms]
+        return math.lcm(*intervals) / math.prod(intervals)
+
+    @property
     def condition(self) -> Term | None:
         """What says to which images it applies."""
         return self.terms[-1] if self.terms and self.terms[-1].when is not None else None
 
     def __str__(self) -> str:
-        notes = [f"when={term.when!r}" for term in self.terms if term.when is not None]
+        notes = [f"when={shown(term.when)}" for term in self.terms if term.when is not None]
         notes += [f"every {term.every} steps" for term in self.terms if term.every > 1]
-        notes += [f"weight {term.schedule!r}" for term in self.terms if term.schedule is not None]
+        notes += [f"weight {shown(term.schedule)}" for term in self.terms if term.schedule is not None]
         return f"{self.name} ({', '.join(notes)})" if notes else self.name
 
 
@@ -79,8 +86,9 @@ class Call:
         """Return its value times the weights of this step."""
         leaf, loss = self.leaf, self.leaf.loss
         for term in leaf.terms:
-            value = term.factor.to(value.dtype) * value
-        return leaf.weight * (loss.weight_in(*self.given, **self.named) if isinstance(loss, Loss) else 1.0) * value
+            value = term.factor.to(value.dtype, copy=True) * value  # advance() changes the number before the backward
+        own = loss.weight_in(*self.given, **self.named) if isinstance(loss, Loss) else 1.0
+        return leaf.weight * leaf.rarity * own * value
 
 
 @dataclass
@@ -109,6 +117,11 @@ class Pass:
         fold, how, collected = described(self.needs.spec)
         how = f"{how}, {self.needs.engine or 'fastest engine'}{source}"
         return f"{fold} fold ({how}): {', '.join(str(call.leaf) for call in self.calls)} [{', '.join(collected)}]"
+
+
+def shown(thing: object) -> str:
+    """Return a function's name, and anything else as it is written."""
+    return getattr(thing, "__name__", None) or repr(thing)
 
 
 def passes_of(calls: Sequence[Call]) -> list[Pass]:

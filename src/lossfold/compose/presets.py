@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import InitVar, dataclass
 from typing import Any, ClassVar
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from lossfold.compose.loss_set import LossSet
 from lossfold.errors import LossError, is_number
@@ -71,7 +71,6 @@ class CEDiceLoss(Configured, LossSet):
 
     def __post_init__(self, data_info: Mapping[str, str] | None) -> None:
         take_alias(self, data_info)
-        nn.Module.__init__(self)  # forget the terms of earlier options
         for name in ("ce_weight", "dice_weight"):
             self.require(name, is_number(getattr(self, name)), "a number")
         shared = ("link", "ignore_index", "class_weight", "reduction", "per_image", "align_corners", "engine", "inputs")
@@ -85,8 +84,8 @@ class CEDiceLoss(Configured, LossSet):
             }
         except LossError as error:
             raise LossError("CEDiceLoss", error.argument, error.expected, error.got, error.hint) from None
-        self.class_weight = terms["ce"].class_weight
-        LossSet.__init__(self, terms, loss_weight=self.loss_weight)
+        object.__setattr__(self, "class_weight", terms["ce"].class_weight)
+        self.take(terms)
 
     def validate(self) -> None:
         """Pass a changed option on to the terms."""

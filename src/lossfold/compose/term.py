@@ -22,18 +22,22 @@ WHEN_MEANS = ("applicable", "all")
 class Term(Summable):
     """A loss of a :class:`LossSet` with a schedule, a condition for each image, or an interval.
 
-    It has no value of its own: the set reads it. A set among the losses is scheduled, gated and skipped as a whole.
+    It has no value of its own: the set reads it. A set among the losses is scheduled and skipped as a whole; a condition is given
+    to the losses in it.
 
     Args:
         loss: the loss, or a set; any module that a set takes.
         schedule: a factor on its weight as a function of the step: :class:`LinearSchedule`, :class:`CosineSchedule`,
             :class:`StepSchedule`, or any function from an integer to a number.
         when: which images it applies to, for losses over a fold: the name of a boolean tensor ``[B]`` (a path in the one dict of
-            outputs, or a keyword of the set's call), or a function of the loss's arguments that returns one. Keys, shapes and the
-            graph are the same whatever it says.
+            outputs; or, if the set is called with tensors, a keyword beside them), or a function of the loss's arguments, as the
+            set hands them on, that returns one. Keys and shapes are the same whatever it says. Labels, regions and weights are
+            checked in all images, those it does not apply to included.
         when_mean: "applicable" takes the mean over the images it applies to, "all" adds their losses and divides by B.
         every: the loss is computed at the steps that this number divides, with so much more weight; at the others it is 0
-            (lazy regularisation: Karras et al., StyleGAN2, CVPR 2020).
+            (lazy regularisation: Karras et al., StyleGAN2, CVPR 2020). A term in a term is computed where both are, with the
+            weight of that interval. ``torch.compile`` makes a graph for each combination of terms that a step computes: with
+            several intervals raise ``torch._dynamo.config.recompile_limit``, which is 8.
 
     Raises:
         LossError: for options of another kind.
@@ -57,17 +61,18 @@ class Term(Summable):
         super().__init__()
         if not isinstance(loss, nn.Module) or isinstance(loss, Term):
             raise LossError("Term", "loss", "a loss (an nn.Module)", type(loss).__name__)
-        if schedule is not None and not callable(schedule):
+        if schedule is not None and (not callable(schedule) or isinstance(schedule, nn.Module)):
             hint = "a constant weight is the loss's own: 0.5 * loss" if is_number(schedule) else ""
             raise LossError("Term", "schedule", "a function from the step to a number", repr(schedule), hint)
         if when is not None and not callable(when) and not (isinstance(when, str) and when):
             raise LossError("Term", "when", "the name of a boolean tensor [B], or a function that returns one", repr(when))
         if when_mean not in WHEN_MEANS:
             raise LossError("Term", "when_mean", "'applicable' or 'all'", repr(when_mean))
-        if not isinstance(every, int) or isinstance(every, bool) or every < 1:
-            raise LossError("Term", "every", "an integer >= 1", repr(every))
+        if not isinstance(every, int) or isinstance(every, bool) or not 1 <= every < 2**31:
+            raise LossError("Term", "every", "an integer >= 1", f"{every!r}"[:80])
         self.loss, self.schedule, self.when, self.when_mean, self.every = loss, schedule, when, when_mean, every
-        self.register_buffer("factor", torch.ones((), dtype=torch.float64), persistent=False)
+        with torch.inference_mode(False):
+            self.register_buffer("factor", torch.ones((), dtype=torch.float64), persistent=False)
         self.go_to(0)
 
     @property
@@ -75,32 +80,45 @@ class Term(Summable):
         """Whether it depends on the step."""
         return self.schedule is not None or self.every > 1
 
+    def factor_at(self, step: int) -> float:
+        """Return the factor on the weight at a step, where the term is computed."""
+        try:
+            factor = 1.0 if self.schedule is None else self.schedule(step)
+        except TypeError as error:
+            raise LossError("Term", "schedule", "a function from the step to a number", repr(self.schedule), str(error)) from error
+        if not is_number(factor) or not is_number(factor * self.every):
+            raise LossError("Term", "schedule", f"a function that returns a number (step {step})", repr(factor))
+        return factor * self.every
+
     def go_to(self, step: int) -> None:
         """Take the weight of a step; the number lives in a buffer, so that compiled code sees it without being compiled again."""
-        factor = 1.0 if self.schedule is None else self.schedule(step)
-        if not is_number(factor):
-            raise LossError("Term", "schedule", f"a function that returns a number (step {step})", repr(factor))
+        factor = self.factor_at(step)
         self.step, self.active = step, step % self.every == 0
-        self.factor.fill_(factor * self.every)
+        self.factor.fill_(factor)
 
-    def get_extra_state(self) -> dict[str, int]:
-        """Return what a checkpoint keeps: the step."""
-        return {"step": self.step}
+    def get_extra_state(self) -> Tensor:
+        """Return what a checkpoint keeps: the step, as a tensor, because some formats keep nothing else."""
+        return torch.tensor(self.step)
 
-    def set_extra_state(self, state: dict[str, int]) -> None:
+    def set_extra_state(self, state: Tensor) -> None:
         """Go on where a checkpoint stopped."""
-        self.go_to(int(state["step"]))
+        if not isinstance(state, Tensor) or state.numel() != 1 or state.is_floating_point():
+            raise LossError("Term", "state", "the step, an integer tensor", f"{state!r}"[:80])
+        self.go_to(int(state))
 
     def _apply(self, fn: Any, recurse: bool = True) -> Self:
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         dtype = torch.float32 if self.factor.device.type == "mps" else torch.float64
-        self.factor = self.factor.new_ones((), dtype=dtype)  # whatever .half() or to_empty() did to the number
+        with torch.inference_mode(False):  # whatever .half() or to_empty() did to the number
+            self.factor = torch.ones((), dtype=dtype, device=self.factor.device)
         self.go_to(self.step)
         return self
 
     def __rmul__(self, factor: float) -> Self:
         if not is_number(factor):
             return NotImplemented
+        if not isinstance(self.loss, Summable):
+            raise LossError("Term", "loss", "a loss of lossfold, whose weight can be multiplied", type(self.loss).__name__)
         scaled = copy.deepcopy(self)
         scaled.loss = scaled.loss * factor  # type: ignore[assignment, operator]  # losses and sets have it
         return scaled

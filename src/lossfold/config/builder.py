@@ -146,7 +146,7 @@ class Builder:
 
     def _split(self, maker: Maker, node: Node) -> tuple[dict[str, nn.Module], dict[str, Any]]:
         """Return the terms and the settings of a set."""
-        valid = options_of(maker)
+        valid = options_of(maker).keys() - {"terms"}
         settings = {name: self.value(*given) for name, given in node.options.items() if name in valid}
         losses = self._terms(*node.options["terms"]) if "terms" in node.options else {}
         for name, (value, place) in node.options.items():

@@ -56,7 +56,8 @@ def described(maker: Callable[..., Any]) -> list[Option]:
     for owner in reversed([*owners, inspect.unwrap(maker)]):
         for source in (owner, getattr(owner, "__init__", None)):
             hints |= hints_of(source)
-    meanings = {"data_info": "another word for inputs, MMagic's.", **meanings_of(maker)}
+    meanings = {"data_info": "another word for inputs, MMagic's.", "loss_name": "the name of the term in a list of losses."}
+    meanings |= meanings_of(maker)
     found = []
     for name, option in options_of(maker).items():
         required = option.default is option.empty

@@ -90,8 +90,10 @@ class PairGiven:
         return self.pred.detach() if self.target is None else self.target
 
     def having(self, change: Callable[[Tensor], Tensor]) -> PairGiven:
-        """Return the arguments with another prediction, made of this one."""
-        return replace(self, pred=change(self.pred))
+        """Return the arguments with another prediction, and another target if that takes a gradient, made of these."""
+        target = self.target
+        target = change(target) if target is not None and target.requires_grad else target
+        return replace(self, pred=change(self.pred), target=target)
 
     def in_one_row(self) -> PairGiven:
         """Return many small images, whose sums are added anyway, as one."""

@@ -56,8 +56,9 @@ class WindowGiven:
         return self
 
     def having(self, change: Callable[[Tensor], Tensor]) -> WindowGiven:
-        """Return the arguments with another prediction, made of this one."""
-        return replace(self, pred=change(self.pred))
+        """Return the arguments with another prediction, and another target if that takes a gradient, made of these."""
+        target = change(self.target) if self.target.requires_grad else self.target
+        return replace(self, pred=change(self.pred), target=target)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from typing_extensions import Self
 
 from lossfold.errors import LossError, is_number, nearest
 from lossfold.registry import LOSSES
-from lossfold.routing import arguments_of, check_arguments, checked_mapping, is_one_dict, one_dict, route
+from lossfold.routing import arguments_of, check_argument, check_arguments, checked_mapping, is_one_dict, one_dict, route
 
 UNREAD = ""  # in place of the path to an argument that a loss does not read
 
@@ -53,7 +53,12 @@ class Configured(nn.Module):
         """Refuse wrong options, and derive from them what the loss keeps; called again when an option is changed."""
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name not in self.__dataclass_fields__ or "_modules" not in self.__dict__:
+        if name not in self.__dataclass_fields__:
+            return super().__setattr__(name, value)
+        value = value.detach() if isinstance(value, nn.Parameter) else value  # an option is no parameter
+        if isinstance(value, nn.Module):
+            raise LossError(type(self).__name__, name, "a plain value", type(value).__name__)
+        if "_modules" not in self.__dict__:
             return super().__setattr__(name, value)
         before = getattr(self, name)
         super().__setattr__(name, value)
@@ -87,6 +92,8 @@ class Summable(nn.Module):
         return _sum_of(self, other) if isinstance(other, nn.Module) else NotImplemented
 
     def __radd__(self, other: object) -> nn.Module:
+        if isinstance(other, nn.Module):
+            return _sum_of(other, self)
         return _sum_of(self) if other == 0 else NotImplemented  # what sum() begins with
 
 
@@ -102,6 +109,7 @@ class Loss(Configured, Summable):
     loss_weight: float = 1.0
     inputs: Mapping[str, str] | None = None
     data_info: InitVar[Mapping[str, str] | None] = None
+    loss_name: str | None = None
 
     samples: ClassVar[tuple[dict[str, Any], ...]] = ({},)  # the options that the contract tests and verify run it with
 
@@ -114,6 +122,10 @@ class Loss(Configured, Summable):
         super().validate()
         self.require("loss_weight", is_number(self.loss_weight), "a number")
         object.__setattr__(self, "inputs", checked_mapping(type(self).__name__, self.inputs))
+        for name in self.inputs or {}:
+            check_argument(type(self).__name__, name, self.arguments)
+        named = self.loss_name is None or (isinstance(self.loss_name, str) and bool(self.loss_name))
+        self.require("loss_name", named, "the name of a term, or None")
 
     def __call__(self, *inputs: Any, **named: Any) -> Any:
         """Return the loss of tensors, or of one dict of outputs (see ``inputs``)."""
@@ -146,7 +158,8 @@ class Loss(Configured, Summable):
             ok = isinstance(numbers, (list, tuple)) and len(numbers) > 0 and all(is_number(x) and x >= 0 for x in numbers)
             self.require(name, ok, "a list of finite numbers >= 0, one for each class")
             object.__setattr__(self, name, tuple(float(x) for x in numbers))
-            value = torch.tensor(getattr(self, name), dtype=torch.float64)
+            before = self._buffers.get(f"_{name}")
+            value = torch.tensor(getattr(self, name), dtype=torch.float64, device=None if before is None else before.device)
         self.register_buffer(f"_{name}", value, persistent=False)
 
     def _apply(self, fn: Any, recurse: bool = True) -> Self:
@@ -154,7 +167,8 @@ class Loss(Configured, Summable):
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         for name, buffer in self._buffers.items():
             if buffer is not None and name.startswith("_"):
-                self._buffers[name] = torch.tensor(getattr(self, name[1:]), dtype=torch.float64, device=buffer.device)
+                with torch.inference_mode(False):
+                    self._buffers[name] = torch.tensor(getattr(self, name[1:]), dtype=torch.float64, device=buffer.device)
         return self
 
     def __rmul__(self, factor: float) -> Self:
@@ -202,6 +216,10 @@ class Folded(Loss):
     def selects(self) -> bool:
         """Whether what one image adds to the fold depends on the others."""
         return False
+
+    def behind(self, gate: Tensor, inputs: tuple[Any, ...], named: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Return a call's arguments for the images that a gate ``[B]`` lets through, if the loss computes before its fold."""
+        return inputs, named
 
     def gated(self, given: Any, gate: Tensor) -> Any:
         """Return a call's arguments without the images that a gate ``[B]`` holds back, for a loss that selects."""
@@ -252,7 +270,9 @@ def left_out(values: Any) -> Tensor:
     for tensor in tensors:
         if tensor.requires_grad:
             return nothing(tensor)
-    return torch.zeros((), device=tensors[0].device if tensors else None)
+    if not tensors:
+        return torch.zeros(())
+    return nothing(next((tensor for tensor in tensors if tensor.is_floating_point()), tensors[0].float()))
 
 
 def tensors_in(value: Any) -> Iterator[Tensor]:

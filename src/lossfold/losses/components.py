@@ -23,14 +23,13 @@ SYNONYMS = {"real_data": "real", "fake_data": "fake", "gt": "target"}
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class Component(Loss):
-    """A loss as MMagic's configs have it: with a name, and an interval.
+    """A loss as MMagic's configs have it: with an interval.
 
     At a step whose ``iteration`` in the dict of outputs the interval does not divide, it is 0. Its weight does not make up for
     these steps: MMagic's configs have the factor in ``loss_weight`` (``every=`` of a set multiplies by itself).
     """
 
     interval: int = 1
-    loss_name: str | None = None
 
     def validate(self) -> None:
         """Refuse wrong options."""
@@ -40,8 +39,6 @@ class Component(Loss):
         whole = isinstance(self.interval, int) and not isinstance(self.interval, bool)
         self.require("interval", whole and self.interval >= 1, "an integer >= 1")
         self.require("interval", self.interval == 1 or self.inputs is not None, "1 without data_info")
-        named = self.loss_name is None or (isinstance(self.loss_name, str) and self.loss_name)
-        self.require("loss_name", bool(named), "a name, or None")
 
     def __call__(self, *inputs: Any, **named: Any) -> Any:
         """Return the loss of tensors, or of one dict of outputs."""
@@ -67,7 +64,6 @@ L = TypeVar("L", bound=type[Loss])
 OPTIONS = """Args:
     interval: the loss counts where this divides ``iteration`` in the dict of outputs, and is 0 elsewhere; the weight does not make
         up for it, because MMagic's configs write the factor into ``loss_weight``.
-    loss_name: what a list of losses calls the term.
     data_info: from argument names, ours or MMagic's (real_data, fake_data, gt), to keys of one dict of outputs.
 """
 
@@ -76,7 +72,7 @@ def component(base: L) -> L:
     """Return a loss as a component, registered."""
     name = f"{base.__name__}Comps"
     documentation = (inspect.getdoc(base) or "").partition("\n")[2].replace("Args:\n", OPTIONS, 1)
-    head = f"{base.__name__} as a component of MMagic's configs: with data_info, interval and loss_name."
+    head = f"{base.__name__} as a component of MMagic's configs: with an interval, and MMagic's names of arguments."
     made = type(name, (Component, base), {"__module__": __name__, "__doc__": f"{head}\n{documentation}"})
     return LOSSES.register(dataclass(kw_only=True, eq=False, repr=False)(made))  # type: ignore[return-value]
 

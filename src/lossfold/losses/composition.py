@@ -37,6 +37,24 @@ class CompositionLoss(PairLoss):
         return self.checked(loss, composed, merged, weight)
 
     @property
+    def selects(self) -> bool:
+        """What stands behind a gate is taken out before it is composed."""
+        return True
+
+    def gated(self, given: PairGiven, gate: Tensor) -> PairGiven:
+        """Return what :meth:`behind` has cleared already."""
+        return given
+
+    def behind(self, gate: Tensor, inputs: tuple[Any, ...], named: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Return the arguments with zeros in place of the images that a gate holds back."""
+
+        def kept(value: Any) -> Any:
+            fits = isinstance(value, Tensor) and value.is_floating_point() and len(value) == len(gate)
+            return torch.where(gate.view(-1, *[1] * (value.dim() - 1)), value, 0.0) if fits else value
+
+        return tuple(map(kept, inputs)), {name: kept(value) for name, value in named.items()}
+
+    @property
     def read(self) -> tuple[tuple[str, str], ...]:
         """How alpha is read."""
         return (("link", self.link),)

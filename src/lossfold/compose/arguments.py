@@ -1,0 +1,44 @@
+"""What a set's call hands to its terms: whose arguments are which."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import nn
+
+from lossfold.compose.passes import Leaf
+from lossfold.errors import LossError
+from lossfold.losses.base import Loss
+from lossfold.routing import arguments_of, is_one_dict
+
+ONE_DICT = "where terms take different arguments, call the set with one dict: each takes what it names"
+
+
+def check_call(who: str, module: nn.Module, given: tuple[Any, ...], named: Mapping[str, Any]) -> None:
+    """Refuse arguments that a module of somebody else's does not take."""
+    try:
+        inspect.signature(module.forward).bind(*given, **named)
+    except TypeError as error:
+        hint = "one dict is for losses of lossfold, and modules that take it as a whole" if is_one_dict(given, named) else ONE_DICT
+        came = f"{len(given)} by position" + "".join(f", {name}=" for name in named)
+        raise LossError(who, "arguments", f"those of its forward ({error})", came, hint) from error
+
+
+def conditions_of(leaves: Sequence[Leaf]) -> set[str]:
+    """Return the keywords that conditions are named after, none of which is an argument of a loss."""
+    conditions = {leaf.condition.when: leaf for leaf in leaves if leaf.condition and isinstance(leaf.condition.when, str)}
+    for leaf in leaves if conditions else ():
+        for name in conditions.keys() & getattr(leaf.loss, "arguments", {}).keys():
+            raise LossError(conditions[name].who, "when", f"another name: {leaf.name!r} has an argument of that name", repr(name))
+    return set(conditions)
+
+
+def names_of(leaves: Sequence[Leaf]) -> tuple[str, ...] | None:
+    """Return what the first term that has a target calls its arguments; None if all have one, or none has."""
+    with_target = [leaf.loss for leaf in leaves if getattr(leaf.loss, "has_target", True)]
+    if not with_target or len(with_target) == len(leaves):
+        return None
+    first = with_target[0]
+    return tuple(first.arguments if isinstance(first, Loss) else arguments_of(type(first).forward))
