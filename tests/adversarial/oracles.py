@@ -1,7 +1,8 @@
 """The adversarial losses in float64 NumPy, from their papers.
 
-vanilla: Goodfellow et al., NeurIPS 2014; lsgan: Mao et al., ICCV 2017; wgan: Arjovsky et al., ICML 2017; hinge: Miyato et al., ICLR 2018;
-wgan-logistic-ns: the softplus of Karras et al., CVPR 2019; ragan: Jolicoeur-Martineau, ICLR 2019; smgan: Zeng et al., AOT-GAN, TVCG 2022.
+vanilla: Goodfellow et al., NeurIPS 2014; lsgan: Mao et al., ICCV 2017; wgan: Arjovsky et al., ICML 2017; hinge: Miyato et al.,
+ICLR 2018; wgan-logistic-ns: the softplus of Karras et al., CVPR 2019; ragan: Jolicoeur-Martineau, ICLR 2019; smgan: Zeng et al.,
+AOT-GAN, TVCG 2022.
 """
 
 from __future__ import annotations
@@ -19,6 +20,11 @@ POINTWISE = ("vanilla", "lsgan", "l1", "wgan", "wgan-logistic-ns", "hinge")
 def array(tensor: Any) -> Array:
     """A tensor's numbers in float64."""
     return np.asarray(tensor.detach().double().cpu().numpy())
+
+
+def number(value: Any) -> float:
+    """A scalar's number, whether it has a graph or not."""
+    return float(value.detach() if hasattr(value, "detach") else value)
 
 
 def softplus(x: Array) -> Array:

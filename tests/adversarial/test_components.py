@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 import lossfold as lf
 from tests.adversarial.critics import Patches, images
+from tests.adversarial.oracles import number
 from tests.adversarial.test_path_length import Pixel
 from tests.features.test_clip import IDS, OpenClip
 from tests.features.test_identity import Stripes
@@ -75,7 +76,7 @@ def scalar(loss: Any, *given: Any, **named: Any) -> Tensor:
 
 def by_hand(name: str, outputs: dict[str, Any]) -> Tensor:
     """The loss itself, of tensors."""
-    loss = lf.LOSSES[COMPONENTS[name]](**NEEDED.get(name, {}))
+    loss = lf.LOSSES[COMPONENTS[name]](loss_weight=1.0, **NEEDED.get(name, {}))
     return scalar(loss, *(outputs[path] for path in PATHS[name].values()))
 
 
@@ -83,7 +84,7 @@ def by_hand(name: str, outputs: dict[str, Any]) -> Tensor:
 def test_registered_and_importable(name: str) -> None:
     cls = lf.LOSSES[name]
     assert getattr(lf, name) is cls and cls.__name__ == name
-    assert callable(getattr(lf.functional, lf.functional.snake_case(name)))
+    assert name in COMPONENTS or callable(getattr(lf.functional, lf.functional.snake_case(name)))
     built = lf.build({"type": name, **NEEDED.get(name, {})})
     assert type(built) is cls
 
@@ -92,16 +93,14 @@ def test_registered_and_importable(name: str) -> None:
 def test_a_component_is_the_loss(name: str) -> None:
     assert issubclass(lf.LOSSES[name], lf.LOSSES[COMPONENTS[name]])
     component = made(name)
-    assert component.interval == 1 and component.loss_name is None
+    assert component.interval == 1 and component.loss_name is None and component.loss_weight == 1  # MMagic's, of all of them
     outputs = step()
     expected = by_hand(name, outputs)
-    given = [outputs[path] for path in PATHS[name].values()]
-    torch.testing.assert_close(scalar(component, *given), expected)
+    torch.testing.assert_close(scalar(component, *(outputs[path] for path in PATHS[name].values())), expected)
     for option in ("data_info", "inputs"):
-        routed = made(name, **{option: PATHS[name]})
-        torch.testing.assert_close(scalar(routed, outputs), expected)
-        torch.testing.assert_close(scalar(routed, outputs_dict=outputs), expected)
-        torch.testing.assert_close(scalar(lf.LossSet(one=routed), outputs), expected)
+        torch.testing.assert_close(scalar(made(name, **{option: PATHS[name]}), outputs), expected)
+        torch.testing.assert_close(scalar(made(name, **{option: PATHS[name]}), outputs_dict=outputs), expected)
+        torch.testing.assert_close(scalar(lf.LossSet(one=made(name, **{option: PATHS[name]})), outputs), expected)
 
 
 @pytest.mark.parametrize("name", COMPONENTS)
@@ -127,30 +126,33 @@ def test_a_wrong_argument_name_says_which_there_are() -> None:
         lf.R1GradientPenaltyComps(data_info={"discriminator": "disc", "reel": "real_imgs"})(step())
     message = str(caught.value)
     assert all(word in message for word in ("R1GradientPenaltyComps", "reel", "real", "discriminator", "mask")), message
-    with pytest.raises(lf.LossError, match="R1GradientPenaltyComps"):  # one argument, twice
+    with pytest.raises(lf.LossError, match=r"R1GradientPenaltyComps: (data_info|inputs).*real"):  # one argument, twice
         lf.R1GradientPenaltyComps(data_info={"discriminator": "disc", "real": "real_imgs", "real_data": "fake_imgs"})(step())
 
 
 @pytest.mark.parametrize("name", COMPONENTS)
 def test_the_interval_skips_and_does_not_compensate(name: str) -> None:
-    component = made(name, interval=3, data_info=PATHS[name])
     for iteration in range(7):
+        component = made(name, interval=3, data_info=PATHS[name])
         outputs = step(iteration)
         value = scalar(component, outputs)
         if iteration % 3 == 0:
             torch.testing.assert_close(value, by_hand(name, outputs))
             assert value != 0
             continue
-        assert float(value) == 0
+        assert number(value) == 0
         if value.requires_grad:
             leaves = [outputs["fake_imgs"], *outputs["disc"].parameters(), *outputs["gen"].parameters()]
             for slope in torch.autograd.grad(value, leaves, allow_unused=True):
                 assert slope is None or torch.count_nonzero(slope) == 0
 
     outputs = {key: value for key, value in step(1).items() if key != "iteration"}
-    assert scalar(component, outputs) != 0  # without a step there is no interval
-    given = [outputs[path] for path in PATHS[name].values()]
-    assert scalar(made(name, interval=3), *given) != 0
+    with pytest.raises(lf.LossError, match=rf"{name}: iteration must be an integer .* interval=3, got only \['gen', 'disc'"):
+        component(outputs)
+    with pytest.raises(lf.LossError, match=rf"LossSet term 'one' \({name}\): iteration must be"):
+        lf.LossSet(one=component)(outputs)
+    with pytest.raises(lf.LossError, match=rf"{name}: interval must be 1 without data_info"):
+        made(name, interval=3)
 
 
 def test_a_skipped_component_runs_nothing() -> None:
@@ -175,13 +177,27 @@ def test_a_skipped_component_in_a_set_has_a_graph() -> None:
     for name in COMPONENTS:
         outputs = step(1)
         out = lf.LossSet(one=made(name, interval=2, data_info=PATHS[name]))(outputs)
-        assert float(out.total) == 0 and out.total.requires_grad, name
+        assert number(out.total) == 0 and out.total.requires_grad, name
         out.total.backward()
+
+
+def test_a_skipped_step_of_a_network_alone_has_a_graph() -> None:
+    """R1 in a step of its own, as StyleGAN2's authors have it: nothing in the dict but the network asks for a gradient."""
+    outputs = {"iteration": 1, "disc": Patches(3).double(), "real_imgs": images(2, 3, 16, 16)}
+    component = lf.R1GradientPenaltyComps(interval=2, data_info=PATHS["R1GradientPenaltyComps"])
+    lazy = lf.LossSet(r1=lf.Term(lf.R1GradientPenalty(inputs={"discriminator": "disc", "real": "real_imgs"}), every=2))
+    lazy.advance()
+    for value in (component(outputs), lf.LossSet(r1=component)(outputs).total, lazy(outputs).total):
+        assert number(value) == 0 and value.requires_grad
+        value.backward()
+    assert all(p.grad is None or not p.grad.any() for p in outputs["disc"].parameters())
 
 
 def test_every_compensates_and_advances() -> None:
     outputs = step()
-    criterion = lf.LossSet(r1=lf.Term(lf.R1GradientPenalty(loss_weight=5.0, inputs={"discriminator": "disc", "real": "real_imgs"}), every=4))
+    criterion = lf.LossSet(
+        r1=lf.Term(lf.R1GradientPenalty(loss_weight=5.0, inputs={"discriminator": "disc", "real": "real_imgs"}), every=4)
+    )
     single = 5 * lf.R1GradientPenalty()(outputs["disc"], outputs["real_imgs"])
     values = []
     for _ in range(8):
@@ -191,7 +207,12 @@ def test_every_compensates_and_advances() -> None:
     torch.testing.assert_close(sum(values) / 8, single)
     assert [bool(value) for value in values] == [True, False, False, False] * 2
     config = {
-        "r1": {"type": "R1GradientPenalty", "every": 16, "loss_weight": 5.0, "inputs": {"discriminator": "disc", "real": "real_imgs"}}
+        "r1": {
+            "type": "R1GradientPenalty",
+            "every": 16,
+            "loss_weight": 5.0,
+            "inputs": {"discriminator": "disc", "real": "real_imgs"},
+        }
     }
     torch.testing.assert_close(lf.build(config)(outputs).total, 16 * single)
 
@@ -213,20 +234,27 @@ def test_copies(name: str) -> None:
         assert again.state_dict().keys() == loss.state_dict().keys()
         if name in COMPONENTS:
             assert again.interval == 4
-            torch.testing.assert_close(scalar(again, step()), scalar(loss, step()))
+            torch.testing.assert_close(scalar(again, step()), scalar(copy.deepcopy(loss), step()))
     loss.load_state_dict(again.state_dict())
 
 
 def test_loss_name_is_mmagics_and_names_a_term_of_a_list() -> None:
     built = lf.build(
         [
-            {"type": "GANLossComps", "gan_type": "hinge", "target_is_real": True, "loss_name": "loss_fool", "data_info": {"input": "disc_pred_fake"}},
+            {
+                "type": "GANLossComps",
+                "gan_type": "hinge",
+                "target_is_real": True,
+                "loss_name": "loss_fool",
+                "data_info": {"input": "disc_pred_fake"},
+            },
             {"type": "DiscShiftLossComps", "loss_weight": 0.1, "data_info": {"pred": "disc_pred_real"}, "loss_name": "loss_shift"},
         ]
     )
     outputs = step()
     assert list(built(outputs).terms) == ["loss_fool", "loss_shift"]
-    torch.testing.assert_close(built(outputs).total, by_hand("GANLossComps", outputs) + by_hand("DiscShiftLossComps", outputs))
+    expected = by_hand("GANLossComps", outputs) + 0.1 * by_hand("DiscShiftLossComps", outputs)
+    torch.testing.assert_close(built(outputs).total, expected)
     assert lf.GANLossComps(gan_type="hinge", loss_name="loss_gan").loss_name == "loss_gan"
 
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 import lossfold as lf
 from tests.adversarial import oracles
 from tests.adversarial.critics import NAMES, SHAPE, Linear, Patches, Quadratic, holes, images, penalties
-from tests.adversarial.oracles import array
+from tests.adversarial.oracles import array, number
 
 MODES = ("pixel", "HWC")
 
@@ -21,16 +21,14 @@ def test_a_linear_discriminator(name: str, mode: str, masked: bool) -> None:
     """Its gradient is w at every image: pixel mode compares ‖w_p‖ over the channels, HWC mode the norm of all of w."""
     penalty, center = penalties(mode)[name]
     critic, mask = Linear(), holes() if masked else None
-    expected = oracles.gradient_penalty(
-        array(critic.w.expand(SHAPE)), None if mask is None else array(mask), mode, center
-    )
+    expected = oracles.gradient_penalty(array(critic.w.expand(SHAPE)), None if mask is None else array(mask), mode, center)
     value = penalty(critic, images(), mask)
     assert value.dim() == 0 and value.dtype == torch.float64
-    assert float(value) == pytest.approx(expected, rel=1e-12)
+    assert number(value) == pytest.approx(expected, rel=1e-12)
     w = critic.w.detach()
     if not masked:
         norms = w.square().sum(0).sqrt() if mode == "pixel" else w.square().sum().sqrt()
-        assert expected == pytest.approx(float((norms - center).square().mean()), rel=1e-12)
+        assert expected == pytest.approx(number((norms - center).square().mean()), rel=1e-12)
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -66,7 +64,7 @@ def test_a_quadratic_discriminator(name: str, mode: str, masked: bool) -> None:
     value = penalty(critic, x, mask)
     g = critic.slope(x)
     expected = oracles.gradient_penalty(array(g), None if mask is None else array(mask), mode, center)
-    assert float(value) == pytest.approx(expected, rel=1e-11)
+    assert number(value) == pytest.approx(expected, rel=1e-11)
     m = torch.ones_like(g[:, :1]) if mask is None else mask
     if mode == "pixel":
         closed = ((g.square().sum(1, keepdim=True).sqrt() - center).square() * m).sum() / m.sum()
@@ -92,7 +90,7 @@ def test_masked_out_pixels_cost_nothing(name: str, mode: str) -> None:
     torch.testing.assert_close(penalty(critic, x, mask), before, rtol=0, atol=0)
     with torch.no_grad():
         critic.w[~outside] += 1
-    assert float(penalty(critic, x, mask)) != float(before)
+    assert number(penalty(critic, x, mask)) != number(before)
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -107,10 +105,10 @@ def test_masks_of_all_kinds(name: str, mode: str) -> None:
     torch.testing.assert_close(whole, penalty(critic, x, None))
     soft = holes() * (0.25 + images(3, 1, 4, 5).square())
     value = oracles.gradient_penalty(array(critic.slope(x)), array(soft), mode, center)
-    assert float(penalty(critic, x, soft)) == pytest.approx(value, rel=1e-11)
+    assert number(penalty(critic, x, soft)) == pytest.approx(value, rel=1e-11)
     leaf = x.clone().requires_grad_()
     nothing = penalty(critic, leaf, torch.zeros(3, 1, 4, 5))
-    assert float(nothing) == 0
+    assert number(nothing) == 0
     for gradient in torch.autograd.grad(nothing, (leaf, critic.a), allow_unused=True):
         assert gradient is None or torch.count_nonzero(gradient) == 0
     nothing = penalty(critic, x, torch.zeros(3, 1, 4, 5))
@@ -127,12 +125,12 @@ def test_shapes(name: str, mode: str, shape: tuple[int, ...]) -> None:
     x = images(*shape)
     critic = Quadratic(x[0].numel())
     g = array(critic.slope(x))
-    assert float(penalty(critic, x, None)) == pytest.approx(oracles.gradient_penalty(g, None, mode, center), rel=1e-11)
+    assert number(penalty(critic, x, None)) == pytest.approx(oracles.gradient_penalty(g, None, mode, center), rel=1e-11)
     mask = holes(shape[0], 1, *shape[2:])
     mask[0] = 1
     expected = oracles.gradient_penalty(g, array(mask), mode, center)
-    assert float(penalty(critic, x, mask)) == pytest.approx(expected, rel=1e-11)
-    assert float(penalty(critic, x, mask[:, 0])) == pytest.approx(expected, rel=1e-11)
+    assert number(penalty(critic, x, mask)) == pytest.approx(expected, rel=1e-11)
+    assert number(penalty(critic, x, mask[:, 0])) == pytest.approx(expected, rel=1e-11)
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -159,7 +157,7 @@ def test_patches_are_summed(name: str) -> None:
     leaf = x.clone().requires_grad_()
     (g,) = torch.autograd.grad(critic(leaf).sum(), leaf)
     assert critic(x).shape[2:] != (1, 1)
-    assert float(penalty(critic, x, None)) == pytest.approx(oracles.gradient_penalty(array(g), None, "pixel", center), rel=1e-11)
+    assert number(penalty(critic, x, None)) == pytest.approx(oracles.gradient_penalty(array(g), None, "pixel", center), rel=1e-11)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -230,3 +228,17 @@ def test_a_discriminator_keeps_its_mode_and_its_parameters_their_gradients() -> 
             assert all(module.training is training for module in critic.modules()), name
             assert all(parameter.grad is None for parameter in critic.parameters()), name
             assert not x.requires_grad and x.grad is None
+
+
+def test_infinities_behind_a_mask() -> None:
+    """Where a discriminator's gradient is infinite or NaN, masked out, the value stays what it was."""
+    mask = holes()
+    outside = (mask.sum(0) == 0).expand(2, 4, 5)
+    for mode in MODES:
+        for name, (penalty, _) in penalties(mode).items():
+            critic = Linear()
+            expected = penalty(critic, images(), mask)
+            for broken in (float("inf"), float("nan")):
+                with torch.no_grad():
+                    critic.w[outside] = broken
+                torch.testing.assert_close(penalty(critic, images(), mask), expected, msg=name)

@@ -14,6 +14,7 @@ from torch.func import functional_call
 
 import lossfold as lf
 from tests.adversarial.critics import NAMES, Dead, Linear, Patches, holes, images, penalties
+from tests.adversarial.oracles import number
 
 MODES = ("pixel", "HWC")
 SMALL = (2, 2, 4, 3)
@@ -130,7 +131,7 @@ def test_zero_gradients(name: str, mode: str, masked: bool, precision: torch.dty
     penalty, center = penalties(mode)[name]
     critic, x = Dead(), images().to(precision).requires_grad_()
     value = penalty(critic, x, holes() if masked else None)
-    assert float(value) == pytest.approx(center, abs=1e-4)
+    assert number(value) == pytest.approx(center, abs=1e-4)
     slopes = torch.autograd.grad(value, (critic.w, x), create_graph=True, allow_unused=True)
     assert all(slope is None or torch.isfinite(slope).all() for slope in slopes)
     if slopes[0] is not None and slopes[0].requires_grad:
@@ -167,7 +168,7 @@ def test_tiny_and_large_gradients_in_float32(mode: str, scale: float) -> None:
         assert torch.isfinite(value) and torch.isfinite(slope).all(), name
         w = critic.w.detach().double()
         norm = w.square().sum(0).sqrt() if mode == "pixel" else w.square().sum().sqrt()
-        assert float(value) == pytest.approx(float((norm - center).square().mean()), rel=1e-4, abs=1e-30), name
+        assert number(value) == pytest.approx(number((norm - center).square().mean()), rel=1e-4, abs=1e-30), name
 
 
 def test_penalties_of_samples_that_normalise_over_the_batch_are_the_sums() -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import datetime
 from pathlib import Path
 
+import pytest
 import torch
 
 import lossfold as lf
+from tests.adversarial.oracles import number
 from tests.adversarial.test_path_length import Pixel, latents, lengths
 
 DECAY = 0.25
@@ -38,6 +40,7 @@ def work(rank: int, folder: str) -> None:
     torch.distributed.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_two_ranks_are_one_process(tmp_path: Path) -> None:
     """The mean is over both ranks; the mean of their values and of their gradients are those of the whole batch."""
     torch.multiprocessing.spawn(work, (str(tmp_path),), nprocs=2)
@@ -55,4 +58,4 @@ def test_two_ranks_are_one_process(tmp_path: Path) -> None:
         for other in range(2):
             torch.testing.assert_close(means[other].double(), anchor.detach().double(), rtol=1e-6, atol=0)
             torch.testing.assert_close(slopes[other], slope)
-        mean = float(means[0])  # what float32 keeps of it
+        mean = number(means[0])

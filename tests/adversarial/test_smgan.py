@@ -10,7 +10,7 @@ from torch.nn import functional
 
 import lossfold as lf
 from tests.adversarial import oracles
-from tests.adversarial.oracles import array
+from tests.adversarial.oracles import array, number
 from tests.adversarial.test_types import LABELS, logits, run
 
 
@@ -32,7 +32,7 @@ def test_values_and_gradients(real: bool, disc: bool, polarity: str, labels: tup
     value, gradient = run(loss, x, real, disc, mask)
     factor = 1.0 if disc else 0.3
     assert value.dtype == torch.float64
-    assert float(value) == pytest.approx(factor * expected, rel=1e-9)
+    assert number(value) == pytest.approx(factor * expected, rel=1e-9)
     torch.testing.assert_close(gradient, torch.from_numpy(factor * slope), rtol=1e-9, atol=1e-12)
 
 
@@ -57,7 +57,7 @@ def test_logits_of_another_size_are_resized_to_the_mask(real: bool, disc: bool, 
     large = oracles.aligned(array(x), (24, 20))
     expected = oracles.smgan(large, array(mask), real, disc)[0]
     value, gradient = run(lf.GANLoss("smgan"), x, real, disc, mask)
-    assert float(value) == pytest.approx(expected, rel=1e-9)
+    assert number(value) == pytest.approx(expected, rel=1e-9)
     assert gradient.shape == x.shape and gradient.any()
     enlarged = functional.interpolate(x, (24, 20), mode="bilinear", align_corners=True)
     torch.testing.assert_close(enlarged, torch.from_numpy(large))
@@ -88,7 +88,7 @@ def test_the_labels_of_fakes_follow_the_paper() -> None:
         torch.testing.assert_close(target[:, :, 140:], torch.full_like(target[:, :, 140:], bottom), rtol=0, atol=1e-12)
         step = target[0, 0, :, 0].diff()
         assert ((step >= -1e-12) if polarity == "paper" else (step <= 1e-12)).all()
-    assert float(lf.GANLoss("smgan")(x, True, True, mask)) == 1.0  # everything real is real, whatever the mask
+    assert number(lf.GANLoss("smgan")(x, True, True, mask)) == 1.0  # everything real is real, whatever the mask
 
 
 def test_masks_of_all_kinds() -> None:
@@ -102,7 +102,7 @@ def test_masks_of_all_kinds() -> None:
     for side in ((False, True), (True, False)):
         value, gradient = run(lf.GANLoss("smgan"), x.double(), *side, soft)
         expected_value, slope = oracles.smgan(array(x), array(soft), *side)
-        assert float(value) == pytest.approx(expected_value, rel=1e-9)
+        assert number(value) == pytest.approx(expected_value, rel=1e-9)
         torch.testing.assert_close(gradient, torch.from_numpy(slope), rtol=1e-9, atol=1e-12)
 
 
@@ -110,14 +110,14 @@ def test_an_empty_mask() -> None:
     x = logits(2, 1, 6, 5)
     empty = torch.zeros(2, 1, 24, 20)
     value, gradient = run(lf.GANLoss("smgan"), x, True, False, empty)
-    assert float(value) == 0 and torch.count_nonzero(gradient) == 0
+    assert number(value) == 0 and torch.count_nonzero(gradient) == 0
     for side in ((True, True), (False, True)):  # without a hole a fake is the real image
         value, gradient = run(lf.GANLoss("smgan"), x, *side, empty)
         large = oracles.aligned(array(x), (24, 20))
-        assert float(value) == pytest.approx(float(((large - 1) ** 2).mean()), rel=1e-9)
+        assert number(value) == pytest.approx(number(((large - 1) ** 2).mean()), rel=1e-9)
         assert torch.isfinite(gradient).all() and gradient.any()
     value = lf.GANLoss("smgan")(x, False, True, torch.ones(2, 1, 24, 20))  # all hole: fake everywhere
-    assert float(value) == pytest.approx(float((large**2).mean()), rel=1e-9)
+    assert number(value) == pytest.approx(number((large**2).mean()), rel=1e-9)
 
 
 def test_lists_share_the_mask() -> None:
@@ -140,3 +140,9 @@ def test_second_derivatives(side: tuple[bool, bool]) -> None:
     mask, x = holes(6, 5), logits(2, 1, 3, 3).requires_grad_()
     assert torch.autograd.gradcheck(lambda y: lf.GANLoss("smgan")(y, *side, mask), x)
     assert torch.autograd.gradgradcheck(lambda y: lf.GANLoss("smgan")(y, *side, mask), x)
+
+
+def test_a_mask_may_leave_out_its_channel() -> None:
+    mask, x = holes(), logits(2, 1, 6, 5)
+    for side in ((True, True), (False, True), (True, False)):
+        torch.testing.assert_close(lf.GANLoss("smgan")(x, *side, mask[:, 0]), lf.GANLoss("smgan")(x, *side, mask))

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 import lossfold as lf
 from tests.adversarial import oracles
-from tests.adversarial.oracles import POINTWISE, array
+from tests.adversarial.oracles import POINTWISE, array, number
 
 SIDES = [(True, True), (False, True), (True, False), (False, False)]
 NAMED = ["real-disc", "fake-disc", "real-gen", "fake-gen"]
@@ -41,7 +41,7 @@ def test_pointwise_types(kind: str, real: bool, disc: bool, labels: tuple[float,
     value, gradient = run(loss, x, real, disc)
     expected, slope = oracles.gan(kind, array(x), real, disc, labels)
     assert value.dtype == gradient.dtype == torch.float64
-    assert float(value) == pytest.approx(expected, rel=1e-12)
+    assert number(value) == pytest.approx(expected, rel=1e-12)
     torch.testing.assert_close(gradient, torch.from_numpy(slope), rtol=1e-12, atol=1e-15)
 
 
@@ -52,14 +52,14 @@ def test_float32_is_near_float64(kind: str) -> None:
         value, gradient = run(lf.GANLoss(kind), x.float(), real, disc)
         expected, slope = oracles.gan(kind, array(x.float()), real, disc)
         assert value.dtype == gradient.dtype == torch.float32
-        assert float(value) == pytest.approx(expected, rel=2e-6, abs=2e-7)
+        assert number(value) == pytest.approx(expected, rel=2e-6, abs=2e-7)
         torch.testing.assert_close(gradient.double(), torch.from_numpy(slope), rtol=1e-5, atol=1e-9)
 
 
 @pytest.mark.parametrize("real", [True, False], ids=["real", "fake"])
 def test_torch_says_the_same(real: bool) -> None:
     x = logits(3, 1, 4, 5).float()
-    target = torch.full_like(x, float(real))
+    target = torch.full_like(x, number(real))
     sign = 1.0 if real else -1.0
     peers = {
         "vanilla": functional.binary_cross_entropy_with_logits(x, target),
@@ -73,13 +73,12 @@ def test_torch_says_the_same(real: bool) -> None:
         torch.testing.assert_close(lf.GANLoss(kind)(x, real, is_disc=True), expected, rtol=1e-6, atol=1e-7)
 
 
-
 def test_the_generators_hinge_does_not_ask_what_is_real() -> None:
     x = logits(5, 1)
     for real in (True, False):
         torch.testing.assert_close(lf.GANLoss("hinge")(x, real, False), -x.mean())
     torch.testing.assert_close(lf.GANLoss("hinge")(x, True), -x.mean())  # is_disc is False without a word
-    assert float(lf.GANLoss("hinge")(x, True, True)) >= 0
+    assert number(lf.GANLoss("hinge")(x, True, True)) >= 0
 
 
 @pytest.mark.parametrize("kind", POINTWISE)
@@ -118,7 +117,7 @@ def test_ragan(real: bool, labels: tuple[float, float]) -> None:
         leaf, leaf_other = x.clone().requires_grad_(), other.clone().requires_grad_()
         value = loss(leaf, real, disc, other=leaf_other)
         gradient, gradient_other = torch.autograd.grad(value, (leaf, leaf_other))
-        assert float(value) == pytest.approx(factor * expected, rel=1e-12)
+        assert number(value) == pytest.approx(factor * expected, rel=1e-12)
         torch.testing.assert_close(gradient, torch.from_numpy(factor * slope), rtol=1e-12, atol=1e-15)
         torch.testing.assert_close(gradient_other, torch.from_numpy(factor * other_slope), rtol=1e-12, atol=1e-15)
 
@@ -127,7 +126,7 @@ def test_ragan_of_lists_pairs_the_scales() -> None:
     fake, real = [logits(2, 1, n, n, seed=n) for n in (4, 2)], [logits(2, 1, n, n, seed=10 + n) for n in (4, 2)]
     loss = lf.GANLoss("ragan")
     each = [oracles.ragan(array(x), array(y), True)[0] for x, y in zip(fake, real, strict=True)]
-    assert float(loss(fake, True, True, other=real)) == pytest.approx(sum(each) / 2, rel=1e-12)
+    assert number(loss(fake, True, True, other=real)) == pytest.approx(sum(each) / 2, rel=1e-12)
 
 
 def test_options_stand_in_for_arguments() -> None:
@@ -137,11 +136,11 @@ def test_options_stand_in_for_arguments() -> None:
         expected = oracles.gan("hinge", array(x), real, disc)[0]
         set_up = lf.GANLoss("hinge", target_is_real=real, is_disc=disc)
         for value in (set_up(x), set_up(x, None, None), set_up(x, target_is_real=None), lf.GANLoss("hinge")(x, real, disc)):
-            assert float(value) == pytest.approx(expected, rel=1e-12)
+            assert number(value) == pytest.approx(expected, rel=1e-12)
         other_way = lf.GANLoss("hinge", target_is_real=not real, is_disc=not disc)
-        assert float(other_way(x, real, disc)) == pytest.approx(expected, rel=1e-12)
+        assert number(other_way(x, real, disc)) == pytest.approx(expected, rel=1e-12)
         half = lf.GANLoss(gan_type="hinge", target_is_real=real)
-        assert float(half(x, is_disc=disc)) == pytest.approx(expected, rel=1e-12)
+        assert number(half(x, is_disc=disc)) == pytest.approx(expected, rel=1e-12)
 
 
 def test_the_functional_form() -> None:
@@ -168,8 +167,28 @@ def test_second_derivatives(kind: str) -> None:
 def test_disc_shift() -> None:
     x, others = logits(3, 1, 4, 4), [logits(2, 1, seed=1), logits(2, 1, 6, 6, seed=2)]
     value, gradient = run(lf.DiscShiftLoss(), x)
-    assert float(value) == pytest.approx(0.1 * float((array(x) ** 2).mean()), rel=1e-12)  # MMagic's weight is the default
+    assert number(value) == pytest.approx(0.1 * number((array(x) ** 2).mean()), rel=1e-12)  # MMagic's weight is the default
     torch.testing.assert_close(gradient, 0.2 * x / x.numel())
     torch.testing.assert_close(lf.DiscShiftLoss(loss_weight=1.0)(others), sum(y.square().mean() for y in others) / 2)
     torch.testing.assert_close(lf.functional.disc_shift_loss(x, loss_weight=3.0), 3 * x.square().mean())
     assert torch.autograd.gradgradcheck(lf.DiscShiftLoss(), x.requires_grad_())
+
+
+def test_nothing_costs_nothing() -> None:
+    x = torch.zeros(0, 1, requires_grad=True)
+    for kind in POINTWISE:
+        for side in SIDES:
+            value = lf.GANLoss(kind)(x, *side)
+            assert number(value) == 0 and not torch.autograd.grad(value, x)[0].any()
+
+
+def test_a_set_weighs_the_discriminator_too() -> None:
+    """What a set, a schedule or an interval says holds for both networks; the loss's own weight is the generator's."""
+    x = logits(4, 1)
+    loss = lf.GANLoss("lsgan", loss_weight=0.25, inputs={"input": "x", "target_is_real": "real", "is_disc": "disc"})
+    for disc, factor in ((True, 1.0), (False, 0.25)):
+        out = lf.LossSet(one=loss, loss_weight=3.0)({"x": x, "real": True, "disc": disc})
+        torch.testing.assert_close(out.terms["one"], (x - 1).square().mean())
+        torch.testing.assert_close(out.weighted["one"], 3 * factor * (x - 1).square().mean())
+        out = (0.5 * lf.LossSet(one=loss))({"x": x, "real": True, "disc": disc})
+        torch.testing.assert_close(out.total, 0.5 * factor * (x - 1).square().mean())
