@@ -21,11 +21,15 @@ CONTAINERS = {"LossSet"}
 """Registered names that hold other losses and have no samples of their own."""
 PAIR_LOSSES = [name for name in lf.LOSSES if issubclass(lf.LOSSES[name], (PairLoss, MattingSet))]
 """Registered names that hold a prediction against a target of the same kind: `tests.pair` has them."""
-FEATURE_LOSSES = [name for name in lf.LOSSES if issubclass(lf.LOSSES[name], Loss) and not issubclass(lf.LOSSES[name], Folded)]
+FOLDLESS = [name for name in lf.LOSSES if issubclass(lf.LOSSES[name], Loss) and not issubclass(lf.LOSSES[name], Folded)]
+ADVERSARIAL = ("adversarial", "penalties", "path_length", "components")
+ADVERSARIAL_LOSSES = [name for name in FOLDLESS if lf.LOSSES[name].__module__.rpartition(".")[2] in ADVERSARIAL]
+"""Registered names that take outputs of a discriminator, or a network, and components: `tests.adversarial` has them."""
+FEATURE_LOSSES = [name for name in FOLDLESS if name not in ADVERSARIAL_LOSSES]
 """Registered names that fold nothing, because they compare features: `tests.features` has them."""
 WINDOW_LOSSES = [name for name in lf.LOSSES if issubclass(lf.LOSSES[name], WindowLoss)]
 """Registered names that compare two images through a window: `tests.window` has them."""
-SCORE_LOSSES = [name for name in lf.LOSSES if name not in {*CONTAINERS, *PAIR_LOSSES, *FEATURE_LOSSES, *WINDOW_LOSSES}]
+SCORE_LOSSES = [name for name in lf.LOSSES if name not in {*CONTAINERS, *PAIR_LOSSES, *FOLDLESS, *WINDOW_LOSSES}]
 """Registered names that hold scores against labels or against targets of the scores' shape."""
 LABEL_LOSSES = [name for name in SCORE_LOSSES if lf.LOSSES[name].samples]
 """Those of them that read integer labels; `tests.dense` has those that read targets of the scores' shape."""

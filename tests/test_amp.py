@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 import lossfold as lf
 from tests import cases as labels
-from tests.cases import FEATURE_LOSSES, Case, same_bits, value
+from tests.cases import ADVERSARIAL_LOSSES, FEATURE_LOSSES, Case, same_bits, value
 from tests.dense import cases as dense
 from tests.features.test_clip import IDS, OpenClip
 from tests.features.test_identity import Stripes
@@ -58,7 +58,8 @@ SCALARS: list[Case] = list(
 
 
 def test_every_loss_is_here() -> None:
-    assert {case.name for case in ALL} | set(FEATURE_LOSSES) | labels.CONTAINERS == set(lf.LOSSES)
+    """Or, where a network is among the arguments, in `tests.adversarial.test_extremes` and `test_penalty_precision`."""
+    assert {case.name for case in ALL} | {*FEATURE_LOSSES, *ADVERSARIAL_LOSSES} | labels.CONTAINERS == set(lf.LOSSES)
     assert {case.name for case in SCALARS} == {case.name for case in ALL}
 
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 import lossfold as lf
 from tests.cases import (
+    ADVERSARIAL_LOSSES,
     CONTAINERS,
     FEATURE_LOSSES,
     PAIR_LOSSES,
@@ -203,6 +204,6 @@ def test_every_loss_is_in_the_functional_module_and_the_registry() -> None:
     assert {case.name for case in [*cases(), *dense_cases()]} == set(SCORE_LOSSES)
     assert {case.name for case in pair_cases()} == set(PAIR_LOSSES)
     assert {case.name for case in window_cases()} == set(WINDOW_LOSSES)
-    assert CONTAINERS | {*SCORE_LOSSES, *PAIR_LOSSES, *FEATURE_LOSSES, *WINDOW_LOSSES} == set(lf.LOSSES)
-    public = {name for name in dir(lf) if name.endswith("Loss")}
-    assert public == {name for name in lf.LOSSES if name not in CONTAINERS}
+    assert CONTAINERS | {*SCORE_LOSSES, *PAIR_LOSSES, *FEATURE_LOSSES, *ADVERSARIAL_LOSSES, *WINDOW_LOSSES} == set(lf.LOSSES)
+    assert all(getattr(lf, name) is cls for name, cls in lf.LOSSES.items())
+    assert {name for name in dir(lf) if name.endswith("Loss")} <= set(lf.LOSSES)
