@@ -24,6 +24,7 @@ class Configured(nn.Module):
     """A module that is a keyword-only dataclass of plain values: it pickles, copies, and its repr evaluates to it."""
 
     __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]
+    __match_args__: ClassVar[tuple[str, ...]] = ()
     arguments: ClassVar[dict[str, bool]] = {}  # of a call, and whether each has to be given
     open_call: ClassVar[bool] = True  # whether a call takes arguments of other names, or any number of them
 
@@ -39,7 +40,7 @@ class Configured(nn.Module):
         for name in options:
             if name not in valid:
                 raise LossError(cls.__name__, name, "an option of this loss", repr(options[name]), nearest(name, valid))
-        first = [field.name for field in dataclasses.fields(cls) if not field.kw_only]
+        first = cls.__match_args__  # the fields that are not keyword-only; torch.compile can't follow dataclasses.fields
         if len(args) > len(first):
             by_keyword = f"given by keyword{', but for ' * bool(first)}{', '.join(first)}"
             raise LossError(cls.__name__, "options", by_keyword, f"positional {args!r}"[:80], f"options: {', '.join(valid)}")
