@@ -14,6 +14,7 @@ from lossfold.compose.schedules import LinearSchedule as LinearSchedule
 from lossfold.compose.schedules import StepSchedule as StepSchedule
 from lossfold.compose.term import Term as Term
 from lossfold.config.build import build as build
+from lossfold.config.build import build_loss as build_loss
 from lossfold.config.export import to_config as to_config
 from lossfold.config.export import to_yaml as to_yaml
 from lossfold.errors import LossError as LossError

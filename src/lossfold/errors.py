@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 import sys
 from collections.abc import Iterable
 
@@ -22,18 +23,31 @@ class LossError(ValueError):
         self.loss, self.argument, self.expected, self.got, self.hint = loss, argument, expected, got, hint
 
     def __str__(self) -> str:
-        text = f"{self.loss}: {self.argument} must be {self.expected}, got {self.got}"
+        text = f"{cut(self.loss)}: {cut(self.argument)} must be {self.expected}, got {cut(self.got)}"
         return f"{text} ({self.hint})" if self.hint else text
 
 
-def nearest(name: object, valid: Iterable[str]) -> str:
-    """Say which valid name comes nearest to a wrong one, and which there are."""
-    names = sorted(valid)
-    close = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
+def cut(text: str) -> str:
+    """Return a text in which no word is longer than 200 characters, and no more than 1000 in all."""
+    text = re.sub(r"(\S{180})\S{20,}", r"\1[...]", text[:4000])
+    return text if len(text) <= 1000 else text[:990] + "[...]"
+
+
+def nearest_name(name: object, valid: Iterable[str]) -> str | None:
+    """Return the valid name that comes nearest to a wrong one, None if none is near."""
+    names, wrong = sorted(valid), str(name)[:200]
+    close = difflib.get_close_matches(wrong, names, n=1, cutoff=0.5)
     lowered = {n.lower(): n for n in names}
-    close = close or difflib.get_close_matches(str(name).lower(), list(lowered), n=1, cutoff=0.5)
-    best = lowered.get(close[0], close[0]) if close else None
-    return (f"did you mean {best!r}? " if best else "") + f"valid: {', '.join(names)}"
+    close = close or difflib.get_close_matches(wrong.lower(), list(lowered), n=1, cutoff=0.5)
+    return lowered.get(close[0], close[0]) if close else None
+
+
+def nearest(name: object, valid: Iterable[str], elsewhere: str = "") -> str:
+    """Say which valid name comes nearest to a wrong one, and which there are, or what lists them where they are many."""
+    names = sorted(valid)
+    best = nearest_name(name, names)
+    there = elsewhere or f"valid: {', '.join(names)}"
+    return f"did you mean {best!r}? {there}" if best else there
 
 
 def is_number(value: object) -> bool:

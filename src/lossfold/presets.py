@@ -16,6 +16,12 @@ from lossfold.losses.penalties import R1GradientPenalty
 from lossfold.registry import preset
 
 
+def _require_numbers(who: str, **weights: object) -> None:
+    for name, weight in weights.items():
+        if not is_number(weight):
+            raise LossError(who, name, "a number", repr(weight))
+
+
 @preset
 def mask_losses(*, bce: float = 5.0, dice: float = 5.0, focal: float = 0.0, smooth: float = 1.0, **options: Any) -> LossSet:
     """Return binary cross entropy and Dice for instance masks, every mask for itself, empty ones included.
@@ -45,6 +51,7 @@ def mask_losses(*, bce: float = 5.0, dice: float = 5.0, focal: float = 0.0, smoo
     Reference:
         Cheng et al., Mask2Former, CVPR 2022; Kirillov et al., Segment Anything, ICCV 2023; Lai et al., LISA, CVPR 2024.
     """
+    _require_numbers("mask_losses", bce=bce, dice=dice, focal=focal)
     options = {"per_image": True, **options}
     dice_options: dict[str, Any] = {"link": "sigmoid", "smooth": smooth, "absent": "count", "soft_overlap": "product"}
     criterion = LossSet(
@@ -78,6 +85,7 @@ def pixel_losses(*, bce: float = 1.0, dice: float = 1.0, focal: float = 0.0, smo
         >>> sorted(out.terms)
         ['bce', 'dice']
     """
+    _require_numbers("pixel_losses", bce=bce, dice=dice, focal=focal)
     return LossSet(
         {
             **({"bce": BinaryCrossEntropyLoss(loss_weight=bce, **options)} if bce else {}),
@@ -108,8 +116,7 @@ def stylegan2_discriminator(*, r1_gamma: float = 10.0, r1_every: int = 16) -> Lo
     Reference:
         Karras et al., Analyzing and Improving the Image Quality of StyleGAN, CVPR 2020.
     """
-    if not is_number(r1_gamma):
-        raise LossError("stylegan2_discriminator", "r1_gamma", "a number", repr(r1_gamma))
+    _require_numbers("stylegan2_discriminator", r1_gamma=r1_gamma)
     given: dict[str, Any] = {"gan_type": "wgan-logistic-ns", "is_disc": True}
     penalty = R1GradientPenalty(norm_mode="HWC", inputs={"discriminator": "disc", "real": "real_imgs"})
     return LossSet(
@@ -141,8 +148,7 @@ def stylegan2_generator(*, path_weight: float = 2.0, path_every: int = 4, batch_
     Reference:
         Karras et al., Analyzing and Improving the Image Quality of StyleGAN, CVPR 2020.
     """
-    if not is_number(path_weight):
-        raise LossError("stylegan2_generator", "path_weight", "a number", repr(path_weight))
+    _require_numbers("stylegan2_generator", path_weight=path_weight)
     inputs = {"generator": "gen", "latents": "latents"}
     path = GeneratorPathRegularizer(batch_shrink=batch_shrink, decay=decay, inputs=inputs)
     return LossSet(

@@ -12,6 +12,8 @@ from torch import nn
 from lossfold.errors import LossError, nearest
 from lossfold.plugins import Plugins
 
+LISTED = "`lossfold list` shows them"
+
 L = TypeVar("L", bound=type[nn.Module])
 C = TypeVar("C", bound=Callable[..., Any])
 
@@ -43,12 +45,16 @@ class Registry(Mapping[str, type[nn.Module]]):
         """Enter a class under another name: ``@LOSSES.register_as("MyDice")``."""
 
         def enter(cls: L) -> L:
-            if name in self._classes:
-                raise LossError("LOSSES", "name", "a name that is not taken", repr(name), "force=True takes it")
+            self._free(name)
             self._classes[name] = cls
             return cls
 
         return enter
+
+    def _free(self, name: str) -> None:
+        """Refuse a name that is taken."""
+        if name in self._classes:
+            raise LossError("LOSSES", "name", "a name that is not taken", repr(name), "force=True takes it")
 
     def register_module(
         self, name: str | Sequence[str] | None = None, force: bool = False, module: Callable[..., Any] | None = None
@@ -59,7 +65,7 @@ class Registry(Mapping[str, type[nn.Module]]):
         its options are those of the function.
 
         Args:
-            name: the name or names to enter it under; its own without.
+            name: the name or names to enter it under, all or (where one is taken) none; its own without.
             force: take a name that is taken.
             module: what to enter; without it, the result is a decorator.
 
@@ -86,10 +92,10 @@ class Registry(Mapping[str, type[nn.Module]]):
 
         def enter(given: C) -> C:
             cls = loss_class(who, given, names[0] if names else getattr(given, "__name__", ""))
-            for one in names or [given.__name__]:
-                if force:
-                    self._classes.pop(one, None)
-                self.register_as(one)(cls)
+            wanted = dict.fromkeys(names or [given.__name__], cls)
+            for one in [] if force else wanted:
+                self._free(one)
+            self._classes.update(wanted)
             return given
 
         return enter if module is None else enter(module)
@@ -103,8 +109,12 @@ class Registry(Mapping[str, type[nn.Module]]):
             loaded = loss_class("lossfold.losses", self._plugins.load(name), name)
             self._classes.setdefault(name, loaded)
         if name not in self._classes:
-            raise LossError("LOSSES", "type", "the name of a registered loss", repr(name), nearest(name, self._classes))
+            raise LossError("LOSSES", "type", "the name of a registered loss", repr(name), nearest(name, self._classes, LISTED))
         return self._classes[name]
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """Return a loss class, or a default for names that there are not."""
+        return self[name] if name in self else default  # noqa: SIM401 - this is what get is made of
 
     def __contains__(self, name: object) -> bool:
         return name in self._classes or name in self._plugins

@@ -62,7 +62,7 @@ def refused(config: Any, *words: str) -> None:
 def test_unknown_names_are_refused_with_the_nearest() -> None:
     refused({"type": "DiceLos"}, "DiceLos", "did you mean", "DiceLoss")
     refused({"type": "FocallLoss"}, "did you mean", "FocalLoss")
-    refused({"type": "Zzz"}, "Zzz", "DiceLoss")
+    refused({"type": "Zzz"}, "Zzz", "`lossfold list` shows them")
     refused({**PAIR, "dice": {"type": "DyceLoss"}}, "dice", "DyceLoss", "DiceLoss")
 
 

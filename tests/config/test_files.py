@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +137,21 @@ BAD: dict[str, tuple[str | bytes, str]] = {
     "an unknown alias": ("a: *b\n", "undefined alias"),
     "a word": ("DiceLoss\n", "a dict with the name of a loss"),
 }
+
+
+LARGE = {
+    "a long list": ("a.yaml", f"type: DiceLoss\nclass_weight: [{'1,' * 400_000}1]", "at most 20000 words"),
+    "many keys": ("a.json", "{" + ",".join(f'"k{n}":1' for n in range(60_000)) + "}", "the name of a loss"),
+    "many brackets": ("a.yaml", "[" * 100_000, "at most 64 deep"),
+}
+
+
+@pytest.mark.parametrize("what", LARGE)
+def test_large_files_are_refused_in_a_moment(what: str, write: Any) -> None:
+    name, text, words = LARGE[what]
+    file, begin = write(text, name), time.process_time()
+    refused(file, words)
+    assert time.process_time() - begin < 10  # 20 s and more for the first two where nothing is counted
 
 
 @pytest.mark.parametrize("what", BAD)

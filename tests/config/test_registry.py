@@ -51,6 +51,21 @@ def test_names_are_taken_once_but_by_force() -> None:
     assert LOSSES["DiceLoss"] is MyLoss
 
 
+def test_of_several_names_all_or_none_is_entered() -> None:
+    with pytest.raises(lf.LossError, match="'DiceLoss'"):
+        LOSSES.register_module(name=["Fresh", "DiceLoss"])(MyLoss)
+    assert "Fresh" not in LOSSES and LOSSES["DiceLoss"] is lf.DiceLoss
+    LOSSES.register_module(name=["Fresh", "Fresh"])(MyLoss)
+    assert LOSSES["Fresh"] is MyLoss
+
+
+def test_it_is_a_mapping() -> None:
+    assert LOSSES.get("DiceLoss") is lf.DiceLoss
+    assert LOSSES.get("nope") is None and LOSSES.get("nope", 3) == 3
+    with pytest.raises(lf.LossError, match="did you mean 'DiceLoss'"):
+        LOSSES["DiceLos"]
+
+
 @pytest.mark.parametrize(
     ("options", "word"),
     [({"name": MyLoss}, r"register_module\(\)"), ({"name": 3}, "name"), ({"name": [""]}, "name"), ({"force": 1}, "force")],
@@ -139,6 +154,8 @@ SelfRegistered = fake_losses:SelfRegistered
 Missing = fake_losses:Nothing
 Number = fake_losses:number
 Broken = broken_losses:Loss
+Leaving = leaving_losses:Loss
+Malformed = no such thing
 DiceLoss = fake_losses:PluginLoss
 """
 
@@ -147,6 +164,7 @@ DiceLoss = fake_losses:PluginLoss
 def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     (tmp_path / "fake_losses.py").write_text(PACKAGE)
     (tmp_path / "broken_losses.py").write_text("raise RuntimeError('a broken package')\n")
+    (tmp_path / "leaving_losses.py").write_text("import sys\nsys.exit(3)\n")
     info = tmp_path / "fake_losses-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: fake-losses\nVersion: 1.0\n")
@@ -154,7 +172,7 @@ def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.syspath_prepend(tmp_path)
     importlib.invalidate_caches()
     yield tmp_path
-    for name in ("fake_losses", "broken_losses"):
+    for name in ("fake_losses", "broken_losses", "leaving_losses"):
         sys.modules.pop(name, None)
 
 
@@ -183,6 +201,8 @@ def test_plugins_are_imported_when_asked_for(plugin: Path) -> None:
     [
         ("Broken", r"plug-in 'Broken': .*RuntimeError: a broken package.*fake-losses"),
         ("Missing", r"plug-in 'Missing': .*AttributeError.*fake-losses"),
+        ("Leaving", r"plug-in 'Leaving': .*SystemExit: 3.*fake-losses"),
+        ("Malformed", r"plug-in 'Malformed': entry point must be package.module:Class, got 'no such thing'.*fake-losses"),
         ("Number", "Number must be a class of modules, or a function"),
     ],
 )
@@ -204,3 +224,16 @@ def test_two_packages_with_one_name(plugin: Path) -> None:
     with pytest.raises(lf.LossError, match=re.escape("fake_losses:PluginLoss of fake-losses")) as caught:
         lf.build({"type": "PluginLoss"})
     assert "of other" in str(caught.value)
+
+
+@pytest.mark.parametrize("text", [b"[lossfold.losses]\nnonsense\n", b"[lossfold.losses]\nA = \xff:B\n"])
+def test_a_list_that_cannot_be_read_hides_no_other(text: bytes, plugin: Path) -> None:
+    info = plugin / "other-2.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: other\nVersion: 2.0\n")
+    (info / "entry_points.txt").write_bytes(text)
+    LOSSES._plugins._searched = None
+    with pytest.warns(UserWarning, match="of other"):
+        names = LOSSES.plugins()
+    assert names["PluginLoss"] == "fake_losses:PluginLoss"
+    assert lf.build({"type": "PluginLoss"}).scale == 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from os import PathLike
-from typing import Any
+from typing import Any, cast
 
 from torch import nn
 
@@ -21,14 +21,15 @@ Config = Mapping[str, Any] | Sequence[Any] | nn.Module | str | PathLike[str]
 def build(cfg: Config, *, allow: Allow | None = None, key: str = "") -> nn.Module:
     """Build a loss from a dict, a list or a YAML file: ``{"type": "DiceLoss", "ignore_index": 255}``.
 
-    Three dialects, which may be mixed: ``type`` or ``_target_`` with the options beside it, ``class_path`` with ``init_args``. A
-    set takes its terms as further options or under ``terms``; a dict of configurations is a set with these names, and so is a
-    list, where ``loss_name`` or the type names the term. Names are looked up among the registered losses, presets and ``allow``:
+    Four dialects, which may be mixed: MMEngine's ``type`` and Hydra's ``_target_`` with the options beside it, LightningCLI's
+    ``class_path`` with ``init_args``, and BasicSR's files, ``build("option.yml", key="train.pixel_opt")``. A set takes its terms
+    as further options or under ``terms``; a dict of configurations is a set with these names, and so is a list, where
+    ``loss_name`` or the type names the term. Names are looked up among the registered losses, presets and ``allow``:
     nothing is imported or run because a configuration says so.
 
     Args:
-        cfg: the configuration, which is not changed, or the path of a file (``.yaml``, ``.yml``, ``.json``). A loss that is built
-            already is returned as it is.
+        cfg: the configuration, which is not changed (a dict, a list, OmegaConf's, MMEngine's ``Config``), or the path of a file
+            (``.yaml``, ``.yml``, ``.json``). A loss that is built already is returned as it is.
         allow: further classes that may be named, in a list or by name: ``[MyLoss, torch.nn.L1Loss]``.
         key: where the loss stands in ``cfg``, with dots: ``"model.loss"``.
 
@@ -44,10 +45,16 @@ def build(cfg: Config, *, allow: Allow | None = None, key: str = "") -> nn.Modul
     source = Source()
     if isinstance(cfg, PathLike) or (isinstance(cfg, str) and cfg.lower().endswith(SUFFIXES)):
         cfg, source = load(cfg)
+    elif not isinstance(cfg, (Mapping, nn.Module)) and callable(getattr(cfg, "to_dict", None)):
+        cfg = cast(Any, cfg).to_dict()  # MMEngine's Config, which is no Mapping
     cfg, place = enter(cfg, key, Place(source))
     if isinstance(cfg, nn.Module):
         return cfg
     return Builder(Names(allow)).loss(cfg, place)
+
+
+build_loss = build
+"""MMagic's word for :func:`build`."""
 
 
 def enter(cfg: Any, key: str, place: Place) -> tuple[Any, Place]:

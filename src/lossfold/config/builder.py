@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import re
+import typing
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import nn
 
+from lossfold.config.describe import annotations_of
 from lossfold.config.dialects import WHO, Node, check_direct, is_node, read
-from lossfold.config.foreign import translation
+from lossfold.config.hints import unfit_text, unknown_option
 from lossfold.config.names import Maker, Names
 from lossfold.config.options import is_open, options_of
 from lossfold.config.place import Place, short
-from lossfold.errors import LossError, is_number, nearest
+from lossfold.errors import LossError, is_number, nearest_name
+from lossfold.losses.base import Loss
 from lossfold.registry import LOSSES, PARTS, PRESETS, snake_case
 
+A_SCHEDULE = "a schedule, as {'type': 'linear', 'start': 0.0, 'end': 1.0, 'steps': 1000}"
 MOST_DEPTH = 32
 MOST_VALUES = 100_000
 MOST_LOSSES = 1_000
@@ -28,6 +33,15 @@ def is_list(value: object) -> bool:
 def is_set(maker: Maker) -> bool:
     """Whether a class takes losses by names of the user's choice."""
     return isinstance(maker, type) and issubclass(maker, LOSSES["LossSet"]) and is_open(maker)
+
+
+def term_options(maker: Maker) -> list[str]:
+    """Return the options that a set has for each of its terms, and that a loss has not for itself."""
+    term = PARTS.get("Term")
+    if term is None or maker in PARTS.values():
+        return []
+    own = options_of(maker)
+    return [name for name in options_of(term) if name != "loss" and name not in own]
 
 
 class Builder:
@@ -48,10 +62,14 @@ class Builder:
         elif isinstance(cfg, nn.Module):
             built = cfg
         else:
-            hint = f"{{'type': {cfg!r}}}" if isinstance(cfg, str) and cfg in self.names.table else ""
-            raise place.error(WHO, "a dict with the name of a loss under 'type'", f"{type(cfg).__name__} {short(cfg)}", hint)
+            raise self._no_loss(cfg, place)
         self.around.pop()
         return built
+
+    def _no_loss(self, cfg: object, place: Place, hint: str = "") -> LossError:
+        if isinstance(cfg, str) and cfg in self.names.table:
+            hint = f"{{'type': {cfg!r}}}"
+        return place.error(WHO, "a dict with the name of a loss under 'type'", f"{type(cfg).__name__} {short(cfg)}", hint)
 
     def _from_dict(self, cfg: Mapping[str, Any], place: Place, term: str | None) -> nn.Module:
         if is_node(cfg):
@@ -83,7 +101,12 @@ class Builder:
             raise place.error(WHO, "a dict of losses by name, or a list of losses", f"{type(cfg).__name__} {short(cfg)}")
         losses = [self.loss(value, place.at(index), "") for index, value in enumerate(cfg)]
         wanted = [self._name(value, loss, place.at(index)) for index, (value, loss) in enumerate(zip(cfg, losses, strict=True))]
-        return dict(zip(numbered(wanted), losses, strict=True))
+        names = numbered(wanted)
+        for name, value, loss in zip(names, cfg, losses, strict=True):
+            inner = getattr(loss, "loss", loss)
+            if isinstance(inner, Loss) and is_node(value) and getattr(inner, "loss_name", None) is not None:
+                inner.loss_name = name
+        return dict(zip(names, losses, strict=True))
 
     @staticmethod
     def _name(cfg: object, loss: nn.Module, place: Place) -> str:
@@ -101,6 +124,9 @@ class Builder:
         if is_node(value):
             value = self._made(read(value, place), None)
         elif isinstance(value, Mapping):
+            for key in value:
+                if not isinstance(key, (str, int, float, type(None))) or (isinstance(key, int) and key.bit_length() > 1024):
+                    raise place.error(WHO, "a dict whose keys are texts or numbers", short(key))
             value = {key: self.value(one, place.at(str(key))) for key, one in value.items()}
         elif is_list(value):
             items = [self.value(one, place.at(index)) for index, one in enumerate(value)]
@@ -115,38 +141,57 @@ class Builder:
     def _made(self, node: Node, term: str | None) -> Any:
         maker = self.names.find(node.name, node.named_at)
         who, valid = getattr(maker, "__name__", short(maker)), options_of(maker)
-        if "loss_name" in node.options and "loss_name" not in valid and term is not None:
-            if term in ("", node.options["loss_name"][0]):
-                del node.options["loss_name"]
-            else:
-                at = node.where("loss_name")
-                raise at.error(who, f"{term!r} or left out: the key names the term", short(node.options["loss_name"][0]))
-        beside = self._term_options(maker, node) if term is not None else {}
+        if "loss_name" in node.options and term is not None:
+            self._check_name(who, maker, node, term)
+        beside = {name: node.options.pop(name) for name in term_options(maker) if name in node.options and term is not None}
         if is_set(maker):
-            built = self._set(maker, *self._split(maker, node), node)
+            built = self._set(maker, *self._split(maker, node, term is not None), node)
         else:
-            weight = node.options.pop("loss_weight", None) if maker in PRESETS.values() else None
-            self._check(who, maker, node)
-            built = called(maker, node, (), {name: self.value(*given) for name, given in node.options.items()})
+            weight = node.options.pop("loss_weight", None) if maker in PRESETS.values() and "loss_weight" not in valid else None
+            self._check(who, maker, node, term is not None)
+            built = called(maker, node, (), self._options(maker, node.options))
             if weight is not None:
                 built = scaled(built, who, *weight)
         if beside:
-            built = called(PARTS["Term"], node, (built,), {name: self.value(*given) for name, given in beside.items()})
+            of_term = Node("Term", node.place, node.named_at, beside)
+            built = called(PARTS["Term"], of_term, (built,), self._options(PARTS["Term"], beside))
         elif term is None and maker is PARTS.get("Term"):
             raise node.place.error(WHO, "a loss, or a set with this term in it", "a term", "{'name': {...}} or [{...}]")
         return built
 
     @staticmethod
-    def _term_options(maker: Maker, node: Node) -> dict[str, tuple[Any, Place]]:
-        """Take out of the options what is the set's business: the schedule, the condition, the interval."""
-        if "Term" not in PARTS or maker is PARTS["Term"]:
-            return {}
-        names = options_of(PARTS["Term"]).keys() - {"loss"} - options_of(maker).keys()
-        return {name: node.options.pop(name) for name in list(node.options) if name in names}
+    def _check_name(who: str, maker: Maker, node: Node, term: str) -> None:
+        """Refuse a ``loss_name`` beside another key; classes of somebody else's may mean something else by it."""
+        name, place = node.options["loss_name"]
+        own = "loss_name" in options_of(maker)
+        if own and not (isinstance(maker, type) and issubclass(maker, Loss)):
+            return
+        if term and name is not None and not (isinstance(name, str) and name == term):
+            raise place.error(who, f"{term!r} or left out: the key names the term", short(name))
+        del node.options["loss_name"]
 
-    def _split(self, maker: Maker, node: Node) -> tuple[dict[str, nn.Module], dict[str, Any]]:
+    def _options(self, maker: Maker, given: Mapping[str, tuple[Any, Place]]) -> dict[str, Any]:
+        """Return the values of options, with what they name built."""
+        found: dict[str, Any] = {}
+        for name, (value, place) in given.items():
+            if maker is PARTS.get("Term") and name == "schedule":
+                self._check_schedule(value, place)
+            found[name] = self.value(value, place)
+            if isinstance(found[name], dict) and has_integer_keys(maker, name):
+                found[name] = with_integer_keys(found[name], place, getattr(maker, "__name__", short(maker)))
+        return found
+
+    def _check_schedule(self, value: object, place: Place) -> None:
+        """Refuse what is no schedule, a loss above all, which could be called as one."""
+        if is_node(value):
+            node = read(value, place)  # type: ignore[arg-type]
+            self.names.find(node.name, node.named_at, self.names.schedules(), "the name of a schedule")
+        elif isinstance(value, (str, Mapping, nn.Module)):
+            raise place.error("Term", A_SCHEDULE, f"{type(value).__name__} {short(value)}")
+
+    def _split(self, maker: Maker, node: Node, in_set: bool) -> tuple[dict[str, nn.Module], dict[str, Any]]:
         """Return the terms and the settings of a set."""
-        valid = options_of(maker).keys() - {"terms"}
+        valid, of_terms = options_of(maker).keys() - {"terms"}, term_options(maker)
         settings = {name: self.value(*given) for name, given in node.options.items() if name in valid}
         losses = self._terms(*node.options["terms"]) if "terms" in node.options else {}
         for name, (value, place) in node.options.items():
@@ -154,6 +199,10 @@ class Builder:
                 continue
             if name in losses:
                 raise place.error(WHO, "given once", "the name of two terms")
+            if not isinstance(value, (Mapping, nn.Module)) and not is_list(value):
+                near = nearest_name(name, [*valid, *(of_terms if in_set else ()), "terms"])
+                hint = f"did you mean {near!r}?" if near is not None else ""
+                raise self._no_loss(value, place, unknown_option(name, (), of_terms, False) if name in of_terms else hint)
             losses[name] = self.loss(value, place, name)
         return losses, settings
 
@@ -163,12 +212,12 @@ class Builder:
         return built
 
     @staticmethod
-    def _check(who: str, maker: Maker, node: Node) -> None:
+    def _check(who: str, maker: Maker, node: Node, in_set: bool) -> None:
         """Refuse options that a class does not have, and ask for those that it needs."""
-        valid = options_of(maker)
+        valid, of_terms = options_of(maker), term_options(maker)
         for name, (value, place) in node.options.items():
-            if name not in valid and not is_open(maker):
-                hint = translation(name, valid) or nearest(name, valid)
+            if name not in valid and (not is_open(maker) or (name in of_terms and maker in PRESETS.values())):
+                hint = unknown_option(name, valid, of_terms, in_set)
                 raise place.error(who, "an option of this loss", short(value), hint)
         for name, parameter in valid.items():
             if parameter.default is parameter.empty and name not in node.options:
@@ -181,10 +230,9 @@ def called(maker: Maker, node: Node, given: tuple[Any, ...], options: dict[str, 
     try:
         return maker(*given, **options)
     except LossError as error:
-        argument, hint = error.argument.removeprefix("cfg."), error.hint
+        argument = error.argument.removeprefix("cfg.")
         value, place = node.options.get(argument, (None, node.place.at(argument)))
-        if isinstance(value, str) and is_written_number(value):
-            hint = f"{hint}; " * bool(hint) + "in quotes it is a text (PyYAML reads 1e-3 so: write 1.0e-3)"
+        hint = "; ".join(filter(None, [error.hint, unfit_text(value, error.expected)]))
         raise place.error(error.loss, error.expected, error.got, hint) from error.__cause__
     except Exception as error:
         modules = [name for name, value in options.items() if isinstance(value, nn.Module)]
@@ -201,13 +249,25 @@ def scaled(loss: Any, who: str, weight: object, place: Place) -> Any:
     return weight * loss
 
 
-def is_written_number(text: str) -> bool:
-    """Whether a text is how a number is written."""
-    try:
-        float(text)
-    except ValueError:
+def has_integer_keys(maker: Maker, name: str) -> bool:
+    """Whether an option of a schedule is a dict from steps."""
+    if maker not in PARTS.values():
         return False
-    return True
+    kind = annotations_of(maker).get(name)
+    return typing.get_origin(kind) in (dict, Mapping) and typing.get_args(kind)[0] is int
+
+
+def with_integer_keys(given: Mapping[Any, Any], place: Place, who: str) -> dict[Any, Any]:
+    """Return a dict whose keys are integers, which are texts in JSON."""
+    found: dict[Any, Any] = {}
+    for key, value in given.items():
+        text = isinstance(key, str) and re.fullmatch("[0-9]{1,18}", key) is not None
+        if not text and (not isinstance(key, int) or isinstance(key, bool) or key < 0):
+            raise place.at(key).error(who, "under a key that is an integer >= 0", f"the key {short(key)}")
+        if int(key) in found:
+            raise place.at(key).error(who, "under a key that comes once", f"the key {int(key)} twice")
+        found[int(key)] = value
+    return found
 
 
 def numbered(names: Sequence[str]) -> list[str]:

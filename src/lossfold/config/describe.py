@@ -51,13 +51,8 @@ class Option:
 
 def described(maker: Callable[..., Any]) -> list[Option]:
     """Return a loss's options."""
-    owners = maker.__mro__ if isinstance(maker, type) else ()
-    hints: dict[str, Any] = {}
-    for owner in reversed([*owners, inspect.unwrap(maker)]):
-        for source in (owner, getattr(owner, "__init__", None)):
-            hints |= hints_of(source)
-    meanings = {"data_info": "another word for inputs, MMagic's.", "loss_name": "the name of the term in a list of losses."}
-    meanings |= meanings_of(maker)
+    hints = annotations_of(maker)
+    meanings = {"data_info": "another word for inputs, MMagic's.", **meanings_of(maker)}
     found = []
     for name, option in options_of(maker).items():
         required = option.default is option.empty
@@ -66,6 +61,16 @@ def described(maker: Callable[..., Any]) -> list[Option]:
         kind = kind.type if isinstance(kind, dataclasses.InitVar) else kind
         found.append(Option(name, required, default, kind, words_of(maker, name), meanings.get(name, "")))
     return found
+
+
+def annotations_of(maker: Callable[..., Any]) -> dict[str, Any]:
+    """Return the annotations of a loss's options, resolved."""
+    owners = maker.__mro__ if isinstance(maker, type) else ()
+    hints: dict[str, Any] = {}
+    for owner in reversed([*owners, inspect.unwrap(maker)]):
+        for source in (owner, getattr(owner, "__init__", None)):
+            hints |= hints_of(source)
+    return hints
 
 
 def hints_of(thing: Any) -> dict[str, Any]:

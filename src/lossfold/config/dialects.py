@@ -1,6 +1,6 @@
 """The ways in which people write "this class, with these options", read into one form.
 
-``type`` (MMEngine, MMagic, BasicSR), ``_target_`` (Hydra, MONAI bundles) with the options beside it, and ``class_path`` with
+``type`` (MMEngine and MMagic, BasicSR), ``_target_`` (Hydra, MONAI bundles) with the options beside it, and ``class_path`` with
 ``init_args`` (LightningCLI).
 """
 
@@ -79,15 +79,16 @@ def _read_class_path(cfg: Mapping[str, Any], node: Node) -> None:
 
 def _check_special(name: str, value: object, place: Place) -> None:
     """Refuse Hydra's and MONAI's special keys, but for the values that change nothing."""
+    word = value if isinstance(value, str) else ""  # arrays are not compared
     reasons = {
         "_args_": ("left out: options are given by name", value is None or (isinstance(value, (list, tuple)) and not value)),
         "_partial_": ("False or left out: what is built is the loss, not a function that builds it", value is False),
         "_recursive_": ("True or left out: configs inside of options are built too", value is True),
-        "_convert_": ("'none', 'partial', 'object' or 'all'", value in ("none", "partial", "object", "all")),
+        "_convert_": ("'none', 'partial', 'object' or 'all'", word in ("none", "partial", "object", "all")),
         "_disabled_": ("False or left out: a loss that is not wanted is no part of the config", value is False),
         "_requires_": ("left out: nothing is run before a loss is built", value is None),
         "_desc_": ("a text", isinstance(value, str)),
-        "_mode_": ("'default' or left out: what is built is the loss", value == "default"),
+        "_mode_": ("'default' or left out: what is built is the loss", word == "default"),
     }
     expected, holds = reasons[name]
     if not holds:

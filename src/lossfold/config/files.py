@@ -18,6 +18,7 @@ SUFFIXES = (".yaml", ".yml", ".json")
 MOST_BYTES = 1 << 20
 MOST_VALUES = 100_000
 MOST_DEPTH = 64
+MOST_NODES = 20_000
 PLAIN = "plain"
 
 # The core schema of YAML 1.2: 1e-3 is a number, and yes, on, 0123 and 1:30 are what they look like.
@@ -27,6 +28,10 @@ INTEGER = re.compile(r"[-+]?[0-9]+")
 OTHER_INTEGER = re.compile(r"0o[0-7]+|0x[0-9a-fA-F]+")
 NUMBER = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 SPECIAL = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
+
+
+class TooMuchError(Exception):
+    """A file holds more than a configuration could."""
 
 
 def load(path: str | os.PathLike[str]) -> tuple[Any, Source]:
@@ -62,11 +67,12 @@ def load(path: str | os.PathLike[str]) -> tuple[Any, Source]:
 
 def _once(place: Place) -> Any:
     def pairs(given: list[tuple[str, Any]]) -> dict[str, Any]:
-        names = [name for name, _ in given]
-        for name in names:
-            if names.count(name) > 1:
+        found: dict[str, Any] = {}
+        for name, value in given:
+            if name in found:
                 raise place.error(WHO, "keys that come once", f"{short(name)} twice")
-        return dict(given)
+            found[name] = value
+        return found
 
     return pairs
 
@@ -76,8 +82,9 @@ def _read_yaml(text: str, name: str) -> tuple[Any, Source]:
     lines: dict[Path, int] = {}
     place = Place(Source(name, lines))
     try:
-        _check_depth(yaml, yaml.parse(text, Loader=yaml.BaseLoader), place)
         node = yaml.compose(text, Loader=_loader(yaml))
+    except TooMuchError as error:
+        raise place.error(WHO, *error.args) from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         if mark is not None:
@@ -91,23 +98,28 @@ def _read_yaml(text: str, name: str) -> tuple[Any, Source]:
 
 @functools.cache
 def _loader(yaml: Any) -> Any:
-    """Return a loader that tells words without quotes and tags from the others, by the tag PLAIN, and resolves nothing."""
+    """Return a loader that tells words without quotes and tags from the others, by the tag PLAIN, and resolves nothing.
+
+    It counts while it reads: PyYAML takes seconds for a megabyte, and composes nested nodes by recursion.
+    """
 
     class Loader(yaml.BaseLoader):  # type: ignore[misc]
         yaml_implicit_resolvers: ClassVar[dict[str | None, Any]] = {}
+        depth = nodes = 0
+
+        def compose_node(self, parent: Any, index: Any) -> Any:
+            self.nodes += 1
+            if self.nodes > MOST_NODES:
+                raise TooMuchError(f"a file of at most {MOST_NODES} words and numbers", "more")
+            self.depth += 1
+            if self.depth > MOST_DEPTH:
+                raise TooMuchError(f"nested at most {MOST_DEPTH} deep", "deeper")
+            node = super().compose_node(parent, index)
+            self.depth -= 1
+            return node
 
     Loader.add_implicit_resolver(PLAIN, re.compile(""), None)
     return Loader
-
-
-def _check_depth(yaml: Any, events: Any, place: Place) -> None:
-    """Refuse nesting before anything recursive reads it."""
-    depth = 0
-    for event in events:
-        depth += isinstance(event, (yaml.MappingStartEvent, yaml.SequenceStartEvent))
-        depth -= isinstance(event, (yaml.MappingEndEvent, yaml.SequenceEndEvent))
-        if depth > MOST_DEPTH:
-            raise place.error(WHO, f"nested at most {MOST_DEPTH} deep", "deeper")
 
 
 def the_yaml() -> Any:

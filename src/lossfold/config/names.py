@@ -6,9 +6,11 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from torch import nn
+
 from lossfold.config.place import Place, short
 from lossfold.errors import LossError, nearest
-from lossfold.registry import LOSSES, PARTS, PRESETS
+from lossfold.registry import LISTED, LOSSES, PARTS, PRESETS
 
 Maker = Callable[..., Any]
 Allow = Mapping[str, Maker] | Iterable[Maker]
@@ -54,12 +56,30 @@ class Names:
             raise LossError("lossfold.build", "allow", "a list of classes, or a dict of them by name", short(allow))
         return [(None, maker) for maker in allow]
 
-    def find(self, name: object, place: Place) -> Maker:
+    def schedules(self) -> dict[str, Maker]:
+        """Return what a schedule may be: lossfold's, and what is allowed that is no module."""
+        makers = [maker for maker in (*PARTS.values(), *self.allowed.values()) if not is_module(maker)]
+        return {name: maker for name, maker in self.table.items() if any(maker is one for one in makers)}
+
+    def find(
+        self, name: object, place: Place, among: Mapping[str, Maker] | None = None, what: str = "the name of a registered loss"
+    ) -> Maker:
         """Return what a name stands for.
+
+        Args:
+            name: what stands there.
+            place: where.
+            among: the part of the table that it may come from; None for all.
+            what: it should be.
 
         Raises:
             LossError: it is in no table.
         """
+        if among is not None:
+            makers = list(among.values())
+            if (isinstance(name, str) and name in among) or any(name is maker for maker in makers):
+                return among[name] if isinstance(name, str) else name  # type: ignore[return-value]
+            raise place.error("lossfold.build", what, short(name), nearest(name, [one for one in among if "." not in one]))
         if isinstance(name, str) and name in self.table:
             return self.table[name]
         if callable(name):  # MMEngine's lazy configs hold the class itself
@@ -74,10 +94,11 @@ class Names:
                 if name in (entry, where.replace(":", ".")):
                     return LOSSES[entry]
         known = [*(known for known in self.table if "." not in known), *LOSSES.plugins()]
-        hint = nearest(last_part(name), known) if isinstance(name, str) else ""
+        listed = LISTED + f"; allowed: {', '.join(sorted(self.allowed))[:200]}" * bool(self.allowed)
+        hint = nearest(last_part(name), known, listed) if isinstance(name, str) else ""
         if isinstance(name, str) and "." in name:
             hint = f"nothing is imported for a config; lossfold.build(..., allow=[...]) lets it name classes of your own; {hint}"
-        raise place.error("lossfold.build", "the name of a registered loss", short(name), hint)
+        raise place.error("lossfold.build", what, short(name), hint)
 
     def name_of(self, maker: Maker) -> str | None:
         """Return the name that a class has here, the shortest of its own; None if it has none."""
@@ -86,6 +107,11 @@ class Names:
             return own
         names = [name for name, known in self.table.items() if known is maker]
         return min(names, key=lambda name: ("." in name, len(name)), default=None)
+
+
+def is_module(maker: Maker) -> bool:
+    """Whether a class makes modules."""
+    return isinstance(maker, type) and issubclass(maker, nn.Module)
 
 
 def last_part(name: str) -> str:

@@ -10,15 +10,19 @@ from lossfold.errors import LossError
 
 Path = tuple[str | int, ...]
 
-_SHORT = reprlib.Repr()
+
+class _Short(reprlib.Repr):
+    def repr_int(self, x: int, level: int) -> str:
+        return f"an integer of {x.bit_length()} bits" if x.bit_length() > 1024 else super().repr_int(x, level)
+
+
+_SHORT = _Short()
 _SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 80
 _SHORT.maxlevel = 3
 
 
 def short(value: object) -> str:
     """Return the representation of anything, however large or deep, in at most about a line."""
-    if isinstance(value, int) and value.bit_length() > 1024:
-        return f"an integer of {value.bit_length()} bits"
     return _SHORT.repr(value)[:160]
 
 
@@ -42,12 +46,12 @@ class Place:
     source: Source = field(default_factory=Source)
     path: Path = ()
 
-    def at(self, *keys: str | int) -> Place:
+    def at(self, *keys: object) -> Place:
         """Return the place of something in here."""
-        return Place(self.source, self.path + keys)
+        return Place(self.source, self.path + tuple(key if isinstance(key, (str, int)) else short(key) for key in keys))
 
     def __str__(self) -> str:
-        parts = [str(part) for part in self.path]
+        parts = [part if isinstance(part, str) else short(part) for part in self.path]
         return ".".join(parts if self.source.file and parts else ["cfg", *parts])
 
     def error(self, who: str, expected: str, got: str, hint: str = "") -> LossError:
