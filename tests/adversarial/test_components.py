@@ -76,7 +76,7 @@ def scalar(loss: Any, *given: Any, **named: Any) -> Tensor:
 
 def by_hand(name: str, outputs: dict[str, Any]) -> Tensor:
     """The loss itself, of tensors."""
-    loss = lf.LOSSES[COMPONENTS[name]](loss_weight=1.0, **NEEDED.get(name, {}))
+    loss = lf.LOSSES[COMPONENTS[name]](**NEEDED.get(name, {}))
     return scalar(loss, *(outputs[path] for path in PATHS[name].values()))
 
 
@@ -93,7 +93,8 @@ def test_registered_and_importable(name: str) -> None:
 def test_a_component_is_the_loss(name: str) -> None:
     assert issubclass(lf.LOSSES[name], lf.LOSSES[COMPONENTS[name]])
     component = made(name)
-    assert component.interval == 1 and component.loss_name is None and component.loss_weight == 1  # MMagic's, of all of them
+    assert component.interval == 1 and component.loss_name is None
+    assert component.loss_weight == lf.LOSSES[COMPONENTS[name]](**NEEDED.get(name, {})).loss_weight
     outputs = step()
     expected = by_hand(name, outputs)
     torch.testing.assert_close(scalar(component, *(outputs[path] for path in PATHS[name].values())), expected)
@@ -253,7 +254,7 @@ def test_loss_name_is_mmagics_and_names_a_term_of_a_list() -> None:
     )
     outputs = step()
     assert list(built(outputs).terms) == ["loss_fool", "loss_shift"]
-    expected = by_hand("GANLossComps", outputs) + 0.1 * by_hand("DiscShiftLossComps", outputs)
+    expected = by_hand("GANLossComps", outputs) + by_hand("DiscShiftLossComps", outputs)
     torch.testing.assert_close(built(outputs).total, expected)
     assert lf.GANLossComps(gan_type="hinge", loss_name="loss_gan").loss_name == "loss_gan"
 

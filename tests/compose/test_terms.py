@@ -120,7 +120,7 @@ def test_a_wrong_condition_is_refused(gate: Any) -> None:
 
 
 def test_a_condition_that_is_not_there_is_refused() -> None:
-    with pytest.raises(lf.LossError, match=r"'a'.*when must be at 'has'"):
+    with pytest.raises(lf.LossError, match=r"'a'.*when must be given as has="):
         lf.LossSet(a=lf.Term(lf.L1Loss(), when="has"))(*images())
     with pytest.raises(lf.LossError, match=r"MSELoss.*when must be left out"):
         lf.LossSet(a=lf.Term(nn.MSELoss(), when="has"))

@@ -93,6 +93,7 @@ class LossSet(Summable):
         """Become the set of the terms that options ask for; after an option has changed, with its mode and hooks as they were."""
         if "members" not in self.__dict__.get("_modules", {}):
             LossSet.__init__(self, terms, loss_weight=self.loss_weight)
+            self.ready = True
             return
         device = next((buffer.device for buffer in self.buffers()), None)
         self.fill(terms)

@@ -101,12 +101,7 @@ class Builder:
             raise place.error(WHO, "a dict of losses by name, or a list of losses", f"{type(cfg).__name__} {short(cfg)}")
         losses = [self.loss(value, place.at(index), "") for index, value in enumerate(cfg)]
         wanted = [self._name(value, loss, place.at(index)) for index, (value, loss) in enumerate(zip(cfg, losses, strict=True))]
-        names = numbered(wanted)
-        for name, value, loss in zip(names, cfg, losses, strict=True):
-            inner = getattr(loss, "loss", loss)
-            if isinstance(inner, Loss) and is_node(value) and getattr(inner, "loss_name", None) is not None:
-                inner.loss_name = name
-        return dict(zip(names, losses, strict=True))
+        return dict(zip(numbered(wanted), losses, strict=True))
 
     @staticmethod
     def _name(cfg: object, loss: nn.Module, place: Place) -> str:

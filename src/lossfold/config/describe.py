@@ -52,7 +52,8 @@ class Option:
 def described(maker: Callable[..., Any]) -> list[Option]:
     """Return a loss's options."""
     hints = annotations_of(maker)
-    meanings = {"data_info": "another word for inputs, MMagic's.", **meanings_of(maker)}
+    meanings = {"data_info": "another word for inputs, MMagic's.", "loss_name": "the name of the term in a list of losses."}
+    meanings |= meanings_of(maker)
     found = []
     for name, option in options_of(maker).items():
         required = option.default is option.empty

@@ -109,6 +109,10 @@ def _config(thing: Any, names: Names, place: Place) -> dict[str, Any]:
     else:
         options, spoken = _of_object(thing, place), False
     plain = {key: _plain(value, names, place.at(str(key))) for key, value in options.items()}
+    for term in plain.get("terms", plain).values() if is_set(cls) else ():  # the key names a term
+        for one in (term, term.get("loss")) if isinstance(term, dict) else ():
+            if isinstance(one, dict):
+                one.pop("loss_name", None)
     return plain if spoken else {"type": name, **plain}
 
 

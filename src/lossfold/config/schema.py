@@ -92,11 +92,11 @@ def rules(name: str, spellings: list[str], open_ended: bool) -> list[Schema]:
     options = f"#/$defs/options of {name}"
     found: list[Schema] = []
     for key in ("type", "_target_"):
-        beside = {key: {}, "loss_name": {"type": "string"}, **(SPECIAL if key == "_target_" else {})}
+        beside = {key: {}, "loss_name": {"type": ["string", "null"]}, **(SPECIAL if key == "_target_" else {})}
         condition = {"properties": {key: {"enum": spellings}}, "required": [key]}
         then: Schema = {"$ref": options, "properties": beside, "unevaluatedProperties": ANY_LOSS if open_ended else False}
         found.append({"if": condition, "then": then})
-    inside: Schema = {"type": ["object", "null"], "$ref": options, "properties": {"loss_name": {"type": "string"}}}
+    inside: Schema = {"type": ["object", "null"], "$ref": options, "properties": {"loss_name": {"type": ["string", "null"]}}}
     inside["unevaluatedProperties"] = ANY_LOSS if open_ended else False
     loose = {key: value for key, value in inside.items() if key != "unevaluatedProperties"}
     arguments = {"class_path": {}, "init_args": inside, "dict_kwargs": {"type": ["object", "null"]} if open_ended else loose}

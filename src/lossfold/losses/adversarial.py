@@ -31,7 +31,7 @@ COSTS: dict[str, Callable[[Tensor, float, bool], Tensor]] = {
     "lsgan": lambda x, label, real: (x - label).square(),
     "l1": lambda x, label, real: (x - label).abs(),
     "wgan": lambda x, label, real: -x if real else x,
-    "wgan-logistic-ns": lambda x, label, real: functional.softplus(-x if real else x),
+    "wgan-logistic-ns": lambda x, label, real: -functional.logsigmoid(x if real else -x),  # softplus, without its threshold
     "hinge": lambda x, label, real: functional.relu(1 - x if real else 1 + x),
     "smgan": lambda x, label, real: (x - label).square(),
     "ragan": cross_entropy,
@@ -107,7 +107,8 @@ class GANLoss(Loss):
         for name in ("real_label_val", "fake_label_val"):
             self.require(name, is_number(getattr(self, name)), "a number")
         for name in ("target_is_real", "is_disc"):
-            self.require(name, getattr(self, name) in (None, True, False), "True, False, or None: the call says it")
+            value = getattr(self, name)
+            self.require(name, value is None or isinstance(value, bool), "True, False, or None: the call says it")
         hint = "weigh the discriminator's terms by a set around them, or a schedule"
         self.require("loss_weight", not self.is_disc or self.loss_weight == 1, "1 with is_disc=True", hint)
 
@@ -132,6 +133,8 @@ class GANLoss(Loss):
         others = [] if other is None else as_list(loss, "other", other)
         if others and len(others) != len(outputs):
             raise LossError(loss, "other", f"{len(outputs)} outputs, as in input", str(len(others)))
+        if others and others[0].device != outputs[0].device:
+            raise LossError(loss, "other", f"on input's device {outputs[0].device}", str(others[0].device))
         if mask is not None:
             for output in outputs:
                 check_hole(loss, mask, output)
@@ -261,6 +264,8 @@ def as_list(loss: str, argument: str, outputs: object) -> list[Tensor]:
     for one in found:
         if not isinstance(one, Tensor) or one.dtype not in SCORE_DTYPES:
             raise LossError(loss, argument, expected, describe(one))
+        if one.device != found[0].device:
+            raise LossError(loss, argument, f"on one device, {found[0].device}", str(one.device))
     return found
 
 

@@ -27,6 +27,7 @@ class Configured(nn.Module):
     __match_args__: ClassVar[tuple[str, ...]] = ()
     arguments: ClassVar[dict[str, bool]] = {}  # of a call, and whether each has to be given
     open_call: ClassVar[bool] = True  # whether a call takes arguments of other names, or any number of them
+    ready = False  # whether it is a module already, no dataclass that is being filled
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -48,6 +49,7 @@ class Configured(nn.Module):
 
     def __post_init__(self) -> None:
         super().__init__()
+        self.ready = True
         self.validate()
 
     def validate(self) -> None:
@@ -59,7 +61,7 @@ class Configured(nn.Module):
         value = value.detach() if isinstance(value, nn.Parameter) else value  # an option is no parameter
         if isinstance(value, nn.Module):
             raise LossError(type(self).__name__, name, "a plain value", type(value).__name__)
-        if "_modules" not in self.__dict__:
+        if not self.ready:
             return super().__setattr__(name, value)
         before = getattr(self, name)
         super().__setattr__(name, value)
@@ -277,9 +279,11 @@ def left_out(values: Any) -> Tensor:
 
 
 def tensors_in(value: Any) -> Iterator[Tensor]:
-    """Yield the tensors in nested dicts and sequences."""
+    """Yield the tensors in nested dicts and sequences, and the parameters of modules there."""
     if isinstance(value, Tensor):
         yield value
+    elif isinstance(value, nn.Module):
+        yield from value.parameters()
     elif isinstance(value, (Mapping, list, tuple)):
         for one in value.values() if isinstance(value, Mapping) else value:
             yield from tensors_in(one)

@@ -34,6 +34,9 @@ class Component(Loss):
     def validate(self) -> None:
         """Refuse wrong options."""
         if isinstance(self.inputs, Mapping):
+            for name, ours in SYNONYMS.items():
+                if name in self.inputs and ours in self.inputs:
+                    raise LossError(type(self).__name__, "data_info", f"with {name!r} or {ours!r}, which are one", "both")
             object.__setattr__(self, "inputs", {SYNONYMS.get(name, name): path for name, path in self.inputs.items()})
         super().validate()
         whole = isinstance(self.interval, int) and not isinstance(self.interval, bool)
@@ -73,7 +76,8 @@ def component(base: L) -> L:
     name = f"{base.__name__}Comps"
     documentation = (inspect.getdoc(base) or "").partition("\n")[2].replace("Args:\n", OPTIONS, 1)
     head = f"{base.__name__} as a component of MMagic's configs: with an interval, and MMagic's names of arguments."
-    made = type(name, (Component, base), {"__module__": __name__, "__doc__": f"{head}\n{documentation}"})
+    own = {"__annotations__": {"loss_weight": "float"}, "loss_weight": base.__dataclass_fields__["loss_weight"].default}
+    made = type(name, (Component, base), {"__module__": __name__, "__doc__": f"{head}\n{documentation}", **own})
     return LOSSES.register(dataclass(kw_only=True, eq=False, repr=False)(made))  # type: ignore[return-value]
 
 

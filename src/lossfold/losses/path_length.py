@@ -77,7 +77,7 @@ class GeneratorPathRegularizer(Loss):
         loss, options = type(self).__name__, (self.decay, self.batch_shrink)
         value, moved = regularizer(loss, generator, latents, mean, *options, all_ranks=self.training)
         if self.training and torch.is_grad_enabled():
-            mean.copy_(moved)
+            mean.copy_(torch.where(moved.isfinite(), moved, mean))  # GradScaler skips a step that overflows: so does the mean
         return value
 
     def forward(self, generator: Generator, latents: Tensor) -> Tensor:
@@ -98,7 +98,8 @@ class GeneratorPathRegularizer(Loss):
         super()._apply(fn, recurse)
         moved = self.get_buffer("mean_path_length")
         dtype = torch.float32 if moved.device.type == "mps" else torch.float64  # whatever .half() made of it
-        self._buffers["mean_path_length"] = moved.to(dtype) if mean.is_meta else mean.to(moved.device, dtype)
+        kept = torch.zeros_like(moved, dtype=dtype) if mean.is_meta else mean.to(moved.device, dtype)
+        self._buffers["mean_path_length"] = kept
         return self
 
 
@@ -130,7 +131,7 @@ def regularizer(
 ) -> tuple[Tensor, Tensor]:
     """Return the regulariser, and the moving mean after it."""
     check_latents(loss, latents)
-    lengths = paths(loss, generator, latents[: max(1, len(latents) // batch_shrink)])
+    lengths: Tensor = paths(loss, generator, latents[: max(1, len(latents) // batch_shrink)])
     mean = lengths.mean()
     if all_ranks and torch.distributed.is_available() and torch.distributed.is_initialized():
         mean = ranks.all_reduce(mean) / torch.distributed.get_world_size()  # type: ignore[no-untyped-call]
@@ -152,7 +153,8 @@ def path_lengths(generator: Generator, latents: Tensor) -> Tensor:
         torch.Size([4])
     """
     check_latents("path_lengths", latents)
-    return paths("path_lengths", generator, latents)
+    lengths: Tensor = paths("path_lengths", generator, latents)
+    return lengths
 
 
 def check_latents(loss: str, latents: object) -> None:
@@ -161,6 +163,7 @@ def check_latents(loss: str, latents: object) -> None:
         raise LossError(loss, "latents", "a tensor of floats [B, ...]", describe(latents))
 
 
+@torch.compiler.disable  # type: ignore[untyped-decorator]  # which can't follow a gradient in the forward pass
 def paths(loss: str, generator: Generator, latents: Tensor) -> Tensor:
     """Return the path lengths of checked latents, ``[B]``."""
     if not callable(generator):
@@ -185,6 +188,9 @@ def images_and_styles(loss: str, returned: Any, latents: Tensor) -> tuple[Tensor
         returned, styles = (returned[name] for name in ("fake_img", "latent"))
     elif isinstance(returned, (list, tuple)) and len(returned) == 2:
         returned, styles = returned
+    elif isinstance(returned, Mapping):
+        hint = "MMagic's generators return both with return_latents=True"
+        raise LossError(loss, "generator", "one whose dict has 'fake_img' and 'latent'", f"only {list(returned)}", hint)
     expected = "one that returns images [B, C, *S], or (images, styles)"
     for found in (returned, styles):
         if not isinstance(found, Tensor) or found.dtype not in SCORE_DTYPES or found.dim() < 2 or len(found) != len(latents):

@@ -11,10 +11,10 @@ from torch import Tensor
 
 from lossfold.errors import LossError
 from lossfold.folds.fold import SCORE_DTYPES, describe
-from lossfold.folds.pair import check_weights
+from lossfold.folds.pair import check_beside
 from lossfold.losses.adversarial import as_list, mean
 from lossfold.losses.base import Loss, divide
-from lossfold.losses.slopes import differentiating, root, slope
+from lossfold.losses.slopes import differentiating, is_mixed, root, slope
 from lossfold.registry import LOSSES
 
 Discriminator = Callable[[Tensor], Tensor | Sequence[Tensor]]
@@ -108,10 +108,10 @@ class GradientPenaltyLoss(GradientPenalty):
         if fake.device != real.device:
             raise LossError(loss, "fake", f"on real's device {real.device}", str(fake.device))
         dtype = torch.promote_types(real.dtype, fake.dtype)
-        share = torch.rand(
-            (len(real), *[1] * (real.dim() - 1)), dtype=torch.promote_types(dtype, torch.float32), device=real.device
-        )
-        return self.of(discriminator, "real", (real * share + fake * (1 - share)).to(dtype), mask)
+        wide = torch.promote_types(dtype, torch.float32)
+        share = torch.rand((len(real), *[1] * (real.dim() - 1)), dtype=wide, device=real.device)
+        between = real * share + fake * (1 - share)
+        return self.of(discriminator, "real", between if is_mixed(real) else between.to(dtype), mask)
 
     def forward(self, discriminator: Discriminator, real: Tensor, fake: Tensor, mask: Tensor | None = None) -> Tensor:
         """Return the penalty.
@@ -222,12 +222,13 @@ def checked_images(loss: str, argument: str, images: object, mask: object) -> Te
         raise LossError(loss, argument, "images [B, C, *S] or vectors [B, C] of floats", describe(images))
     if mask is None:
         return None
-    found = check_weights(loss, "mask", mask, images)
-    if found.shape[1] != 1:
-        raise LossError(loss, "mask", "[B, 1, *S] or [B, *S]", describe(mask))
-    return found
+    batch, _, *space = images.shape
+    check_beside(loss, "mask", mask, images, ((batch, 1, *space), (batch, *space)), argument)
+    assert isinstance(mask, Tensor)
+    return mask if mask.dim() == images.dim() else mask.unsqueeze(1)
 
 
+@torch.compiler.disable  # type: ignore[untyped-decorator]  # which can't follow a gradient in the forward pass
 def gradients(loss: str, discriminator: Discriminator, argument: str, images: Tensor) -> list[Tensor]:
     """Return the gradient of the sum of each of a discriminator's outputs with respect to images; its graph, if one is wanted."""
     if not callable(discriminator):

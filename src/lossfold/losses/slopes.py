@@ -18,17 +18,22 @@ def differentiating(tensor: Tensor) -> Iterator[tuple[Tensor, bool]]:
     Within it autograd records, in a validation too, and autocast is off: a gradient below 6e-8 is lost in float16, and no scaling
     of a loss that is made of it brings it back. What autocast has made half before is float32 again.
     """
-    graph, device = torch.is_grad_enabled(), tensor.device.type
-    mixed = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+    graph, mixed = torch.is_grad_enabled(), is_mixed(tensor)
     with torch.inference_mode(False), torch.enable_grad(), exactly(tensor):
         tensor = wide(tensor) if mixed else tensor
         tensor = tensor.clone() if tensor.is_inference() else tensor
         yield tensor if tensor.requires_grad else tensor.detach().requires_grad_(), graph
 
 
+def is_mixed(tensor: Tensor) -> bool:
+    """Return whether autocast is on where a tensor is."""
+    device = tensor.device.type
+    return torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+
+
 def slope(total: Tensor, at: Tensor, graph: bool) -> Tensor | None:
     """Return the gradient of a scalar at a tensor, in float32 or float64; None where it does not depend on it."""
-    if not total.requires_grad:
+    if not (total.requires_grad and at.requires_grad):
         return None
     (gradient,) = torch.autograd.grad(total, at, create_graph=graph, retain_graph=True, allow_unused=True)
     return None if gradient is None else wide(gradient)
