@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -51,12 +52,13 @@ SAMPLES = [(name, options) for name, cls in lf.LOSSES.items() for options in get
 @pytest.mark.parametrize(("name", "options"), SAMPLES, ids=str)
 def test_every_loss_round_trips(name: str, options: dict[str, Any], tmp_path: Path) -> None:
     options = {key: [0.5, 2.0] if value == "random" and key != "pretrained" else value for key, value in options.items()}
-    weight = 1.0 if options.get("is_disc") else 0.25  # GANLoss weighs the generator only
-    loss = weight * lf.LOSSES[name](**options)
+    loss = lf.LOSSES[name](**options)
+    if not options.get("is_disc"):  # which has no weight of its own
+        loss = 0.25 * loss
     config = lf.to_config(loss)
     assert set(config) == {
         "type",
-        *(["loss_weight"] if weight != 1 else []),
+        *(["loss_weight"] if loss.loss_weight != 1 else []),
         *(key for key in options if getattr(loss, key) != getattr(lf.LOSSES[name], key, None)),
     }
     for again in there_and_back(loss, tmp_path):
@@ -131,7 +133,7 @@ def test_terms_and_schedules(tmp_path: Path) -> None:
     for again in there_and_back(criterion, tmp_path):
         assert repr(again) == repr(criterion)
     steps = lf.LossSet(a=lf.Term(lf.L1Loss(), schedule=lf.StepSchedule({0: 0.0, 1000: 0.5}), when="mask"))
-    (tmp_path / "steps.yaml").write_text(lf.to_yaml(steps))  # JSON has no integers for keys
+    (tmp_path / "steps.yaml").write_text(lf.to_yaml(steps))
     assert repr(lf.build(tmp_path / "steps.yaml")) == repr(lf.build(lf.to_config(steps))) == repr(steps)
     assert lf.build([{"class_path": "L1Loss", "init_args": {"when": "x"}}]).names == ["l1_loss"]
     for wrong in ({"type": "L1Loss", "every": 4}, {"type": "Term", "loss": {"type": "L1Loss"}}, ramp):
@@ -143,3 +145,91 @@ def test_terms_and_schedules(tmp_path: Path) -> None:
         lf.build({"a": {"type": "L1Loss", "every": 0}})
     with pytest.raises(lf.LossError, match=r"cfg\.a\.when.*function"):
         lf.to_config(lf.LossSet(a=lf.Term(lf.L1Loss(), when=lambda x: x)))
+
+
+ODD_NAMES = ["every", "when", "schedule", "when_mean", "loss_name", "terms", "type", "sync", "init_args", "_target_"]
+ODD_NAMES += [
+    "a\x85b",
+    "a\u2028b",
+    "a\nb",
+    "a\tb",
+    "\ufeffa",
+    "yes",
+    "1e-3",
+    "null",
+    "<<",
+    "a: b",
+    "- a",
+    "#a",
+    "@a",
+    "%a",
+    "$a",
+    " a ",
+    "'",
+    '"',
+    "é" * 200,
+]
+
+
+@pytest.mark.parametrize("name", ODD_NAMES, ids=ascii)
+@pytest.mark.parametrize("nested", [False, True])
+def test_terms_of_any_name(nested: bool, name: str, tmp_path: Path) -> None:
+    criterion = lf.LossSet({name: lf.L1Loss(), "b": lf.MSELoss()})
+    criterion = lf.LossSet(o=criterion) if nested else criterion
+    for again in there_and_back(criterion, tmp_path):
+        assert repr(again) == repr(criterion)
+
+
+@pytest.mark.parametrize("text", ["a\x85b", "a\u2029b", "a\r\nb", "x" * 300 + " y" * 300, "\x07"])
+def test_paths_of_any_kind(text: str, tmp_path: Path) -> None:
+    for again in there_and_back(lf.L1Loss(inputs={"pred": text}), tmp_path):
+        assert again.inputs == {"pred": text}
+
+
+@pytest.mark.parametrize("text", ["@fake", "%fake", "$fake", "${fake}"])
+def test_texts_that_build_takes_for_references_are_refused_at_both_ends(text: str) -> None:
+    with pytest.raises(lf.LossError, match=r"lossfold\.to_config: cfg\.inputs\.pred must be .*an expression|.*a reference"):
+        lf.to_config(lf.L1Loss(inputs={"pred": text}))
+    with pytest.raises(lf.LossError, match=r"cfg\.inputs\.pred must be a plain value"):
+        lf.build({"type": "L1Loss", "inputs": {"pred": text}})
+
+
+class Waves:
+    def __init__(self, period: int, height: float = 1.0) -> None:
+        self.period, self.height = period, height
+
+    def __call__(self, step: int) -> float:
+        return self.height * (step % self.period)
+
+    def __repr__(self) -> str:
+        return f"Waves({self.period}, {self.height})"
+
+
+def test_a_schedule_of_ones_own(tmp_path: Path) -> None:
+    criterion = lf.LossSet(a=lf.Term(lf.L1Loss(), schedule=Waves(7, 0.5)))
+    assert lf.to_config(criterion, allow=[Waves])["a"]["schedule"] == {"type": "Waves", "period": 7, "height": 0.5}
+    for again in there_and_back(criterion, tmp_path, allow=[Waves]):
+        assert repr(again) == repr(criterion)
+    for given, word in {
+        Waves(7): r"cfg\.a\.schedule.*allow=\[Waves\]",
+        (lambda step: 1.0): r"cfg\.a\.schedule.*__call__, and allow=\[",
+    }.items():
+        with pytest.raises(lf.LossError, match=word):
+            lf.to_config(lf.LossSet(a=lf.Term(lf.L1Loss(), schedule=given)))
+    with pytest.raises(lf.LossError, match=r"cfg\.a\.when.*name a boolean tensor"):
+        lf.to_config(lf.LossSet(a=lf.Term(lf.L1Loss(), when=lambda pred, target: pred)))
+
+
+def test_a_network_has_no_place_in_a_config() -> None:
+    with pytest.raises(lf.LossError, match=r"cfg\.network must be .*a network has no place in a config"):
+        lf.to_config(lf.FaceIdLoss(network=torch.nn.Flatten()))
+
+
+def test_arrays_as_options(tmp_path: Path) -> None:
+    class Weighted(torch.nn.Module):
+        def __init__(self, weights: Any = (1.0, 2.0)) -> None:
+            super().__init__()
+            self.weights = np.asarray(weights)
+
+    (again, *_) = there_and_back(Weighted([3.0, 4.0]), tmp_path, allow=[Weighted])
+    assert again.weights.tolist() == [3.0, 4.0]

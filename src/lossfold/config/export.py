@@ -7,16 +7,17 @@ import functools
 from collections.abc import Mapping
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.modules.loss import _Loss
 
 from lossfold.config.builder import is_set
-from lossfold.config.dialects import DIALECTS
+from lossfold.config.dialects import DIALECTS, INDIRECT
 from lossfold.config.files import WORDS, scalar, the_yaml
 from lossfold.config.names import Allow, Names
 from lossfold.config.options import is_open, options_of
 from lossfold.config.place import Place, short
 from lossfold.errors import LossError
+from lossfold.losses.base import Loss
 from lossfold.registry import LOSSES, PARTS, PRESETS
 
 WHO = "lossfold.to_config"
@@ -78,7 +79,8 @@ def _dumper(yaml: Any) -> Any:
 
     def text(dumper: Any, value: str) -> Any:
         other = value in WORDS or not isinstance(scalar(value), str) or value == "<<"  # a word that build would not take as a text
-        return dumper.represent_scalar("tag:yaml.org,2002:str", value, style="'" if other else None)
+        style = ("'" if other else None) if value.isprintable() else '"'  # in which line breaks, U+0085 among them, are escaped
+        return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=style)
 
     Dumper.add_representer(str, text)
     return Dumper
@@ -133,7 +135,7 @@ def _of_set(thing: Any, place: Place) -> dict[str, Any]:
         raise place.error(WHO, "a LossSet, or a set with a to_config() of its own", cls.__name__)
     losses: dict[str, Any] = dict(zip(thing.names, thing.members, strict=True))
     weight = {"loss_weight": thing.loss_weight} if thing.loss_weight != 1 else {}
-    taken = {"terms", *DIALECTS, *options_of(type(thing))}
+    taken = {"terms", "loss_name", *DIALECTS, *options_of(type(thing)), *options_of(PARTS["Term"])}
     return {**({"terms": losses} if taken & losses.keys() else losses), **weight}
 
 
@@ -147,22 +149,50 @@ def _of_object(thing: Any, place: Place) -> dict[str, Any]:
             hint = f"give {cls.__name__} a method to_config() that returns its options"
             raise place.error(WHO, f"of a class with an attribute {name!r} for its option", cls.__name__, hint)
         value = getattr(thing, name)
-        if isinstance(value, (Tensor, nn.Module)) or option.default is option.empty or value != option.default:
+        if option.default is option.empty or not same(value, option.default):
             found[name] = value
     if is_open(cls):
         raise place.error(WHO, "of a class whose options have names", cls.__name__, "give it a method to_config()")
     return found
 
 
+def is_ours(loss: object) -> bool:
+    """Whether a term is one of lossfold's losses, as it is or in a :class:`Term`."""
+    return isinstance(getattr(loss, "loss", loss), Loss)
+
+
+def same(value: object, default: object) -> bool:
+    """Whether an option is at its default; arrays are at none."""
+    return value is default or (not getattr(value, "ndim", 0) and bool(value == default))
+
+
 def _plain(value: Any, names: Names, place: Place) -> Any:
+    if isinstance(value, str) and value[:1] in INDIRECT:
+        raise place.error(WHO, "a text that build takes as one", short(value), f"it would be {INDIRECT[value[0]]}")
     if value is None or isinstance(value, (bool, int, float, str)):
         return next((kind(value) for kind in (bool, int, float, str) if isinstance(value, kind)), None)
     if isinstance(value, Mapping):
-        return {_plain(key, names, place): _plain(one, names, place.at(str(key))) for key, one in value.items()}
+        return {
+            key if isinstance(key, str) else _plain(key, names, place): _plain(one, names, place.at(str(key)))
+            for key, one in value.items()
+        }
     if isinstance(value, (list, tuple)):
         return [_plain(one, names, place.at(index)) for index, one in enumerate(value)]
-    if isinstance(value, nn.Module) or type(value) in PARTS.values() or hasattr(value, "to_config"):
+    named = names.name_of(type(value)) is not None
+    if place.path[-1:] == ("network",) and not named:
+        hint = "a network has no place in a config: give pretrained=, or build this loss in code"
+        raise place.error(WHO, "a plain value", type(value).__name__, hint)
+    if isinstance(value, nn.Module) or named or hasattr(value, "to_config"):
         return _config(value, names, place)
     if hasattr(value, "tolist"):
         return value.tolist()
-    raise place.error(WHO, "a plain value", short(value), "a function has no place in a config: register a class")
+    raise place.error(WHO, "a plain value", short(value), _instead(value, place))
+
+
+def _instead(value: object, place: Place) -> str:
+    """Return what to write for what a config does not hold."""
+    if place.path[-1:] == ("when",):
+        return "a function has no place in a config: name a boolean tensor [B], which the set's call is given"
+    if hasattr(value, "__name__"):
+        return "a function has no place in a config: write a class with a method __call__, and allow=[TheClass]"
+    return f"allow=[{type(value).__name__}] lets a config name its class" if callable(value) else ""
