@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,12 +16,12 @@ import torch
 import lossfold as lf
 from lossfold.cli.__main__ import main
 from lossfold.cli.plot import curve
-from lossfold.registry import PRESETS
+from lossfold.registry import PARTS, PRESETS
 from tests.cases import FOLDLESS
 
 MAKERS = {**lf.LOSSES, **PRESETS}
-OF_A_DICT = {"stylegan2_discriminator", "stylegan2_generator"}  # what a trainer offers: no curve of a score
-DRAWN = [name for name in MAKERS if name not in {"LossSet", *FOLDLESS, *OF_A_DICT}]
+ONE_DICT = {"stylegan2_discriminator", "stylegan2_generator"}
+DRAWN = [name for name in MAKERS if name not in {"LossSet", *FOLDLESS, *ONE_DICT}]
 
 
 def test_list(capsys: pytest.CaptureFixture[str]) -> None:
@@ -30,11 +35,73 @@ def test_list(capsys: pytest.CaptureFixture[str]) -> None:
     assert {"name": "DiceLoss", "family": "overlap", "summary": "Soft Dice loss."} in listed
 
 
+@pytest.mark.parametrize("name", PARTS)
+def test_show_parts(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["show", name]) == 0
+    text = capsys.readouterr().out
+    assert text.startswith(name) and "--plot" not in text and "Called with" not in text
+    assert ("every: int = 1" if name == "Term" else "values: Mapping" if "tep" in name else "begin: int = 0") in text
+
+
+def test_show_of_classes_without_documentation(capsys: pytest.CaptureFixture[str]) -> None:
+    class Bare(torch.nn.Module):
+        pass
+
+    class Heir(lf.L1Loss):
+        pass
+
+    for cls in (Bare, Heir):
+        lf.LOSSES.register(cls)
+        assert main(["show", cls.__name__]) == 0
+        assert main(["list"]) == 0
+        del lf.LOSSES._classes[cls.__name__]
+    text = capsys.readouterr().out
+    assert "Base class for all neural network" not in text and "Define the computation" not in text
+    assert "Return the loss" in text  # Heir's, which L1Loss has from its bases
+
+
+def run(*arguments: str, **options: Any) -> subprocess.CompletedProcess[bytes]:
+    environment = {**os.environ, **options.pop("environment", {})}
+    command = [sys.executable, "-m", "lossfold.cli", *arguments]
+    return subprocess.run(command, stderr=subprocess.PIPE, env=environment, timeout=120, **options)
+
+
+def test_readers_that_stop_full_disks_and_ascii() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = run("list", stdout=writing)
+    os.close(writing)
+    assert done.returncode == 1 and done.stderr == b""
+    if Path("/dev/full").exists():
+        with open("/dev/full", "wb") as full:
+            done = run("show", "L1Loss", stdout=full)
+        assert done.returncode == 1 and done.stderr.startswith(b"lossfold: the output can't be written: No space left")
+        assert done.stderr.count(b"\n") == 1
+    done = run("list", "--json", stdout=subprocess.PIPE, environment={"PYTHONIOENCODING": "ascii"})
+    assert done.returncode == 0 and any("Σ" in one["summary"] for one in json.loads(done.stdout.decode("ascii")))
+    done = run("show", "L1Loss", stdout=subprocess.PIPE, environment={"PYTHONIOENCODING": "ascii"})
+    assert done.returncode == 0 and b"\\u03a3" in done.stdout
+
+
+def test_the_plot_is_advertised_where_there_is_one(capsys: pytest.CaptureFixture[str]) -> None:
+    for name, there in {"DiceLoss": True, "mask_losses": True, "LossSet": False, "FaceIdLoss": False, "GANLoss": False}.items():
+        assert main(["show", name]) == 0
+        assert ("--plot FILE.png" in capsys.readouterr().out) == there, name
+
+
+def test_the_plots_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["show", "L1Loss", "--plot", str(tmp_path / "curve")]) == 2
+    printed = capsys.readouterr()
+    assert "ends in .png, .svg or .pdf" in printed.err and printed.out == "" and not list(tmp_path.iterdir())
+    assert main(["show", "stylegan2_generator", "--plot", "x.png"]) == 2
+    assert not re.search(r"\w\.\.\.$", capsys.readouterr().err)
+
+
 @pytest.mark.parametrize("name", MAKERS)
 def test_show(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["show", name]) == 0
     text = capsys.readouterr().out
-    assert text.startswith(name) and "\nOptions:\n" in text and "--plot" in text
+    assert text.startswith(name) and "\nOptions:\n" in text
     if name == "DiceLoss":
         assert "average: 'macro' | 'micro' = 'macro'" in text and "smooth: float = 1.0\n        s >= 0" in text
         assert "loss_c = 1 - (2 Σ w p t + s)" in text and "[B, C, *S]" in text and "Milletari" in text

@@ -8,6 +8,7 @@ from typing import Any
 
 import hypothesis
 import pytest
+import torch
 
 import lossfold as lf
 from lossfold.config.describe import described, meanings_of
@@ -45,6 +46,35 @@ def test_every_set_fits(what: str) -> None:
     validator().validate(lf.to_config(SETS[what]))
 
 
+RAMP = {"type": "linear", "start": 0.0, "end": 1.0, "steps": 10}
+RIGHT: list[Any] = [
+    {"a": {"type": "DiceLoss", "schedule": RAMP, "every": 4, "when": "x", "when_mean": "all"}},
+    {
+        "a": {
+            "class_path": "DiceLoss",
+            "init_args": {"schedule": {"class_path": "CosineSchedule", "init_args": {**RAMP}}, "every": 4},
+        }
+    },
+    {"a": {"type": "LossSet", "b": {"type": "L1Loss"}, "every": 4}, "c": {"type": "stylegan2_generator", "every": 2}},
+    {"a": {"type": "L1Loss", "schedule": {"type": "step", "values": {"0": 0.0, "10": 1.0}}}},
+    {"a": {"type": "Term", "loss": {"type": "DiceLoss"}, "every": 4}},
+    {"every": {"type": "L1Loss"}, "terms": {"type": "MSELoss"}},
+    {"type": "DiceLoss", "reduction": "none", "engine": None},
+    {"type": "DiceLoss", "engine": "cpp"},
+    {"type": "GANLoss", "gan_type": "hinge"},
+    {"class_path": "GANLoss", "init_args": {}, "dict_kwargs": {"gan_type": "hinge"}},
+    {"type": "LossSet", "sync": False, "terms": [{"type": "L1Loss", "loss_name": "a"}]},
+    {"type": "FaceIdLoss", "pretrained": "random"},
+]
+del RIGHT[1]["a"]["init_args"]["schedule"]["init_args"]["type"]
+
+
+@pytest.mark.parametrize("config", RIGHT, ids=str)
+def test_what_is_right_fits(config: Any) -> None:
+    lf.build(config, allow=ALLOW)
+    validator().validate(config)
+
+
 @pytest.mark.parametrize(
     "config",
     [
@@ -65,6 +95,48 @@ def test_every_set_fits(what: str) -> None:
         {"class_path": "LossSet", "init_args": {"a": {"type": "DiceLos"}}},
         {"a": {"type": "DiceLos"}},
         {"a": 3},
+        {"type": "DiceLoss", "smooth": -1},
+        {"type": "LovaszLoss", "bins": 1},
+        {"type": "HuberLoss", "delta": 0},
+        {"type": "DiceLoss", "engine": "cuda"},
+        {"type": "DiceLoss", "every": 4},
+        {"class_path": "DiceLoss", "init_args": {"when": "x"}},
+        {"type": "mask_losses", "schedule": RAMP},
+        {"type": "GANLoss"},
+        {"class_path": "GANLoss", "init_args": {"is_disc": True}},
+        {"class_path": "GANLoss"},
+        {"type": "GANLoss", "gan_type": "hinges"},
+        {"type": "PerceptualLoss"},
+        {"type": "PerceptualLoss", "pretrained": None},
+        {"class_path": "PerceptualLoss", "init_args": {"norm_img": True}},
+        {"type": "LossSet"},
+        {"type": "LossSet", "loss_weight": 2.0},
+        {"class_path": "LossSet"},
+        {"class_path": "LossSet", "init_args": {"loss_weight": 2.0}},
+        {"type": "LossSet", "terms": {}},
+        {"type": "LossSet", "sync": True, "a": {"type": "DiceLoss"}},
+        {"type": "LossSet", "a.b": {"type": "DiceLoss"}},
+        {"a.b": {"type": "DiceLoss"}},
+        {"a": {"type": "DiceLoss", "every": 0}},
+        {"a": {"type": "DiceLoss", "when_mean": "some"}},
+        {"a": {"type": "DiceLoss", "reduction": "none"}},
+        {"a": {"class_path": "DiceLoss", "init_args": {"reduction": "none"}}},
+        [{"type": "DiceLoss", "reduction": "none"}],
+        {"a": {"type": "CEDiceLoss", "when": "x"}},
+        {"a": {"type": "LossSet", "b": {"type": "DiceLoss"}, "when": "x"}},
+        {"a": {"type": "mask_losses", "when": "x"}},
+        {"a": {"type": "DiceLoss", "schedule": {"type": "linear"}}},
+        {"a": {"type": "DiceLoss", "schedule": {**RAMP, "star": 1}}},
+        {"a": {"type": "DiceLoss", "schedule": {**RAMP, "steps": 0}}},
+        {"a": {"type": "DiceLoss", "schedule": {**RAMP, "type": "linaer"}}},
+        {"a": {"type": "DiceLoss", "schedule": {"type": "DiceLoss"}}},
+        {"a": {"type": "DiceLoss", "schedule": {"type": "step", "values": {"x": 1.0}}}},
+        {"a": {"type": "DiceLoss", "schedule": 0.5}},
+        {"a": {"type": "Term", "loss": {"type": "DiceLoss"}, "schedule": {"type": "DiceLoss"}}},
+        {"a": {"type": "Term", "every": 4}},
+        {"a": RAMP},
+        {"type": "Term", "loss": {"type": "DiceLoss"}},
+        RAMP,
         {},
         [],
         [{"type": "DiceLos"}],
@@ -97,6 +169,44 @@ def test_every_option_of_every_loss_is_documented() -> None:
         missing = [option.name for option in described(cls) if not option.meaning]
         assert not set(missing) - shared, (name, missing)
     assert meanings_of(lf.presets.mask_losses)["bce"].startswith("the weight of the cross entropy")
+
+
+class Quartered:
+    def __init__(self, start: float) -> None:
+        self.start = start
+
+    def __call__(self, step: int) -> float:
+        return self.start / 4
+
+
+class Bare(torch.nn.Module):
+    def forward(self, pred: Any, target: Any) -> Any:
+        return pred
+
+
+def test_what_is_allowed_is_in_the_schema() -> None:
+    jsonschema = pytest.importorskip("jsonschema")
+    checked = jsonschema.Draft202012Validator(schema(allow=[Quartered, Bare]))
+    config = {"a": {"type": "Bare", "schedule": {"type": "Quartered", "start": 1.0}}}
+    lf.build(config, allow=[Quartered, Bare])
+    checked.validate(config)
+    assert not checked.is_valid({"a": {"type": "L1Loss", "schedule": {"type": "Quartered"}}})
+    assert not checked.is_valid({"a": {"type": "L1Loss", "schedule": {"type": "Bare"}}})
+    assert schema(allow=[Bare])["$defs"]["options of Bare"]["description"] == ""  # not that of PyTorch's modules
+
+
+def test_ranges_and_words_come_from_what_losses_say() -> None:
+    definitions = schema()["$defs"]
+    assert definitions["options of LovaszLoss"]["properties"]["bins"] | {"description": ""} == {
+        "type": "integer",
+        "minimum": 2,
+        "maximum": 65536,
+        "default": definitions["options of LovaszLoss"]["properties"]["bins"]["default"],
+        "description": "",
+    }
+    assert definitions["options of HuberLoss"]["properties"]["delta"]["exclusiveMinimum"] == 0
+    assert definitions["options of Term"]["properties"]["every"]["minimum"] == 1
+    assert {"eager", "cpp", None} <= set(definitions["options of DiceLoss"]["properties"]["engine"]["enum"])
 
 
 def test_what_is_built_of_random_configs_fits() -> None:

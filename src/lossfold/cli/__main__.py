@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
+import os
 import platform
 import sys
+import warnings
 from pathlib import Path
 
 import torch
@@ -35,7 +38,12 @@ def info() -> int:
 
 def write_schema(output: str) -> int:
     """Print the JSON schema of configurations, or write it to a file."""
-    text = json.dumps(schema(), indent=1, ensure_ascii=False)
+    with warnings.catch_warnings(record=True) as skipped:
+        warnings.simplefilter("always")
+        made = schema(plugins=True)
+    for warning in skipped:
+        print(f"lossfold schema: {warning.message}", file=sys.stderr)
+    text = json.dumps(made, indent=1, ensure_ascii=not output and not unicode_output())
     if not output:
         print(text)
         return 0
@@ -47,6 +55,33 @@ def write_schema(output: str) -> int:
     return 0
 
 
+def unicode_output() -> bool:
+    """Whether the standard output takes every character."""
+    return (getattr(sys.stdout, "encoding", None) or "").lower().startswith("utf")
+
+
+def printed(arguments: argparse.Namespace) -> int:
+    """Run a command that prints what is known; whoever reads that may stop, or take ASCII only."""
+    if isinstance(sys.stdout, io.TextIOWrapper) and not unicode_output():
+        sys.stdout.reconfigure(errors="backslashreplace")
+    try:
+        if arguments.command == "show":
+            status = show(arguments.name, arguments.plot)
+        elif arguments.command == "schema":
+            status = write_schema(arguments.output)
+        else:
+            status = info() if arguments.command == "info" else show_losses(arguments.json, unicode_output())
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:  # head has seen enough
+        reason = ""
+    except OSError as error:  # a full disk
+        reason = f"lossfold: the output can't be written: {error.strerror}\n"
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python writes when it leaves
+    sys.stderr.write(reason)
+    return 1
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; return the exit status."""
     parser = argparse.ArgumentParser(prog="lossfold", description="Losses for dense prediction: fast, lean, exact.")
@@ -55,11 +90,12 @@ def main(argv: list[str] | None = None) -> int:
     commands.add_parser("info", help="versions, engines and processor")
     listing = commands.add_parser("list", help="every loss, by family")
     listing.add_argument("--json", action="store_true", help="for programs")
-    showing = commands.add_parser("show", help="one loss or preset: formula, options, shapes, a plot")
-    showing.add_argument("name")
+    showing = commands.add_parser("show", help="one loss, preset or schedule: formula, options, shapes, a plot")
+    showing.add_argument("name", help="DiceLoss, mask_losses, Term, linear; `lossfold list` shows the losses")
     showing.add_argument("--plot", metavar="FILE", default="", help="draw value and gradient into FILE (.png, .svg, .pdf)")
-    describing = commands.add_parser("schema", help="a JSON schema of configurations, for editors")
-    describing.add_argument("-o", "--output", metavar="FILE", default="", help="write it to FILE")
+    text = "a JSON schema of configurations, for editors; with the losses of installed plug-ins, which it imports"
+    describing = commands.add_parser("schema", help=text, description=text[0].upper() + text[1:] + ".")
+    describing.add_argument("-o", "--output", metavar="FILE", default="", help="write it to FILE, in UTF-8")
     commands.add_parser("train", help="reference training: lossfold train segmentation", add_help=False)
     commands.add_parser("bench", help="speed and memory beside other libraries", add_help=False)
     arguments, rest = parser.parse_known_args(argv)
@@ -74,11 +110,7 @@ def main(argv: list[str] | None = None) -> int:
             from lossfold import bench
 
             return bench.main(rest)
-        if arguments.command == "show":
-            return show(arguments.name, arguments.plot)
-        if arguments.command == "schema":
-            return write_schema(arguments.output)
-        return info() if arguments.command == "info" else show_losses(arguments.json)
+        return printed(arguments)
     except LossError as error:
         print(f"lossfold: {error}", file=sys.stderr)
         return 2

@@ -9,14 +9,16 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from lossfold.config.describe import described
+from torch import nn
+
+from lossfold.config.describe import described, documentation
 from lossfold.errors import LossError, nearest
-from lossfold.registry import LOSSES, PRESETS
+from lossfold.registry import LISTED, LOSSES, PARTS, PRESETS
 
 
 def summary(thing: object) -> str:
     """Return the first line of a documentation."""
-    return (inspect.getdoc(thing) or "").partition("\n")[0]
+    return documentation(thing).partition("\n")[0]
 
 
 def family(maker: Callable[..., Any]) -> str:
@@ -32,11 +34,11 @@ def entries() -> list[dict[str, str]]:
     return found + [{"name": name, "family": "plug-ins", "summary": f"of {where}"} for name, where in LOSSES.plugins().items()]
 
 
-def show_losses(as_json: bool = False) -> int:
+def show_losses(as_json: bool = False, unicode: bool = True) -> int:
     """Print every loss with the first line of its documentation, by family."""
     losses = entries()
     if as_json:
-        print(json.dumps(losses, indent=2, ensure_ascii=False))
+        print(json.dumps(losses, indent=2, ensure_ascii=not unicode))
         return 0
     width = max(len(one["name"]) for one in losses)
     for heading in dict.fromkeys(one["family"] for one in losses):
@@ -49,30 +51,43 @@ def show_losses(as_json: bool = False) -> int:
 
 
 def maker_of(name: str) -> Callable[..., Any]:
-    """Return a loss class or a preset by its name."""
+    """Return a loss class, a preset, :class:`Term` or a schedule by its name."""
     if name in LOSSES:
         return LOSSES[name]
-    if name in PRESETS:
-        return PRESETS[name]
-    raise LossError("lossfold show", "name", "that of a loss or a preset", repr(name), nearest(name, [*LOSSES, *PRESETS]))
+    others = {**PRESETS, **PARTS}
+    if name in others:
+        return others[name]
+    hint = nearest(name, [*LOSSES, *others], LISTED)
+    raise LossError("lossfold show", "name", "that of a loss, a preset or a schedule", repr(name), hint)
+
+
+def forward_of(maker: Callable[..., Any]) -> str:
+    """Return what a loss is called with and what that returns, "" where its class does not say."""
+    forward = getattr(maker, "forward", None)
+    if not isinstance(maker, type) or maker in PARTS.values() or forward in (None, nn.Module.forward):
+        return ""
+    owners = maker.__mro__[: maker.__mro__.index(nn.Module)] if nn.Module in maker.__mro__ else maker.__mro__
+    texts = [vars(owner)["forward"].__doc__ for owner in owners if "forward" in vars(owner)]
+    return f"\nCalled with {inspect.signature(forward)}:\n{inspect.cleandoc(next(filter(None, texts), ''))}".rstrip()
 
 
 def show(name: str, plot: str = "") -> int:
     """Print one loss: formula, options with kinds and defaults, call, shapes; draw value and gradient into a file."""
+    from lossfold.cli.plot import check_name, draw, drawable
+
     maker = maker_of(name)
-    documentation = inspect.getdoc(maker) or ""
-    before, _, rest = documentation.partition("\nArgs:\n")
+    if plot:
+        check_name(plot)
+    before, _, rest = documentation(maker).partition("\nArgs:\n")
     after = re.split(r"\n(?=\S)", rest, maxsplit=1)[1:] if rest else []
     print(f"{name} ({family(maker)})\n\n{before.strip()}\n\nOptions:")
     for option in described(maker):
         print(f"    {option}" + (f"\n        {option.meaning}" if option.meaning else ""))
-    if isinstance(maker, type):
-        print(f"\nCalled with {inspect.signature(maker.forward)}:\n{inspect.getdoc(maker.forward)}")  # type: ignore[attr-defined]
+    call = forward_of(maker)
+    print(call + "\n" * bool(call), end="")
     print("".join(f"\n{part}" for part in after))
     if plot:
-        from lossfold.cli.plot import draw
-
         print(f"Value and gradient over {draw(name, maker, plot)}: {plot}")
-    else:
+    elif drawable(maker):
         print(f"lossfold show {name} --plot FILE.png draws its value and gradient.")
     return 0

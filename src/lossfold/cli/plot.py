@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,10 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from lossfold.compose.loss_set import LossOutput, LossSet
+from lossfold.compose.term import Term
 from lossfold.errors import LossError
 from lossfold.routing import arguments_of
 
 STEPS = 80  # to each side of 0
+ENOUGH = 300  # characters of a reason
 
 
 class Scene(NamedTuple):
@@ -62,8 +65,17 @@ def _images(names: list[str], side: int, channels: int) -> Scene:
     return Scene("prediction minus target at a pixel", tuple(inputs), pixels[:, : inputs[0].shape[1]], 1)
 
 
-def curve(maker: Callable[..., Any]) -> tuple[Scene, Tensor, Tensor, Tensor]:
-    """Return a scene, how far its pixel was changed, and the values and slopes of the loss.
+def drawable(maker: Callable[..., Any]) -> bool:
+    """Whether a loss has a curve, which three points of it show."""
+    try:
+        curve(maker, 1)
+    except Exception:  # of somebody else's class
+        return False
+    return True
+
+
+def curve(maker: Callable[..., Any], count: int = STEPS) -> tuple[Scene, Tensor, Tensor, Tensor]:
+    """Return a scene, how far its pixel was changed, and the values and slopes of the loss, so many to each side.
 
     Raises:
         LossError: the loss can't be made without options, or takes none of the scenes.
@@ -71,21 +83,28 @@ def curve(maker: Callable[..., Any]) -> tuple[Scene, Tensor, Tensor, Tensor]:
     try:
         loss = maker()
     except (TypeError, ValueError) as error:
-        raise LossError("lossfold show", "plot", "of a loss that needs no options", str(error)[:200]) from error
+        raise LossError("lossfold show", "plot", "of a loss that needs no options", shortened(error)) from error
+    if not isinstance(loss, nn.Module) or isinstance(loss, Term):
+        raise LossError("lossfold show", "plot", "of a loss", type(loss).__name__)
     refusal = "it has no inputs"
     for scene in scenes(loss):
-        steps = torch.arange(-STEPS, STEPS + 1, dtype=torch.float64) / STEPS * scene.reach
+        steps = torch.arange(-count, count + 1, dtype=torch.float64) / count * scene.reach
         try:
             points = [_point(loss, scene, float(step)) for step in steps]
         except (LossError, TypeError) as error:
-            refusal = str(error)
+            refusal = shortened(error)
             continue
         values, slopes = (torch.tensor(column, dtype=torch.float64) for column in zip(*points, strict=True))
         if values.min() == values.max():  # a single pixel has no gradient, or is in no region
             refusal = f"nothing changes with {scene.what}"
             continue
         return scene, steps, values, slopes
-    raise LossError("lossfold show", "plot", "of a loss of scores, or of predicted and true images", refusal[:300])
+    raise LossError("lossfold show", "plot", "of a loss of scores, or of predicted and true images", refusal)
+
+
+def shortened(error: Exception) -> str:
+    """Return a message in whole words."""
+    return textwrap.shorten(str(error), ENOUGH, placeholder=" ...")
 
 
 def _point(loss: nn.Module, scene: Scene, step: float) -> tuple[float, float]:
@@ -95,6 +114,12 @@ def _point(loss: nn.Module, scene: Scene, step: float) -> tuple[float, float]:
     value = result.total if isinstance(result, LossOutput) else result
     (slope,) = torch.autograd.grad(value, moved)
     return float(value.detach()), float(slope)
+
+
+def check_name(file: str) -> None:
+    """Refuse a name that does not say what kind of picture it is."""
+    if not Path(file).suffix:
+        raise LossError("lossfold show", "plot", "a file name that ends in .png, .svg or .pdf", repr(file))
 
 
 def draw(name: str, maker: Callable[..., Any], file: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import collections.abc
 import dataclasses
 import inspect
@@ -12,12 +11,10 @@ import typing
 from collections.abc import Callable
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from lossfold.config.options import options_of
-from lossfold.errors import LossError
-
-NOWHERE = "\x00"  # a word that no option takes
+from lossfold.config.probe import left_out, range_in, refusal, words_in
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,6 +27,8 @@ class Option:
         default: its value if it is not given.
         kind: its annotation, resolved.
         words: what it may be, where it is one of some words.
+        limits: the range of a number, in the words of JSON's schemas.
+        fixed: whether nothing but the default is taken.
         meaning: what the documentation says.
     """
 
@@ -38,6 +37,8 @@ class Option:
     default: Any
     kind: Any
     words: tuple[str, ...]
+    limits: dict[str, float]
+    fixed: bool
     meaning: str
 
     def __str__(self) -> str:
@@ -60,7 +61,9 @@ def described(maker: Callable[..., Any]) -> list[Option]:
         default = None if required else option.default
         kind = hints.get(name, Any)
         kind = kind.type if isinstance(kind, dataclasses.InitVar) else kind
-        found.append(Option(name, required, default, kind, words_of(maker, name), meanings.get(name, "")))
+        error = refusal(maker, name)
+        words, limits, fixed = words_in(error, name), range_in(error), left_out(error)
+        found.append(Option(name, required, default, kind, words, limits, fixed, meanings.get(name, "")))
     return found
 
 
@@ -82,25 +85,17 @@ def hints_of(thing: Any) -> dict[str, Any]:
         return {}
 
 
-def words_of(maker: Callable[..., Any], name: str) -> tuple[str, ...]:
-    """Return the words that an option may be: those that the loss names when it is given another."""
-    required = {key: 1.0 for key, option in options_of(maker).items() if option.default is option.empty and key != name}
-    try:
-        maker(**required, **{name: NOWHERE})
-    except LossError as error:
-        words = re.fullmatch(r"one of (('[^']*'(, )?)+)", error.expected)
-        if words and error.argument == name:
-            found = ast.literal_eval(f"({words[1]},)")
-            return tuple(found)
-    except Exception:  # a class of somebody else's, of which nothing was promised
-        return ()
-    return ()
+def documentation(thing: object) -> str:
+    """Return the documentation of a module, a function or a class; without one, that of the class's bases below ``nn.Module``."""
+    if not isinstance(thing, type):
+        return inspect.getdoc(thing) or ""
+    owners = [owner for owner in thing.__mro__ if owner not in (object, nn.Module)]
+    return inspect.cleandoc(next((owner.__doc__ for owner in owners if owner.__doc__), ""))
 
 
 def meanings_of(maker: Callable[..., Any]) -> dict[str, str]:
     """Return what the section Args of the documentation says of each option."""
-    documentation = inspect.getdoc(maker) or ""
-    section = re.search(r"^Args:\n((?:[ \t]+.*\n?|\n)*)", documentation, flags=re.M)
+    section = re.search(r"^Args:\n((?:[ \t]+.*\n?|\n)*)", documentation(maker), flags=re.M)
     found: dict[str, str] = {}
     for entry in re.split(r"\n(?=    \S)", section[1].rstrip()) if section else []:
         names, _, meaning = entry.strip().partition(":")

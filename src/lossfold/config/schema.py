@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import collections.abc
-import inspect
 import types
 import typing
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from torch import nn
 
 from lossfold.config.builder import is_set
-from lossfold.config.describe import Option, described, is_tensor
+from lossfold.config.describe import Option, described, documentation, is_tensor
 from lossfold.config.dialects import DIALECTS
 from lossfold.config.names import Allow, Names
-from lossfold.config.options import is_open
-from lossfold.registry import PARTS
+from lossfold.config.options import is_open, options_of
+from lossfold.config.probe import one_needed
+from lossfold.errors import LossError
+from lossfold.losses.base import Folded
+from lossfold.registry import LOSSES, PARTS, PRESETS
 from lossfold.version import VERSION
 
 Schema = dict[str, Any]
 ANY_LOSS: Schema = {"$ref": "#/$defs/loss"}
+A_TERM: Schema = {"$ref": "#/$defs/term"}
+LOSSES_BY_NAME: Schema = {"propertyNames": {"pattern": "^[^.]+$"}, "additionalProperties": A_TERM}
 SPECIAL: dict[str, Schema] = {
     "_partial_": {"const": False},
     "_recursive_": {"const": True},
@@ -33,18 +38,24 @@ SPECIAL: dict[str, Schema] = {
 }
 
 
-def schema(*, allow: Allow | None = None) -> Schema:
+def schema(*, allow: Allow | None = None, plugins: bool = False) -> Schema:
     """Return the JSON schema (draft 2020-12) of what :func:`build` takes, for the head of a YAML file.
 
     ``# yaml-language-server: $schema=lossfold.schema.json``
 
     Args:
         allow: as for :func:`build`.
+        plugins: with the losses of installed packages, which are imported for it; those that can't be are left out with a warning.
 
     Example:
         >>> schema()["$defs"]["options of DiceLoss"]["properties"]["average"]["enum"]
         ['macro', 'micro']
     """
+    for name in LOSSES.plugins() if plugins else ():
+        try:
+            LOSSES[name]
+        except LossError as error:
+            warnings.warn(str(error), stacklevel=2)
     names = Names(allow)
     spellings: dict[str, list[str]] = {}
     makers: dict[str, Callable[..., Any]] = {}
@@ -52,79 +63,111 @@ def schema(*, allow: Allow | None = None) -> Schema:
         own = names.name_of(maker) or name
         spellings.setdefault(own, []).append(name)
         makers[own] = maker
-    definitions = {f"options of {name}": options_schema(maker) for name, maker in makers.items()}
-    parts = {name for name, maker in makers.items() if maker in PARTS.values()}
-    node = {
-        "type": "object",
-        "oneOf": [{"required": [key]} for key in DIALECTS],
-        "properties": {key: {"enum": sorted(spelling for own in spellings.values() for spelling in own)} for key in DIALECTS},
-        "allOf": [rule for name in makers for rule in rules(name, spellings[name], is_set(makers[name]))],
+    every_name = sorted(spelling for own in spellings.values() for spelling in own)
+    schedules = sorted(names.schedules())
+    known = {name: described(maker) for name, maker in makers.items()}
+    of_terms = {option.name: option_schema(option) for option in known["Term"] if option.name != "loss"}
+    of_terms["schedule"] = {
+        "anyOf": [{"$ref": "#/$defs/schedule"}, {"type": "null"}],
+        "description": "a factor on its weight as a function of the step",
     }
-    by_name = {
-        "type": "object",
-        "not": {"anyOf": [{"required": [key]} for key in DIALECTS]},
-        "minProperties": 1,
-        "additionalProperties": ANY_LOSS,
-    }
-    node_or_set = {"if": {"anyOf": [{"required": [key]} for key in DIALECTS]}, "then": {"$ref": "#/$defs/node"}, "else": by_name}
+    elsewhere = of_terms.keys() - {option.name for name in known.keys() - {"Term"} for option in known[name]}
+    by_name = {"type": "object", "minProperties": 1, **LOSSES_BY_NAME}
+    no_part = {"not": {"anyOf": [named(sorted({*schedules, *spellings.get("Term", ())})), *with_options(elsewhere)]}}
+    no_schedule = {"not": {"anyOf": [named(schedules), *with_options(["reduction"], {"const": "none"})]}}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "A loss of lossfold",
         "description": f"What lossfold.build takes (lossfold {VERSION}).",
         "$ref": "#/$defs/loss",
         "$defs": {
-            "loss": {
-                "type": ["object", "array"],
-                "if": {"type": "object"},
-                "then": node_or_set,
-                "else": {"$ref": "#/$defs/losses"},
+            "loss": loss_or_set({"$ref": "#/$defs/node", **no_part}, by_name),
+            "term": loss_or_set({"$ref": "#/$defs/node", **no_schedule}, by_name),
+            "losses": {"type": "array", "minItems": 1, "items": A_TERM},
+            "schedule": {"$ref": "#/$defs/node", **named(schedules)},
+            "node": {
+                "type": "object",
+                "oneOf": [{"required": [key]} for key in DIALECTS],
+                "properties": {key: {"enum": every_name} for key in DIALECTS},
+                "allOf": [rule for name in makers for rule in rules(name, spellings[name], makers[name], known[name])],
             },
-            "losses": {"type": "array", "minItems": 1, "items": ANY_LOSS},
-            "node": node,
-            "parts": {"enum": sorted(parts)},
-            **definitions,
+            **{f"options of {name}": options_schema(maker, known[name], of_terms) for name, maker in makers.items()},
         },
     }
 
 
-def rules(name: str, spellings: list[str], open_ended: bool) -> list[Schema]:
+def loss_or_set(node: Schema, by_name: Schema) -> Schema:
+    """Return the schema of a dict with the name of a class, of one with losses by name, or of a list."""
+    spoken = {"anyOf": [{"required": [key]} for key in DIALECTS]}
+    either = {"if": spoken, "then": node, "else": by_name}
+    return {"type": ["object", "array"], "if": {"type": "object"}, "then": either, "else": {"$ref": "#/$defs/losses"}}
+
+
+def named(spellings: list[str]) -> Schema:
+    """Return the schema of a dict that names one of these."""
+    return {"anyOf": [{"properties": {key: {"enum": spellings}}, "required": [key]} for key in DIALECTS]}
+
+
+def with_options(names: Iterable[str], value: Any = True) -> list[Schema]:
+    """Return the schemas of dicts that give one of these options, in each dialect."""
+    plain: list[Schema] = [{"properties": {name: value}, "required": [name]} for name in sorted(names)]
+    parts = ("init_args", "dict_kwargs")
+    return plain + [{"properties": {part: {"type": "object", **one}}, "required": [part]} for part in parts for one in plain]
+
+
+def rules(name: str, spellings: list[str], maker: Callable[..., Any], options: list[Option]) -> list[Schema]:
     """Return what follows from a name in each dialect."""
-    options = f"#/$defs/options of {name}"
+    given: Schema = needed(maker, options)
+    closed = A_TERM if is_set(maker) else is_open(maker)
+    own: Schema = {"$ref": f"#/$defs/options of {name}"}
+    loss_name: Schema = {"type": ["string", "null"], "minLength": 1}
     found: list[Schema] = []
     for key in ("type", "_target_"):
-        beside = {key: {}, "loss_name": {"type": ["string", "null"]}, **(SPECIAL if key == "_target_" else {})}
-        condition = {"properties": {key: {"enum": spellings}}, "required": [key]}
-        then: Schema = {"$ref": options, "properties": beside, "unevaluatedProperties": ANY_LOSS if open_ended else False}
-        found.append({"if": condition, "then": then})
-    inside: Schema = {"type": ["object", "null"], "$ref": options, "properties": {"loss_name": {"type": ["string", "null"]}}}
-    inside["unevaluatedProperties"] = ANY_LOSS if open_ended else False
-    loose = {key: value for key, value in inside.items() if key != "unevaluatedProperties"}
-    arguments = {"class_path": {}, "init_args": inside, "dict_kwargs": {"type": ["object", "null"]} if open_ended else loose}
-    condition = {"properties": {"class_path": {"enum": spellings}}, "required": ["class_path"]}
-    found.append({"if": condition, "then": {"properties": arguments, "additionalProperties": False}})
+        beside: Schema = {key: True, "loss_name": loss_name, **(SPECIAL if key == "_target_" else {})}
+        then = {**own, **given, "properties": beside, "unevaluatedProperties": closed}
+        found.append({"if": {"properties": {key: {"enum": spellings}}, "required": [key]}, "then": then})
+    inside: Schema = {"type": ["object", "null"], **own, "properties": {"loss_name": loss_name}, "unevaluatedProperties": closed}
+    then = {"properties": {"class_path": True, "init_args": inside, "dict_kwargs": inside}, "additionalProperties": False}
+    if given:
+        then |= {"if": {"not": {"required": ["dict_kwargs"]}}}
+        then |= {"then": {"required": ["init_args"], "properties": {"init_args": {"type": "object", **given}}}}
+    found.append({"if": {"properties": {"class_path": {"enum": spellings}}, "required": ["class_path"]}, "then": then})
     return found
 
 
-def options_schema(maker: Callable[..., Any]) -> Schema:
-    """Return the schema of a loss's options."""
-    first = (inspect.getdoc(maker) or "").splitlines()[:1]
-    properties = {option.name: option_schema(option) for option in described(maker)}
+def needed(maker: Callable[..., Any], options: list[Option]) -> Schema:
+    """Return the schema of options among which nothing is missing."""
+    found: Schema = {}
     if is_set(maker):
-        terms = {"if": {"type": "array"}, "then": {"$ref": "#/$defs/losses"}, "else": {"additionalProperties": ANY_LOSS}}
-        properties["terms"] = {"type": ["object", "array"], **terms, "description": "the losses, by name or in a list"}
-    beside = set_options() if isinstance(maker, type) and issubclass(maker, nn.Module) else {}
-    found: Schema = {"description": first[0] if first else "", "properties": {**beside, **properties}}
-    if is_open(maker) and not is_set(maker):
-        found["additionalProperties"] = True
-    if "loss_weight" not in properties and not isinstance(maker, type):
-        found["properties"]["loss_weight"] = {"type": "number"}  # of a preset
+        settings = {option.name for option in options} | (options_of(PARTS["Term"]).keys() - {"loss"})
+        found["not"] = {"propertyNames": {"enum": sorted({*DIALECTS, *SPECIAL, "loss_name", *settings} - {"terms"})}}
+        found["propertyNames"] = LOSSES_BY_NAME["propertyNames"]
+        return found
+    required = [option.name for option in options if option.required]
+    alternatives = one_needed(maker)
+    if required:
+        found["required"] = required
+    if alternatives:
+        found["anyOf"] = [{"required": [name], "properties": {name: {"not": {"type": "null"}}}} for name in alternatives]
     return found
 
 
-def set_options() -> dict[str, Schema]:
-    """Return the options that a set has for each of its terms."""
-    term = PARTS.get("Term")
-    return {option.name: option_schema(option) for option in described(term) if option.name != "loss"} if term else {}
+def options_schema(maker: Callable[..., Any], options: list[Option], of_terms: Mapping[str, Schema]) -> Schema:
+    """Return the schema of a loss's options, and of those that a set has for it."""
+    properties = {option.name: option_schema(option) for option in options}
+    if maker is PARTS["Term"]:
+        properties["schedule"] = of_terms["schedule"]
+    else:
+        gated = isinstance(maker, type) and issubclass(maker, Folded)
+        beside = {name: found if gated or name != "when" else False for name, found in of_terms.items()}
+        properties = {**({} if maker in PARTS.values() else beside), **properties}
+    if is_set(maker):
+        losses = {"if": {"type": "array"}, "then": {"$ref": "#/$defs/losses"}}
+        terms: Schema = {"type": ["object", "array"], **losses, "else": {"minProperties": 1, **LOSSES_BY_NAME}}
+        properties["terms"] = {**terms, "description": "the losses, by name or in a list"}
+    if "loss_weight" not in properties and maker in PRESETS.values():
+        properties["loss_weight"] = {"type": "number"}
+    return {"description": documentation(maker).partition("\n")[0], "properties": properties}
 
 
 def option_schema(option: Option) -> Schema:
@@ -133,6 +176,10 @@ def option_schema(option: Option) -> Schema:
     if option.words:
         words = {"enum": [*option.words, *([None] if null in kinds else [])]}
         kinds = [words, *(kind for kind in kinds if kind not in (text, null))]
+    if option.limits:
+        kinds = [{**kind, **option.limits} if kind.get("type") in ("number", "integer") else kind for kind in kinds]
+    if option.fixed:
+        kinds = [{"const": option.default}]
     found: Schema = kinds[0] if len(kinds) == 1 else {"anyOf": kinds} if kinds else {}
     if option.meaning:
         found = {**found, "description": option.meaning}
@@ -157,5 +204,6 @@ def kinds_of(kind: Any) -> list[Schema]:
         return [{"type": "array", **({"items": inner[0] if len(inner) == 1 else {"anyOf": inner}} if inner else {})}]
     if origin in (dict, collections.abc.Mapping, Mapping):
         inner = kinds_of(arguments[1]) if len(arguments) == 2 else []
-        return [{"type": "object", **({"additionalProperties": {"anyOf": inner}} if inner else {})}]
+        steps = {"propertyNames": {"pattern": "^[0-9]+$"}} if arguments[:1] == (int,) else {}
+        return [{"type": "object", **steps, **({"additionalProperties": {"anyOf": inner}} if inner else {})}]
     return []
