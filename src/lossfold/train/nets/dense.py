@@ -1,4 +1,4 @@
-"""The default networks: small ones that take images of any size and train on a CPU."""
+"""Networks from image to image: small ones that take images of any size."""
 
 import torch
 from torch import Tensor, nn
