@@ -94,8 +94,16 @@ class TrainCLI(LightningCLI):
         parser.add_argument("--score_before", type=bool, default=True, help="Score the held-out images before the training, too.")
         parser.add_argument("--report_images", type=int, default=8, help="Held-out images that the report shows.")
         parser.set_defaults({name: {"class_path": path} for name, path in self.defaults.items()})
+        self.link_networks(parser)
+
+    def link_networks(self, parser: LightningArgumentParser) -> None:
+        """Tell the networks what the data know."""
         for argument in ("classes", "num_classes"):
             parser.link_arguments("data.num_classes", f"model.network.init_args.{argument}", apply_on="instantiate")
+
+    def callbacks(self) -> list[Callback]:
+        """The task's own callbacks."""
+        return []
 
     def before_instantiate_classes(self) -> None:
         """Find out early what would fail late: the loss, the data's labels, the run's folder, the checkpoint."""
@@ -137,7 +145,7 @@ class TrainCLI(LightningCLI):
         given = self.config_init.trainer.logger
         theirs = given if isinstance(given, list) else [given] if isinstance(given, Logger) else []
         ours = RunLogger(self.folder, checkpoint_step(self.resume) if self.resume else None)
-        callbacks: list[Callback] = [self.timer]
+        callbacks: list[Callback] = [self.timer, *self.callbacks()]
         if self.config.trainer.enable_checkpointing is not False:
             callbacks += checkpoints(self.folder, self.config.save_every_steps, *self.monitor)
         config = {**self.config_init.trainer.as_dict(), **kwargs, "logger": [ours, *theirs]}

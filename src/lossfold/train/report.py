@@ -10,9 +10,10 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 from jinja2 import Environment, FunctionLoader, StrictUndefined
+from torch import nn
 
 from lossfold.train.data.base import Samples, TrainingData
-from lossfold.train.module import TrainingModule
+from lossfold.train.module import TaskModule
 from lossfold.train.pictures import loss_curves, term_names
 from lossfold.train.run_folder import RunFolder
 
@@ -20,7 +21,7 @@ PACKAGES = ("lossfold", "torch", "lightning", "torchmetrics", "numpy")
 
 
 @contextmanager
-def evaluating(model: TrainingModule) -> Iterator[None]:
+def evaluating(model: TaskModule) -> Iterator[None]:
     """Within it the model is in eval mode and no graph is built; afterwards each of its modules is as it was."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
@@ -36,7 +37,7 @@ def write_page(
     template: str,
     folder: RunFolder,
     trainer: pl.Trainer,
-    model: TrainingModule,
+    model: TaskModule,
     data: TrainingData,
     seconds: float,
     **content: Any,
@@ -47,7 +48,7 @@ def write_page(
         template: name of the task's template, which extends `report.html` of the same folder.
         folder: the run's folder, with its log and configuration.
         trainer: the trainer that has finished.
-        model: the trained module, with its criterion.
+        model: the trained module, with its losses.
         data: the data, set up.
         seconds: what the run took.
         **content: what the task's template shows besides.
@@ -64,7 +65,7 @@ def write_page(
         title=folder.path.name,
         facts=_facts(trainer, model, data, seconds),
         loss_curves=loss_curves(rows) if term_names(rows) else "",
-        loss=repr(model.criterion),
+        loss="\n".join(_repr(title, getattr(model, name)) for name, title in model.objectives.items()),
         config=folder.config.read_text("utf-8") if folder.config.is_file() else "",
         versions=_versions(),
         **content,
@@ -78,15 +79,22 @@ def chosen(samples: Samples, count: int) -> Iterator[int]:
     return (index * len(samples) // count for index in range(count))
 
 
-def _facts(trainer: pl.Trainer, model: TrainingModule, data: TrainingData, seconds: float) -> list[tuple[str, str]]:
-    parameters = sum(parameter.numel() for parameter in model.network.parameters())
+def _facts(trainer: pl.Trainer, model: TaskModule, data: TrainingData, seconds: float) -> list[tuple[str, str]]:
     device = torch.cuda.get_device_name() if model.device.type == "cuda" else platform.processor() or platform.machine()
     return [
         ("Data", data.describe()),
-        ("Network", f"{type(model.network).__name__}, {parameters:,} parameters"),
+        *((title, _described(getattr(model, name))) for name, title in model.networks.items()),
         ("Training", f"{trainer.global_step:,} steps of {data.batch_size * trainer.world_size} images; {seconds:.0f} s"),
         ("Device", f"{trainer.world_size} x {trainer.accelerator.__class__.__name__} ({device}), {trainer.precision}"),
     ]
+
+
+def _described(network: nn.Module) -> str:
+    return f"{type(network).__name__}, {sum(parameter.numel() for parameter in network.parameters()):,} parameters"
+
+
+def _repr(title: str, criterion: nn.Module) -> str:
+    return f"{title}: {criterion!r}" if title else repr(criterion)
 
 
 def _versions() -> str:

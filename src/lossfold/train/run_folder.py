@@ -27,6 +27,7 @@ class RunFolder:
         self.config = self.path / "config.yaml"
         self.log = self.path / "metrics.csv"
         self.checkpoints = self.path / "checkpoints"
+        self.samples = self.path / "samples"
         self.last = self.checkpoints / "last.ckpt"
         self.scores = self.path / "scores.json"
         self.report = self.path / "report.html"
@@ -44,7 +45,8 @@ class RunFolder:
                 f"run_dir: {self.path} already holds a run. Continue it with --ckpt_path last, replace it with "
                 "--overwrite true, or name another folder with --run_dir"
             )
-        shutil.rmtree(self.checkpoints, ignore_errors=True)
+        for part in (self.checkpoints, self.samples):
+            shutil.rmtree(part, ignore_errors=True)
         for file in (self.log, self.scores, self.report):
             file.unlink(missing_ok=True)
 
@@ -83,7 +85,7 @@ class RunLogger(CSVLogger):
     """
 
     def __init__(self, folder: RunFolder, resume_step: int | None) -> None:
-        super().__init__(str(folder.path), name="", version="", flush_logs_every_n_steps=20)
+        super().__init__(str(folder.path), name="", version="", flush_logs_every_n_steps=1)  # a killed run has its rows
         old = folder.rows() if resume_step is not None else []
         self._old = [row for row in old if row.get("step", math.inf) < (resume_step or 0)]
 
