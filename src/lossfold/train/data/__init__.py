@@ -6,6 +6,10 @@ from lossfold.train.data.collage import CollageData as CollageData
 from lossfold.train.data.composites import CompositeData as CompositeData
 from lossfold.train.data.composites import MattingData as MattingData
 from lossfold.train.data.folders import FolderData as FolderData
+from lossfold.train.data.images import DigitsData as DigitsData
+from lossfold.train.data.images import FacesData as FacesData
+from lossfold.train.data.images import GANData as GANData
+from lossfold.train.data.images import GANFolderData as GANFolderData
 from lossfold.train.data.objects import ObjectsData as ObjectsData
 from lossfold.train.data.photographs import PhotographData as PhotographData
 from lossfold.train.data.restoration import RestorationData as RestorationData
