@@ -17,7 +17,6 @@ from lossfold.config.names import Allow, Names
 from lossfold.config.options import is_open, options_of
 from lossfold.config.place import Place, short
 from lossfold.errors import LossError
-from lossfold.losses.base import Loss
 from lossfold.registry import LOSSES, PARTS, PRESETS
 
 WHO = "lossfold.to_config"
@@ -154,11 +153,6 @@ def _of_object(thing: Any, place: Place) -> dict[str, Any]:
     if is_open(cls):
         raise place.error(WHO, "of a class whose options have names", cls.__name__, "give it a method to_config()")
     return found
-
-
-def is_ours(loss: object) -> bool:
-    """Whether a term is one of lossfold's losses, as it is or in a :class:`Term`."""
-    return isinstance(getattr(loss, "loss", loss), Loss)
 
 
 def same(value: object, default: object) -> bool:

@@ -159,7 +159,7 @@ def options_schema(maker: Callable[..., Any], options: list[Option], of_terms: M
         properties["schedule"] = of_terms["schedule"]
     else:
         gated = isinstance(maker, type) and issubclass(maker, Folded)
-        beside = {name: found if gated or name != "when" else False for name, found in of_terms.items()}
+        beside = {name: found if gated or name != "when" else {"not": {}} for name, found in of_terms.items()}
         properties = {**({} if maker in PARTS.values() else beside), **properties}
     if is_set(maker):
         losses = {"if": {"type": "array"}, "then": {"$ref": "#/$defs/losses"}}
