@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -91,3 +92,22 @@ def test_a_criterion_elsewhere(tmp_path: Path) -> None:
     assert elsewhere.members[0].step == 6 and module.step == 0
     with pytest.raises(lf.LossError, match="AdvanceLosses: criterion must be a loss"):
         AdvanceLosses("dice")  # type: ignore[arg-type]
+
+
+class Holder(nn.Module):
+    def __init__(self, loss: nn.Module) -> None:
+        super().__init__()
+        self.loss = loss
+
+
+def test_lightning_clis_own_parser_builds_sets() -> None:
+    """`class_path` and `init_args` in jsonargparse itself, without `lossfold.build`."""
+    jsonargparse = pytest.importorskip("jsonargparse")
+    parser = jsonargparse.ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(Holder, "model")
+    rising = {"class_path": "lossfold.LinearSchedule", "init_args": {"start": 0.0, "end": 1.0, "steps": 10}}
+    term = {"class_path": "lossfold.Term", "init_args": {"loss": {"class_path": "lossfold.DiceLoss"}, "schedule": rising}}
+    ce = {"class_path": "lossfold.CrossEntropyLoss", "init_args": {"ignore_index": 255}}
+    config = {"class_path": "lossfold.LossSet", "init_args": {"terms": {"ce": ce, "dice": term}}}
+    built = parser.instantiate(parser.parse_object(copy.deepcopy({"model": {"loss": config}}))).model.loss
+    assert repr(built) == repr(lf.build(config))
