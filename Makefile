@@ -5,7 +5,7 @@ NATIVE := $(wildcard csrc/*.cpp csrc/*.h csrc/simd/*.h) setup.py
 # One compute thread a test process, so that the processes do not fight for the cores.
 TESTS := TORCHINDUCTOR_FORCE_DISABLE_CACHES=1 $(BIN)/python -m pytest -n auto --dist worksteal
 
-.PHONY: help setup demo demo-matting demo-restoration test test-all lint format stubs bench bench-check clean
+.PHONY: help setup demo demo-matting demo-restoration demo-gan test test-all lint format stubs bench bench-check clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 18
@@ -29,6 +29,9 @@ demo-matting: setup  ## train a network that cuts out hair, blur and glass, thre
 
 demo-restoration: setup  ## train a network that doubles photographs, three minutes: PSNR and SSIM before and after, and a report
 	$(BIN)/lossfold train restoration --recipe demo
+
+demo-gan: setup  ## train a generator of handwritten digits, three minutes: samples over time, distances before and after, a report
+	$(BIN)/lossfold train gan --recipe demo
 
 test: setup  ## what CI runs
 	$(TESTS) -m "not slow" tests

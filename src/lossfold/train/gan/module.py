@@ -44,7 +44,8 @@ class GANWithCustomizedLoss(TaskModule):
     offers one dict to the losses, which take from it what their `inputs` name:
 
     - `disc_pred_fake`, `disc_pred_real`: what the discriminator says of `fake_imgs` and `real_imgs`, `[B,C,S,S]` in -1..1. In the
-      discriminator's step the fake images have no graph; in the generator's step the discriminator's weights take no gradient.
+      discriminator's step the fake images have no graph; in the generator's step the discriminator's weights take no gradient,
+      and `disc_pred_real` is computed only if a loss reads it.
     - `gen`, `disc`: the networks, for penalties and regularisers; `latents`: what the fake images are made from, `[B,latent_size]`.
     - `iteration`: steps that the network's own optimiser has taken; `batch_size`: images of the micro-batch.
 
