@@ -72,7 +72,9 @@ def loss_curves(rows: Sequence[Row]) -> str:
         steps, values = series(rows, f"train/{name}")
         axes.plot(steps, values, color=colour, alpha=0.25, linewidth=1)
         axes.plot(steps, _smooth(values), color=colour, linewidth=2, label="training")
-        axes.plot(*series(rows, f"val/{name}"), color="#333", marker="o", markersize=3, linewidth=1, label="held out")
+        held_out = series(rows, f"val/{name}")
+        if held_out[0]:
+            axes.plot(*held_out, color="#333", marker="o", markersize=3, linewidth=1, label="held out")
         axes.set_title(name, loc="left", fontsize=11, fontweight="bold")
         axes.set_ylim(bottom=min(0.0, min(values, default=0.0)))
         axes.legend(frameon=False, fontsize=8)

@@ -19,8 +19,8 @@ from lossfold.train.run_folder import Row
 GAP = 1
 """Pixels between the images of a grid."""
 
-SMALLEST = 512
-"""Side in pixels to which saved grids are enlarged, at least."""
+ENLARGED = 512
+"""Side in pixels to which saved grids are enlarged, at most: the reports would resample larger ones."""
 
 
 def grid(images: Tensor, columns: int) -> Array:
@@ -36,7 +36,7 @@ def grid(images: Tensor, columns: int) -> Array:
 
 def save(picture: Array, path: Path) -> None:
     """Write a picture as PNG, small ones enlarged without smoothing."""
-    factor = max(1, -(-SMALLEST // max(picture.shape)))
+    factor = max(1, ENLARGED // max(picture.shape))
     Image.fromarray(picture.repeat(factor, 0).repeat(factor, 1)).save(path)
 
 
