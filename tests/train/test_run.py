@@ -89,7 +89,7 @@ def test_schedules_of_the_loss_move_with_the_training(train: Train) -> None:
         total = float(row["train/ce"]) + number / 12 * float(row["train/dice"])
         assert float(row["train/total"]) == pytest.approx(total, rel=1e-5)
     assert len(training) == 12
-    steps = [value["step"] for name, value in state(folder)["state_dict"].items() if name.endswith("_extra_state")]
+    steps = [int(value) for name, value in state(folder)["state_dict"].items() if name.endswith("_extra_state")]
     assert steps == [12]
 
 
