@@ -35,7 +35,7 @@ def main(folder: Path) -> None:
     rank = one.global_rank
     found = {"one": kept(one)}
     several = fit(gan(accumulate=2, gradient_clip=1.0), loader(BATCH, 8), 4, **ranks)
-    found["several"] = kept(several) | {"path": several.generator_criterion.state_dict()["members.1.loss.mean_path_length"]}
+    found["several"] = kept(several) | {"path": several.generator_criterion.state_dict()["members.path.loss.mean_path_length"]}
     torch.save(found, folder / f"{rank}.pt")
 
 

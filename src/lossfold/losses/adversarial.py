@@ -175,7 +175,7 @@ class GANLoss(Loss):
             x = functional.interpolate(x, size=hole.shape[2:], mode="bilinear", align_corners=True)
         if not for_disc:
             shown = hole.expand_as(x)
-            return divide((self.cost(x, real) * shown).sum(), shown.sum())
+            return divide((self.cost(torch.where(shown > 0, x, 0.0), real) * shown).sum(), shown.sum())
         if real:
             return mean(self.cost(x, real))
         labels = self.real_label_val, self.fake_label_val

@@ -69,7 +69,8 @@ class GeneratorPathRegularizer(Loss):
         whole = isinstance(self.batch_shrink, int) and not isinstance(self.batch_shrink, bool)
         self.require("batch_shrink", whole and self.batch_shrink >= 1, "an integer >= 1")
         if "mean_path_length" not in self._buffers:
-            self.register_buffer("mean_path_length", torch.zeros((), dtype=torch.float64))
+            with torch.inference_mode(False):
+                self.register_buffer("mean_path_length", torch.zeros((), dtype=torch.float64))
 
     def raw(self, generator: Generator, latents: Tensor) -> Tensor:
         """Return the loss before ``loss_weight``."""
@@ -122,7 +123,11 @@ def generator_path_regularizer(
     """
     GeneratorPathRegularizer(decay=decay, batch_shrink=batch_shrink)  # refuses wrong options
     if not isinstance(mean_path_length, Tensor):
+        if not is_number(mean_path_length):
+            raise LossError("generator_path_regularizer", "mean_path_length", "a number or a scalar", describe(mean_path_length))
         mean_path_length = torch.tensor(float(mean_path_length), dtype=torch.float64)
+    if mean_path_length.dim():
+        raise LossError("generator_path_regularizer", "mean_path_length", "a number or a scalar", describe(mean_path_length))
     return regularizer("generator_path_regularizer", generator, latents, mean_path_length, decay, batch_shrink, all_ranks=True)
 
 
@@ -168,7 +173,7 @@ def paths(loss: str, generator: Generator, latents: Tensor) -> Tensor:
     """Return the path lengths of checked latents, ``[B]``."""
     if not callable(generator):
         raise LossError(loss, "generator", "a module, or a function of latents", describe(generator))
-    with differentiating(latents) as (latents, graph):
+    with differentiating(generator, latents) as (latents, graph):
         images, styles = images_and_styles(loss, generator(latents), latents)
         noise = torch.randn_like(images) / math.sqrt(math.prod(images.shape[2:]))
         gradient = slope((images * noise).sum(), styles, graph)

@@ -6,23 +6,31 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from lossfold.losses.features import exactly, wide
 
 
 @contextmanager
-def differentiating(tensor: Tensor) -> Iterator[tuple[Tensor, bool]]:
-    """Yield a tensor that gradients can be taken with respect to, and whether the caller wants their graph.
+def differentiating(network: object, tensor: Tensor) -> Iterator[tuple[Tensor, bool]]:
+    """Yield a tensor that gradients of a network can be taken with respect to, and whether the caller wants their graph.
 
     Within it autograd records, in a validation too, and autocast is off: a gradient below 6e-8 is lost in float16, and no scaling
-    of a loss that is made of it brings it back. What autocast has made half before is float32 again.
+    of a loss that is made of it brings it back. What autocast has made half before is float32 again, unless the network is half.
+    Attention takes the form that has a second derivative.
     """
     graph, mixed = torch.is_grad_enabled(), is_mixed(tensor)
-    with torch.inference_mode(False), torch.enable_grad(), exactly(tensor):
-        tensor = wide(tensor) if mixed else tensor
+    with torch.inference_mode(False), torch.enable_grad(), exactly(tensor), sdpa_kernel(SDPBackend.MATH):
+        tensor = wide(tensor) if mixed and not is_half(network) else tensor
         tensor = tensor.clone() if tensor.is_inference() else tensor
         yield tensor if tensor.requires_grad else tensor.detach().requires_grad_(), graph
+
+
+def is_half(network: object) -> bool:
+    """Return whether a module's parameters are of half precision themselves."""
+    parameters = network.parameters() if isinstance(network, nn.Module) else ()
+    return next((p.dtype in (torch.float16, torch.bfloat16) for p in parameters if p.is_floating_point()), False)
 
 
 def is_mixed(tensor: Tensor) -> bool:

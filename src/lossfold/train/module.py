@@ -65,6 +65,7 @@ class TaskModule(pl.LightningModule):
             modules = [name for name, value in self.hparams.items() if isinstance(value, nn.Module)]
             for name in {*self.networks, *self.objects, *modules}:
                 del self.hparams[name]
+                vars(self)["_hparams_initial"].pop(name, None)  # a copy, which Lightning would keep
         else:  # the command line offers every linked argument, and the network has taken those it knows
             for network in self.networks:
                 for name in set(LINKED) - set(inspect.signature(type(getattr(self, network))).parameters):

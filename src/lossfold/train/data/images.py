@@ -49,8 +49,12 @@ class GANData(TrainingData):
 
     def __init__(self, image_size: int, channels: int, batch_size: int, num_workers: int, seed: int) -> None:
         super().__init__(batch_size, batch_size, num_workers, seed)
-        if image_size < 2:
-            raise TrainError(f"data.image_size must be at least 2, got {image_size}")
+        if not isinstance(image_size, int) or image_size < 2:
+            raise TrainError(f"data.image_size must be an integer, at least 2, got {image_size}")
+        if channels not in (1, 3):
+            raise TrainError(f"data.channels must be 1 or 3, got {channels}")
+        if not isinstance(batch_size, int) or batch_size < 1:
+            raise TrainError(f"data.batch_size must be an integer, at least 1, got {batch_size}")
         self.image_size = image_size
         self.channels = self.in_channels = channels
 

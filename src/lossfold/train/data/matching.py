@@ -44,10 +44,10 @@ def match(names: Sequence[str], folders: Sequence[Path], layout: str) -> list[tu
 def _by_stem(folder: Path, layout: str) -> dict[str, Path]:
     if not folder.is_dir():
         raise TrainError(f"data: there is no folder {folder}. {layout}")
-    known = Image.registered_extensions()
+    known = {suffix for suffix, kind in Image.registered_extensions().items() if kind in Image.OPEN}  # others are only written
     files: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
-        if path.name.startswith(".") or path.suffix.lower() not in known:
+        if path.name.startswith(".") or path.suffix.lower() not in known or not path.is_file():
             continue
         if path.stem in files:
             raise TrainError(f"data: {files[path.stem].name} and {path.name} in {folder} have the same stem")

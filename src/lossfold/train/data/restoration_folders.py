@@ -8,6 +8,7 @@ from typing import Literal
 
 import numpy as np
 import torch
+from PIL import ImageOps
 from torch import Tensor
 from torch.nn import functional
 
@@ -60,7 +61,8 @@ def read_image(path: Path) -> Tensor:
     with opened(path) as file:
         if file.mode not in EIGHT_BITS:
             raise TrainError(f"data: {path} has more than 8 bits a channel (mode {file.mode}); save it with 8 bits")
-        return torch.from_numpy(np.array(file.convert("RGB"))).permute(2, 0, 1).contiguous()
+        upright = ImageOps.exif_transpose(file)
+        return torch.from_numpy(np.array(upright.convert("RGB"))).permute(2, 0, 1).contiguous()
 
 
 @dataclass(frozen=True)

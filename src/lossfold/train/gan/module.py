@@ -105,7 +105,7 @@ class GANWithCustomizedLoss(TaskModule):
         channels_last: bool = False,
     ) -> None:
         super().__init__(schedule, warmup, lr_scheduler)
-        check_numbers(disc_steps, accumulate, ema_decay, gradient_clip)
+        check_numbers(disc_steps, accumulate, ema_decay, gradient_clip, warmup, seed)
         self.automatic_optimization = False
         memory = torch.channels_last if channels_last else torch.preserve_format
         self.generator = generator.to(memory_format=memory)
@@ -115,8 +115,8 @@ class GANWithCustomizedLoss(TaskModule):
         self.generator_criterion = build_objective(generator_loss, DEFAULT_GENERATOR_LOSS)
         self.discriminator_criterion = build_objective(discriminator_loss, DEFAULT_DISCRIMINATOR_LOSS)
         objectives = {"generator_loss": self.generator_criterion, "discriminator_loss": self.discriminator_criterion}
+        self.generator_mean = moving_mean(generator) if ema_decay is not None else None  # before a call leaves results in it
         self.judges_real = check_objectives(generator, discriminator, objectives, self.latent_size)
-        self.generator_mean = moving_mean(generator) if ema_decay is not None else None
         self.generator_optimizer = generator_optimizer
         self.discriminator_optimizer = discriminator_optimizer
         self.disc_steps = disc_steps
@@ -204,9 +204,8 @@ class GANWithCustomizedLoss(TaskModule):
         latents = torch.randn(len(real), self.latent_size, device=real.device)
         sums: dict[str, Tensor] = {}
         for reals, zs in zip(real.chunk(self.accumulate), latents.chunk(self.accumulate), strict=True):
-            with outputs_of(reals, zs) as outputs:
+            with outputs_of(reals, zs) as outputs, self._unreduced():  # the backward too: what is checkpointed runs again in it
                 out = criterion(outputs | {"iteration": iteration})
-            with self._unreduced():
                 self.manual_backward(out.total / self.accumulate)
             for name, value in out.log().items():
                 sums[name] = sums.get(name, 0) + value / self.accumulate

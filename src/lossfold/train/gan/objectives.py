@@ -164,9 +164,22 @@ def _try(generator: nn.Module, discriminator: nn.Module, objectives: Mapping[str
             raise TrainError(f"model.{name} does not take the outputs of a step ({', '.join(KEYS)}): {error}") from error
         trained = generator if name == "generator_loss" else discriminator
         parameters = [parameter for parameter in trained.parameters() if parameter.requires_grad]
-        found = torch.autograd.grad(total, parameters, allow_unused=True) if total.requires_grad else ()
-        if parameters and not any(gradient is not None for gradient in found):
+        if parameters and not (
+            total.requires_grad and reached(total, parameters, [*generator.parameters(), *discriminator.parameters()])
+        ):
             raise TrainError(f"model.{name} does not depend on the network that it is to train; it reads {sorted(outputs.read)}")
         if name == "generator_loss":
             read = outputs.read
     return read
+
+
+def reached(total: Tensor, parameters: list[nn.Parameter], everyone: list[nn.Parameter]) -> bool:
+    """Whether a backward gives any of these parameters a gradient; what everyone's gradients are is put back."""
+    kept = [parameter.grad for parameter in everyone]
+    for parameter in parameters:
+        parameter.grad = None
+    total.backward()  # type: ignore[no-untyped-call]  # and no autograd.grad: what is checkpointed allows this only
+    found = any(parameter.grad is not None for parameter in parameters)
+    for parameter, gradient in zip(everyone, kept, strict=True):
+        parameter.grad = gradient
+    return found

@@ -1,23 +1,31 @@
 """Options of a GAN that make no training, refused with what they may be."""
 
+import math
+
 from torch import nn
 
 from lossfold.train.errors import TrainError
 
 
-def check_numbers(disc_steps: int, accumulate: int, ema_decay: float | None, gradient_clip: float | None) -> None:
+def check_numbers(
+    disc_steps: int, accumulate: int, ema_decay: float | None, gradient_clip: float | None, warmup: float, seed: int
+) -> None:
     """Refuse numbers that make no training.
 
     Raises:
         TrainError: which of them, and what it may be.
     """
     for name, value in (("disc_steps", disc_steps), ("accumulate", accumulate)):
-        if value < 1:
-            raise TrainError(f"model.{name} must be at least 1, got {value}")
+        if not isinstance(value, int) or value < 1:
+            raise TrainError(f"model.{name} must be an integer, at least 1, got {value}")
     if ema_decay is not None and not 0 <= ema_decay < 1:
         raise TrainError(f"model.ema_decay must lie in 0..1, below 1, or be null for no moving mean, got {ema_decay}")
-    if gradient_clip is not None and gradient_clip <= 0:
+    if gradient_clip is not None and not 0 < gradient_clip < math.inf:
         raise TrainError(f"model.gradient_clip must be above 0, or null, got {gradient_clip}")
+    if not 0 <= warmup <= 1:
+        raise TrainError(f"model.warmup must lie in 0..1, got {warmup}")
+    if not isinstance(seed, int) or not 0 <= seed < 2**31:
+        raise TrainError(f"model.seed must be an integer from 0 to 2^31 - 1, got {seed}")
 
 
 def latent_size_of(generator: nn.Module, given: int | None) -> int:
