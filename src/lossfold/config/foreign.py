@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Container
 
+LEFT_OUT = "left out"
+
 # their option: (ours, what to write)
 FOREIGN: dict[str, tuple[tuple[str, str], ...]] = {
     # MMSegmentation, MMDetection, MMagic
@@ -51,5 +53,5 @@ def translation(option: str, valid: Container[str]) -> str:
     """Return what an option of another library is called here, "" if that is not known."""
     for ours, words in FOREIGN.get(option, ()):
         if ours in valid:
-            return f"{option!r} of other libraries is written {words}"
+            return f"leave {option!r} out{words[len(LEFT_OUT) :]}" if words.startswith(LEFT_OUT) else f"write {words}"
     return ""

@@ -203,8 +203,9 @@ class GANLoss(Loss):
                 averaged. For "smgan" ``[B, C, h, w]``, brought to the mask's size (bilinear, ``align_corners=True``).
             target_is_real: what the outputs are held against.
             is_disc: whether the loss is the discriminator's, and not the generator's.
-            mask: for "smgan", ``[B, 1, H, W]`` or ``[B, H, W]``, bool or from 0 to 1; 1 is the hole.
-            other: for "ragan", the outputs for the images of the other kind.
+            mask: for "smgan", ``[B, 1, H, W]`` or ``[B, H, W]``, bool or from 0 to 1; 1 is the hole. For real images too, whose
+                outputs are brought to its size.
+            other: for "ragan", the outputs for the images of the other kind, of any number, of which the mean counts.
 
         Returns:
             A scalar, float32 (float64 for float64 outputs); 0 where nothing counts.
@@ -262,7 +263,10 @@ def as_list(loss: str, argument: str, outputs: object) -> list[Tensor]:
     if not found:
         raise LossError(loss, argument, expected, "an empty list")
     for one in found:
-        if not isinstance(one, Tensor) or one.dtype not in SCORE_DTYPES:
+        if not isinstance(one, Tensor):
+            hint = "of outputs and features give the outputs alone" if isinstance(outputs, (list, tuple)) else ""
+            raise LossError(loss, argument, expected, f"a {type(one).__name__}", hint)
+        if one.dtype not in SCORE_DTYPES:
             raise LossError(loss, argument, expected, describe(one))
         if one.device != found[0].device:
             raise LossError(loss, argument, f"on one device, {found[0].device}", str(one.device))
@@ -277,7 +281,8 @@ def check_hole(loss: str, mask: object, output: Tensor) -> None:
     expected = f"[{batch}, 1, H, W] or [{batch}, H, W], bool or float, 1 = hole"
     fits = isinstance(mask, Tensor) and (mask.dim() == 3 or (mask.dim() == 4 and mask.shape[1] == 1)) and len(mask) == batch
     if not fits or not (mask.dtype == torch.bool or mask.dtype in SCORE_DTYPES):  # type: ignore[attr-defined]
-        raise LossError(loss, "mask", expected, describe(mask))
+        whole = isinstance(mask, Tensor) and not mask.is_floating_point()
+        raise LossError(loss, "mask", expected, describe(mask), "mask > 0" if whole else "")
     if mask.device != output.device:  # type: ignore[attr-defined]
         raise LossError(loss, "mask", f"on input's device {output.device}", str(mask.device))  # type: ignore[attr-defined]
 

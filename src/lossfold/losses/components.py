@@ -34,6 +34,9 @@ class Component(Loss):
     def validate(self) -> None:
         """Refuse wrong options."""
         if isinstance(self.inputs, Mapping):
+            if "num_batches" in self.inputs:
+                hint = "{'latents': 'latents'}: the latents that the generator is called with"
+                raise LossError(type(self).__name__, "data_info", "with latents in place of num_batches", "num_batches", hint)
             for name, ours in SYNONYMS.items():
                 if name in self.inputs and ours in self.inputs:
                     raise LossError(type(self).__name__, "data_info", f"with {name!r} or {ours!r}, which are one", "both")
