@@ -116,7 +116,7 @@ def test_forms_that_are_none() -> None:
 
 FOREIGN = {
     "use_sigmoid": "link='sigmoid'",
-    "to_onehot_y": "left out",
+    "to_onehot_y": "leave",
     "sigmoid": "link='sigmoid'",
     "batch": "per_image",
     "squared_pred": "squared",

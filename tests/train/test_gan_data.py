@@ -91,5 +91,5 @@ def test_what_is_no_image_is_named(tmp_path: Path) -> None:
         GANFolderData(str(tmp_path), image_size=8, val_fraction=0.4).prepare_data()
     with pytest.raises(TrainError, match="there is no folder"):
         GANFolderData(str(tmp_path / "none")).prepare_data()
-    with pytest.raises(TrainError, match="image_size must be at least 2, got 1"):
+    with pytest.raises(TrainError, match="image_size must be an integer, at least 2, got 1"):
         GANFolderData(str(tmp_path), image_size=1)
