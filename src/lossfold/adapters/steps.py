@@ -2,23 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from torch import nn
 
-from lossfold.compose.term import Term
+from lossfold.compose.term import advance as advance
+from lossfold.compose.term import terms_in as terms_in
 from lossfold.errors import LossError
-
-
-def terms_in(module: nn.Module) -> Iterator[Term]:
-    """Yield every term once, however often it stands in a module."""
-    yield from (one for one in module.modules() if isinstance(one, Term))
-
-
-def advance(module: nn.Module) -> None:
-    """Tell every term in a module, which need not be a set, that a step is done."""
-    for term in terms_in(module):
-        term.go_to(term.step + 1)
 
 
 def checked_criterion(who: str, criterion: object) -> nn.Module:

@@ -17,7 +17,7 @@ from lossfold.compose.gates import gate_of
 from lossfold.compose.members import Members
 from lossfold.compose.output import LossOutput as LossOutput
 from lossfold.compose.passes import Call, Handed, Leaf, Source, passes_of
-from lossfold.compose.term import Term
+from lossfold.compose.term import Term, advance
 from lossfold.errors import LossError, is_number, nearest
 from lossfold.folds.fold import describe
 from lossfold.losses.base import Folded, Loss, Summable, left_out
@@ -57,6 +57,8 @@ class LossSet(Summable):
         ['ce', 'dice']
     """
 
+    ready: bool  # of the sets whose terms are built from options: whether they are
+
     def __init__(
         self,
         terms: Mapping[str, nn.Module] | None = None,
@@ -91,7 +93,7 @@ class LossSet(Summable):
 
     def take(self, terms: Mapping[str, nn.Module]) -> None:
         """Become the set of the terms that options ask for; after an option has changed, with its mode and hooks as they were."""
-        if "members" not in self.__dict__.get("_modules", {}):
+        if not self.ready:
             LossSet.__init__(self, terms, loss_weight=self.loss_weight)
             self.ready = True
             return
@@ -151,11 +153,7 @@ class LossSet(Summable):
         """
         if not isinstance(steps, int) or isinstance(steps, bool) or steps < 0:
             raise LossError(type(self).__name__, "steps", "an integer >= 0", repr(steps))
-        terms = [module for module in self.modules() if isinstance(module, Term)]
-        for term in terms:
-            term.factor_at(term.step + steps)  # fails before any has moved
-        for term in terms:
-            term.go_to(term.step + steps)
+        advance(self, steps)
 
     @property
     def source(self) -> Source:

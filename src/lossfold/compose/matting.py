@@ -64,7 +64,7 @@ class MattingSet(Configured, LossSet):
         self.take(self.built())
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name == "loss_weight" and "members" in self.__dict__.get("_modules", {}):  # is read at each call: nothing to rebuild
+        if name == "loss_weight" and self.ready:  # is read at each call: nothing to rebuild
             if not is_number(value):
                 raise LossError(type(self).__name__, name, "a number", repr(value))
             object.__setattr__(self, name, value)
@@ -73,8 +73,7 @@ class MattingSet(Configured, LossSet):
 
     def validate(self) -> None:
         """Pass a changed option on to the terms, which are built anew."""
-        if "members" in self._modules:
-            self.__post_init__(None)
+        self.__post_init__(None)
 
     def __call__(self, *inputs: Any, **named: Any) -> LossOutput:
         """Return the losses of tensors, or of one dict of outputs (see ``inputs``)."""

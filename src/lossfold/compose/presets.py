@@ -89,5 +89,4 @@ class CEDiceLoss(Configured, LossSet):
 
     def validate(self) -> None:
         """Pass a changed option on to the terms."""
-        if "members" in self._modules:
-            self.__post_init__(None)
+        self.__post_init__(None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -92,7 +92,10 @@ class Term(Summable):
 
     def go_to(self, step: int) -> None:
         """Take the weight of a step; the number lives in a buffer, so that compiled code sees it without being compiled again."""
-        factor = self.factor_at(step)
+        self.take(step, self.factor_at(step))
+
+    def take(self, step: int, factor: float) -> None:
+        """Be at a step whose factor is known."""
         self.step, self.active = step, step % self.every == 0
         self.factor.fill_(factor)
 
@@ -133,3 +136,15 @@ class Term(Summable):
         defaults = {"schedule": None, "when": None, "when_mean": "applicable", "every": 1}
         options = [f"{name}={getattr(self, name)!r}" for name, default in defaults.items() if getattr(self, name) != default]
         return f"Term({', '.join([repr(self.loss), *options])})"
+
+
+def terms_in(module: nn.Module) -> Iterator[Term]:
+    """Yield every term once, however often it stands in a module."""
+    yield from (one for one in module.modules() if isinstance(one, Term))
+
+
+def advance(module: nn.Module, steps: int = 1) -> None:
+    """Tell every term in a module, which need not be a set, that so many steps are done; all of them, or none if one fails."""
+    moved = [(term, term.step + steps, term.factor_at(term.step + steps)) for term in terms_in(module)]
+    for term, step, factor in moved:
+        term.take(step, factor)

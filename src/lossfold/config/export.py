@@ -17,6 +17,7 @@ from lossfold.config.names import Allow, Names
 from lossfold.config.options import is_open, options_of
 from lossfold.config.place import Place, short
 from lossfold.errors import LossError
+from lossfold.losses.base import Loss
 from lossfold.registry import LOSSES, PARTS, PRESETS
 
 WHO = "lossfold.to_config"
@@ -110,10 +111,11 @@ def _config(thing: Any, names: Names, place: Place) -> dict[str, Any]:
     else:
         options, spoken = _of_object(thing, place), False
     plain = {key: _plain(value, names, place.at(str(key))) for key, value in options.items()}
-    for term in plain.get("terms", plain).values() if is_set(cls) else ():  # the key names a term
-        for one in (term, term.get("loss")) if isinstance(term, dict) else ():
-            if isinstance(one, dict):
-                one.pop("loss_name", None)
+    for key, loss in zip(thing.names, thing.members, strict=True) if cls is LOSSES["LossSet"] else ():
+        term = plain.get("terms", plain)[key]
+        loss, term = (loss.loss, term["loss"]) if isinstance(loss, PARTS["Term"]) else (loss, term)  # type: ignore[arg-type]
+        if isinstance(loss, Loss):
+            term.pop("loss_name", None)  # the key names it
     return plain if spoken else {"type": name, **plain}
 
 

@@ -27,7 +27,7 @@ class Configured(nn.Module):
     __match_args__: ClassVar[tuple[str, ...]] = ()
     arguments: ClassVar[dict[str, bool]] = {}  # of a call, and whether each has to be given
     open_call: ClassVar[bool] = True  # whether a call takes arguments of other names, or any number of them
-    ready = False  # whether it is a module already, no dataclass that is being filled
+    ready: bool = False  # whether it is a module already, no dataclass that is being filled
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)

@@ -14,7 +14,7 @@ from lossfold.folds.fold import SCORE_DTYPES, describe
 from lossfold.folds.pair import check_beside
 from lossfold.losses.adversarial import as_list, mean
 from lossfold.losses.base import Loss, divide
-from lossfold.losses.slopes import differentiating, is_half, is_mixed, root, slope
+from lossfold.losses.slopes import differentiating, reads_float32, root, slope
 from lossfold.registry import LOSSES
 
 Discriminator = Callable[[Tensor], Tensor | Sequence[Tensor]]
@@ -111,7 +111,7 @@ class GradientPenaltyLoss(GradientPenalty):
         wide = torch.promote_types(dtype, torch.float32)
         share = torch.rand((len(real), *[1] * (real.dim() - 1)), dtype=wide, device=real.device)
         between = real * share + fake * (1 - share)
-        return self.of(discriminator, "real", between if is_mixed(real) and not is_half(discriminator) else between.to(dtype), mask)
+        return self.of(discriminator, "real", between if reads_float32(discriminator, real) else between.to(dtype), mask)
 
     def forward(self, discriminator: Discriminator, real: Tensor, fake: Tensor, mask: Tensor | None = None) -> Tensor:
         """Return the penalty.

@@ -20,23 +20,20 @@ def differentiating(network: object, tensor: Tensor) -> Iterator[tuple[Tensor, b
     of a loss that is made of it brings it back. What autocast has made half before is float32 again, unless the network is half.
     Attention takes the form that has a second derivative.
     """
-    graph, mixed = torch.is_grad_enabled(), is_mixed(tensor)
+    graph, in_float32 = torch.is_grad_enabled(), reads_float32(network, tensor)
     with torch.inference_mode(False), torch.enable_grad(), exactly(tensor), sdpa_kernel(SDPBackend.MATH):
-        tensor = wide(tensor) if mixed and not is_half(network) else tensor
+        tensor = wide(tensor) if in_float32 else tensor
         tensor = tensor.clone() if tensor.is_inference() else tensor
         yield tensor if tensor.requires_grad else tensor.detach().requires_grad_(), graph
 
 
-def is_half(network: object) -> bool:
-    """Return whether a module's parameters are of half precision themselves."""
-    parameters = network.parameters() if isinstance(network, nn.Module) else ()
-    return next((p.dtype in (torch.float16, torch.bfloat16) for p in parameters if p.is_floating_point()), False)
-
-
-def is_mixed(tensor: Tensor) -> bool:
-    """Return whether autocast is on where a tensor is."""
+def reads_float32(network: object, tensor: Tensor) -> bool:
+    """Return whether autocast, where it is on, stands between half tensors and a network that is not half itself."""
     device = tensor.device.type
-    return torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+    mixed = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+    parameters = network.parameters() if isinstance(network, nn.Module) else ()
+    half = next((p.dtype in (torch.float16, torch.bfloat16) for p in parameters if p.is_floating_point()), False)
+    return mixed and not half
 
 
 def slope(total: Tensor, at: Tensor, graph: bool) -> Tensor | None:

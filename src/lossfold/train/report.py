@@ -2,7 +2,6 @@
 
 import platform
 from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files
 from typing import Any
@@ -18,19 +17,6 @@ from lossfold.train.pictures import loss_curves, term_names
 from lossfold.train.run_folder import RunFolder
 
 PACKAGES = ("lossfold", "torch", "lightning", "torchmetrics", "numpy")
-
-
-@contextmanager
-def evaluating(model: TaskModule) -> Iterator[None]:
-    """Within it the model is in eval mode and no graph is built; afterwards each of its modules is as it was."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        with torch.inference_mode():
-            yield
-    finally:
-        for module, training in modes:
-            module.training = training
 
 
 def write_page(

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from lossfold.adapters.lightning import AdvanceLosses
+from lossfold.compose.passes import Leaf
+from lossfold.losses.base import Loss
 from lossfold.train.errors import TrainError
 from lossfold.train.gan.ema import decay_at, follow, moving_mean
 from lossfold.train.gan.evaluation import GANScores
@@ -25,6 +27,7 @@ from lossfold.train.gan.objectives import (
 )
 from lossfold.train.gan.options import check_numbers, latent_size_of
 from lossfold.train.gan.steps import as_bytes, average_gradients, frozen, gathered, real_images
+from lossfold.train.modes import evaluating
 from lossfold.train.module import TaskModule
 from lossfold.train.schedules import Schedule
 
@@ -137,13 +140,8 @@ class GANWithCustomizedLoss(TaskModule):
     @torch.no_grad()
     def samples(self, latents: Tensor) -> Tensor:
         """Return images uint8 `[N,C,S,S]` on the CPU, made in evaluation mode."""
-        modes = [(part, part.training) for part in self.sampler.modules()]
-        self.sampler.eval()
-        try:
+        with evaluating(self.sampler):
             parts = [self(part.to(self.device)) for part in torch.split(latents, MADE_AT_ONCE)]
-        finally:
-            for part, training in modes:
-                part.training = training
         return as_bytes(torch.cat(parts))
 
     def latents_for(self, count: int, purpose: int) -> Tensor:
@@ -286,10 +284,10 @@ class GANWithCustomizedLoss(TaskModule):
         self.log("val/score/swd_patches", self.scores.swd_patches)
 
 
-def computed(leaf: Any, iteration: int) -> bool:
+def computed(leaf: Leaf, iteration: int) -> bool:
     """Whether a term is computed in this step, rather than 0 because of its interval."""
-    interval = getattr(leaf.loss, "interval", 1)
-    return bool(leaf.active and iteration % (interval or 1) == 0)
+    loss = leaf.loss
+    return leaf.active and (not isinstance(loss, Loss) or loss.due(leaf.who, {"iteration": iteration}))
 
 
 def _nothing() -> None:

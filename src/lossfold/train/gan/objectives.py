@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 import lossfold as lf
 from lossfold.train.errors import TrainError
+from lossfold.train.modes import evaluating
 
 KEYS = (
     "iteration",
@@ -116,15 +117,8 @@ def check_objectives(
         TrainError: something does not fit.
     """
     modules = [generator, discriminator, *objectives.values()]
-    modes = [(part, part.training) for module in modules for part in module.modules()]
-    for module in modules:
-        module.eval()
-    try:
-        with torch.random.fork_rng(devices=[]), torch.enable_grad():
-            read = _try(generator, discriminator, objectives, torch.randn(TRIED, latent_size))
-    finally:
-        for part, training in modes:
-            part.training = training
+    with evaluating(*modules), torch.random.fork_rng(devices=[]), torch.enable_grad():
+        read = _try(generator, discriminator, objectives, torch.randn(TRIED, latent_size))
     return "disc_pred_real" in read
 
 

@@ -10,8 +10,9 @@ from lossfold.train.data import GANData
 from lossfold.train.gan.evaluation import TITLES, GANScores, shown
 from lossfold.train.gan.module import GANWithCustomizedLoss
 from lossfold.train.gan.pictures import between, columns_of, grid, saved_grids, score_curves
+from lossfold.train.modes import evaluating
 from lossfold.train.pictures import png
-from lossfold.train.report import chosen, evaluating, write_page
+from lossfold.train.report import chosen, write_page
 from lossfold.train.run_folder import RunFolder
 
 MOMENTS = 6
@@ -46,7 +47,7 @@ def write_report(
     """
     rows = folder.rows()
     columns = model.before, model.scores, training
-    with evaluating(model):
+    with evaluating(model), torch.inference_mode():
         made = model.samples(model.latents_for(max(images, COMPARED), 0))
         lines = interpolations(model)
     write_page(

@@ -12,8 +12,9 @@ from lossfold.train.data.composites import MattingData, MattingSample
 from lossfold.train.matting.evaluation import TITLES, shown
 from lossfold.train.matting.module import MattingModule
 from lossfold.train.matting.pictures import FULL_ERROR, error_curves, grey, on_backdrop, photograph, signed_error
+from lossfold.train.modes import evaluating
 from lossfold.train.pictures import jpeg, png
-from lossfold.train.report import chosen, evaluating, write_page
+from lossfold.train.report import chosen, write_page
 from lossfold.train.run_folder import RunFolder
 
 
@@ -62,7 +63,7 @@ def write_report(
 def alphas(model: MattingModule, data: MattingData, count: int) -> dict[int, Tensor]:
     """What the network says now of evenly spaced held-out images, one by one: uint8 `[1,H,W]` by the sample's key."""
     found: dict[int, Tensor] = {}
-    with evaluating(model):
+    with evaluating(model), torch.inference_mode():
         for key in chosen(data.val_set, count):
             image, trimap, _ = (part[None].to(model.device) for part in data.val_set[key])
             found[key] = (model.estimate(image, trimap)[0] * 255).round().to(torch.uint8).cpu()

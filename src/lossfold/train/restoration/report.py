@@ -5,12 +5,14 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import lightning.pytorch as pl
+import torch
 from torch import Tensor
 
 from lossfold.metrics import psnr
 from lossfold.train.data import RestorationData
+from lossfold.train.modes import evaluating
 from lossfold.train.pictures import jpeg, png
-from lossfold.train.report import chosen, evaluating, write_page
+from lossfold.train.report import chosen, write_page
 from lossfold.train.restoration.evaluation import TITLES, input_name, shown
 from lossfold.train.restoration.module import RestorationModule, as_target
 from lossfold.train.restoration.pictures import Place, as_bytes, busiest, framed, photograph, score_curves, whole
@@ -65,7 +67,7 @@ def write_report(
 def restored(model: RestorationModule, data: RestorationData, count: int) -> dict[int, dict[str, Any]]:
     """What the network makes now of evenly spaced held-out images, one by one: a `Restored` as plain values by the sample's key."""
     found: dict[int, dict[str, Any]] = {}
-    with evaluating(model):
+    with evaluating(model), torch.inference_mode():
         for key in chosen(data.val_set, count):
             image, target = data.val_set[key]
             result = model.restore(image[None].to(model.device))[0]
