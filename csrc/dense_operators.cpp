@@ -160,17 +160,7 @@ Tensor dense_map(Tensor scores, Tensor targets, std::optional<Tensor> weight, Te
 
 }  // namespace
 
-// The numbers after kinds and gammas: bins of the histogram, whether each image has its own, and of which errors it is.
-#define LOSSFOLD_DENSE_SPEC \
-  "int ignore_index, int link, bool together, bool align_corners, int[] kinds, float[] gammas, int bins, bool bins_per_image, bool hinge"
-
-STABLE_TORCH_LIBRARY_FRAGMENT(lossfold_r4, m) {
-  m.def("dense_fold(Tensor scores, Tensor targets, Tensor? weight, " LOSSFOLD_DENSE_SPEC ") -> (Tensor, Tensor)");
-  m.def("dense_unfold(Tensor? grad_sums, Tensor? grad_table, Tensor scores, Tensor targets, Tensor? weight, " LOSSFOLD_DENSE_SPEC ") -> Tensor");
-  m.def("dense_map(Tensor scores, Tensor targets, Tensor? weight, Tensor coef, " LOSSFOLD_DENSE_SPEC ") -> Tensor");
-}
-
-STABLE_TORCH_LIBRARY_IMPL(lossfold_r4, CPU, m) {
+STABLE_TORCH_LIBRARY_IMPL(lossfold_r5, CPU, m) {
   m.impl("dense_fold", TORCH_BOX(&dense_fold));
   m.impl("dense_unfold", TORCH_BOX(&dense_unfold));
   m.impl("dense_map", TORCH_BOX(&dense_map));

@@ -7,20 +7,22 @@ constexpr int max_sums = 64;  // of one pass
 
 enum class Type : int { f64, f32, f16, bf16, i64, i32, u8 };
 
+// A fold's words are listed once: enumerators, and what codes() tells Python, follow from the list.
+#define LOSSFOLD_NAME(name) name,
+
 // The sums a fold can be asked for, per class c. w: pixel weight, p: probability, y: label.
-enum class Sum : int {
-  weight,         // sum of w where y = c
-  prob,           // sum of w p_c
-  prob_sq,        // sum of w p_c^2
-  prob_at_label,  // sum of w p_c where y = c
-  nll,            // sum of -w log p_c where y = c
-  nll_all,        // sum of -w log p_c over all counted pixels
-  focal,          // sum of -w (1-p_c)^gamma log p_c where y = c
-  focal_weight,   // sum of w (1-p_c)^gamma where y = c
-  hard_weight,    // sum of w over the hard pixels where y = c
-  hard_nll,       // sum of -w log p_c over the hard pixels where y = c
-  count
-};
+#define LOSSFOLD_SUMS(X) \
+  X(weight)         /* sum of w where y = c */                               \
+  X(prob)           /* sum of w p_c */                                       \
+  X(prob_sq)        /* sum of w p_c^2 */                                     \
+  X(prob_at_label)  /* sum of w p_c where y = c */                           \
+  X(nll)            /* sum of -w log p_c where y = c */                      \
+  X(nll_all)        /* sum of -w log p_c over all counted pixels */          \
+  X(focal)          /* sum of -w (1-p_c)^gamma log p_c where y = c */        \
+  X(focal_weight)   /* sum of w (1-p_c)^gamma where y = c */                 \
+  X(hard_weight)    /* sum of w over the hard pixels where y = c */          \
+  X(hard_nll)       /* sum of -w log p_c over the hard pixels where y = c */
+enum class Sum : int { LOSSFOLD_SUMS(LOSSFOLD_NAME) count };
 
 struct GridShape {  // the scores' grid where it is not the labels': bilinear interpolation brings scores to the labels
   long rows, columns;              // of the labels
@@ -78,27 +80,30 @@ struct BadLabel {
 
 // ---- the dense fold: every channel has a target of its own in [0, 1] ----
 
-enum class Link : int { softmax, sigmoid, identity };
+#define LOSSFOLD_LINKS(X) \
+  X(softmax)  \
+  X(sigmoid)  \
+  X(identity)
+enum class Link : int { LOSSFOLD_LINKS(LOSSFOLD_NAME) count };
 
 // The sums it can be asked for, per channel. w: weight, t: target, p: probability, q: 1 - p, u: p (1-t) + q t,
 // ce: -t log p - (1-t) log q.
-enum class DenseSum : int {
-  weight,        // sum of w
-  target,        // sum of w t
-  target_sq,     // sum of w t^2
-  prob,          // sum of w p
-  prob_sq,       // sum of w p^2
-  both,          // sum of w p t
-  apart,         // sum of w |p - t|
-  nll,           // sum of -w t log p
-  nll_all,       // sum of -w log p
-  nll_not,       // sum of -w (1-t) log q
-  nll_not_all,   // sum of -w log q
-  focal,         // sum of w t u^gamma ce
-  focal_not,     // sum of w (1-t) u^gamma ce
-  focal_weight,  // sum of w u^gamma
-  count
-};
+#define LOSSFOLD_DENSE_SUMS(X) \
+  X(weight)        /* sum of w */                  \
+  X(target)        /* sum of w t */                \
+  X(target_sq)     /* sum of w t^2 */              \
+  X(prob)          /* sum of w p */                \
+  X(prob_sq)       /* sum of w p^2 */              \
+  X(both)          /* sum of w p t */              \
+  X(apart)         /* sum of w |p - t| */          \
+  X(nll)           /* sum of -w t log p */         \
+  X(nll_all)       /* sum of -w log p */           \
+  X(nll_not)       /* sum of -w (1-t) log q */     \
+  X(nll_not_all)   /* sum of -w log q */           \
+  X(focal)         /* sum of w t u^gamma ce */     \
+  X(focal_not)     /* sum of w (1-t) u^gamma ce */ \
+  X(focal_weight)  /* sum of w u^gamma */
+enum class DenseSum : int { LOSSFOLD_DENSE_SUMS(LOSSFOLD_NAME) count };
 
 // Octaves of 1 + a hinge error: the first ones share the bins that the rest, of one bin each, leave.
 constexpr int hinge_octaves = 16, hinge_rest = 112;

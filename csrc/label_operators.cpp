@@ -125,24 +125,12 @@ Tensor label_map(Tensor scores, Tensor labels, std::optional<Tensor> weight, Ten
 
 }  // namespace
 
-// The numbers after kinds and gammas: bins of the histogram and whether each image has its own; which pixels are hard.
-#define LOSSFOLD_SPEC                                                                                                   \
-  "int ignore_index, bool softmax, bool align_corners, int[] kinds, float[] gammas, int bins, bool bins_per_image, "    \
-  "float thresh, int min_kept, float ratio, bool hard_per_image"
-
-STABLE_TORCH_LIBRARY(lossfold_r4, m) {
-  m.def("label_fold(Tensor scores, Tensor labels, Tensor? weight, " LOSSFOLD_SPEC ") -> (Tensor, Tensor, Tensor)");
-  m.def("label_unfold(Tensor? grad_sums, Tensor? grad_table, Tensor kept, Tensor scores, Tensor labels, Tensor? weight, " LOSSFOLD_SPEC ") -> Tensor");
-  m.def("label_map(Tensor scores, Tensor labels, Tensor? weight, Tensor coef, Tensor kept, " LOSSFOLD_SPEC ") -> Tensor");
-  m.def("simd_level() -> str");
-}
-
-STABLE_TORCH_LIBRARY_IMPL(lossfold_r4, CPU, m) {
+STABLE_TORCH_LIBRARY_IMPL(lossfold_r5, CPU, m) {
   m.impl("label_fold", TORCH_BOX(&label_fold));
   m.impl("label_unfold", TORCH_BOX(&label_unfold));
   m.impl("label_map", TORCH_BOX(&label_map));
 }
 
-STABLE_TORCH_LIBRARY_IMPL(lossfold_r4, CompositeExplicitAutograd, m) { m.impl("simd_level", TORCH_BOX(&simd_level)); }
+STABLE_TORCH_LIBRARY_IMPL(lossfold_r5, CompositeExplicitAutograd, m) { m.impl("simd_level", TORCH_BOX(&simd_level)); }
 
 }  // namespace lossfold

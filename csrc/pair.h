@@ -9,23 +9,22 @@
 namespace lossfold {
 
 // w: 1, the value of a map, or 1 where the map is 0. `number` is what the kind takes.
-enum class PairKind : int {
-  weight,            // sum of w
-  abs,               // sum of w |d|
-  square,            // sum of w d^2
-  smooth_abs,        // sum of w (|d| < beta ? d^2 / 2 beta : |d| - beta/2), beta = number
-  charbonnier,       // sum of w sqrt(d^2 + number)
-  edge,              // sum of w (|Sx d| + |Sy d|), S: Sobel, padded by replication (number 0) or zeros (1)
-  edge_of_pred,      // sum of w (|Sx p| + |Sy p|)
-  laplacian,         // sum of w |c| over the pyramid's level `number`
-  laplacian_weight,  // sum of w there
-  low_pass,          // sum of w |g| over what is left after `number` levels
-  low_pass_weight,   // sum of w there
-  step,              // sum of w |f - p|, f: the next p of its row (number 0) or column (1), w: that of p
-  step_sq,           // sum of w (f - p)^2
-  step_weight,       // sum of w there
-  count
-};
+#define LOSSFOLD_PAIR_KINDS(X) \
+  X(weight)            /* sum of w */                                                                            \
+  X(abs)               /* sum of w |d| */                                                                        \
+  X(square)            /* sum of w d^2 */                                                                        \
+  X(smooth_abs)        /* sum of w (|d| < beta ? d^2 / 2 beta : |d| - beta/2), beta = number */                  \
+  X(charbonnier)       /* sum of w sqrt(d^2 + number) */                                                         \
+  X(edge)              /* sum of w (|Sx d| + |Sy d|), S: Sobel, padded by replication (number 0) or zeros (1) */ \
+  X(edge_of_pred)      /* sum of w (|Sx p| + |Sy p|) */                                                          \
+  X(laplacian)         /* sum of w |c| over the pyramid's level `number` */                                      \
+  X(laplacian_weight)  /* sum of w there */                                                                      \
+  X(low_pass)          /* sum of w |g| over what is left after `number` levels */                                \
+  X(low_pass_weight)   /* sum of w there */                                                                      \
+  X(step)              /* sum of w |f - p|, f: the next p of its row (number 0) or column (1), w: that of p */   \
+  X(step_sq)           /* sum of w (f - p)^2 */                                                                  \
+  X(step_weight)       /* sum of w there */
+enum class PairKind : int { LOSSFOLD_PAIR_KINDS(LOSSFOLD_NAME) count };
 
 inline bool of_pixels(PairKind kind) { return kind < PairKind::edge; }
 inline bool of_stencils(PairKind kind) { return kind == PairKind::edge || kind == PairKind::edge_of_pred; }

@@ -220,12 +220,12 @@ std::tuple<Tensor, Tensor> pair_fold(Tensor pred, Tensor target, std::vector<Ten
   return {sums, signs};
 }
 
-Tensor pair_unfold(Tensor grad_sums, Tensor pred, Tensor target, std::vector<Tensor> maps, Tensor signs, int64_t in_unit, int64_t link,
+Tensor pair_unfold(std::optional<Tensor> grad_sums, Tensor signs, Tensor pred, Tensor target, std::vector<Tensor> maps, int64_t in_unit, int64_t link,
                    std::vector<int64_t> kinds, std::vector<double> numbers, std::vector<int64_t> where) {
   const PairProblem problem(pred, target, maps, in_unit, link, kinds, numbers, where);
   const PairKernels& kernels = pair_kernels();
   const int64_t count = problem.sums.size(), planes = problem.planes;
-  const Tensor grad = torch::stable::contiguous(grad_sums);
+  const Tensor grad = torch::stable::contiguous(*grad_sums);
   STD_TORCH_CHECK(grad.scalar_type() == ScalarType::Double && grad.numel() == planes * count, "lossfold: malformed gradient");
   STD_TORCH_CHECK(signs.numel() == planes * problem.signs_of_plane(), "lossfold: malformed signs");
   std::vector<double> factors(planes * count);
@@ -266,14 +266,7 @@ Tensor pair_unfold(Tensor grad_sums, Tensor pred, Tensor target, std::vector<Ten
 
 }  // namespace
 
-#define LOSSFOLD_PAIR_SPEC "int in_unit, int link, int[] kinds, float[] numbers, int[] where"
-
-STABLE_TORCH_LIBRARY_FRAGMENT(lossfold_r4, m) {
-  m.def("pair_fold(Tensor pred, Tensor target, Tensor[] maps, " LOSSFOLD_PAIR_SPEC ") -> (Tensor, Tensor)");
-  m.def("pair_unfold(Tensor grad_sums, Tensor pred, Tensor target, Tensor[] maps, Tensor signs, " LOSSFOLD_PAIR_SPEC ") -> Tensor");
-}
-
-STABLE_TORCH_LIBRARY_IMPL(lossfold_r4, CPU, m) {
+STABLE_TORCH_LIBRARY_IMPL(lossfold_r5, CPU, m) {
   m.impl("pair_fold", TORCH_BOX(&pair_fold));
   m.impl("pair_unfold", TORCH_BOX(&pair_unfold));
 }

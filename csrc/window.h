@@ -12,12 +12,11 @@
 namespace lossfold {
 
 // The sums it can be asked for, per channel, over all places of the window. w: the place's weight.
-enum class WindowSum : int {
-  weight,          // sum of w
-  ssim_error,      // sum of w (1 - SSIM)
-  contrast_error,  // sum of w v
-  count
-};
+#define LOSSFOLD_WINDOW_SUMS(X) \
+  X(weight)          /* sum of w */            \
+  X(ssim_error)      /* sum of w (1 - SSIM) */ \
+  X(contrast_error)  /* sum of w v */
+enum class WindowSum : int { LOSSFOLD_WINDOW_SUMS(LOSSFOLD_NAME) count };
 constexpr int window_sums = static_cast<int>(WindowSum::count);
 constexpr int most_taps = 64;
 

@@ -93,9 +93,9 @@ Tensor window_fold(Tensor pred, Tensor target, std::optional<Tensor> weight, std
   return sums;
 }
 
-Tensor window_unfold(Tensor grad_sums, Tensor pred, Tensor target, std::optional<Tensor> weight, std::vector<double> window, double c1, double c2) {
+Tensor window_unfold(std::optional<Tensor> grad_sums, Tensor pred, Tensor target, std::optional<Tensor> weight, std::vector<double> window, double c1, double c2) {
   const WindowProblem problem(pred, target, weight, window, c1, c2);
-  const Tensor grad = torch::stable::contiguous(grad_sums);
+  const Tensor grad = torch::stable::contiguous(*grad_sums);
   STD_TORCH_CHECK(grad.scalar_type() == ScalarType::Double && grad.numel() == problem.planes * window_sums, "lossfold: malformed gradient");
   const double* slopes = static_cast<const double*>(grad.const_data_ptr());
   Tensor result = torch::stable::empty_like(pred);
@@ -115,14 +115,7 @@ Tensor window_unfold(Tensor grad_sums, Tensor pred, Tensor target, std::optional
 
 }  // namespace
 
-#define LOSSFOLD_WINDOW_SPEC "float[] window, float c1, float c2"
-
-STABLE_TORCH_LIBRARY_FRAGMENT(lossfold_r4, m) {
-  m.def("window_fold(Tensor pred, Tensor target, Tensor? weight, " LOSSFOLD_WINDOW_SPEC ") -> Tensor");
-  m.def("window_unfold(Tensor grad_sums, Tensor pred, Tensor target, Tensor? weight, " LOSSFOLD_WINDOW_SPEC ") -> Tensor");
-}
-
-STABLE_TORCH_LIBRARY_IMPL(lossfold_r4, CPU, m) {
+STABLE_TORCH_LIBRARY_IMPL(lossfold_r5, CPU, m) {
   m.impl("window_fold", TORCH_BOX(&window_fold));
   m.impl("window_unfold", TORCH_BOX(&window_unfold));
 }

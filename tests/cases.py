@@ -14,7 +14,7 @@ import lossfold as lf
 from lossfold.compose.matting import MattingSet
 from lossfold.losses.base import Folded, Loss
 from lossfold.losses.pair import PairLoss
-from lossfold.losses.ssim import WindowLoss
+from lossfold.losses.images.ssim import WindowLoss
 
 ENGINES: tuple[str, ...] = tuple(lf.engines.available())
 CONTAINERS = {"LossSet"}

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from lossfold.engines.cpp import NAMESPACE as NAMESPACE
+from lossfold.engines.native import NAMESPACE as NAMESPACE
 
 
 class Watch(TorchDispatchMode):

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 import lossfold as lf
 from lossfold.engines.spec import Bins
-from lossfold.losses.lovasz import bin_edges
+from lossfold.losses.classes.lovasz import bin_edges
 from tests.cases import ENGINES, Case, Data, close, evaluate, same_bits
 from tests.steps import settled
 

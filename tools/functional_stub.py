@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from lossfold.compose.matting import Terms
-from lossfold.losses.adversarial import Outputs
-from lossfold.losses.path_length import Generator
-from lossfold.losses.penalties import Discriminator
+from lossfold.losses.adversarial.gan import Outputs
+from lossfold.losses.adversarial.path_length import Generator
+from lossfold.losses.adversarial.penalties import Discriminator
 
 HELPERS: tuple[str, ...]
 

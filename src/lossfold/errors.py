@@ -27,6 +27,25 @@ class LossError(ValueError):
         return f"{text} ({self.hint})" if self.hint else text
 
 
+def wrong(argument: str, expected: str, got: str, hint: str = "") -> LossError:
+    """Return the error of an argument; :class:`naming` adds which loss it was given to."""
+    return LossError("", argument, expected, got, hint)
+
+
+class naming:  # noqa: N801 - reads as a verb
+    """Within it, errors that do not say so yet are those of a loss."""
+
+    def __init__(self, loss: str) -> None:
+        self.loss = loss
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, LossError) and not error.loss:
+            error.loss = self.loss
+
+
 def cut(text: str) -> str:
     """Return a text in which no word is longer than 200 characters, and no more than 1000 in all."""
     text = re.sub(r"(\S{180})\S{20,}", r"\1[...]", text[:4000])

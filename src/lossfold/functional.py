@@ -15,26 +15,26 @@ from lossfold.compose import matting as matting
 from lossfold.compose import presets as presets
 from lossfold.compose.loss_set import LossSet
 from lossfold.compose.output import LossOutput
-from lossfold.losses import adversarial as adversarial
-from lossfold.losses import binary as binary
-from lossfold.losses import clip as clip
-from lossfold.losses import composition as composition
-from lossfold.losses import edges as edges
-from lossfold.losses import generalized_dice as generalized_dice
-from lossfold.losses import identity as identity
-from lossfold.losses import lpips as lpips
-from lossfold.losses import ohem as ohem
-from lossfold.losses import penalties as penalties
-from lossfold.losses import perceptual as perceptual
-from lossfold.losses import psnr as psnr
-from lossfold.losses import ssim as ssim
-from lossfold.losses import texture as texture
-from lossfold.losses.components import Component
-from lossfold.losses.lovasz import lovasz_bounds as lovasz_bounds
-from lossfold.losses.path_length import GeneratorPathRegularizer
-from lossfold.losses.path_length import generator_path_regularizer as generator_path_regularizer
-from lossfold.losses.path_length import path_lengths as path_lengths
-from lossfold.losses.perceptual import PerceptualParts
+from lossfold.losses.adversarial import gan as gan
+from lossfold.losses.adversarial import penalties as penalties
+from lossfold.losses.adversarial.components import Component
+from lossfold.losses.adversarial.path_length import GeneratorPathRegularizer
+from lossfold.losses.adversarial.path_length import generator_path_regularizer as generator_path_regularizer
+from lossfold.losses.adversarial.path_length import path_lengths as path_lengths
+from lossfold.losses.classes import generalized_dice as generalized_dice
+from lossfold.losses.classes import ohem as ohem
+from lossfold.losses.classes.lovasz import lovasz_bounds as lovasz_bounds
+from lossfold.losses.features import clip as clip
+from lossfold.losses.features import identity as identity
+from lossfold.losses.features import lpips as lpips
+from lossfold.losses.features import perceptual as perceptual
+from lossfold.losses.features import texture as texture
+from lossfold.losses.features.perceptual import PerceptualParts
+from lossfold.losses.images import edges as edges
+from lossfold.losses.images import psnr as psnr
+from lossfold.losses.images import ssim as ssim
+from lossfold.losses.masks import binary as binary
+from lossfold.losses.matting import composition as composition
 from lossfold.points import sample_points as sample_points
 from lossfold.points import sample_uncertain_points as sample_uncertain_points
 from lossfold.registry import LOSSES

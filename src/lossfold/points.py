@@ -9,7 +9,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from lossfold.errors import LossError, is_number
-from lossfold.folds.fold import SCORE_DTYPES, describe
+from lossfold.folds.checks import SCORE_DTYPES
+from lossfold.folds.fold import describe
 
 
 def sample_uncertain_points(

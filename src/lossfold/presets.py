@@ -7,12 +7,12 @@ from typing import Any
 from lossfold.compose.loss_set import LossSet
 from lossfold.compose.term import Term
 from lossfold.errors import LossError, is_number
-from lossfold.losses.adversarial import GANLoss
-from lossfold.losses.binary import BinaryCrossEntropyLoss
-from lossfold.losses.cross_entropy import FocalLoss
-from lossfold.losses.overlap import DiceLoss
-from lossfold.losses.path_length import GeneratorPathRegularizer
-from lossfold.losses.penalties import R1GradientPenalty
+from lossfold.losses.adversarial.gan import GANLoss
+from lossfold.losses.adversarial.path_length import GeneratorPathRegularizer
+from lossfold.losses.adversarial.penalties import R1GradientPenalty
+from lossfold.losses.classes.focal import FocalLoss
+from lossfold.losses.classes.overlap import DiceLoss
+from lossfold.losses.masks.binary import BinaryCrossEntropyLoss
 from lossfold.registry import preset
 
 

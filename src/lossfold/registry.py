@@ -61,7 +61,7 @@ class Registry(Mapping[str, type[nn.Module]]):
     ) -> Any:
         """Enter a loss class of one's own, or a function of single elements, as MMEngine's registries do it.
 
-        A function ``f(pred, target, **options)`` is entered as a loss class made with :func:`lossfold.losses.masked.masked_loss`;
+        A function ``f(pred, target, **options)`` is entered as a loss class made with :func:`lossfold.losses.images.masked.masked_loss`;
         its options are those of the function.
 
         Args:
@@ -132,7 +132,7 @@ def loss_class(who: str, given: object, name: str) -> type[nn.Module]:
         if issubclass(given, nn.Module):
             return given
     elif callable(given) and hasattr(given, "__name__"):
-        from lossfold.losses.elementwise import elementwise_loss
+        from lossfold.losses.images.elementwise import elementwise_loss
 
         return elementwise_loss(given, name)
     raise LossError(who, name or "module", "a class of modules, or a function f(pred, target, **options)", f"{given!r}"[:80])

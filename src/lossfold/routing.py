@@ -6,15 +6,15 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from lossfold.errors import LossError, nearest
+from lossfold.errors import nearest, wrong
 
 
-def checked_mapping(loss: str, value: object) -> dict[str, str] | None:
+def checked_mapping(value: object) -> dict[str, str] | None:
     """Return the option ``inputs`` as a dict from argument names to paths."""
     if value is None:
         return None
     if not isinstance(value, Mapping) or not all(isinstance(x, str) and x for pair in value.items() for x in pair):
-        raise LossError(loss, "inputs", "a dict from argument names to paths in the outputs", repr(value))
+        raise wrong("inputs", "a dict from argument names to paths in the outputs", repr(value))
     return dict(value)
 
 
@@ -24,42 +24,39 @@ def arguments_of(function: Callable[..., Any]) -> dict[str, bool]:
     return {p.name: p.default is p.empty for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
 
 
-def route(loss: str, mapping: Mapping[str, str], arguments: Mapping[str, bool], outputs: object) -> dict[str, Any]:
+def route(mapping: Mapping[str, str], arguments: Mapping[str, bool], outputs: object) -> dict[str, Any]:
     """Return a loss's arguments from one dict of outputs.
 
     Args:
-        loss: who asks, for errors.
         mapping: argument -> path; an argument that is not in it stands under its own name, if there.
         arguments: of the loss's call, and whether each has to be given.
         outputs: a dict; a path walks through nested dicts and sequences, as in ``"heads.0"`` or ``"heads.-1"``.
     """
     if not isinstance(outputs, Mapping):
-        raise LossError(loss, "outputs", "one dict, because the loss has inputs=", type(outputs).__name__)
+        raise wrong("outputs", "one dict, because the loss has inputs=", type(outputs).__name__)
     for name in mapping:
-        check_argument(loss, name, arguments)
+        check_argument(name, arguments)
     paths = {name: name for name in arguments if name in outputs} | dict(mapping)
     for name, required in arguments.items():
         if required and name not in paths:
-            raise LossError(loss, name, "in the outputs, or named by inputs=", f"only {list(outputs)}")
-    return {name: walk(loss, name, path, outputs) for name, path in paths.items()}
+            raise wrong(name, "in the outputs, or named by inputs=", f"only {list(outputs)}")
+    return {name: walk(name, path, outputs) for name, path in paths.items()}
 
 
-def check_argument(loss: str, name: str, arguments: Mapping[str, bool]) -> None:
+def check_argument(name: str, arguments: Mapping[str, bool]) -> None:
     """Refuse a name in ``inputs`` that is none of a loss's arguments."""
     if name not in arguments:
-        raise LossError(loss, "inputs", f"names among {', '.join(arguments)}", repr(name), nearest(name, arguments))
+        raise wrong("inputs", f"names among {', '.join(arguments)}", repr(name), nearest(name, arguments))
 
 
-def check_arguments(
-    loss: str, arguments: Mapping[str, bool], inputs: tuple[object, ...], named: Mapping[str, object], hint: str = ""
-) -> None:
+def check_arguments(arguments: Mapping[str, bool], inputs: tuple[object, ...], named: Mapping[str, object], hint: str = "") -> None:
     """Refuse a call with other arguments than a loss takes."""
     names = list(arguments)
     given = [*names[: len(inputs)], *named]
     missing = [name for name, required in arguments.items() if required and name not in given]
     if len(inputs) > len(names) or len(set(given)) < len(given) or missing or not set(named) <= set(names):
         came = f"{len(inputs)} by position" + "".join(f", {name}=" for name in named)
-        raise LossError(loss, "arguments", f"({', '.join(names)})", came, f"{missing[0]} is missing" if missing else hint)
+        raise wrong("arguments", f"({', '.join(names)})", came, f"{missing[0]} is missing" if missing else hint)
 
 
 def is_one_dict(inputs: tuple[object, ...], named: Mapping[str, object]) -> bool:
@@ -67,16 +64,16 @@ def is_one_dict(inputs: tuple[object, ...], named: Mapping[str, object]) -> bool
     return "outputs_dict" in named or (len(inputs) == 1 and isinstance(inputs[0], Mapping))
 
 
-def one_dict(loss: str, inputs: tuple[object, ...], named: Mapping[str, object]) -> object:
+def one_dict(inputs: tuple[object, ...], named: Mapping[str, object]) -> object:
     """Return the one dict of outputs of a call, and refuse anything beside it."""
     given = [*inputs, *named.values()]
     if len(given) != 1 or (named and "outputs_dict" not in named):
         hint = f"put {', '.join(named)} into the dict" if is_one_dict(inputs, {}) else "because the loss has inputs="
-        raise LossError(loss, "outputs", "one dict and nothing beside it", f"{len(given)} arguments", hint)
+        raise wrong("outputs", "one dict and nothing beside it", f"{len(given)} arguments", hint)
     return given[0]
 
 
-def walk(loss: str, argument: str, path: str, outputs: Mapping[str, Any]) -> Any:
+def walk(argument: str, path: str, outputs: Mapping[str, Any]) -> Any:
     """Return what stands at a path."""
     if path in outputs:  # a key may have dots of its own
         return outputs[path]
@@ -88,7 +85,7 @@ def walk(loss: str, argument: str, path: str, outputs: Mapping[str, Any]) -> Any
             here = here[int(step)]
         else:
             there = list(here) if isinstance(here, Mapping) else f"{type(here).__name__} of {_length(here)}"
-            raise LossError(loss, argument, f"at {path!r} in the outputs", f"no {step!r} among {there}")
+            raise wrong(argument, f"at {path!r} in the outputs", f"no {step!r} among {there}")
     return here
 
 

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from lossfold.errors import LossError, is_number
-from lossfold.folds.fold import SCORE_DTYPES, describe
+from lossfold.folds.checks import SCORE_DTYPES
+from lossfold.folds.fold import describe
 
 INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 WIDEST = 1000  # pixels of erosion and dilation; squares of distances stay exact in float32 far beyond it

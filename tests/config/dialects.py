@@ -44,9 +44,9 @@ DIALECTS |= {
     },
     "full paths": {
         "_target_": "lossfold.compose.loss_set.LossSet",
-        "ce": {"_target_": "lossfold.losses.cross_entropy.CrossEntropyLoss", **TERMS["ce"][1]},
-        "dice": {"_target_": "lossfold.losses.overlap.DiceLoss", **TERMS["dice"][1]},
-        "focal": {"_target_": "lossfold.losses.cross_entropy.FocalLoss", **TERMS["focal"][1]},
+        "ce": {"_target_": "lossfold.losses.classes.cross_entropy.CrossEntropyLoss", **TERMS["ce"][1]},
+        "dice": {"_target_": "lossfold.losses.classes.overlap.DiceLoss", **TERMS["dice"][1]},
+        "focal": {"_target_": "lossfold.losses.classes.cross_entropy.FocalLoss", **TERMS["focal"][1]},
     },
     "BasicSR's dict of losses": {name: by_type(*term) for name, term in TERMS.items()},
     "MMSegmentation's list of losses": [{**by_type(*term), "loss_name": name} for name, term in TERMS.items()],

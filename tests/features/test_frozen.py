@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 import lossfold as lf
-from lossfold.losses.features import FeatureLoss
+from lossfold.losses.features.frozen import FeatureLoss
 
 
 def perceptual(**options: Any) -> lf.PerceptualLoss:

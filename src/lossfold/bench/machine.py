@@ -42,7 +42,7 @@ def describe_lossfold() -> dict[str, Any]:
     """The engines of lossfold and their SIMD level; an empty description where it can't be imported."""
     try:
         engines = import_module("lossfold.engines")
-        return {"engines": list(engines.available()), "simd": str(engines.cpp.simd_level())}
+        return {"engines": list(engines.available()), "simd": str(engines.native.simd_level())}
     except (ImportError, AttributeError):
         return {}
 

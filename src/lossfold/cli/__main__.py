@@ -16,7 +16,7 @@ import torch
 import lossfold
 from lossfold.cli.catalogue import show, show_losses
 from lossfold.config.schema import schema
-from lossfold.engines import cpp
+from lossfold.engines import native
 from lossfold.errors import LossError
 
 
@@ -28,8 +28,8 @@ def info() -> int:
         "python": platform.python_version(),
         "threads": str(torch.get_num_threads()),
         "engines": ", ".join(lossfold.engines.available()),
-        "cpp engine": f"{cpp.simd_level()} kernels" if cpp.LOADED else cpp.PROBLEM,
-        "label fold": "cpp on CPU tensors, eager elsewhere" if cpp.LOADED else "eager",
+        "cpp engine": native.PROBLEM or f"{native.simd_level()} kernels",
+        "label fold": "cpp on CPU tensors, eager elsewhere" if not native.PROBLEM else "eager",
     }
     width = max(map(len, rows))
     print("\n".join(f"{key:<{width}}  {value}" for key, value in rows.items()))

@@ -6,24 +6,26 @@ import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import nn
 
 from lossfold.compose.passes import Leaf
-from lossfold.errors import LossError
+from lossfold.errors import LossError, wrong
 from lossfold.losses.base import Loss
-from lossfold.routing import arguments_of, is_one_dict
+from lossfold.routing import arguments_of, check_arguments, is_one_dict, one_dict
 
+Handed = tuple[tuple[Any, ...], dict[str, Any]]  # arguments by position and by name
 ONE_DICT = "where terms take different arguments, call the set with one dict: each takes what it names"
 
 
-def check_call(who: str, module: nn.Module, given: tuple[Any, ...], named: Mapping[str, Any]) -> None:
+def check_call(module: nn.Module, given: tuple[Any, ...], named: Mapping[str, Any]) -> None:
     """Refuse arguments that a module of somebody else's does not take."""
     try:
         inspect.signature(module.forward).bind(*given, **named)
     except TypeError as error:
         hint = "one dict is for losses of lossfold, and modules that take it as a whole" if is_one_dict(given, named) else ONE_DICT
         came = f"{len(given)} by position" + "".join(f", {name}=" for name in named)
-        raise LossError(who, "arguments", f"those of its forward ({error})", came, hint) from error
+        raise wrong("arguments", f"those of its forward ({error})", came, hint) from error
 
 
 def conditions_of(leaves: Sequence[Leaf]) -> set[str]:
@@ -42,3 +44,30 @@ def names_of(leaves: Sequence[Leaf]) -> tuple[str, ...] | None:
         return None
     first = with_target[0]
     return tuple(first.arguments if isinstance(first, Loss) else arguments_of(type(first).forward))
+
+
+def arguments_for(leaf: Leaf, handed: Handed, names: tuple[str, ...] | None) -> Handed | None:
+    """Return what a single loss is called with; None where it is not due.
+
+    Args:
+        leaf: the loss.
+        handed: what its set is given.
+        names: what the first term that has a target calls its arguments; see :func:`names_of`.
+    """
+    given, named = handed
+    loss = leaf.loss
+    if not isinstance(loss, Loss):
+        if not torch.compiler.is_compiling():
+            check_call(loss, given, named)
+        return given, named
+    if loss.inputs is not None or is_one_dict(given, named):
+        if not loss.due(one_dict(given, named)):
+            return None
+        if leaf.own is None:  # its own call finds them
+            return given, named
+        given, named = (), loss.routed(given, named)
+    elif names is not None:
+        given, named = loss.taken(given, named, names)
+    if not loss.open_call:
+        check_arguments(loss.arguments, given, named, ONE_DICT)
+    return given, named

@@ -9,19 +9,15 @@ import torch
 from torch import Tensor
 
 from lossfold.compose.term import Term
-from lossfold.errors import LossError
+from lossfold.errors import wrong
 from lossfold.folds.fold import describe
-from lossfold.losses.base import Folded
 from lossfold.routing import walk
 
 
-def gate_of(
-    who: str, term: Term, outputs: Mapping[str, Any], by_keyword: bool, inputs: tuple[Any, ...], named: Mapping[str, Any]
-) -> Tensor:
+def gate_of(term: Term, outputs: Mapping[str, Any], by_keyword: bool, inputs: tuple[Any, ...], named: Mapping[str, Any]) -> Tensor:
     """Return to which images of a call a term applies, ``[B]`` bool.
 
     Args:
-        who: the loss, for errors.
         term: what says so.
         outputs: where a name is looked up: the one dict of outputs, or what the set was given by name.
         by_keyword: whether it is the latter.
@@ -30,30 +26,17 @@ def gate_of(
     """
     if isinstance(term.when, str):
         if by_keyword and term.when not in outputs:
-            raise LossError(who, "when", f"given as {term.when}=, a boolean tensor [B]", f"{list(outputs) or 'no keyword'}")
-        gate = walk(who, "when", term.when, outputs)
+            raise wrong("when", f"given as {term.when}=, a boolean tensor [B]", f"{list(outputs) or 'no keyword'}")
+        gate = walk("when", term.when, outputs)
     else:
         assert term.when is not None
         try:
             gate = term.when(*inputs, **named)
         except TypeError as error:
-            raise LossError(who, "when", "a function of the loss's arguments", repr(term.when), str(error)) from error
+            raise wrong("when", "a function of the loss's arguments", repr(term.when), str(error)) from error
     if not isinstance(gate, Tensor) or gate.dtype != torch.bool or gate.dim() != 1:
-        raise LossError(who, "when", "a boolean tensor [B]", describe(gate))
+        raise wrong("when", "a boolean tensor [B]", describe(gate))
     return gate
-
-
-def value_where(who: str, term: Term, loss: Folded, fold: Any, given: Any, gate: Tensor) -> Tensor:
-    """Turn a fold into the loss of the images that a gate lets through."""
-    fold = fold.only(who, gate)
-    sample_wise = getattr(loss, "sample_wise", False)
-    if term.when_mean == "applicable" and not sample_wise:
-        value: Tensor = loss.value(fold, who, given)
-        return value
-    each = torch.where(gate, loss.each_sample(fold, who, given), 0.0)
-    count = gate.sum() if term.when_mean == "applicable" else torch.full_like(gate.sum(), len(gate))
-    mean: Tensor = each.sum() / count.clamp_min(1)
-    return mean
 
 
 class Shield(torch.autograd.Function):

@@ -12,17 +12,19 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import Self
 
-from lossfold.compose.arguments import ONE_DICT, check_call, conditions_of, names_of
+from lossfold.compose.arguments import Handed, arguments_for, conditions_of, names_of
 from lossfold.compose.gates import gate_of
 from lossfold.compose.members import Members
 from lossfold.compose.output import LossOutput as LossOutput
-from lossfold.compose.passes import Call, Handed, Leaf, Source, passes_of
+from lossfold.compose.passes import Call, Leaf, passes_of
+from lossfold.compose.plan import plan_of
 from lossfold.compose.term import Term, advance
-from lossfold.errors import LossError, is_number, nearest
+from lossfold.errors import LossError, is_number, naming, nearest, wrong
 from lossfold.folds.fold import describe
-from lossfold.losses.base import Folded, Loss, Summable, left_out
+from lossfold.losses.base import Summable, left_out
+from lossfold.losses.folded import Folded
 from lossfold.registry import LOSSES, snake_case
-from lossfold.routing import check_arguments, is_one_dict, one_dict
+from lossfold.routing import is_one_dict, one_dict
 
 PATIENCE = 200
 """After so many calls of a set in training that never advances, it warns."""
@@ -58,6 +60,8 @@ class LossSet(Summable):
     """
 
     ready: bool  # of the sets whose terms are built from options: whether they are
+    every_image: bool = False  # whether a term's mean is over all images, those that it does not apply to with the loss 0
+    inputs: Mapping[str, str] | None = None  # of the sets that have arguments of their own: where these stand
 
     def __init__(
         self,
@@ -155,27 +159,17 @@ class LossSet(Summable):
             raise LossError(type(self).__name__, "steps", "an integer >= 0", repr(steps))
         advance(self, steps)
 
-    @property
-    def source(self) -> Source:
-        """Where this set's own inputs stand in one dict of outputs."""
-        return ()
-
-    def handed(self, inputs: tuple[Any, ...], named: dict[str, Any], who: str) -> Handed:
+    def handed(self, inputs: tuple[Any, ...], named: dict[str, Any]) -> Handed:
         """Return what the terms are given, from what the set is."""
         return inputs, named
 
-    def value_of(self, leaf: Leaf, fold: Any, who: str, given: Any, handed: Handed) -> Tensor:
-        """Turn the fold of one of this set's own terms into its value."""
-        assert isinstance(leaf.loss, Folded)
-        return leaf.loss.value(fold, who, given)
+    def gate_for(self, name: str, handed: Handed) -> Tensor | None:
+        """Return to which images ``[B]`` one of this set's own terms applies; None for all."""
+        return None
 
     def plan(self) -> str:
         """Say which terms share which pass."""
-        calls = [Call(leaf) for leaf in self.leaves()]
-        passes = passes_of(calls)
-        served = {call.leaf.name for one in passes for call in one.calls}
-        alone = [f"on its own: {call.leaf}" for call in calls if call.leaf.name not in served]
-        return "\n".join([*map(str, passes), *alone])
+        return plan_of(self.leaves())
 
     def forward(self, *inputs: Any, **named: Any) -> LossOutput:
         """Return the losses of ``(logits, labels, weight=None, normalizer=None)``, or of whatever arguments the terms take.
@@ -184,60 +178,57 @@ class LossSet(Summable):
         """
         leaves = list(self.leaves())
         self._remind(leaves)
-        calls = {call.leaf.name: call for call in self._calls(leaves, inputs, named)}
+        with naming(type(self).__name__):
+            calls = {call.leaf.name: call for call in self._calls(leaves, inputs, named)}
         for one in passes_of(list(calls.values())):
             one.collect()
         terms: dict[str, Tensor] = {}
         weighted: dict[str, Tensor] = {}
         for leaf in leaves:
             call = calls.get(leaf.name)
-            value = left_out((inputs, named)) if call is None else call.value()
-            if not isinstance(value, Tensor) or value.dim() != 0:
-                raise LossError(leaf.who, "result", "a scalar tensor", describe(value))
-            terms[leaf.name], weighted[leaf.name] = value.detach(), value if call is None else call.weigh(value)
+            with naming(leaf.who):
+                value = left_out((inputs, named)) if call is None else call.value()
+                if not isinstance(value, Tensor) or value.dim() != 0:
+                    raise wrong("result", "a scalar tensor", describe(value))
+                terms[leaf.name], weighted[leaf.name] = value.detach(), value if call is None else call.weigh(value)
         first, *others = weighted.values()
         total = sum(others, first)
         if torch.compiler.is_compiling():
             weighted = {name: value.detach() for name, value in weighted.items()}
         return LossOutput(total, terms, weighted)
 
-    def _calls(self, leaves: Sequence[Leaf], inputs: tuple[Any, ...], named: dict[str, Any]) -> Iterator[Call]:
-        """Yield what each active loss is handed, checked."""
+    def _calls(self, leaves: Sequence[Leaf], inputs: tuple[Any, ...], named: dict[str, Any]) -> list[Call]:
+        """Return what each active loss is handed, checked."""
         keywords = named
-        outputs: Any = one_dict(type(self).__name__, inputs, named) if is_one_dict(inputs, named) else named
+        outputs: Any = one_dict(inputs, named) if is_one_dict(inputs, named) else named
         if outputs is keywords:
             conditions = conditions_of(leaves)
             named = {name: value for name, value in named.items() if name not in conditions}
         handed: dict[int, Handed] = {}
         names = names_of(leaves)
+        calls = []
         for leaf in leaves:
             if not leaf.active:
                 continue
-            loss, owner = leaf.loss, leaf.owner
+            owner = leaf.owner
             if id(owner) not in handed:
-                handed[id(owner)] = owner.handed(inputs, named, type(owner).__name__)
-            given, by_name = handed[id(owner)]
-            if isinstance(loss, Loss) and (loss.inputs is not None or is_one_dict(given, by_name)):
-                if not loss.due(leaf.who, one_dict(leaf.who, given, by_name)):
+                with naming(type(owner).__name__):
+                    handed[id(owner)] = owner.handed(inputs, named)
+            with naming(leaf.who):
+                arguments = arguments_for(leaf, handed[id(owner)], names)
+                if arguments is None:
                     continue
-                given, by_name = (), loss.routed(given, by_name, leaf.who)
-            elif isinstance(loss, Loss) and names is not None:
-                given, by_name = loss.taken(leaf.who, given, by_name, names)
-            if isinstance(loss, Loss) and not loss.open_call:
-                check_arguments(leaf.who, loss.arguments, given, by_name, ONE_DICT)
-            elif not isinstance(loss, Loss) and not torch.compiler.is_compiling():
-                check_call(leaf.who, loss, given, by_name)
-            call = Call(leaf, given, by_name, handed[id(owner)])
-            if leaf.condition is not None and isinstance(loss, Folded):
-                call.gate = gate_of(leaf.who, leaf.condition, outputs, outputs is keywords, given, by_name)
-                if not loss.folds:
-                    raise LossError(leaf.who, "when", "left out: this loss has no value for each image", repr(leaf.condition.when))
-                given, by_name = loss.behind(call.gate, given, by_name)
-            if isinstance(loss, Folded):
-                call.checked = loss.check(leaf.who, *given, **by_name)
-                if call.gate is not None and loss.selects:
-                    call.checked = loss.gated(call.checked, call.gate)
-            yield call
+                call = Call(leaf, *arguments, gate=owner.gate_for(leaf.name.rpartition(".")[2], handed[id(owner)]))
+                if leaf.condition is not None:
+                    call.gate = gate_of(leaf.condition, outputs, outputs is keywords, *arguments)
+                    if leaf.folded is None:
+                        raise wrong("when", "left out: this loss has no value for each image", repr(leaf.condition.when))
+                if isinstance(leaf.own, Folded):
+                    call.checked = leaf.own.check(*call.given, **call.named)
+                    if call.gate is not None and leaf.own.selects:
+                        call.checked = leaf.own.gated(call.checked, call.gate)
+                calls.append(call)
+        return calls
 
     def _remind(self, leaves: Sequence[Leaf]) -> None:
         """Warn once where a training goes on without a word about its steps."""
@@ -283,3 +274,6 @@ class LossSet(Summable):
             terms = ["{" + ", ".join(f"{name!r}: {loss!r}" for name, loss in zip(self.names, self.members, strict=True)) + "}"]
         weight = [f"loss_weight={self.loss_weight!r}"] if self.loss_weight != 1 else []
         return f"{type(self).__name__}({', '.join(terms + weight)})"
+
+
+Summable.sum_of = staticmethod(LossSet.sum_of)

@@ -11,20 +11,20 @@ import torch
 from torch import Tensor, nn
 
 from lossfold import engines
+from lossfold.compose.arguments import Handed
 from lossfold.compose.loss_set import LossSet
 from lossfold.compose.output import LossOutput
-from lossfold.compose.passes import Handed, Leaf
 from lossfold.config.build import build
-from lossfold.errors import LossError, is_number, nearest
+from lossfold.errors import LossError, is_number, naming, nearest, wrong
 from lossfold.folds.fold import describe
-from lossfold.folds.pair import check_pair
-from lossfold.losses.base import Configured, Folded, Loss, take_alias
-from lossfold.losses.binary import BinaryCrossEntropyLoss
-from lossfold.losses.cross_entropy import FocalLoss
-from lossfold.losses.matting import KnownL1Loss, KnownSmoothL1Loss, MattingGradientLoss, RegionLoss, UnknownL1Loss
-from lossfold.losses.pair import PairLoss
-from lossfold.losses.pixel import SmoothL1Loss
-from lossfold.losses.pyramid import LaplacianPyramidLoss
+from lossfold.folds.pair.needs import check_pair
+from lossfold.losses.base import Configured, Loss, take_alias
+from lossfold.losses.classes.focal import FocalLoss
+from lossfold.losses.folded import Folded
+from lossfold.losses.images.pixel import SmoothL1Loss
+from lossfold.losses.masks.binary import BinaryCrossEntropyLoss
+from lossfold.losses.matting.pyramid import LaplacianPyramidLoss
+from lossfold.losses.matting.regions import KnownL1Loss, KnownSmoothL1Loss, MattingGradientLoss, RegionLoss, UnknownL1Loss
 from lossfold.registry import LOSSES
 from lossfold.routing import check_arguments, checked_mapping, is_one_dict, one_dict, route
 
@@ -59,8 +59,9 @@ class MattingSet(Configured, LossSet):
         area = self.reference_area
         self.require("reference_area", area is None or (is_number(area) and area > 0), "None or a number of pixels > 0")
         self.require_one_of("alpha_link", ("identity", "sigmoid"))
-        engines.check_name(type(self).__name__, "engine", self.engine)
-        object.__setattr__(self, "inputs", checked_mapping(type(self).__name__, self.inputs))
+        with naming(type(self).__name__):
+            engines.check_name("engine", self.engine)
+            object.__setattr__(self, "inputs", checked_mapping(self.inputs))
         self.take(self.built())
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -77,26 +78,21 @@ class MattingSet(Configured, LossSet):
 
     def __call__(self, *inputs: Any, **named: Any) -> LossOutput:
         """Return the losses of tensors, or of one dict of outputs (see ``inputs``)."""
-        if self.inputs is not None or is_one_dict(inputs, named):
-            inputs, named = (), self.routed(inputs, named)
-        result: LossOutput = nn.Module.__call__(self, *inputs, **named)
+        with naming(type(self).__name__):
+            if self.inputs is not None or is_one_dict(inputs, named):
+                inputs, named = (), self.routed(inputs, named)
+            result: LossOutput = nn.Module.__call__(self, *inputs, **named)
         return result
 
     def routed(self, inputs: tuple[Any, ...], named: dict[str, Any]) -> dict[str, Any]:
         """Return the arguments out of one dict of outputs."""
-        who = type(self).__name__
-        return route(who, self.inputs or {}, self.arguments, one_dict(who, inputs, named))
+        return route(self.inputs or {}, self.arguments, one_dict(inputs, named))
 
-    @property
-    def source(self) -> tuple[tuple[str, str], ...]:
-        """Where this set's own inputs stand in one dict of outputs."""
-        return tuple(sorted((self.inputs or {}).items()))
-
-    def handed(self, inputs: tuple[Any, ...], named: dict[str, Any], who: str) -> Handed:
+    def handed(self, inputs: tuple[Any, ...], named: dict[str, Any]) -> Handed:
         """Return prediction, target and region by the names that the terms know."""
         if is_one_dict(inputs, named):  # as a term of another set
             inputs, named = (), self.routed(inputs, named)
-        check_arguments(who, self.arguments, inputs, named)
+        check_arguments(self.arguments, inputs, named)
         bound = dict(zip(self.arguments, inputs, strict=False)) | named
         unknown = bound.pop("region")  # under another name: the Laplacian term takes a region, but none here
         return ({**bound, "unknown": unknown},), {}
@@ -154,8 +150,6 @@ class MattingSet(Configured, LossSet):
             except LossError as error:
                 expected = f"losses that take link={self.alpha_link!r}"
                 raise LossError(type(self).__name__, "terms", expected, repr(loss), f"link is {error.expected}") from None
-        if isinstance(loss, PairLoss):
-            loss.scope = "the set's "  # its regions' names are not those of losses beside the set
         if isinstance(loss, RegionLoss) and loss.reference_area is None and loss.reduction == "mean":
             loss.reference_area = self.reference_area
         if loss.inputs is None:
@@ -261,6 +255,8 @@ class MixedMattingLoss(MattingSet):
         Ke et al., MODNet, AAAI 2022 (matting and segmentation data together).
     """
 
+    every_image: ClassVar[bool] = True
+
     segmentation: Terms = ("known_smooth_l1_loss",)
     matting: Terms = MATTING
     tolerance: float = 0.0
@@ -278,9 +274,7 @@ class MixedMattingLoss(MattingSet):
             for name, loss in terms.items():
                 if not isinstance(loss, Folded) or not loss.folds or getattr(loss, "reduction", "") != "mean":
                     raise LossError(type(self).__name__, argument, "losses with a value for each sample", f"{name}: {loss!r}")
-                if isinstance(loss, PairLoss):
-                    loss.apart = True
-                spec = loss.asks().spec
+                spec = loss.needs().spec
                 shared = [one for one in (getattr(spec, "bins", None), getattr(spec, "hard", None)) if one and not one.per_image]
                 if shared:
                     hint = "per_image=True"
@@ -293,28 +287,24 @@ class MixedMattingLoss(MattingSet):
         }
         return {**lists["segmentation"], **lists["matting"]}
 
-    def handed(self, inputs: tuple[Any, ...], named: dict[str, Any], who: str) -> Handed:
+    def handed(self, inputs: tuple[Any, ...], named: dict[str, Any]) -> Handed:
         """Return the arguments by name, and which samples are binary."""
-        (found,), _ = super().handed(inputs, named, who)
-        _, target = check_pair(who, found["pred"], found["target"])
+        (found,), _ = super().handed(inputs, named)
+        _, target = check_pair(found["pred"], found["target"])
         chosen = found.get("is_binary")
         if chosen is None:
             chosen = ((target <= self.tolerance) | (target >= 1 - self.tolerance)).flatten(1).all(1)
         elif not isinstance(chosen, Tensor) or chosen.dtype != torch.bool or chosen.shape != target.shape[:1]:
-            raise LossError(who, "is_binary", f"a boolean tensor [{len(target)}]", describe(chosen))
+            raise wrong("is_binary", f"a boolean tensor [{len(target)}]", describe(chosen))
         elif chosen.device != target.device:
-            raise LossError(who, "is_binary", f"on the target's device {target.device}", str(chosen.device))
+            raise wrong("is_binary", f"on the target's device {target.device}", str(chosen.device))
         return ({**found, "is_binary": chosen},), {}
 
-    def value_of(self, leaf: Leaf, fold: Any, who: str, given: Any, handed: Handed) -> Tensor:
-        """Return the sum of a term's values over the samples that it applies to, divided by B."""
-        assert isinstance(leaf.loss, Folded)
-        each = leaf.loss.each_sample(fold, who, given)
-        binary, soft = self.applies[leaf.name.rpartition(".")[2]]
-        if not (binary and soft):
-            is_binary = handed[0][0]["is_binary"]
-            each = torch.where(is_binary if binary else ~is_binary, each, 0.0)
-        return each.sum() / max(1, len(each))
+    def gate_for(self, name: str, handed: Handed) -> Tensor | None:
+        """Return which samples a term applies to."""
+        binary, soft = self.applies[name]
+        chosen: Tensor = handed[0][0]["is_binary"]
+        return None if binary and soft else chosen if binary else ~chosen
 
     def forward(self, pred: Tensor, target: Tensor, region: Tensor, is_binary: Tensor | None = None) -> LossOutput:
         """Return the losses.

@@ -11,8 +11,8 @@ from torch import Tensor
 from lossfold.compose.loss_set import LossSet
 from lossfold.errors import LossError, is_number
 from lossfold.losses.base import Configured, take_alias
-from lossfold.losses.cross_entropy import CrossEntropyLoss
-from lossfold.losses.overlap import DiceLoss
+from lossfold.losses.classes.cross_entropy import CrossEntropyLoss
+from lossfold.losses.classes.overlap import DiceLoss
 from lossfold.registry import LOSSES
 
 

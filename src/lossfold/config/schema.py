@@ -18,7 +18,7 @@ from lossfold.config.names import Allow, Names
 from lossfold.config.options import is_open, options_of
 from lossfold.config.probe import one_needed
 from lossfold.errors import LossError
-from lossfold.losses.base import Folded
+from lossfold.losses.folded import Folded
 from lossfold.registry import LOSSES, PARTS, PRESETS
 from lossfold.version import VERSION
 

@@ -3,57 +3,97 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from lossfold.engines import cpp, eager
-from lossfold.errors import LossError, nearest
+from lossfold.engines import native as native
+from lossfold.engines.transforms import inside_transform
+from lossfold.errors import nearest, wrong
 
-NAMES = ("eager", "cpp")
+
+@dataclass(frozen=True)
+class Engine:
+    """What computes folds.
+
+    Attributes:
+        name: what users call it.
+        problem: says why it is not in this installation; nothing if it is.
+        devices: whose tensors it serves, in words and as torch names them; None for all, by the definitions in plain PyTorch. Every
+            other engine implements the operators, and PyTorch's dispatcher goes by the device from there.
+    """
+
+    name: str
+    problem: Callable[[], str]
+    devices: tuple[str, tuple[str, ...]] | None = None
+
+    def obstacle(self, scores: Tensor, targets: tuple[Tensor | None, ...]) -> str:
+        """Say why it can't serve these tensors; nothing if it can."""
+        if self.devices is None:
+            return ""
+        problem = self.problem()
+        if problem:
+            return problem
+        words, devices = self.devices
+        if scores.device.type not in devices:
+            return f"the {self.name} engine runs on {words} and the scores are on {scores.device}"
+        if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in targets):
+            return f"the {self.name} engine gives no gradient to targets and weights"
+        if inside_transform():
+            return f"the {self.name} engine has no rules for torch.func transforms and forward-mode derivatives"
+        return ""
+
+    def among(self, definition: Any, operators: Any) -> Any:
+        """Return what it runs: a fold's definition, or its operators, whose functions are the same."""
+        return definition if self.devices is None else operators
+
+
+def _no_library() -> str:
+    return f"the C++ engine is not in this installation: {native.PROBLEM}" if native.PROBLEM else ""
+
+
+TABLE = (
+    Engine("cpp", _no_library, ("CPUs", ("cpu", "meta"))),
+    Engine("eager", str),
+)
+"""From the fastest on; the first that can serve a call does."""
+NAMES = tuple(engine.name for engine in reversed(TABLE))
 
 
 def available() -> tuple[str, ...]:
     """Return the engines that can run in this installation."""
-    return NAMES if cpp.LOADED else ("eager",)
+    return tuple(engine.name for engine in reversed(TABLE) if not engine.problem())
 
 
-def check_name(loss: str, argument: str, name: str | None) -> None:
+def check_name(argument: str, name: str | None) -> None:
     """Refuse an engine that lossfold does not have."""
     if name is not None and name not in NAMES:
-        raise LossError(loss, argument, "the name of an engine or None", repr(name), nearest(name, NAMES))
+        raise wrong(argument, "the name of an engine or None", repr(name), nearest(name, NAMES))
 
 
-def forced(loss: str, wanted: str | None) -> str | None:
+def forced(wanted: str | None) -> str | None:
     """Return the engine that the option, or else the environment's ``LOSSFOLD_ENGINE``, names."""
     choice = wanted or os.environ.get("LOSSFOLD_ENGINE") or None
-    check_name(loss, "LOSSFOLD_ENGINE", choice)
+    check_name("LOSSFOLD_ENGINE", choice)
     return choice
 
 
-def select(loss: str, wanted: str | None, scores: Tensor, *targets: Tensor | None) -> str:
+def select(wanted: str | None, scores: Tensor, *targets: Tensor | None) -> Engine:
     """Return the engine that serves these tensors.
 
     Without a choice (``engine=`` or the environment's ``LOSSFOLD_ENGINE``) the fastest one that can; a choice that can't
     serve is an error that says why.
     """
-    choice = forced(loss, wanted)
-    if choice == "eager":
-        return "eager"
-    obstacle = cpp_obstacle(scores, *targets)
-    if obstacle and choice == "cpp":
-        raise LossError(loss, "engine", "one that can serve this call", "'cpp'", obstacle)
-    return "eager" if obstacle else "cpp"
-
-
-def cpp_obstacle(scores: Tensor, *targets: Tensor | None) -> str:
-    """Say why the cpp engine can't serve these tensors; empty if it can."""
-    if not cpp.LOADED:
-        return f"the C++ engine is not in this installation: {cpp.PROBLEM}"
-    if scores.device.type not in ("cpu", "meta"):
-        return f"the cpp engine runs on CPUs and the scores are on {scores.device}"
-    if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in targets):
-        return "the cpp engine gives no gradient to targets and weights"
-    if eager.inside_transform():
-        return "the cpp engine has no rules for torch.func transforms and forward-mode derivatives"
-    return ""
+    choice = forced(wanted)
+    for engine in TABLE:
+        if choice not in (None, engine.name):
+            continue
+        obstacle = engine.obstacle(scores, targets)
+        if not obstacle:
+            return engine
+        if choice:
+            raise wrong("engine", "one that can serve this call", repr(choice), obstacle)
+    raise AssertionError("the last engine serves everything")

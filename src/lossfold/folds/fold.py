@@ -1,8 +1,8 @@
-"""What a pass over the pixels collected, whichever fold it was."""
+"""What a pass over the pixels collected, whichever fold it was, and what it can be asked for."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
 
@@ -10,150 +10,134 @@ import torch
 from torch import Tensor
 from typing_extensions import Self
 
-from lossfold.engines.spec import DenseSpec, LabelSpec
-from lossfold.engines.spec import Sum as Sum
-from lossfold.errors import LossError
+from lossfold.errors import wrong
 
-SCORE_DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
-INTEGER_DTYPES = (torch.int64, torch.int32, torch.uint8)
+Sum = tuple[str, float]  # a kind and its number (a focal sum's gamma, say; 0 where it has none)
+Key = tuple[Any, ...]  # what a row of sums is known by: a Sum, or more
 MOST_SUMS = 64  # of one pass
-CONSTANT = ("weight", "hard_weight", "target", "target_sq")  # kinds that have no part of the scores
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Fold:
-    """What was collected: ``fold[kind, gamma]`` is ``[I, C]``, with I images, or 1 once they are added.
+    """What was collected: ``fold[kind, number]`` is ``[I, C]``, with I images, or 1 once they are added.
 
     Folds of tiles, micro-batches and ranks add up: ``a + b`` (which pixels are hard is decided within each).
+
+    Attributes:
+        sums: ``[I, K, C]``, float64 (float32 on devices without it).
+        wanted: what the K rows are.
+        dtype: of the results.
+        constants: the kinds among them that have no part of the scores, so that they have no gradient.
+        table: ``[I, 4, C, bins]``, the histogram; see :class:`lossfold.folds.label.definition.Collected`.
+        target: what scores were held against: "labels", "masks" or "soft".
     """
 
-    sums: Tensor  # [I, K, C] float64
-    table: Tensor  # [I, 4, C, bins] float64, see engines.eager.Collected
-    wanted: tuple[Sum, ...]
-    dtype: torch.dtype  # of the results
-    target: str = "labels"  # what the scores were held against: "labels", "masks" or "soft"
-    fixed: bool = True  # targets and weights need no gradient, so their sums have none
+    sums: Tensor
+    wanted: tuple[Key, ...]
+    dtype: torch.dtype
+    constants: tuple[str, ...] = ()
+    table: Tensor | None = None
+    target: str = "labels"
+    _rows: tuple[Tensor, ...] | None = field(default=None, init=False)
+    _summed: Fold | None = field(default=None, init=False)
 
-    def __getitem__(self, key: Sum) -> Tensor:
+    def __getitem__(self, key: Key) -> Tensor:
+        if self._rows is None:  # once for all losses, because each small step costs as much as a small image
+            self._rows = self.sums.unbind(1)
         index = place(self.wanted, key)
         if index < 0:
             raise KeyError(key)
-        row = self.sums[:, index]
-        return row.detach() if key[0] in CONSTANT and self.fixed else row
+        return self._rows[index].detach() if key[0] in self.constants else self._rows[index]
 
-    def __add__(self, other: Fold) -> Fold:
-        if self.wanted != other.wanted or self.sums.shape != other.sums.shape or self.table.shape != other.table.shape:
-            raise LossError("Fold", "other", f"a fold of {self.wanted} {tuple(self.sums.shape)}", f"{other.wanted}")
-        return replace(self, sums=self.sums + other.sums, table=self.table + other.table)
+    def __add__(self, other: Fold) -> Self:
+        mine, yours = self._shapes(), other._shapes()
+        if self.wanted != other.wanted or mine != yours:
+            raise wrong("other", f"a fold of {self.wanted} {mine}", f"{other.wanted} {yours}")
+        table = None if self.table is None or other.table is None else self.table + other.table
+        return replace(self, sums=self.sums + other.sums, table=table)
 
-    def only(self, loss: str, gate: Tensor) -> Fold:
+    def _shapes(self) -> list[tuple[int, ...]]:
+        return [tuple(one.shape) for one in (self.sums, self.table) if one is not None]
+
+    def only(self, gate: Tensor) -> Self:
         """Return the fold of the images that a gate ``[B]`` lets through."""
-        keep = check_gate(loss, gate, self.sums)
-        table = torch.where(keep.unsqueeze(-1), self.table, 0.0) if self.table.dim() > 1 else self.table
-        return replace(self, sums=torch.where(keep, self.sums, 0.0), table=table)
+        if gate.dtype != torch.bool or tuple(gate.shape) != (len(self.sums),):
+            raise wrong("when", f"a boolean tensor [{len(self.sums)}]", describe(gate))
+        if gate.device != self.sums.device:
+            raise wrong("when", f"on the images' device {self.sums.device}", str(gate.device))
+        return self.changed(lambda part: torch.where(gate.view(-1, *[1] * (part.dim() - 1)), part, 0.0))
 
     def sum_images(self) -> Fold:
-        """Add the images."""
-        table = self.table.sum(0, keepdim=True) if self.table.dim() and len(self.table) > 1 else self.table
-        return replace(self, sums=self.sums.sum(0, keepdim=True), table=table)
+        """Return the fold of all images together."""
+        if self._summed is None:
+            self._summed = self.changed(lambda part: part if len(part) == 1 else part.sum(0, keepdim=True))
+        return self._summed
+
+    def changed(self, change: Callable[[Tensor], Tensor]) -> Self:
+        """Return a fold of other sums and another histogram, made of these."""
+        return replace(self, sums=change(self.sums), table=None if self.table is None else change(self.table))
 
 
-Spec = TypeVar("Spec", bound="LabelSpec | DenseSpec")
-
-
-@dataclass(frozen=True)
-class Needs(Generic[Spec]):
-    """What a loss wants collected. Losses whose needs ``agree`` share one pass, which collects all they want."""
-
-    spec: Spec
-    engine: str | None
-    per_image: bool = field(default=True, kw_only=True)  # whether anyone asks for the images apart
-
-    def asking(self, **options: Any) -> Self:
-        """Return the same fold with other options of the spec."""
-        return replace(self, spec=replace(self.spec, **options))
-
-    def each_image(self) -> Self:
-        """Return the same fold, of each image apart."""
-        bins = self.spec.bins and replace(self.spec.bins, per_image=True)
-        return replace(self.asking(bins=bins), per_image=True)
-
-    def with_sums(self, sums: tuple[Sum, ...]) -> Self:
-        """Return the same fold with other sums."""
-        return self.asking(sums=sums)
-
-    def reads_alike(self, other: Needs[Spec]) -> bool:
-        """Whether one pass can read scores and targets for both, and collect their sums and histograms."""
-        mine, yours = self.spec, other.spec
-        bins, others = mine.bins, yours.bins
-        return (
-            mine.reading == yours.reading
-            and self.engine == other.engine
-            and (bins is None or others is None or (bins.count, bins.hinge) == (others.count, others.hinge))
-            and len(mine.sums) + len(yours.sums) <= MOST_SUMS
-        )
-
-    def joined(self, other: Needs[Spec], **options: Any) -> Spec:
-        """Return the spec with the sums and the histogram of both, and with these options."""
-        mine, yours = self.spec, other.spec
-        more = tuple(s for s in yours.sums if place(mine.sums, s) < 0)
-        bins = mine.bins or yours.bins
-        if mine.bins and yours.bins:
-            bins = replace(mine.bins, per_image=mine.bins.per_image or yours.bins.per_image)
-        return replace(mine, sums=mine.sums + more, bins=bins, **options)
-
-
-def place(sums: Sequence[Sum], wanted: Sum) -> int:
+def place(sums: tuple[Key, ...], wanted: Key) -> int:
     """Return where a sum stands, or -1 (spelled out, because torch.compile does not trace ``tuple.index`` with tuples)."""
-    for index, (kind, gamma) in enumerate(sums):
-        if kind == wanted[0] and gamma == wanted[1]:
+    for index, one in enumerate(sums):
+        if all(a == b for a, b in zip(one, wanted, strict=True)):
             return index
     return -1
 
 
-def result_dtype(scores: Tensor) -> torch.dtype:
-    """Results are float32, or float64 for float64 scores."""
-    return torch.float64 if scores.dtype == torch.float64 else torch.float32
+Spec = TypeVar("Spec")
 
 
-def check_scores(loss: str, scores: object, **others: object) -> Tensor:
-    """Refuse scores that no fold reads, and tensors beside them that are not dense and strided."""
-    if not isinstance(scores, Tensor) or scores.dtype not in SCORE_DTYPES:
-        raise LossError(loss, "logits", "a float tensor [B, C, *S]", describe(scores))
-    for argument, tensor in (("logits", scores), *others.items()):
-        if isinstance(tensor, Tensor) and (tensor.layout != torch.strided or tensor.is_nested):
-            raise LossError(loss, argument, "a dense strided tensor", f"layout {tensor.layout}", "call .to_dense()")
-    if scores.dim() < 2 or scores.shape[1] == 0:
-        raise LossError(loss, "logits", "[B, C, *S] with at least one class", describe(scores))
-    return scores
+@dataclass(frozen=True)
+class Needs(Generic[Spec]):
+    """What a loss wants collected. Losses whose needs :meth:`agree` share one pass, which collects all they want."""
+
+    spec: Spec
+    engine: str | None
+    apart: bool = field(default=True, kw_only=True)  # whether anyone asks for the images apart
+
+    def agree(self, other: object) -> bool:
+        """Whether one pass can serve both."""
+        return type(other) is type(self) and other.engine == self.engine and self.reads_alike(other.spec)  # type: ignore[attr-defined]
+
+    def merge(self, other: Self) -> Self:
+        """Return the needs of both."""
+        return replace(self, spec=self.joined(other.spec), apart=self.apart or other.apart)
+
+    def each_image(self) -> Self:
+        """Return the same fold, of each image apart."""
+        return replace(self, apart=True)
+
+    def asking(self, **options: Any) -> Self:
+        """Return the same fold with other options of the spec."""
+        return replace(self, spec=replace(self.spec, **options))  # type: ignore[type-var]
+
+    def reads_alike(self, other: Spec) -> bool:
+        """Whether one pass can read its inputs for both specs, and collect what they ask for."""
+        raise NotImplementedError
+
+    def joined(self, other: Spec) -> Spec:
+        """Return the spec of a pass for both."""
+        raise NotImplementedError
+
+    def collect(self, given: Any) -> Fold:
+        """Make the pass over a call's arguments, which have been checked."""
+        raise NotImplementedError
+
+    def describe(self) -> tuple[str, str, list[str]]:
+        """Return the fold's name, how it reads what it is given, and what it collects."""
+        raise NotImplementedError
 
 
-def check_weight(loss: str, weight: object, scores: Tensor, *shapes: tuple[int, ...]) -> Tensor | None:
-    """Refuse weights of none of these shapes; the first is that of pixel weights ``[B, *S]``."""
-    pixels = shapes[0]
-    if weight is None:
-        return None
-    if not isinstance(weight, Tensor):
-        raise LossError(loss, "weight", f"a float or bool tensor {list(pixels)}", describe(weight))
-    if tuple(weight.shape) == (pixels[0], 1, *pixels[1:]):
-        weight = weight.squeeze(1)
-    if tuple(weight.shape) not in shapes:
-        hint = "did you mean class_weight?" if weight.dim() == 1 else ""
-        raise LossError(loss, "weight", f"pixel weights of shape {list(pixels)}", describe(weight), hint)
-    if weight.dtype not in (*SCORE_DTYPES, torch.bool):
-        raise LossError(loss, "weight", "a float or bool tensor", describe(weight), "call .float() or .bool()")
-    if weight.device != scores.device:
-        raise LossError(loss, "weight", f"on the logits' device {scores.device}", str(weight.device))
-    return weight
+def more_of(mine: tuple[Any, ...], yours: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return the sums of both."""
+    return mine + tuple(one for one in yours if place(mine, one) < 0)
 
 
-def check_gate(loss: str, gate: Tensor, sums: Tensor) -> Tensor:
-    """Refuse a gate that is not one for the images of a fold; return it as ``[B, 1, 1]``."""
-    if gate.dtype != torch.bool or tuple(gate.shape) != (len(sums),):
-        raise LossError(loss, "when", f"a boolean tensor [{len(sums)}]", describe(gate))
-    if gate.device != sums.device:
-        raise LossError(loss, "when", f"on the images' device {sums.device}", str(gate.device))
-    return gate[:, None, None]
+def texts_of(sums: tuple[Key, ...]) -> list[str]:
+    """Return how a plan names sums."""
+    return [f"{kind}({number:g})" if number else kind for kind, number, *_ in sums]
 
 
 def describe(value: object) -> str:

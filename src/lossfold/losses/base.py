@@ -13,11 +13,8 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import Self
 
-from lossfold.errors import LossError, is_number, nearest
-from lossfold.registry import LOSSES
+from lossfold.errors import LossError, is_number, naming, nearest, wrong
 from lossfold.routing import arguments_of, check_argument, check_arguments, checked_mapping, is_one_dict, one_dict, route
-
-UNREAD = ""  # in place of the path to an argument that a loss does not read
 
 
 class Configured(nn.Module):
@@ -50,7 +47,8 @@ class Configured(nn.Module):
     def __post_init__(self) -> None:
         super().__init__()
         self.ready = True
-        self.validate()
+        with naming(type(self).__name__):
+            self.validate()
 
     def validate(self) -> None:
         """Refuse wrong options, and derive from them what the loss keeps; called again when an option is changed."""
@@ -60,22 +58,23 @@ class Configured(nn.Module):
             return super().__setattr__(name, value)
         value = value.detach() if isinstance(value, nn.Parameter) else value  # an option is no parameter
         if isinstance(value, nn.Module):
-            raise LossError(type(self).__name__, name, "a plain value", type(value).__name__)
+            raise wrong(name, "a plain value", type(value).__name__)
         if not self.ready:
             return super().__setattr__(name, value)
         before = getattr(self, name)
         super().__setattr__(name, value)
-        try:
-            self.validate()
-        except LossError:
-            super().__setattr__(name, before)
-            self.validate()
-            raise
+        with naming(type(self).__name__):
+            try:
+                self.validate()
+            except LossError:
+                super().__setattr__(name, before)
+                self.validate()
+                raise
 
     def require(self, name: str, holds: bool, expected: str, hint: str = "") -> None:
         """Refuse the value of an option."""
         if not holds:
-            raise LossError(type(self).__name__, name, expected, repr(getattr(self, name)), hint)
+            raise wrong(name, expected, repr(getattr(self, name)), hint)
 
     def require_one_of(self, name: str, choices: Sequence[str]) -> None:
         """Refuse an option that is not one of some words."""
@@ -91,18 +90,15 @@ class Configured(nn.Module):
 class Summable(nn.Module):
     """What adds up to a set: ``CrossEntropyLoss() + 0.5 * DiceLoss()``."""
 
+    sum_of: ClassVar[Callable[..., nn.Module]]  # handed in by sets, which know losses; losses do not know sets
+
     def __add__(self, other: nn.Module) -> nn.Module:
-        return _sum_of(self, other) if isinstance(other, nn.Module) else NotImplemented
+        return Summable.sum_of(self, other) if isinstance(other, nn.Module) else NotImplemented
 
     def __radd__(self, other: object) -> nn.Module:
         if isinstance(other, nn.Module):
-            return _sum_of(other, self)
-        return _sum_of(self) if other == 0 else NotImplemented  # what sum() begins with
-
-
-def _sum_of(*losses: nn.Module) -> nn.Module:
-    make: Callable[..., nn.Module] = getattr(LOSSES["LossSet"], "sum_of")  # noqa: B009 - sets know losses, not the reverse
-    return make(*losses)
+            return Summable.sum_of(other, self)
+        return Summable.sum_of(self) if other == 0 else NotImplemented  # what sum() begins with
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -124,33 +120,41 @@ class Loss(Configured, Summable):
         """Refuse wrong options."""
         super().validate()
         self.require("loss_weight", is_number(self.loss_weight), "a number")
-        object.__setattr__(self, "inputs", checked_mapping(type(self).__name__, self.inputs))
+        object.__setattr__(self, "inputs", checked_mapping(self.inputs))
         for name in self.inputs or {}:
-            check_argument(type(self).__name__, name, self.arguments)
+            check_argument(name, self.arguments)
         named = self.loss_name is None or (isinstance(self.loss_name, str) and bool(self.loss_name))
         self.require("loss_name", named, "the name of a term, or None")
 
     def __call__(self, *inputs: Any, **named: Any) -> Any:
         """Return the loss of tensors, or of one dict of outputs (see ``inputs``)."""
-        if self.inputs is None and not is_one_dict(inputs, named):
-            if not self.open_call:
-                check_arguments(type(self).__name__, self.arguments, inputs, named)
-            return super().__call__(*inputs, **named)
-        return super().__call__(**self.routed(inputs, named))
+        with naming(type(self).__name__):
+            if self.inputs is None and not is_one_dict(inputs, named):
+                if not self.open_call:
+                    check_arguments(self.arguments, inputs, named)
+                return super().__call__(*inputs, **named)
+            return super().__call__(**self.routed(inputs, named))
 
-    def routed(self, inputs: tuple[Any, ...], named: dict[str, Any], loss: str = "") -> dict[str, Any]:
+    def routed(self, inputs: tuple[Any, ...], named: dict[str, Any]) -> dict[str, Any]:
         """Return the arguments that ``inputs`` points at in the one dict that is given, positionally or as ``outputs_dict``."""
-        loss = loss or type(self).__name__
-        return route(loss, self.inputs or {}, self.arguments, one_dict(loss, inputs, named))
+        return route(self.inputs or {}, self.arguments, one_dict(inputs, named))
 
-    def per_class(self, name: str, classes: int, loss: str) -> Tensor | None:
-        """Return an option that holds a number for each class, as float64 ``[C]``; None if it does not."""
+    def check_classes(self, name: str, classes: int) -> None:
+        """Refuse an option that holds a number for each class, of another number of classes."""
         values = getattr(self, name)
-        if not isinstance(values, tuple):
+        if isinstance(values, tuple) and len(values) != classes:
+            raise wrong(name, f"{classes} numbers, one for each class of the logits", f"{len(values)}: {values}")
+
+    def per_class(self, name: str, like: Tensor) -> Tensor | None:
+        """Return an option that holds a number for each class, ``[C]`` with a tensor's dtype and device; None if it does not."""
+        if not isinstance(getattr(self, name), tuple):
             return None
-        if len(values) != classes:
-            raise LossError(loss, name, f"{classes} numbers, one for each class of the logits", f"{len(values)}: {values}")
-        return cast(Tensor, getattr(self, f"_{name}"))
+        buffer = cast(Tensor, getattr(self, f"_{name}"))
+        if buffer.device != like.device:
+            buffer = buffer.to(like.device)
+            if not torch.compiler.is_compiling():
+                self._buffers[f"_{name}"] = buffer  # it stays there: no further call copies it from the host
+        return buffer.to(like.dtype)
 
     def keep_per_class(self, name: str) -> None:
         """Normalise an option with a number for each class to a tuple, and keep a buffer of it that follows the module."""
@@ -184,73 +188,26 @@ class Loss(Configured, Summable):
     __mul__ = __rmul__
 
     def taken(
-        self, loss: str, inputs: tuple[Any, ...], named: Mapping[str, Any], others: tuple[str, ...]
+        self, inputs: tuple[Any, ...], named: Mapping[str, Any], others: tuple[str, ...]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Return what the loss takes of a set's arguments, which the first term that has a target calls ``others``."""
         return inputs, dict(named)
 
-    def raw(self, *inputs: Any, **named: Any) -> Tensor:
+    def evaluate(self, *inputs: Any, **named: Any) -> Tensor:
         """Return the loss before ``loss_weight``."""
         raise NotImplementedError
+
+    def weigh(self, value: Tensor) -> Tensor:
+        """Return a value times ``loss_weight``."""
+        return value if self.loss_weight == 1 else self.loss_weight * value
 
     def weight_in(self, *inputs: Any, **named: Any) -> float:
         """Return the weight that a call with these arguments has."""
         return self.loss_weight
 
-    def due(self, loss: str, outputs: Any) -> bool:
+    def due(self, outputs: Any) -> bool:
         """Return whether the loss is to be computed from these outputs."""
         return True
-
-
-class Folded(Loss):
-    """A loss that is a formula over a fold: what a set needs to make one pass for several of them."""
-
-    @property
-    def folds(self) -> bool:
-        """Whether the loss is a formula over its fold, so that a set may make the pass for it."""
-        return True
-
-    @property
-    def source(self) -> tuple[tuple[str, str], ...]:
-        """Where the inputs stand that two losses of one pass must have in common."""
-        return tuple(sorted((self.inputs or {}).items()))
-
-    @property
-    def selects(self) -> bool:
-        """Whether what one image adds to the fold depends on the others."""
-        return False
-
-    def behind(self, gate: Tensor, inputs: tuple[Any, ...], named: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """Return a call's arguments for the images that a gate ``[B]`` lets through, if the loss computes before its fold."""
-        return inputs, named
-
-    def gated(self, given: Any, gate: Tensor) -> Any:
-        """Return a call's arguments without the images that a gate ``[B]`` holds back, for a loss that selects."""
-        raise NotImplementedError
-
-    def check(self, loss: str, /, *inputs: Any, **named: Any) -> Any:
-        """Refuse what can't be folded, or does not fit the options; return a call's arguments."""
-        raise NotImplementedError
-
-    def asks(self, given: Any = None) -> Any:
-        """Return the needs of a call whose arguments have been checked (without them, of the usual call)."""
-        raise NotImplementedError
-
-    def collect(self, needs: Any, loss: str, given: Any) -> Any:
-        """Make a pass over checked arguments."""
-        raise NotImplementedError
-
-    def value(self, fold: Any, loss: str, given: Any) -> Tensor:
-        """Turn the fold of checked arguments into the loss, before ``loss_weight``."""
-        raise NotImplementedError
-
-    def each_sample(self, fold: Any, loss: str, given: Any) -> Tensor:
-        """Turn the fold of checked arguments into the loss of each sample, ``[B]``, before ``loss_weight``."""
-        raise NotImplementedError
-
-    def of(self, loss: str, given: Any) -> Tensor:
-        """Return the loss of checked arguments, before ``loss_weight``."""
-        return self.value(self.collect(self.asks(given), loss, given), loss, given)
 
 
 def take_alias(loss: Any, data_info: Mapping[str, str] | None) -> None:
@@ -287,9 +244,3 @@ def tensors_in(value: Any) -> Iterator[Tensor]:
     elif isinstance(value, (Mapping, list, tuple)):
         for one in value.values() if isinstance(value, Mapping) else value:
             yield from tensors_in(one)
-
-
-def divide(numerator: Tensor | float, denominator: Tensor) -> Tensor:
-    """Divide; where nothing counts, 0 with a zero gradient."""
-    nothing = denominator == 0
-    return torch.where(nothing, 0.0, numerator / torch.where(nothing, 1.0, denominator))

@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from lossfold.errors import LossError
-from lossfold.folds.fold import SCORE_DTYPES, describe
+from lossfold.folds.checks import SCORE_DTYPES
+from lossfold.folds.fold import describe
 from lossfold.metrics.matting_connectivity import levels_connected
 from lossfold.trimaps import check_unit
 

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from lossfold.errors import LossError, is_number
-from lossfold.folds.fold import SCORE_DTYPES, describe
-from lossfold.losses.ssim import SSIMLoss
+from lossfold.folds.checks import SCORE_DTYPES
+from lossfold.folds.fold import describe
+from lossfold.losses.images.ssim import SSIMLoss
 from lossfold.metrics.accumulators import Accumulator
 from lossfold.metrics.counts import check_option
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lossfold.errors import LossError
+from lossfold.errors import wrong
 
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 INTERFACES = {"open_clip": ("encode_image", "encode_text"), "transformers": ("get_image_features", "get_text_features")}
@@ -58,9 +58,7 @@ def text_features(network: nn.Module, tokens: Mapping[str, Tensor]) -> Tensor:
     return _pooled(network.get_text_features(**tokens))  # type: ignore[operator]
 
 
-def tokens_of(
-    text: object, tokenizer: Callable[..., Any] | None, network: nn.Module, device: torch.device, loss: str
-) -> dict[str, Tensor]:
+def tokens_of(text: object, tokenizer: Callable[..., Any] | None, network: nn.Module, device: torch.device) -> dict[str, Tensor]:
     """Return a text as token tensors on a device.
 
     Args:
@@ -74,19 +72,17 @@ def tokens_of(
         text = [text]
     if isinstance(text, (list, tuple)) and text and all(isinstance(one, str) for one in text):
         if tokenizer is None:
-            raise LossError(loss, "text", "tokens, or strings with a tokenizer", repr(text)[:60], "give the loss tokenizer=")
+            raise wrong("text", "tokens, or strings with a tokenizer", repr(text)[:60], "give the loss tokenizer=")
         options = {"padding": True, "truncation": True, "return_tensors": "pt"}
         text = tokenizer(list(text), **(options if interface_of(network) == "transformers" else {}))
     if isinstance(text, Tensor):
         text = {"input_ids": text}
     if not isinstance(text, Mapping) or "input_ids" not in text:
-        raise LossError(
-            loss, "text", "token ids [T, L], a dict with 'input_ids', or strings", f"{type(text).__name__} {text!r}"[:80]
-        )
+        raise wrong("text", "token ids [T, L], a dict with 'input_ids', or strings", f"{type(text).__name__} {text!r}"[:80])
     ids = text["input_ids"]
     if not isinstance(ids, Tensor) or ids.is_floating_point() or ids.dim() != 2 or len(ids) == 0:
         got = f"{ids.dtype} {list(ids.shape)}" if isinstance(ids, Tensor) else type(ids).__name__
-        raise LossError(loss, "text", "token ids, integers [T, L]", got)
+        raise wrong("text", "token ids, integers [T, L]", got)
     wanted = ("input_ids", "attention_mask", "position_ids")
     return {name: text[name].to(device) for name in wanted if name in text}
 

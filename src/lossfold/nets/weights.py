@@ -10,31 +10,30 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from lossfold.errors import LossError
+from lossfold.errors import wrong
 
 
-def read(source: str, loss: str, argument: str = "pretrained") -> dict[str, Tensor]:
+def read(source: str, argument: str = "pretrained") -> dict[str, Tensor]:
     """Return the state dict in a file that ``torch.save`` wrote; nothing but tensors is unpickled."""
     path = Path(source).expanduser()
     if not path.is_file():
-        raise LossError(loss, argument, "the path of a state dict", repr(source), "there is no such file")
+        raise wrong(argument, "the path of a state dict", repr(source), "there is no such file")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
         reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
         hint = "save network.state_dict() with torch.save; whole modules and TorchScript are not read"
-        raise LossError(loss, argument, "the path of a state dict", f"{source!r}: {reason}", hint) from None
+        raise wrong(argument, "the path of a state dict", f"{source!r}: {reason}", hint) from None
     if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):  # a training checkpoint
         state = state["state_dict"]
     if not isinstance(state, Mapping) or not state or not all(isinstance(value, Tensor) for value in state.values()):
-        raise LossError(loss, argument, "the path of a state dict", f"{source!r}, a {type(state).__name__} of other things")
+        raise wrong(argument, "the path of a state dict", f"{source!r}, a {type(state).__name__} of other things")
     return dict(state)
 
 
 def fill(
     network: nn.Module,
     state: Mapping[str, Tensor],
-    loss: str,
     source: str,
     *,
     unused: tuple[str, ...] = (),
@@ -58,13 +57,13 @@ def fill(
     for name, tensor in wanted.items():
         if name not in state:
             some = ", ".join(list(state)[:3])
-            raise LossError(loss, argument, expected, f"{source!r} without {name!r}", f"it has {some}, ...")
+            raise wrong(argument, expected, f"{source!r} without {name!r}", f"it has {some}, ...")
         if state[name].shape != tensor.shape:
             got = f"{source!r} with {name!r} {list(state[name].shape)} in place of {list(tensor.shape)}"
-            raise LossError(loss, argument, expected, got)
+            raise wrong(argument, expected, got)
     for name in state:
         if name not in wanted and not name.endswith("num_batches_tracked") and not name.startswith(unused):
-            raise LossError(loss, argument, expected, f"{source!r} with {name!r}, which they do not have")
+            raise wrong(argument, expected, f"{source!r} with {name!r}, which they do not have")
     network.load_state_dict({name: state[name] for name in wanted}, strict=False)
 
 

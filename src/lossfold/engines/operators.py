@@ -1,0 +1,141 @@
+"""A fold's pass and its gradient as PyTorch operators: schemas, shapes, gradients and second derivatives, once for all folds.
+
+``NAME_fold(inputs, options) -> outputs, kept`` makes the pass. ``NAME_unfold(gradients, kept, inputs, options)`` gives the gradient of
+the first input. ``NAME_map(inputs, coef, kept, options)`` gives what each pixel adds to the sums that ``coef [K, C]`` weighs.
+Engines implement them for their devices; what an implementation has to equal is the definition in plain PyTorch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lossfold.engines.native import LIBRARY, NAMESPACE, OPERATORS
+
+Definition = Callable[..., Any]
+
+
+class FoldOperators:
+    """The operators of one fold.
+
+    Args:
+        name: of the fold.
+        inputs: the tensors of its schema: "Tensor scores, Tensor labels, Tensor? weight"; the first has a gradient.
+        options: the numbers of its schema; plain values.
+        outputs: the names of what it returns that has a gradient, the sums first.
+        kept: the names of what it returns for the backward pass alone.
+        definition: the pass in plain PyTorch, ``(*inputs, *options)`` -> the outputs.
+        shapes: the same for fake tensors, -> the outputs and what is kept.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        inputs: str,
+        options: str,
+        outputs: Sequence[str],
+        kept: Sequence[str],
+        definition: Definition,
+        shapes: Definition,
+    ) -> None:
+        self.name, self.inputs, self.options = name, inputs, options
+        self.outputs, self.kept, self.definition = tuple(outputs), tuple(kept), definition
+        returned = ", ".join("Tensor" for _ in (*outputs, *kept))
+        back = "".join(f"Tensor? grad_{one}, " for one in outputs) + "".join(f"Tensor {one}, " for one in kept)
+        self._define("fold", f"({inputs}, {options}) -> ({returned})", shapes)
+        self._define("unfold", f"({back}{inputs}, {options}) -> Tensor", self._like_the_first)
+        self._differentiable("fold", self._backward, self._save)
+        self.fold, self._unfold = getattr(OPERATORS, f"{name}_fold"), getattr(OPERATORS, f"{name}_unfold")
+
+    def with_map(self, definition: Definition, shapes: Definition) -> Any:
+        """Define the operator of the integrand, ``(*inputs, coef, *kept, *options)`` -> values; return it."""
+        kept = "".join(f"Tensor {one}, " for one in self.kept)
+        self.map_definition = definition
+        self._define("map", f"({self.inputs}, Tensor coef, {kept}{self.options}) -> Tensor", shapes)
+        self._differentiable("map", self._map_backward, self._save_map)
+        return getattr(OPERATORS, f"{self.name}_map")
+
+    def _define(self, what: str, schema: str, shapes: Definition) -> None:
+        LIBRARY.define(f"{self.name}_{what}{schema}")
+        torch.library.register_fake(f"{NAMESPACE}::{self.name}_{what}", shapes, lib=LIBRARY)
+
+    def _differentiable(self, what: str, backward: Definition, save: Definition) -> None:
+        torch.library.register_autograd(f"{NAMESPACE}::{self.name}_{what}", backward, setup_context=save, lib=LIBRARY)
+
+    def _like_the_first(self, *arguments: Any) -> Tensor:
+        return torch.empty_like(arguments[len(self.outputs) + len(self.kept)])
+
+    def _save(self, ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        returned = output if isinstance(output, (tuple, list)) else (output,)
+        kept = tuple(returned[len(self.outputs) :])
+        ctx.mark_non_differentiable(*kept)
+        save(ctx, inputs, kept, self.inputs.count(",") + 1)
+
+    def _save_map(self, ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        save(ctx, inputs, (), self.inputs.count(",") + 2 + len(self.kept))
+
+    def _backward(self, ctx: Any, *returned: Tensor | None) -> tuple[Any, ...]:
+        inputs, kept = saved(ctx)
+        rest = nothing_for(inputs[1:]) + (None,) * len(ctx.options)
+        grads = [
+            None if g is None or g.shape == (0,) else g for g in returned[: len(self.outputs)]
+        ]  # (0,): of what is not asked for
+        if all(grad is None for grad in grads):
+            return (None, *rest)
+        if torch.is_grad_enabled():  # create_graph=True: the definition has all further derivatives
+            return (differentiate(inputs[0], self.definition(*inputs, *ctx.options), grads), *rest)
+        grads = [None if grad is None else grad.contiguous() for grad in grads]
+        return (self._unfold(*grads, *kept, *inputs, *ctx.options), *rest)
+
+    def _map_backward(self, ctx: Any, grad: Tensor | None) -> tuple[Any, ...]:
+        arguments, _ = saved(ctx)
+        rest = nothing_for(arguments[1:]) + (None,) * len(ctx.options)
+        if grad is None:
+            return (None, *rest)
+        if torch.is_grad_enabled():
+            return (differentiate(arguments[0], (self.map_definition(*arguments, *ctx.options),), (grad,)), *rest)
+        scores, targets, weight, coef, *kept = arguments
+        coefs = [coef.expand(len(scores), -1, -1).contiguous(), *[None] * (len(self.outputs) - 1)]
+        return (self._unfold(*coefs, *kept, scores, targets, weighed(grad, weight), *ctx.options), *rest)
+
+
+def save(ctx: Any, inputs: tuple[Any, ...], kept: tuple[Tensor, ...], tensors: int) -> None:
+    """Keep an operator's tensors (of which some stand in lists), what it keeps for its backward, and its options."""
+    ctx.lengths = [len(one) if isinstance(one, (list, tuple)) else None for one in inputs[:tensors]]
+    flat = [t for one in inputs[:tensors] for t in (one if isinstance(one, (list, tuple)) else [one])]
+    ctx.save_for_backward(*flat, *kept)
+    ctx.options = inputs[tensors:]
+    ctx.set_materialize_grads(False)
+
+
+def saved(ctx: Any) -> tuple[list[Any], list[Tensor]]:
+    """Return what :func:`save` has kept: the inputs, and what follows them."""
+    tensors = list(ctx.saved_tensors)
+    inputs: list[Any] = []
+    for length in ctx.lengths:
+        count = 1 if length is None else length
+        inputs.append(tensors[0] if length is None else tensors[:count])
+        tensors = tensors[count:]
+    return inputs, tensors
+
+
+def nothing_for(inputs: Sequence[Any]) -> tuple[Any, ...]:
+    """Return no gradient for each input."""
+    return tuple([None] * len(one) if isinstance(one, (list, tuple)) else None for one in inputs)
+
+
+def differentiate(first: Tensor, outputs: Sequence[Tensor], grads: Sequence[Tensor | None]) -> Tensor:
+    """Return the gradient of the first input from a definition's outputs and their gradients, itself differentiable."""
+    outs, seeds = zip(*((out, grad) for out, grad in zip(outputs, grads, strict=True) if grad is not None), strict=True)
+    return torch.autograd.grad(outs, first, seeds, create_graph=True)[0]
+
+
+def weighed(grad: Tensor, weight: Tensor | None) -> Tensor:
+    """Return the weight with which an unfold is a map's gradient: the map is the fold's integrand."""
+    if weight is not None:
+        weight = weight if weight.dim() == grad.dim() else weight[:, None]
+        grad = torch.where(weight != 0, grad * weight.to(grad.dtype), 0.0)
+    return grad.contiguous()

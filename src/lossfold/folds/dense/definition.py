@@ -1,0 +1,171 @@
+"""The definition of the dense fold in plain PyTorch; see :mod:`lossfold.folds.label.definition`."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from lossfold.engines.transforms import inside_transform
+from lossfold.folds.arithmetic import PROBABILITY_FLOOR, clamped, resize, total
+from lossfold.folds.dense.spec import DenseSpec
+from lossfold.folds.histogram import OCTAVES, REST, Bins, histogram
+
+
+class Collected(NamedTuple):
+    """What a dense fold returns.
+
+    Attributes:
+        sums: ``[B, len(spec.sums), K]`` in float64 (float32 on devices without it).
+        table: ``[I, 4, K, bins]`` as that of :class:`lossfold.folds.label.definition.Collected`; foreground is where targets exceed 1/2.
+    """
+
+    sums: Tensor
+    table: Tensor
+
+
+class Elements(NamedTuple):
+    """Targets, weights and scores ``[B, K, P]``, and what follows from the scores: p and 1 - p."""
+
+    t: Tensor
+    w: Tensor
+    z: Tensor
+    p: Tensor
+    q: Tensor
+
+
+def fold(scores: Tensor, targets: Tensor, weight: Tensor | None, spec: DenseSpec) -> Collected:
+    """Sum over the elements, for each image and channel, what ``spec`` names.
+
+    Args:
+        scores: ``[B, K, *S]`` logits (links "softmax", "sigmoid") or probabilities; ``[B, K, h, w]`` of another size than the
+            targets are brought to it bilinearly.
+        targets: ``[B, K, *S]`` numbers in [0, 1]; of integers, ``ignore_index`` does not count (nor the other channels of its
+            pixel, where they count together).
+        weight: ``[B, *S]`` float or bool pixel weights, ``[B, K, *S]`` weights of elements, or None for 1.
+        spec: what to collect.
+    """
+    found = elements(scores, targets, weight, spec)
+    sums = torch.stack([total(share) for share in _shares(found, spec)], 1)
+    table = _table(found, spec.bins) if spec.bins else scores.new_empty(0)
+    return Collected(sums, table)
+
+
+def integrand(scores: Tensor, targets: Tensor, weight: Tensor | None, coef: Tensor, spec: DenseSpec) -> Tensor:
+    """Return the fold's integrand: the sum over kinds k of ``coef[k, c]`` times each element's share.
+
+    Args:
+        coef: ``[len(spec.sums), K]``; the others as for :func:`fold`.
+
+    Returns:
+        ``[B, K, *S]`` (``[B, *S]``, summed over the channels, where these count together) in float32, float64 for float64 scores.
+    """
+    found = elements(scores, targets, weight, spec)
+    values = torch.zeros((), dtype=found.z.dtype, device=scores.device)
+    for share, factors in zip(_shares(found, spec), coef.to(values), strict=True):
+        values = values + share * factors[:, None]
+    return values.sum(1).reshape(len(targets), *targets.shape[2:]) if spec.together else values.reshape(targets.shape)
+
+
+def elements(scores: Tensor, targets: Tensor, weight: Tensor | None, spec: DenseSpec) -> Elements:
+    """Bring scores, targets and weights together; where nothing counts, target, score and weight are 0."""
+    z = resize(scores, targets.shape[2:], spec.align_corners)
+    z, t = ((x.flatten(2) if x.dim() > 2 else x[..., None]).contiguous() for x in (z, targets))
+    whole = not targets.is_floating_point() and targets.dtype != torch.bool
+    counted = t != spec.ignore_index if whole else torch.ones((), dtype=torch.bool, device=z.device)
+    w = torch.ones((), dtype=z.dtype, device=z.device)
+    if weight is not None:
+        w = weight.reshape(len(t), t.shape[1] if weight.dim() == targets.dim() else 1, t.shape[2]).contiguous().to(z.dtype)
+        if not weight.requires_grad:
+            counted = counted & (w != 0)
+    if spec.together:
+        counted = counted.all(1, keepdim=True) if counted.dim() else counted
+    if not inside_transform():
+        least, most = (0, 1) if whole else (-0.01, 1.01)  # interpolated targets may be a little outside
+        torch._assert_async((~counted | ((t >= least) & (t <= most))).all(), "lossfold: a target is out of range [0, 1]")
+    w = torch.where(counted, w, 0.0).expand(t.shape)
+    t = torch.where(counted, t.to(z.dtype), 0.0)
+    z = torch.where(counted, z, 0.0)
+    if spec.link == "identity":
+        return Elements(t, w, z, z, 1 - z)
+    p = z.softmax(1) if spec.link == "softmax" else z.sigmoid()
+    return Elements(t, w, z, p, 1 - p if spec.link == "softmax" else (-z).sigmoid())
+
+
+def _shares(found: Elements, spec: DenseSpec) -> list[Tensor]:
+    """Return what each element adds for each sum, ``[B, K, P]``."""
+    t, w, z, p, q = found
+    nll = nll_not = miss = ce = z
+    if any(kind.startswith(("nll", "focal")) for kind, _ in spec.sums):
+        if spec.link == "sigmoid":
+            nll, nll_not = -functional.logsigmoid(z), -functional.logsigmoid(-z)
+        else:
+            nll = -z.log_softmax(1) if spec.link == "softmax" else -p.clamp_min(PROBABILITY_FLOOR).log()
+            nll_not = -q.clamp_min(PROBABILITY_FLOOR).log()
+        ce = t * nll + (1 - t) * nll_not
+        miss = (p * (1 - t) + q * t).clamp_min(torch.finfo(z.dtype).tiny)  # keeps every power of it differentiable
+
+    def share(kind: str, gamma: float) -> Tensor:
+        match kind:
+            case "weight":
+                return w
+            case "target":
+                return w * t
+            case "target_sq":
+                return w * t * t
+            case "prob":
+                return w * p
+            case "prob_sq":
+                return w * p * p
+            case "both":
+                return w * t * p
+            case "apart":
+                return w * (p - t).abs()
+            case "nll":
+                return w * t * nll
+            case "nll_all":
+                return w * nll
+            case "nll_not":
+                return (w - w * t) * nll_not
+            case "nll_not_all":
+                return w * nll_not
+            case "focal":
+                return w * t * miss**gamma * ce
+            case "focal_not":
+                return (w - w * t) * miss**gamma * ce
+            case "focal_weight":
+                return w * miss**gamma
+            case _:
+                raise ValueError(f"the dense fold has no sum {kind!r}")
+
+    return [share(kind, gamma) for kind, gamma in spec.sums]
+
+
+def errors_of(found: Elements, hinge: bool) -> tuple[Tensor, Tensor]:
+    """Return which elements are foreground, and every element's error."""
+    foreground = found.t > 0.5
+    if hinge:
+        return foreground, (1 - torch.where(foreground, found.z, -found.z)).relu()
+    return foreground, clamped(torch.where(foreground, found.q, found.p))
+
+
+def _table(found: Elements, bins: Bins) -> Tensor:
+    """Return the histogram of the errors."""
+    foreground, error = errors_of(found, bins.hinge)
+    if not bins.hinge:
+        place = error * bins.count
+        bin_ = place.detach().nan_to_num(0).long().clamp(0, bins.count - 1)
+        return histogram(foreground, found.w, bin_, place - bin_, bins)
+    each = (bins.count - REST) // OCTAVES
+    shifted = (1 + error.detach()).nan_to_num(1, 1, 1)
+    octave = shifted.frexp().exponent.long() - 1
+    fine = octave < OCTAVES
+    unit = torch.ldexp(torch.ones_like(shifted), -octave.clamp_max(OCTAVES + REST - 1))
+    place = ((shifted * unit - 1) * torch.where(fine, each, 1)).floor().long().clamp_min(0)
+    bin_ = torch.where(fine, octave * each + place, OCTAVES * each + octave - OCTAVES).clamp_max(bins.count - 1)
+    scale = unit * torch.where(fine, each, 1)
+    lower = torch.where(fine, 1 + place / each, 1.0) / unit
+    position = torch.where(error < 2.0**128, (1 + error - lower) * scale, torch.nan)
+    return histogram(foreground, found.w, bin_, position, bins)

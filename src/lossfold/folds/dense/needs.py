@@ -1,0 +1,103 @@
+"""What losses ask of the dense fold: per-channel sums of scores ``[B, K, *S]`` against targets of their shape in [0, 1]."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lossfold import engines
+from lossfold.errors import wrong
+from lossfold.folds.checks import INTEGER_DTYPES, SCORE_DTYPES, check_scores, check_weight, result_dtype
+from lossfold.folds.dense import definition, operators
+from lossfold.folds.dense.spec import CONSTANT, DenseSpec
+from lossfold.folds.fold import Fold, describe
+from lossfold.folds.scores import Given, ScoreNeeds
+
+
+@dataclass(frozen=True)
+class DenseNeeds(ScoreNeeds[DenseSpec]):
+    """What a loss wants collected by a dense fold."""
+
+    def collect(self, given: Given) -> Fold:
+        """Make the pass over a call's arguments, which have been checked."""
+        scores, targets, weight = given.tensors
+        fixed, dtype = not targets.requires_grad and (weight is None or not weight.requires_grad), result_dtype(scores)
+        run = engines.select(self.engine, scores, weight, targets).among(definition, operators)
+        if scores.dim() == 2 and not self.apart:  # without space, images that are added anyway serve as pixels
+            scores, targets = scores.t()[None], targets.t()[None]
+            weight = None if weight is None else (weight.t() if weight.dim() == 2 else weight)[None]
+        with refusing_targets(targets, self.spec.ignore_index):
+            sums, table = run.fold(scores, targets, weight, self.spec)
+        return Fold(sums, self.spec.sums, dtype, CONSTANT if fixed else (), table if self.spec.bins else None, given.kind)
+
+    def integrate(self, coef: Tensor, given: Given) -> Tensor:
+        """Return each element's share (each pixel's, where channels count together) of the sums weighted by ``coef [K, C]``."""
+        scores, targets, weight = given.tensors
+        run = engines.select(self.engine, scores, weight, targets).among(definition, operators)
+        with refusing_targets(targets, self.spec.ignore_index):
+            return run.integrand(scores, targets, weight, coef, self.spec)
+
+    def describe(self) -> tuple[str, str, list[str]]:
+        """Return the fold's name, how it reads what it is given, and what it collects."""
+        return "dense", *super().describe()[1:]
+
+
+class refusing_targets:  # noqa: N801 - reads as a verb
+    """Turn an engine's complaint about a target into a LossError (compiled code keeps the RuntimeError)."""
+
+    def __init__(self, targets: Tensor, ignore_index: int) -> None:
+        self.targets, self.ignore_index = targets, ignore_index
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if not isinstance(error, RuntimeError) or ("lossfold: a target" not in str(error) and "lossfold: target" not in str(error)):
+            return
+        whole = not self.targets.is_floating_point()
+        values = self.targets.detach().double()
+        outside = ~((values >= -0.01) & (values <= 1.01)) & ~(
+            values == self.ignore_index if whole else torch.zeros_like(values).bool()
+        )
+        found = sorted({round(x, 4) for x in values[outside][:1000].tolist()})[:5]
+        expected = f"0, 1 or ignore_index={self.ignore_index}" if whole else "in [0, 1]"
+        largest = values[outside].max().item() if bool(outside.any()) else 0
+        hint = "divide by 255" if largest == 255 else ""
+        if not whole and found == [self.ignore_index]:
+            hint = f"floats have no label to ignore: use integer targets, or weight=targets != {self.ignore_index}"
+        raise wrong("labels", expected, f"also {found}", hint) from None
+
+
+def check_targets(logits: object, targets: object, weight: object, *, together: bool) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Refuse tensors that can't be folded, by shape, dtype and device; values are looked at in the pass.
+
+    Args:
+        logits, targets, weight: what is checked.
+        together: whether a pixel's channels count together, so that a weight belongs to a pixel.
+    """
+    scores = check_scores(logits, labels=targets, weight=weight)
+    expected = tuple(scores.shape)
+    if not isinstance(targets, Tensor):
+        raise wrong("labels", f"a tensor {list(expected)} of targets in [0, 1]", describe(targets))
+    if targets.dtype not in (*SCORE_DTYPES, *INTEGER_DTYPES, torch.bool):
+        raise wrong("labels", "float, bool, int64, int32 or uint8", describe(targets))
+    given = targets
+    if scores.shape[1] == 1 and targets.dim() == scores.dim() - 1:
+        targets = targets.unsqueeze(1)
+    alike = targets.dim() == scores.dim() and targets.shape[:2] == scores.shape[:2]
+    if scores.dim() == 4 and alike and min(*targets.shape[2:], *scores.shape[2:]) > 0:
+        expected = tuple(targets.shape)  # scored at the targets' resolution
+    if tuple(targets.shape) != expected:
+        hint = f"for logits {list(scores.shape)}"
+        if targets.dim() == scores.dim() - 1 and not targets.is_floating_point():
+            hint = f"of class indices: one_hot(labels, {scores.shape[1]}).movedim(-1, 1)"
+        elif targets.dim() > 2 and targets.movedim(-1, 1).shape == expected:
+            hint = "call .movedim(-1, 1)"
+        raise wrong("labels", f"targets of shape {list(expected)}", describe(targets), hint)
+    if targets.device != scores.device:
+        raise wrong("labels", f"on the logits' device {scores.device}", str(targets.device))
+    pixels = (expected[0], *expected[2:])
+    shapes = (pixels,) if together and expected[1] > 1 else (pixels, expected)
+    return scores, given, check_weight(weight, scores, *shapes)

@@ -1,0 +1,84 @@
+"""The dense fold's operators; see :mod:`lossfold.folds.label.operators`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lossfold.engines.native import check_codes
+from lossfold.engines.operators import FoldOperators
+from lossfold.folds.dense import definition
+from lossfold.folds.dense.definition import Collected
+from lossfold.folds.dense.spec import KINDS, LINKS, DenseSpec
+from lossfold.folds.histogram import Bins
+
+OPTIONS = (
+    "int ignore_index, int link, bool together, bool align_corners, int[] kinds, float[] gammas, int bins, bool bins_per_image, "
+    "bool hinge"
+)
+
+
+def fold(scores: Tensor, targets: Tensor, weight: Tensor | None, spec: DenseSpec) -> Collected:
+    """Compute :func:`lossfold.folds.dense.definition.fold` by an operator."""
+    return Collected(*OPERATORS.fold(scores, targets, weight, *flat(spec)))
+
+
+def integrand(scores: Tensor, targets: Tensor, weight: Tensor | None, coef: Tensor, spec: DenseSpec) -> Tensor:
+    """Compute :func:`lossfold.folds.dense.definition.integrand` by an operator."""
+    values: Tensor = MAP(scores, targets, weight, coef.detach(), *flat(spec))
+    return values
+
+
+def flat(spec: DenseSpec) -> tuple[Any, ...]:
+    """Return a spec as the operators take it."""
+    kinds, gammas = [KINDS.index(kind) for kind, _ in spec.sums], [gamma for _, gamma in spec.sums]
+    bins = spec.bins or Bins(0, False)
+    link = (spec.ignore_index, LINKS.index(spec.link), spec.together, spec.align_corners)
+    return (*link, kinds, gammas, bins.count, bins.per_image, bins.hinge)
+
+
+def spec_of(
+    ignore_index: int,
+    link: int,
+    together: bool,
+    align_corners: bool,
+    kinds: Any,
+    gammas: Any,
+    bins: int,
+    per_image: bool,
+    hinge: bool,
+) -> DenseSpec:
+    """Return the spec that :func:`flat` was given."""
+    sums = tuple((KINDS[kind], gamma) for kind, gamma in zip(kinds, gammas, strict=True))
+    histogram = Bins(bins, per_image, hinge) if bins else None
+    return DenseSpec(LINKS[link], ignore_index, align_corners, sums, histogram, together)
+
+
+def _definition(scores: Tensor, targets: Tensor, weight: Tensor | None, *options: Any) -> Collected:
+    return definition.fold(scores, targets, weight, spec_of(*options))
+
+
+def _map_definition(scores: Tensor, targets: Tensor, weight: Tensor | None, coef: Tensor, *options: Any) -> Tensor:
+    return definition.integrand(scores, targets, weight, coef, spec_of(*options))
+
+
+def _shapes(scores: Tensor, targets: Tensor, weight: Any, *options: Any) -> tuple[Tensor, Tensor]:
+    spec = spec_of(*options)
+    images, channels = scores.shape[:2]
+    sums = scores.new_empty((images, len(spec.sums), channels), dtype=torch.float64)
+    rows = images if spec.bins and spec.bins.per_image else 1
+    return sums, scores.new_empty((rows, 4, channels, spec.bins.count) if spec.bins else (0,), dtype=torch.float64)
+
+
+def _map_shapes(scores: Tensor, targets: Tensor, weight: Any, coef: Any, *options: Any) -> Tensor:
+    shape = (len(targets), *targets.shape[2:]) if spec_of(*options).together else targets.shape
+    return scores.new_empty(shape, dtype=torch.float64 if scores.dtype == torch.float64 else torch.float32)
+
+
+OPERATORS = FoldOperators(
+    "dense", "Tensor scores, Tensor targets, Tensor? weight", OPTIONS, ("sums", "table"), (), _definition, _shapes
+)
+MAP = OPERATORS.with_map(_map_definition, _map_shapes)
+check_codes("dense", kinds=KINDS, links=LINKS)

@@ -1,0 +1,188 @@
+"""The definition of the label fold in plain PyTorch: what every faster engine has to equal.
+
+It runs on any device and dtype PyTorch has and is differentiable any number of times; so do those of the other folds.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from lossfold.engines.transforms import inside_transform
+from lossfold.folds.arithmetic import PROBABILITY_FLOOR, clamped, resize, total
+from lossfold.folds.histogram import Bins, histogram
+from lossfold.folds.label.spec import Hard, LabelSpec
+
+
+class Collected(NamedTuple):
+    """What a label fold returns.
+
+    Attributes:
+        sums: ``[B, len(spec.sums), C]`` in float64 (float32 on devices without it).
+        table: ``[I, 4, C, bins]``, I = B or 1: weight and Σ position of the foreground, then of the background; empty without
+            bins. A position is the place inside the bin, 0 to 1; weights have no gradient.
+        kept: ``[B, *S]`` uint8, 1 at the hard pixels; empty if nobody asks for them.
+    """
+
+    sums: Tensor
+    table: Tensor
+    kept: Tensor
+
+
+class Pixels(NamedTuple):
+    """Every pixel's part: labels, weights and ``counted`` are ``[B, 1, P]``, the scores ``[B, C, P]``."""
+
+    y: Tensor
+    w: Tensor
+    counted: Tensor
+    z: Tensor
+    log_p: Tensor
+
+
+def fold(scores: Tensor, labels: Tensor, weight: Tensor | None, spec: LabelSpec) -> Collected:
+    """Sum over the pixels, for each image and class, what ``spec`` names.
+
+    Args:
+        scores: ``[B, C, *S]`` logits (link "softmax") or probabilities; ``[B, C, h, w]`` of another size than the labels are
+            brought to it bilinearly.
+        labels: ``[B, *S]`` integers in ``[0, C)`` or ``ignore_index``.
+        weight: ``[B, *S]`` float or bool pixel weights, or None for 1.
+        spec: what to collect.
+    """
+    found = pixels(scores, labels, weight, spec)
+    kept = _kept(found, spec.softmax, spec.hard) if spec.hard else None
+    classes = scores.shape[1]
+    shares = _shares(found, spec, kept)
+    sums = [_by_label(share, found.y, classes) if share.shape[1] == 1 else total(share) for share in shares]
+    empty = scores.new_empty(0)
+    table = _table(found, spec.softmax, spec.bins) if spec.bins else empty
+    mask = empty.byte() if kept is None else kept.byte().reshape(labels.shape)
+    return Collected(torch.stack(sums, 1), table, mask)
+
+
+def integrand(scores: Tensor, labels: Tensor, weight: Tensor | None, coef: Tensor, kept: Tensor, spec: LabelSpec) -> Tensor:
+    """Return the fold's integrand: the sum over kinds k and classes c of ``coef[k, c]`` times each pixel's share.
+
+    Args:
+        coef: ``[len(spec.sums), C]``; the others as for :func:`fold`.
+        kept: its mask of the hard pixels; may be empty if nobody asks for them.
+
+    Returns:
+        ``[B, *S]`` in float32 (float64 for float64 scores), 0 at ignored pixels.
+    """
+    found = pixels(scores, labels, weight, spec)
+    shares = _shares(found, spec, kept.reshape(found.y.shape) if spec.hard else None)
+    values = torch.zeros((), dtype=found.z.dtype, device=scores.device)
+    for share, factors in zip(shares, coef.to(values), strict=True):
+        at_label = share.shape[1] == 1
+        values = values + (share * factors[found.y] if at_label else (share * factors[:, None]).sum(1, keepdim=True))
+    return values.reshape(labels.shape)
+
+
+def pixels(scores: Tensor, labels: Tensor, weight: Tensor | None, spec: LabelSpec) -> Pixels:
+    """Bring scores, labels and weights together at every pixel; those that do not count get label 0, scores 0, weight 0."""
+    classes = scores.shape[1]
+    y = labels.flatten(1)[:, None].long() if labels.dim() > 1 else labels[:, None, None].long()
+    counted = y != spec.ignore_index
+    if not inside_transform():  # there, the indexing below finds a bad label
+        torch._assert_async(
+            (~counted | ((y >= 0) & (y < classes))).all(),
+            f"lossfold: a label is out of range [0, {classes}) and is not ignore_index={spec.ignore_index}",
+        )
+    scores = resize(scores, labels.shape[1:], spec.align_corners)
+    z = (scores.flatten(2) if scores.dim() > 2 else scores[..., None]).contiguous()
+    w = torch.ones((), dtype=z.dtype, device=z.device)
+    if weight is not None:
+        w = weight.reshape(y.shape).to(z.dtype)
+        if not weight.requires_grad:
+            counted = counted & (w != 0)
+    w = torch.where(counted, w, 0.0)
+    y = torch.where(counted, y, 0)
+    z = torch.where(counted, z, 0.0)  # an ignored pixel's scores take no part: they may be infinite or NaN
+    return Pixels(y, w, counted, z, z.log_softmax(1) if spec.softmax else z.clamp_min(PROBABILITY_FLOOR).log())
+
+
+def _shares(pixels: Pixels, spec: LabelSpec, kept: Tensor | None) -> list[Tensor]:
+    """Return what each pixel adds for each sum: ``[B, 1, P]`` for the label's class, or ``[B, C, P]`` for every class."""
+    y, w, _, z, log_p = pixels
+    nll = -log_p.gather(1, y)
+    miss = -torch.expm1(-nll) if spec.softmax else 1 - z.gather(1, y)
+    miss = miss.clamp_min(torch.finfo(z.dtype).tiny)  # keeps every power of it differentiable at p = 1
+
+    def share(kind: str, gamma: float) -> Tensor:
+        match kind:
+            case "weight":
+                return w
+            case "prob":
+                return w * p
+            case "prob_sq":
+                return w * p * p
+            case "prob_at_label":
+                return w * p.gather(1, y)
+            case "nll":
+                return w * nll
+            case "nll_all":
+                return -w * log_p
+            case "focal":
+                return w * miss**gamma * nll
+            case "focal_weight":
+                return w * miss**gamma
+            case "hard_weight":
+                return torch.where(hard, w, 0.0)
+            case "hard_nll":
+                return torch.where(hard, w * nll, 0.0)
+            case _:
+                raise ValueError(f"the label fold has no sum {kind!r}")
+
+    p = (log_p.exp() if spec.softmax else z) if any(kind.startswith("prob") for kind, _ in spec.sums) else z
+    hard = torch.zeros_like(y, dtype=torch.bool) if kept is None else kept.bool()
+    return [share(kind, gamma) for kind, gamma in spec.sums]
+
+
+def _kept(pixels: Pixels, softmax: bool, hard: Hard) -> Tensor:
+    """Return the mask of the hard pixels, ``[B, 1, P]``."""
+    y, _, counted, z, log_p = pixels
+    # -log p orders pixels also where p is 0; its bits, as an integer, order like the number itself; NaN comes first.
+    nll = (-log_p.detach().gather(1, y)).clamp_min(0).nan_to_num(nan=torch.inf, posinf=torch.inf) + 0.0
+    bits = nll.view(torch.int64 if nll.dtype == torch.float64 else torch.int32)
+    bits = torch.where(counted, bits, -1)
+    rows = bits.flatten(1) if hard.per_image else bits.reshape(1, -1)
+    count = (rows >= 0).sum(1)
+    wanted = torch.full_like(count, hard.min_kept) if hard.ratio is None else (count.double() * hard.ratio).ceil().long()
+    bound = _kth_largest(rows, wanted.minimum(count).clamp_min(1))
+    infinite = torch.full_like(nll[:1, 0, :1], torch.inf).view(bits.dtype).flatten() if nll.numel() else bound
+    bound = torch.where(wanted > 0, bound, infinite)
+    below = (z.detach().softmax(1) if softmax else z.detach()).gather(1, y) < hard.thresh
+    hardest = bits >= (bound[:, None, None] if hard.per_image else bound)
+    return counted & (below | hardest)
+
+
+def _kth_largest(bits: Tensor, k: Tensor) -> Tensor:
+    """Return the k-th largest of each row, ``[R]``, for integers of which at least k are not negative: bit by bit."""
+    found = torch.zeros_like(bits[:, 0]) if bits.shape[1] else bits.new_zeros(len(bits))
+    for bit in range(8 * bits.element_size() - 2, -1, -1):
+        candidate = found | (1 << bit)
+        found = torch.where((bits >= candidate[:, None]).sum(1) >= k, candidate, found)
+    return found
+
+
+def _table(pixels: Pixels, softmax: bool, bins: Bins) -> Tensor:
+    """Return the histogram of the errors, ``[I, 4, C, bins]``; see :class:`Collected`."""
+    y, w, _, z, log_p = pixels
+    foreground = y == torch.arange(z.shape[1], device=z.device)[:, None]
+    p = log_p.exp() if softmax else clamped(z)
+    place = torch.where(foreground, 1 - p, p) * bins.count
+    bin_ = place.detach().nan_to_num(0).long().clamp(0, bins.count - 1)
+    return histogram(foreground, w, bin_, place - bin_, bins)
+
+
+def _by_label(share: Tensor, y: Tensor, classes: int) -> Tensor:
+    """Sum ``[B, 1, P]`` within the pixels of each label: ``[B, C]``, in float64 and always in the same order."""
+    if share.device.type == "cpu":
+        zeros = share.new_zeros((len(share), classes), dtype=torch.float64)
+        return zeros.scatter_add(1, y.squeeze(1), share.squeeze(1).double())
+    # On other devices scatter_add adds in whatever order threads arrive; a masked sum does not.
+    here = y == torch.arange(classes, device=y.device)[:, None]
+    return total(torch.where(here, share, 0.0))

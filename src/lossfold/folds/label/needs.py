@@ -1,0 +1,104 @@
+"""What losses ask of the label fold: per-class sums of scores ``[B, C, *S]`` against integer labels ``[B, *S]``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from lossfold import engines
+from lossfold.errors import wrong
+from lossfold.folds.checks import INTEGER_DTYPES, check_scores, check_weight, result_dtype
+from lossfold.folds.fold import Fold, describe
+from lossfold.folds.label import definition, operators
+from lossfold.folds.label.definition import Collected
+from lossfold.folds.label.spec import CONSTANT, LabelSpec
+from lossfold.folds.scores import Given, ScoreNeeds
+
+ONE_CHANNEL = "for one channel of logits take link='sigmoid', or BinaryCrossEntropyLoss"
+
+
+@dataclass(frozen=True)
+class LabelNeeds(ScoreNeeds[LabelSpec]):
+    """What a loss wants collected by a label fold."""
+
+    def reads_alike(self, other: LabelSpec) -> bool:
+        """Whether one pass can serve both."""
+        mine, yours = self.spec.hard, other.hard
+        return super().reads_alike(other) and (mine is None or yours is None or mine == yours)
+
+    def joined(self, other: LabelSpec) -> LabelSpec:
+        """Return the spec of a pass for both."""
+        return replace(super().joined(other), hard=self.spec.hard or other.hard)
+
+    def collect(self, given: Given) -> Fold:
+        """Make the pass over a call's arguments, which have been checked."""
+        scores, labels, weight = given.tensors
+        sums, table, _ = self._fold(scores, labels, weight)
+        constants = CONSTANT if weight is None or not weight.requires_grad else ()
+        return Fold(sums, self.spec.sums, result_dtype(scores), constants, table if self.spec.bins else None, given.kind)
+
+    def integrate(self, coef: Tensor, given: Given) -> Tensor:
+        """Return the map ``[B, *S]`` of each pixel's share, the sums weighted by ``coef [K, C]``."""
+        scores, labels, weight = given.tensors
+        kept = labels.new_empty(0, dtype=torch.uint8)
+        if self.spec.hard:
+            with torch.no_grad():
+                kept = self._fold(scores, labels, weight).kept
+        run = engines.select(self.engine, scores, weight).among(definition, operators)
+        with refusing_labels(scores.shape[1], labels, self.spec.ignore_index):
+            return run.integrand(scores, labels, weight, coef, kept, self.spec)
+
+    def _fold(self, scores: Tensor, labels: Tensor, weight: Tensor | None) -> Collected:
+        if scores.dim() == 2 and not self.apart:  # without space, images that are added anyway serve as pixels
+            scores, labels, weight = scores.t()[None], labels[None], None if weight is None else weight[None]
+        run = engines.select(self.engine, scores, weight).among(definition, operators)
+        with refusing_labels(scores.shape[1], labels, self.spec.ignore_index):
+            return run.fold(scores, labels, weight, self.spec)
+
+    def describe(self) -> tuple[str, str, list[str]]:
+        """Return the fold's name, how it reads what it is given, and what it collects."""
+        return "label", *super().describe()[1:]
+
+
+class refusing_labels:  # noqa: N801 - reads as a verb
+    """Turn an engine's complaint about a label into a LossError (compiled code keeps the RuntimeError)."""
+
+    def __init__(self, classes: int, labels: Tensor, ignore_index: int) -> None:
+        self.classes, self.labels, self.ignore_index = classes, labels, ignore_index
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if not isinstance(error, RuntimeError) or "lossfold: " not in str(error) or "out of range" not in str(error):
+            return
+        labels = self.labels.long()  # a uint8 would compare equal to an ignore_index below 0
+        outside = ((labels < 0) | (labels >= self.classes)) & (labels != self.ignore_index)
+        expected = f"in [0, {self.classes}) or ignore_index={self.ignore_index}"
+        found = f"also {sorted(set(labels[outside].tolist()))[:5]}"
+        raise wrong("labels", expected, found, ONE_CHANNEL if self.classes == 1 else "") from None
+
+
+def check_labels(logits: object, labels: object, weight: object) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Refuse tensors that can't be folded, by shape, dtype and device; values are looked at in the pass."""
+    scores = check_scores(logits, labels=labels, weight=weight)
+    expected = (scores.shape[0], *scores.shape[2:])
+    if not isinstance(labels, Tensor):
+        raise wrong("labels", f"an integer tensor {list(expected)}", describe(labels))
+    if labels.dtype not in INTEGER_DTYPES:
+        indices = not labels.is_floating_point() or labels.dim() < scores.dim()
+        hint = "class indices: call .long()" if indices else "this loss, or its link, takes no soft labels"
+        raise wrong("labels", "int64, int32 or uint8", describe(labels), hint)
+    images = scores.dim() == labels.dim() + 1 == 4 and labels.shape[0] == scores.shape[0]
+    if images and min(*labels.shape[1:], *scores.shape[2:]) > 0:
+        expected = tuple(labels.shape)  # scored at label resolution
+    if tuple(labels.shape) != expected:
+        squeezable = labels.dim() == scores.dim() and labels.shape[1] == 1
+        hint = "call .squeeze(1)" if squeezable else f"for logits {list(scores.shape)}"
+        hint = ONE_CHANNEL if squeezable and scores.shape[1] == 1 else hint
+        raise wrong("labels", f"of shape {list(expected)}", describe(labels), hint)
+    if labels.device != scores.device:
+        raise wrong("labels", f"on the logits' device {scores.device}", str(labels.device))
+    return scores, labels, check_weight(weight, scores, expected)

@@ -1,0 +1,63 @@
+"""The pair fold's operators; see :mod:`lossfold.folds.label.operators`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lossfold.engines.native import check_codes
+from lossfold.engines.operators import FoldOperators
+from lossfold.folds.pair import definition
+from lossfold.folds.pair.spec import KINDS, LINKS, SMALLEST_SIDE, PairSpec, PairSum
+
+# in_unit: a bit for each map that must lie in [0, 1]; where: -1 everywhere, 2m times map m, 2m + 1 where map m is 0.
+OPTIONS = "int in_unit, int link, int[] kinds, float[] numbers, int[] where"
+
+
+def fold(pred: Tensor, target: Tensor, regions: Mapping[str, Tensor], in_unit: frozenset[str], spec: PairSpec) -> Tensor:
+    """Compute :func:`lossfold.folds.pair.definition.fold` by an operator."""
+    dtype = torch.float64 if pred.dtype == torch.float64 else torch.float32
+    maps = definition.at_levels({name: region.detach() for name, region in regions.items()}, spec, dtype)
+    keys = list(maps)
+    where = [2 * keys.index((one.region, one.level or 0)) + one.where.startswith("~") if one.where else -1 for one in spec.sums]
+    limited = sum(1 << place for place, (name, level) in enumerate(keys) if name in in_unit and not level)
+    kinds, numbers = [KINDS.index(one.kind) for one in spec.sums], [one.number for one in spec.sums]
+    sums: Tensor = OPERATORS.fold(pred, target, list(maps.values()), limited, LINKS.index(spec.link), kinds, numbers, where)[0]
+    return sums
+
+
+def _definition(
+    pred: Tensor, target: Tensor, maps: list[Tensor], in_unit: int, link: int, kinds: Any, numbers: Any, where: Any
+) -> tuple[Tensor]:
+    """Compute the sums of maps that are at their levels already."""
+    sums = tuple(
+        PairSum(KINDS[kind], number, "~" if place >= 0 and place % 2 else "")
+        for kind, number, place in zip(kinds, numbers, where, strict=True)
+    )
+    spec = PairSpec(LINKS[link], sums)
+    regions = [None if place < 0 else maps[place // 2] for place in where]
+    return (definition.sums_of(definition.Values(pred, target, spec), regions, spec),)
+
+
+def _signs(rows: int, columns: int, kinds: list[int], numbers: list[float]) -> int:
+    """Return how many signs the fold keeps for a plane; as ``signs_of_plane`` in csrc/pair_operators.cpp."""
+    sums = [PairSum(KINDS[kind], number) for kind, number in zip(kinds, numbers, strict=True)]
+    levels = [one.level + one.kind.startswith("lap") for one in sums if one.level is not None]
+    sides = [(rows, columns)]
+    while len(sides) <= max(levels, default=0) and min(sides[-1]) >= SMALLEST_SIDE:
+        sides.append((sides[-1][0] // 2, sides[-1][1] // 2))
+    rest = [sides[min(int(one.number), len(sides) - 1)] for one in sums if one.kind == "low_pass"]
+    return sum(4 * h * w for h, w in sides[1:]) + sum(h * w for h, w in rest)
+
+
+def _shapes(pred: Tensor, target: Tensor, maps: Any, in_unit: int, link: int, kinds: Any, numbers: Any, where: Any) -> Any:
+    images, channels, rows, columns = pred.shape
+    sums = pred.new_empty((images, len(kinds), channels), dtype=torch.float64)
+    return sums, pred.new_empty((images * channels * _signs(rows, columns, kinds, numbers),), dtype=torch.uint8)
+
+
+OPERATORS = FoldOperators("pair", "Tensor pred, Tensor target, Tensor[] maps", OPTIONS, ("sums",), ("signs",), _definition, _shapes)
+check_codes("pair", kinds=KINDS)

@@ -1,0 +1,114 @@
+"""What the folds of scores have in common, whether these are held against labels or against targets of their own shape."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple, TypeVar
+
+from torch import Tensor
+
+from lossfold.folds.fold import MOST_SUMS, Needs, Sum, more_of, texts_of
+from lossfold.folds.histogram import Bins
+
+
+class Given(NamedTuple):
+    """A call's arguments, checked, and as they came: one pass serves calls that were given the same tensors."""
+
+    scores: Tensor
+    targets: Tensor
+    weight: Tensor | None
+    kind: str  # what the scores are held against
+    normalizer: float | Tensor | None
+    as_masks: bool = False  # [N, *S] are N masks, and have no channels yet
+
+    def same(self, other: Given) -> bool:
+        """Whether both hold the same tensors, read alike."""
+        alike = self.scores is other.scores and self.targets is other.targets and self.weight is other.weight
+        return alike and self.kind == other.kind and self.as_masks == other.as_masks
+
+    def merge(self, other: Given) -> Given:
+        """Return the arguments of a pass that two calls share: they are the same."""
+        return self
+
+    def having(self, change: Callable[[Tensor], Tensor]) -> Given:
+        """Return the arguments with other scores, made of these."""
+        return self._replace(scores=change(self.scores))
+
+    @property
+    def tensors(self) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Scores ``[B, C, *S]``, targets ``[B, *S]`` or ``[B, C, *S]`` and the weight ``[B, *S]`` or ``[B, C, *S]``."""
+        scores, targets, weight = self[:3]
+        if self.as_masks:
+            scores, targets, weight = with_channel(scores, targets, weight)
+        if self.kind != "labels" and targets.dim() == scores.dim() - 1:
+            targets = targets.unsqueeze(1)
+        pixels = targets.dim() - (self.kind != "labels")  # dimensions of a weight of pixels
+        if weight is not None and weight.dim() == pixels + 1 and weight.shape[1] == 1:
+            weight = weight.squeeze(1)
+        return scores, targets, weight
+
+
+T = TypeVar("T")
+
+
+def with_channel(*tensors: T) -> tuple[T, ...]:
+    """Return logits, masks and weights ``[N, P]`` or ``[N, H, W]`` with a channel; those that have one, as they are."""
+    points = any(isinstance(x, Tensor) and x.dim() == 2 for x in tensors)  # then [N, 1, P] has its channel
+
+    def one(x: Any) -> Any:
+        if not isinstance(x, Tensor) or x.dim() not in (2, 3) or (points and x.dim() == 3):
+            return x
+        return x.unsqueeze(1)
+
+    return tuple(one(x) for x in tensors)
+
+
+@dataclass(frozen=True)
+class ScoreSpec:
+    """How scores and targets are read, and what is collected."""
+
+    link: str
+    ignore_index: int
+    align_corners: bool
+    sums: tuple[Sum, ...]
+    bins: Bins | None = None
+
+    @property
+    def reading(self) -> tuple[object, ...]:
+        """How scores and targets are read."""
+        return self.link, self.ignore_index, self.align_corners
+
+
+AnyScoreSpec = TypeVar("AnyScoreSpec", bound=ScoreSpec)
+
+
+@dataclass(frozen=True)
+class ScoreNeeds(Needs[AnyScoreSpec]):
+    """What a loss of scores wants collected."""
+
+    def each_image(self) -> Any:
+        """Return the same fold, of each image apart."""
+        return super().each_image().asking(bins=self.spec.bins and replace(self.spec.bins, per_image=True))
+
+    def reads_alike(self, other: AnyScoreSpec) -> bool:
+        """Whether one pass can read scores and targets for both, and collect their sums and histograms."""
+        mine, yours = self.spec.bins, other.bins
+        return (
+            self.spec.reading == other.reading
+            and (mine is None or yours is None or (mine.count, mine.hinge) == (yours.count, yours.hinge))
+            and len(self.spec.sums) + len(other.sums) <= MOST_SUMS
+        )
+
+    def joined(self, other: AnyScoreSpec) -> AnyScoreSpec:
+        """Return the spec with the sums and the histogram of both."""
+        mine, yours = self.spec.bins, other.bins
+        bins = mine or yours
+        if mine and yours:
+            bins = replace(mine, per_image=mine.per_image or yours.per_image)
+        return replace(self.spec, sums=more_of(self.spec.sums, other.sums), bins=bins)
+
+    def describe(self) -> tuple[str, str, list[str]]:
+        """Return the fold's name, how it reads what it is given, and what it collects."""
+        texts = texts_of(self.spec.sums) + ([f"bins({self.spec.bins.count})"] if self.spec.bins else [])
+        return "scores", f"link={self.spec.link}, ignore_index={self.spec.ignore_index}", texts

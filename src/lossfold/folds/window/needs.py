@@ -1,0 +1,92 @@
+"""What losses ask of the window fold: sums of SSIM's errors over all places of a Gaussian window, at one scale or several.
+
+A place counts with the weight of the pixel in its middle; what the window covers is seen whether it counts or not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from lossfold import engines
+from lossfold.folds.checks import result_dtype
+from lossfold.folds.fold import Fold, Needs
+from lossfold.folds.window import definition, operators
+from lossfold.folds.window.spec import CONSTANT, KINDS, PADDINGS, WindowSpec
+
+
+@dataclass(frozen=True)
+class WindowGiven:
+    """A call's arguments, checked: ``[B, C, H, W]``, the weight ``[B, H, W]``, ``[B, 1, H, W]`` or ``[B, C, H, W]``."""
+
+    pred: Tensor
+    target: Tensor
+    weight: Tensor | None
+
+    def same(self, other: WindowGiven) -> bool:
+        """Whether both hold the same tensors."""
+        return self.pred is other.pred and self.target is other.target and self.weight is other.weight
+
+    def merge(self, other: WindowGiven) -> WindowGiven:
+        """Return the arguments of a pass that two calls share: they are the same."""
+        return self
+
+    def having(self, change: Callable[[Tensor], Tensor]) -> WindowGiven:
+        """Return the arguments with another prediction, and another target if that takes a gradient, made of these."""
+        target = change(self.target) if self.target.requires_grad else self.target
+        return replace(self, pred=change(self.pred), target=target)
+
+
+@dataclass(frozen=True)
+class WindowNeeds(Needs[WindowSpec]):
+    """What a loss wants collected by a window fold: one pass serves several losses, at as many scales as one of them has."""
+
+    def reads_alike(self, other: WindowSpec) -> bool:
+        """Whether one pass can serve both."""
+        return replace(other, scales=1) == replace(self.spec, scales=1)
+
+    def joined(self, other: WindowSpec) -> WindowSpec:
+        """Return the spec of a pass for both."""
+        return replace(self.spec, scales=max(self.spec.scales, other.scales))
+
+    def collect(self, given: WindowGiven) -> Fold:
+        """Make the pass over a call's arguments, which have been checked; the sums' numbers are the scales."""
+        run = engines.select(self.engine, given.pred, given.target, given.weight).among(definition, operators)
+        sums = [run.fold(*tensors, *self.spec.constants) for tensors in scales(given, self.spec)]
+        wanted = tuple((kind, float(scale)) for scale in range(self.spec.scales) for kind in KINDS)
+        fixed = given.weight is None or not given.weight.requires_grad
+        return Fold(sums[0] if len(sums) == 1 else torch.cat(sums, 1), wanted, result_dtype(given.pred), CONSTANT if fixed else ())
+
+    def integrate(self, given: WindowGiven) -> Tensor:
+        """Return 1 - SSIM at every place of the window, times its weight: a map of PyTorch's own in every engine."""
+        ((pred, target, weight),) = scales(given, self.spec)
+        return definition.integrand(pred, target, weight, *self.spec.constants)
+
+    def describe(self) -> tuple[str, str, list[str]]:
+        """Return the fold's name, how it reads what it is given, and what it collects."""
+        size, count = self.spec.window_size, self.spec.scales
+        return "window", f"{size}x{size} window, padding={self.spec.padding}", [f"SSIM at {count} scale{'s' if count > 1 else ''}"]
+
+
+def scales(given: WindowGiven, spec: WindowSpec) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
+    """Yield predictions, targets and weights at each scale: means of 2x2 blocks (an odd side is cut), borders padded."""
+    pred, target, weight = given.pred, given.target, given.weight
+    weight = weight.unsqueeze(1) if weight is not None and weight.dim() == 3 else weight
+    radius = spec.window_size // 2
+    for scale in range(spec.scales):
+        if scale:
+            dtype = result_dtype(pred)
+            pred, target = (functional.avg_pool2d(one.to(dtype), 2) for one in (pred, target))
+            weight = None if weight is None else functional.avg_pool2d(weight.to(dtype), 2)
+        if spec.padding == "valid":
+            inner = None if weight is None else weight[..., radius : pred.shape[2] - radius, radius : pred.shape[3] - radius]
+            yield pred, target, inner
+        else:
+            # Not in halves: a border's pixel adds up the gradients of its reflections. Nor are there reflections of booleans.
+            images = pred.to(result_dtype(pred)), target.to(result_dtype(pred))
+            p, t = (functional.pad(image, (radius,) * 4, PADDINGS[spec.padding]) for image in images)
+            yield p, t, weight

@@ -1,0 +1,40 @@
+"""The window fold's operators; see :mod:`lossfold.folds.label.operators`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lossfold.engines.native import check_codes
+from lossfold.engines.operators import FoldOperators
+from lossfold.folds.window import definition
+from lossfold.folds.window.spec import KINDS
+
+
+def fold(pred: Tensor, target: Tensor, weight: Tensor | None, window: Sequence[float], c1: float, c2: float) -> Tensor:
+    """Compute :func:`lossfold.folds.window.definition.fold` by an operator."""
+    sums: Tensor = OPERATORS.fold(pred, target, weight, list(window), c1, c2)
+    return sums
+
+
+def _definition(*arguments: Any) -> tuple[Tensor]:
+    return (definition.fold(*arguments),)
+
+
+def _shapes(pred: Tensor, *rest: Any) -> Tensor:
+    return pred.new_empty((pred.shape[0], len(KINDS), pred.shape[1]), dtype=torch.float64)
+
+
+OPERATORS = FoldOperators(
+    "window",
+    "Tensor pred, Tensor target, Tensor? weight",
+    "float[] window, float c1, float c2",
+    ("sums",),
+    (),
+    _definition,
+    _shapes,
+)
+check_codes("window", kinds=KINDS)

@@ -1,0 +1,1 @@
+"""Losses of discriminators' outputs, and penalties on their gradients."""

@@ -1,0 +1,1 @@
+"""Losses of classes: scores against integer labels, or targets of the scores' shape."""

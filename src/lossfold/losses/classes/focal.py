@@ -1,0 +1,124 @@
+"""The focal loss."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from torch import Tensor
+
+from lossfold.errors import is_number, wrong
+from lossfold.folds.fold import Fold, Sum
+from lossfold.folds.scores import Given
+from lossfold.losses.reduce import Ratio
+from lossfold.losses.scores import LABELS, Factor, PixelLoss, times
+from lossfold.registry import LOSSES
+
+WEIGHT: Sum = ("weight", 0.0)
+NLL: Sum = ("nll", 0.0)
+
+
+@LOSSES.register
+@dataclass(kw_only=True, eq=False, repr=False)
+class FocalLoss(PixelLoss):
+    r"""Focal loss: cross entropy that looks away from pixels already right.
+
+    With pixel weight w, class weight v and α per class, softmax form::
+
+        loss = Σ w v_y α_y (1 - p_y)^γ (-log p_y) / Σ w v_y
+
+    and for targets t of every channel, sigmoid form, with q = 1 - p::
+
+        loss = Σ w v [α t + (1-α)(1-t)] (p (1-t) + q t)^γ [-t log p - (1-t) log q] / Σ w v
+
+    α scales values and is not in the denominator; p_y comes from the unweighted cross entropy. γ = 0 is cross entropy. The
+    sigmoid form is torchvision's ``sigmoid_focal_loss`` (whose α defaults to 0.25).
+
+    Args:
+        gamma: γ >= 0.
+        alpha: None, a number for all classes, or C numbers; in the sigmoid form in [0, 1], None for no factor.
+        link: ``"softmax"`` for logits and labels, ``"sigmoid"`` for logits and targets ``[B, C, *S]``, ``"identity"`` for
+            probabilities and either.
+        normalize: ``"pixels"`` for the denominator above, ``"focal"`` for Σ w v_y (1 - p_y)^γ (differentiated as well).
+        class_weight, ignore_index, reduction, per_image, align_corners, loss_weight, engine, inputs: as for
+            :class:`CrossEntropyLoss`.
+
+    Raises:
+        LossError: for options, shapes, dtypes or labels that are out of range.
+
+    Gradient:
+        Exact, and finite where p_y reaches 1 also for 0 < γ < 1.
+
+    Example:
+        >>> FocalLoss(gamma=2.0, alpha=0.25)(torch.randn(2, 5, 8, 8), torch.randint(0, 5, (2, 8, 8))).shape
+        torch.Size([])
+
+    Reference:
+        Lin et al., Focal Loss for Dense Object Detection, ICCV 2017. ``normalize="focal"``: Sofiiuk et al., AdaptIS,
+        ICCV 2019.
+    """
+
+    gamma: float = 2.0
+    alpha: float | Sequence[float] | Tensor | None = None
+    normalize: str = "pixels"
+
+    per_class_options: ClassVar[tuple[str, ...]] = ("class_weight", "alpha")
+    dense_links: ClassVar[tuple[str, ...]] = ("sigmoid", "identity")
+    samples: ClassVar[tuple[dict[str, Any], ...]] = (
+        {},
+        {"gamma": 0.5, "alpha": 0.25},
+        {"gamma": 1.5, "alpha": "random", "class_weight": "random", "per_image": True},
+        {"gamma": 3.0, "normalize": "focal"},
+        {"link": "identity"},
+    )
+    dense_samples: ClassVar[tuple[dict[str, Any], ...]] = (
+        {"link": "sigmoid", "alpha": 0.25},
+        {"link": "sigmoid", "gamma": 0.5, "per_image": True},
+        {"link": "sigmoid", "gamma": 1.5, "alpha": "random", "class_weight": "random", "normalize": "focal"},
+        {"link": "sigmoid", "gamma": 0.0},
+        {"link": "identity", "gamma": 3.0},
+    )
+
+    def validate(self) -> None:
+        """Refuse wrong options."""
+        super().validate()
+        self.require("gamma", is_number(self.gamma) and 0 <= self.gamma <= 1e6, "a number from 0 to 1e6")
+        self.require_one_of("normalize", ("pixels", "focal"))
+        if isinstance(self.alpha, (int, float)):
+            self.require("alpha", is_number(self.alpha) and self.alpha >= 0, "a number >= 0, or one for each class")
+        else:
+            self.keep_per_class("alpha")
+
+    def sums(self, kind: str) -> tuple[Sum, ...]:
+        """Return the sums that the formula reads."""
+        focal_weight = (("focal_weight", float(self.gamma)),) if self.normalize == "focal" else ()
+        return (WEIGHT, *self._focal(kind), *focal_weight)
+
+    def _focal(self, kind: str) -> tuple[Sum, ...]:
+        gamma = float(self.gamma)
+        if kind == LABELS:
+            return (("focal", gamma),) if gamma else (NLL,)
+        return (("focal", gamma), ("focal_not", gamma))
+
+    def coefficients(self, like: Tensor, kind: str) -> dict[Sum, Factor]:
+        """Return v α for the focal sum; and v (1-α) for that of the background, where there is one."""
+        weights = self.per_class("class_weight", like)
+        v: Factor = 1.0 if weights is None else weights
+        alpha = self.alpha if isinstance(self.alpha, (int, float)) else self.per_class("alpha", like)
+        shares = (v, v) if alpha is None else (v * alpha, v * (1 - alpha))
+        return dict(zip(self._focal(kind), shares, strict=False))
+
+    def check(self, logits: Any, labels: Any, weight: Any = None, normalizer: float | Tensor | None = None) -> Given:
+        """Refuse what can't be folded, or does not fit the options."""
+        given = super().check(logits, labels, weight, normalizer)
+        if given.kind != LABELS and self.alpha is not None:
+            numbers = self.alpha if isinstance(self.alpha, tuple) else (self.alpha,)
+            if not all(0 <= x <= 1 for x in numbers):
+                raise wrong("alpha", "in [0, 1] for targets of every channel", repr(self.alpha))
+        return given
+
+    def formula(self, fold: Fold, given: object) -> Ratio:
+        """Return Σ v α times the focal sums, and Σ v times the normaliser's."""
+        weight = fold["focal_weight", float(self.gamma)] if self.normalize == "focal" else fold[WEIGHT]
+        return Ratio(self.numerator(fold), times(weight, self.per_class("class_weight", weight)))

@@ -1,0 +1,102 @@
+"""Generalised Dice: one overlap of all classes, each weighted by its size."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+
+from lossfold.errors import is_number
+from lossfold.folds.fold import Fold, Sum
+from lossfold.losses.classes.areas import areas, sums_of_areas
+from lossfold.losses.classes.overlap import included
+from lossfold.losses.reduce import Ratio
+from lossfold.losses.scores import ScoreLoss, times
+from lossfold.registry import LOSSES
+
+
+@LOSSES.register
+@dataclass(kw_only=True, eq=False, repr=False)
+class GeneralizedDiceLoss(ScoreLoss):
+    r"""Generalised Dice loss: classes taken together, each weighted by its size.
+
+    Over the counted pixels, with ω_c = v_c / (Σt)², v_c / Σt or v_c::
+
+        loss = 1 - (2 Σ_c ω_c Σ w p t + s) / (Σ_c ω_c (Σ w p + Σ w t) + s)
+
+    Args:
+        weighting: ``"square"``, ``"simple"`` or ``"uniform"``: 1/(Σt)², 1/Σt or 1.
+        smooth: s >= 0, added above and below.
+        absent: the weight of a class without pixels, which would be infinite: none with ``"skip"`` and ``"zero"``, that of
+            the smallest present class with ``"count"``.
+        include_background: whether class 0 takes part.
+        class_weight, link, ignore_index, reduction, per_image, align_corners, loss_weight, engine, inputs: as for
+            :class:`DiceLoss`; ``reduction="none"`` gives a scalar, ``[B]`` with ``per_image``.
+
+    Raises:
+        LossError: for options, shapes, dtypes or labels that are out of range.
+
+    Gradient:
+        Exact. 0 where nothing counts.
+
+    Example:
+        >>> GeneralizedDiceLoss()(torch.randn(2, 5, 8, 8), torch.randint(0, 5, (2, 8, 8))).shape
+        torch.Size([])
+
+    Reference:
+        Sudre et al., Generalised Dice overlap, DLMIA 2017.
+    """
+
+    weighting: str = "square"
+    smooth: float = 0.0
+    absent: str = "skip"
+    include_background: bool = True
+
+    samples: ClassVar[tuple[dict[str, Any], ...]] = (
+        {},
+        {"weighting": "simple", "absent": "count", "per_image": True},
+        {"weighting": "uniform", "class_weight": "random", "smooth": 1.0, "include_background": False},
+        {"link": "identity"},
+    )
+    takes_normalizer: ClassVar[bool] = False
+    dense_links: ClassVar[tuple[str, ...]] = ("softmax", "sigmoid", "identity")
+    dense_samples: ClassVar[tuple[dict[str, Any], ...]] = (
+        {"link": "sigmoid"},
+        {"weighting": "simple", "absent": "count", "per_image": True},
+        {"link": "sigmoid", "weighting": "uniform", "class_weight": "random", "smooth": 1.0, "include_background": False},
+    )
+
+    def validate(self) -> None:
+        """Refuse wrong options."""
+        super().validate()
+        self.require_one_of("weighting", ("square", "simple", "uniform"))
+        self.require_one_of("absent", ("skip", "count", "zero"))
+        self.require("smooth", is_number(self.smooth) and 0 <= self.smooth < float("inf"), "a finite number >= 0")
+        self.require("include_background", isinstance(self.include_background, bool), "True or False")
+
+    @property
+    def joint(self) -> bool:
+        """The formula takes the classes together."""
+        return True
+
+    def sums(self, kind: str) -> tuple[Sum, ...]:
+        """Return the sums that the formula reads."""
+        return sums_of_areas(kind)
+
+    def formula(self, fold: Fold, given: object) -> Ratio:
+        """Return the cost of all classes together, and whether anything counts."""
+        both, predicted, true, counted = areas(fold)
+        present = true != 0
+        if not self.include_background:
+            present = present & (torch.arange(true.shape[1], device=true.device) > 0)
+        size = torch.where(present, true, 1.0)
+        omega = {"square": 1 / size**2, "simple": 1 / size, "uniform": torch.ones_like(size)}[self.weighting]
+        omega = torch.where(present, omega, 0.0)
+        if self.absent == "count":
+            omega = torch.where(present, omega, omega.amax(1, keepdim=True))
+        omega = times(omega, included(self, true, self.include_background))
+        above = 2 * (omega * both).sum(1, keepdim=True) + self.smooth
+        below = (omega * (predicted + true)).sum(1, keepdim=True) + self.smooth
+        something = (below != 0) & (counted != 0).any(1, keepdim=True)
+        return Ratio(torch.where(something, 1 - above / torch.where(something, below, 1.0), 0.0), something.to(true))

@@ -1,0 +1,309 @@
+"""Lovász-Softmax, -Sigmoid and hinge: the convex extension of the Jaccard loss, from a histogram or by sorting."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from lossfold.errors import naming, wrong
+from lossfold.folds.arithmetic import clamped
+from lossfold.folds.checks import result_dtype
+from lossfold.folds.collect import collect
+from lossfold.folds.dense.definition import elements, errors_of
+from lossfold.folds.dense.needs import DenseNeeds, refusing_targets
+from lossfold.folds.fold import Fold, Sum
+from lossfold.folds.histogram import OCTAVES, REST, Bins
+from lossfold.folds.label.definition import pixels
+from lossfold.folds.label.needs import LabelNeeds, refusing_labels
+from lossfold.folds.scores import Given
+from lossfold.losses.reduce import Ratio
+from lossfold.losses.scores import LABELS, MASKS, ScoreLoss
+from lossfold.registry import LOSSES
+
+WEIGHT: Sum = ("weight", 0.0)
+TARGET: Sum = ("target", 0.0)
+
+
+@LOSSES.register
+@dataclass(kw_only=True, eq=False, repr=False)
+class LovaszLoss(ScoreLoss):
+    r"""Lovász-Softmax loss: the Lovász extension of the Jaccard loss, at the errors m = ``|[y = c] - p_c|``.
+
+    With G the weight of the foreground (y = c) and F(t), B(t) that of the foreground and the background with m > t::
+
+        loss_c = ∫ J(t) dt,   J(t) = 1 - (G - F(t)) / (G + B(t))
+
+    and the mean over the classes. From a histogram of each class's errors (weights and Σm per bin, in integers) the value is
+    within 1/bins of the exact one, in practice far closer, and 0 for a perfect prediction; no sort, no one-hot labels.
+
+    ``link="sigmoid"`` takes logits and targets ``[B, C, *S]``, every channel for itself; ``link="hinge"`` reads the logits z as
+    they are, m = max(0, 1 - z (2t - 1)), each image on its own: within (1 + m) 16/bins (m the largest error, up to 65535) of the
+    exact value. Foreground is where targets exceed 1/2.
+
+    Args:
+        classes: ``"present"``, ``"all"``, or a list of class indices, each of which counts, present or not; with hinge every
+            channel counts, and one without foreground costs its largest error.
+        bins: of the histogram.
+        exact: sort the errors instead, in plain PyTorch: slow, and it builds the probabilities at label resolution.
+        class_weight: C numbers >= 0, the weights of the classes in the mean.
+        link: ``"softmax"``, ``"identity"`` (probabilities, with labels or targets), ``"sigmoid"`` or ``"hinge"``.
+        ignore_index, align_corners, loss_weight, engine, inputs: as for :class:`CrossEntropyLoss`; probabilities are
+            taken into [0, 1].
+        reduction: ``"mean"`` over classes, ``"sum"``, or ``"none"``: ``[C]``, ``[B, C]`` with ``per_image``, weighted, 0 for
+            classes left out.
+        per_image: the mean over images of each image's own loss; by default with hinge alone.
+
+    Pixel weights are >= 0 and should be about 1: the histogram resolves 6e-8 and holds a total of 5e11; beyond it is NaN.
+
+    Raises:
+        LossError: for options, shapes, dtypes or labels that are out of range, and for pixel weights that need a gradient.
+
+    Gradient:
+        Of the extension; constant between ties, and within a bin the mean over the ways to order it. 0 where nothing counts.
+
+    Example:
+        >>> LovaszLoss(ignore_index=255)(torch.randn(2, 5, 8, 8), torch.randint(0, 5, (2, 8, 8))).shape
+        torch.Size([])
+
+    Reference:
+        Berman et al., The Lovász-Softmax loss, CVPR 2018.
+    """
+
+    per_image: bool | None = None  # type: ignore[assignment]
+    classes: str | Sequence[int] = "present"
+    bins: int = 4096
+    exact: bool = False
+
+    takes_normalizer: ClassVar[bool] = False
+    dense_links: ClassVar[tuple[str, ...]] = ("sigmoid", "hinge", "identity")
+    dense_samples: ClassVar[tuple[dict[str, Any], ...]] = (
+        {"link": "hinge"},
+        {"link": "sigmoid", "classes": "all", "class_weight": "random", "bins": 128},
+        {"link": "hinge", "per_image": False, "bins": 1024},
+        {"link": "identity", "per_image": True},
+        {"link": "hinge", "exact": True},
+        {"link": "sigmoid", "classes": [0, 2, 3], "exact": True},
+    )
+
+    samples: ClassVar[tuple[dict[str, Any], ...]] = (
+        {},
+        {"classes": "all", "class_weight": "random", "bins": 100},
+        {"classes": [0, 2, 3], "per_image": True},
+        {"link": "identity"},
+        {"exact": True},
+    )
+
+    def validate(self) -> None:
+        """Refuse wrong options."""
+        super().validate()
+        if isinstance(self.classes, str):
+            self.require_one_of("classes", ("present", "all"))
+        else:
+            listed = self.classes.tolist() if hasattr(self.classes, "tolist") else self.classes
+            ids = isinstance(listed, (list, tuple)) and all(isinstance(c, int) and not isinstance(c, bool) for c in listed)
+            distinct = ids and len(listed) > 0 and min(listed) >= 0 and len(set(listed)) == len(listed)
+            self.require("classes", distinct, "'present', 'all' or a list of distinct class indices")
+            object.__setattr__(self, "classes", tuple(listed))
+        whole = isinstance(self.bins, int) and not isinstance(self.bins, bool)
+        self.require("bins", whole and 2 <= self.bins <= 65536, "an integer from 2 to 65536")
+        self.require("exact", isinstance(self.exact, bool), "True or False")
+        self.require("engine", not self.exact or self.engine in (None, "eager"), "None or 'eager' with exact=True, which sorts")
+        if self.link == "hinge":
+            self.require("bins", self.bins % OCTAVES == 0, f"a multiple of {OCTAVES} with link='hinge'")
+            self.require("classes", self.classes == "present", "left out with link='hinge', where every channel counts")
+
+    @property
+    def by_image(self) -> bool:
+        """Whether each image has a loss of its own."""
+        return self.link == "hinge" if self.per_image is None else self.per_image
+
+    def check(self, logits: Any, labels: Any, weight: Any = None, normalizer: float | Tensor | None = None) -> Given:
+        """Refuse what can't be folded, or does not fit the options."""
+        given = super().check(logits, labels, weight, normalizer)
+        count = given.tensors[0].shape[1]
+        if not isinstance(self.classes, str) and max(self.classes) >= count:
+            raise wrong("classes", f"indices below the logits' {count} classes", repr(self.classes))
+        if torch.is_grad_enabled() and given.weight is not None and given.weight.requires_grad:
+            raise wrong("weight", "without a gradient", "requires_grad=True", "detach it")
+        return given
+
+    def sums(self, kind: str) -> tuple[Sum, ...]:
+        """Return the sums that the formula reads."""
+        return (WEIGHT, TARGET) if kind == MASKS else (WEIGHT,)
+
+    def needs_for(self, kind: str) -> LabelNeeds | DenseNeeds:
+        """Return the fold that a kind of targets wants."""
+        return super().needs_for(kind).asking(bins=self.histogram)
+
+    @property
+    def histogram(self) -> Bins:
+        """The histogram of the errors."""
+        hinge = self.link == "hinge"
+        return Bins(self.bins + REST if hinge else self.bins, self.by_image, hinge)
+
+    def formula(self, fold: Fold, given: object) -> Ratio:
+        """Return Σ over the bins of w_f Σm of the foreground and w_b Σm of the background, and the classes' weights."""
+        assert fold.table is not None
+        f, place_f, b, place_b = fold.table.unbind(1)
+        with torch.no_grad():
+            w_f, w_b = bin_weights(f, b)
+            lower, width = bin_edges(self.histogram, f)
+            edges = ((w_f * f + w_b * b) * lower).sum(-1)
+        values = edges + ((w_f * place_f + w_b * place_b) * width).sum(-1)
+        # Weights too small for the histogram, or too large: not a number rather than a wrong one.
+        counted = fold[WEIGHT].detach()
+        if fold.target == LABELS:
+            known = near(f.sum(-1), counted)
+            foreground, background = counted, counted.sum(1, keepdim=True) - counted
+        else:
+            known = near((f + b).sum(-1), counted)
+            known = known & near(f.sum(-1), fold[TARGET].detach()) if fold.target == MASKS else known
+            foreground, background = torch.where(known, f.sum(-1), torch.nan), b.sum(-1)
+        return self.average(torch.where(known, values, torch.nan), foreground, background)
+
+    @property
+    def folds(self) -> bool:
+        """Sorting needs all pixels at once."""
+        return not self.exact
+
+    def average(self, values: Tensor, foreground: Tensor, background: Tensor) -> Ratio:
+        """Return the classes' values and weights in the mean, ``[I, C]``."""
+        v = self.per_class("class_weight", values)
+        something = (foreground + background != 0).detach()  # NaN counts, and shows
+        if self.classes == "present" and self.link != "hinge":
+            something = foreground.detach() != 0
+        elif not isinstance(self.classes, str):
+            here = torch.arange(values.shape[-1], device=values.device)
+            something = something & torch.stack([here == c for c in self.classes]).any(0)  # no list is copied from the host
+        v = something.to(values.dtype) if v is None else torch.where(something, v, 0.0)
+        return Ratio(torch.where(v != 0, v * values, 0.0), v)
+
+    def direct(self, given: Given) -> Tensor:
+        """Return the loss of checked arguments from the errors in order."""
+        return self.settled(self.sorted(given), result_dtype(given.scores))
+
+    def sorted(self, given: Given) -> Ratio:
+        """Return what :meth:`formula` does, from the errors in order."""
+        foreground, errors, w = self.errors(given)
+        foreground, errors, w = (
+            x.movedim(0, 1) if self.by_image else x.movedim(0, 1).flatten(1)[:, None] for x in (foreground, errors, w)
+        )
+        columns = []
+        for here, error, share in zip(foreground, errors.double(), w.double(), strict=True):
+            error, order = error.sort(dim=1, descending=True, stable=True)
+            f, b = (torch.where(side, share, 0.0).gather(1, order) for side in (here, ~here))
+            columns.append(((error * jaccard_steps(f, b)).sum(1), f.sum(1), b.sum(1)))
+        values, foregrounds, backgrounds = (torch.stack(column, 1) for column in zip(*columns, strict=True))
+        return self.average(values, foregrounds, backgrounds)
+
+    def errors(self, given: Given) -> tuple[Tensor, Tensor, Tensor]:
+        """Return which pixels are each class's foreground, their errors and weights, ``[B, C, P]``."""
+        needs = self.needs(given)
+        scores, targets, weight = given.tensors
+        if isinstance(needs, DenseNeeds):
+            with refusing_targets(targets, self.ignore_index):
+                found = elements(scores, targets, weight, needs.spec)
+            return *errors_of(found, self.link == "hinge"), found.w
+        with refusing_labels(scores.shape[1], targets, self.ignore_index):
+            seen = pixels(scores, targets, weight, needs.spec)
+        p = seen.log_p.exp() if self.link == "softmax" else clamped(seen.z)
+        foreground = seen.y == torch.arange(p.shape[1], device=p.device)[:, None]
+        return foreground, torch.where(foreground, 1 - p, p), seen.w.expand(p.shape[0], 1, p.shape[2]).expand_as(p)
+
+
+def near(held: Tensor, true: Tensor) -> Tensor:
+    """Whether the histogram holds at least half of a weight."""
+    return (held - true).abs() <= 0.5 * true.abs()
+
+
+def bin_edges(bins: Bins, like: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the lower edge and the width of every bin, ``[bins]`` with the dtype and on the device of ``like``."""
+
+    def count(end: int) -> Tensor:
+        return torch.arange(end, dtype=like.dtype, device=like.device)
+
+    if not bins.hinge:
+        lower = count(bins.count) / bins.count
+        return lower, torch.full_like(lower, 1 / bins.count)
+    each = (bins.count - REST) // OCTAVES
+    start = count(OCTAVES + REST).exp2()
+    fine, rest = start[:OCTAVES, None], start[OCTAVES:]
+    lower = fine * (1 + count(each) / each) - 1
+    return torch.cat([lower.flatten(), rest - 1]), torch.cat([(fine / each).expand_as(lower).flatten(), rest])
+
+
+def bin_weights(f: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """Return what a unit of foreground and of background error counts in each bin, from the bins' weights ``[..., bins]``.
+
+    With F and B the weights above a bin, J = 1 - (G - F)/(G + B) rises over it by ΔJ = f w_f + b w_b. Along the path on which
+    the bin's foreground and background come evenly mixed, w_f = ln(1 + b/(G + B))/b.
+    """
+    found = f.cumsum(-1)  # G - F
+    union = found[..., -1:] + b.sum(-1, keepdim=True) - b.cumsum(-1)  # G + B; weights are multiples of 2^-24, so this is exact
+    before = union <= 0  # nothing above, and no foreground at all: J steps from 0 to 1
+    union = torch.where(before, 1.0, union)
+    some = b > 0
+    safe = torch.where(some, b, 1.0)
+    w_f = torch.where(some, (b / union).log1p() / safe, 1 / union)
+    rise = (f * union + b * found) / (union * (union + b))
+    rise = torch.where(before, 1.0, rise)
+    return w_f, torch.where(some, (rise - f * w_f) / safe, 0.0)
+
+
+def jaccard_steps(f: Tensor, b: Tensor) -> Tensor:
+    """Return what each pixel adds to J = 1 - (G - F)/(G + B), the pixels in order, from their weights as either class."""
+    G = f.sum(-1, keepdim=True)  # noqa: N806
+    F, B = f.cumsum(-1) - f, b.cumsum(-1) - b  # noqa: N806
+    union = G + B
+    before = union == 0
+    union = torch.where(before, 1.0, union)
+    step = f / union + b * (G - F).clamp_min(0) / (union * (union + b))
+    return torch.where(before, (b > 0).to(step), step)
+
+
+def lovasz_bounds(logits: Tensor, labels: Tensor, weight: Tensor | None = None, **options: Any) -> tuple[Tensor, Tensor]:
+    """Return the lower and the upper Riemann sum of the Lovász loss over the histogram's bins.
+
+    The exact loss lies between them, and they differ by at most 1/bins (with hinge, by a bin's share of the largest error).
+
+    Args:
+        logits, labels, weight: as for :class:`LovaszLoss`.
+        options: those of :class:`LovaszLoss`, without ``exact``.
+
+    Returns:
+        Two tensors shaped like the loss, without a gradient.
+
+    Raises:
+        LossError: as :class:`LovaszLoss` does.
+
+    Example:
+        >>> lower, upper = lovasz_bounds(torch.randn(2, 5, 8, 8), torch.randint(0, 5, (2, 8, 8)))
+        >>> bool(lower <= upper)
+        True
+    """
+    loss = LovaszLoss(**options)
+    loss.require("exact", not loss.exact, "left out: bounds are the histogram's")
+    with torch.no_grad(), naming("lovasz_bounds"):
+        given = loss.check(logits, labels, weight)
+        fold = collect(loss.needs(given), given)
+        table = (fold if loss.by_image else fold.sum_images()).table
+        assert table is not None
+        f, _, b, _ = table.unbind(1)
+        _, width = bin_edges(loss.histogram, f)
+        above = [x.flip(-1).cumsum(-1).flip(-1) for x in (f, b)]
+        lower, upper = jaccard(f, *(x - y for x, y in zip(above, (f, b), strict=True))), jaccard(f, *above)
+        low, high = (
+            loss.weigh(loss.settled(loss.average((J * width).sum(-1), f.sum(-1), b.sum(-1)), fold.dtype)) for J in (lower, upper)
+        )
+    return low, high
+
+
+def jaccard(f: Tensor, F: Tensor, B: Tensor) -> Tensor:  # noqa: N803
+    """Return J = 1 - (G - F)/(G + B) from the bins' foreground weights and the weights above."""
+    G = f.sum(-1, keepdim=True)  # noqa: N806
+    empty = G + B == 0
+    return torch.where(empty, 0.0, 1 - (G - F) / torch.where(empty, 1.0, G + B))

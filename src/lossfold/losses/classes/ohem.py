@@ -1,0 +1,110 @@
+"""Online hard example mining: cross entropy over the hard pixels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from lossfold.errors import is_number
+from lossfold.folds.fold import Fold, Sum
+from lossfold.folds.label.needs import LabelNeeds
+from lossfold.folds.label.spec import Hard
+from lossfold.folds.scores import Given
+from lossfold.losses.reduce import Ratio
+from lossfold.losses.scores import Factor, PixelLoss, times
+from lossfold.registry import LOSSES
+
+HARD_WEIGHT: Sum = ("hard_weight", 0.0)
+HARD_NLL: Sum = ("hard_nll", 0.0)
+
+
+@LOSSES.register
+@dataclass(kw_only=True, eq=False, repr=False)
+class OhemCrossEntropyLoss(PixelLoss):
+    r"""Cross entropy over the hard pixels: those the network is not sure of.
+
+    A pixel is hard if p_y < ``thresh`` or if it is among the ``min_kept`` smallest p_y of all counted pixels; pixels equal to
+    the last of these are hard too, and with fewer than ``min_kept`` pixels all are. With pixel weight w and class weight v::
+
+        loss = Σ_hard w v_y (-log p_y) / Σ_hard w v_y
+
+    Neither weight takes part in the selection, except that a pixel of weight 0 is not counted.
+
+    Args:
+        thresh: in [0, 1]; pixels with p_y below it are hard.
+        min_kept: how many pixels of the batch are hard in any case; of each image with ``per_image``.
+        top_k_ratio: in (0, 1]; instead of both, the share of the counted pixels that is hard (rounded up).
+        class_weight, link, ignore_index, reduction, per_image, align_corners, loss_weight, engine, inputs: as for
+            :class:`CrossEntropyLoss`; the map of ``reduction="none"`` is 0 where a pixel is not hard.
+
+    Raises:
+        LossError: for options, shapes, dtypes or labels that are out of range.
+
+    Gradient:
+        Exact with the selection held fixed. 0 where nothing counts.
+
+    Example:
+        >>> OhemCrossEntropyLoss(thresh=0.7, min_kept=50)(torch.randn(2, 5, 8, 8), torch.randint(0, 5, (2, 8, 8))).shape
+        torch.Size([])
+
+    Reference:
+        Shrivastava et al., Training Region-based Object Detectors with Online Hard Example Mining, CVPR 2016; for pixels:
+        Wu et al., High-performance Semantic Segmentation Using Very Deep Fully Convolutional Networks, 2016.
+    """
+
+    thresh: float = 0.7
+    min_kept: int = 100000
+    top_k_ratio: float | None = None
+
+    samples: ClassVar[tuple[dict[str, Any], ...]] = (
+        {"thresh": 0.3, "min_kept": 5},
+        {"thresh": 0.2, "min_kept": 3, "per_image": True, "class_weight": "random"},
+        {"top_k_ratio": 0.4, "class_weight": "random"},
+        {"thresh": 0.4, "min_kept": 0, "link": "identity"},
+    )
+
+    def validate(self) -> None:
+        """Refuse wrong options."""
+        super().validate()
+        self.require("thresh", is_number(self.thresh) and 0 <= self.thresh <= 1, "in [0, 1]")
+        whole = isinstance(self.min_kept, int) and not isinstance(self.min_kept, bool)
+        self.require("min_kept", whole and 0 <= self.min_kept < 2**63, "an integer >= 0")
+        ratio = self.top_k_ratio
+        self.require("top_k_ratio", ratio is None or (is_number(ratio) and 0 < ratio <= 1), "None or in (0, 1]")
+
+    @property
+    def selects(self) -> bool:
+        """Whether the hard pixels are those of the batch, and not of each image."""
+        return not self.per_image
+
+    def gated(self, given: Given, gate: Tensor) -> Given:
+        """Return a call's arguments without the pixels of the images that a gate ``[B]`` holds back."""
+        labels, weight = given.targets, given.weight
+        keep = gate.view(-1, *[1] * (labels.dim() - 1)).expand(labels.shape)
+        return given._replace(weight=keep if weight is None else torch.where(keep, weight, torch.zeros_like(weight)))
+
+    def sums(self, kind: str) -> tuple[Sum, ...]:
+        """Return the sums that the formula reads."""
+        return (HARD_WEIGHT, HARD_NLL)
+
+    def needs_for(self, kind: str) -> LabelNeeds:
+        """Return the fold that a kind of targets wants."""
+        needs = super().needs_for(kind)
+        assert isinstance(needs, LabelNeeds)
+        hard = Hard(float(self.thresh), self.min_kept, None, self.per_image)
+        if self.top_k_ratio is not None:
+            hard = Hard(0.0, 0, float(self.top_k_ratio), self.per_image)
+        return needs.asking(hard=hard)
+
+    def coefficients(self, like: Tensor, kind: str) -> dict[Sum, Factor]:
+        """Return v for the hard pixels' nll."""
+        v = self.per_class("class_weight", like)
+        return {HARD_NLL: 1.0 if v is None else v}
+
+    def formula(self, fold: Fold, given: object) -> Ratio:
+        """Return Σ v times the sums over the hard pixels."""
+        weight = fold[HARD_WEIGHT]
+        return Ratio(self.numerator(fold), times(weight, self.per_class("class_weight", weight)))

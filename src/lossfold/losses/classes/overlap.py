@@ -1,0 +1,266 @@
+"""Dice, Jaccard and Tversky: one minus a ratio of overlaps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from lossfold.errors import is_number, wrong
+from lossfold.folds.fold import Fold, Sum
+from lossfold.folds.scores import Given
+from lossfold.losses.classes.areas import areas, sums_of_areas
+from lossfold.losses.reduce import Ratio, divide
+from lossfold.losses.scores import ScoreLoss, times
+from lossfold.registry import LOSSES
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class OverlapLoss(ScoreLoss):
+    """One minus an overlap score of each class: the options and the averaging that all of them share."""
+
+    average: str = "macro"
+    smooth: float = 1.0
+    squared: bool = False
+    log: bool = False
+    absent: str = "skip"
+    include_background: bool = True
+    soft_overlap: str = "distance"
+
+    samples: ClassVar[tuple[dict[str, Any], ...]] = (
+        {},
+        {"squared": True, "absent": "count", "class_weight": "random"},
+        {"average": "micro", "class_weight": "random", "include_background": False},
+        {"log": True, "absent": "zero", "per_image": True},
+        {"link": "identity", "smooth": 0.0},
+    )
+    dense_links: ClassVar[tuple[str, ...]] = ("softmax", "sigmoid", "identity")
+    dense_samples: ClassVar[tuple[dict[str, Any], ...]] = (
+        {"link": "sigmoid"},
+        {"link": "sigmoid", "squared": True, "absent": "count", "class_weight": "random"},
+        {"link": "sigmoid", "average": "micro", "class_weight": "random", "include_background": False},
+        {"link": "softmax", "log": True, "absent": "zero", "per_image": True},
+        {"link": "identity", "smooth": 0.0},
+        {"link": "sigmoid", "soft_overlap": "product"},
+    )
+
+    def validate(self) -> None:
+        """Refuse wrong options."""
+        super().validate()
+        self.require_one_of("average", ("macro", "micro"))
+        self.require_one_of("absent", ("skip", "count", "zero"))
+        self.require_one_of("soft_overlap", ("distance", "product"))
+        self.require("smooth", is_number(self.smooth) and 0 <= self.smooth < float("inf"), "a finite number >= 0")
+        for name in ("squared", "log", "include_background"):
+            self.require(name, isinstance(getattr(self, name), bool), "True or False")
+
+    def check(self, logits: Any, labels: Any, weight: Any = None, normalizer: float | Tensor | None = None) -> Given:
+        """Refuse what can't be folded, or does not fit the options."""
+        if normalizer is not None and self.average == "micro":
+            raise wrong("normalizer", "left out with average='micro'", f"{normalizer!r}"[:80])
+        return super().check(logits, labels, weight, normalizer)
+
+    def sums(self, kind: str) -> tuple[Sum, ...]:
+        """Return the sums that the formula reads."""
+        return sums_of_areas(kind, self.squared, self.soft_overlap == "product")
+
+    @property
+    def joint(self) -> bool:
+        """Whether the formula takes the classes together."""
+        return self.average == "micro"
+
+    def overlap(self, both: Tensor, predicted: Tensor, true: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the score's numerator and denominator from Σpt, Σp (or Σp²) and Σt, without the smoothing."""
+        raise NotImplementedError
+
+    def cost(self, both: Tensor, predicted: Tensor, true: Tensor) -> Tensor:
+        """Return the loss of overlaps, 1 - (above + s) / (below + s); a score without a denominator is 1."""
+        above, below = self.overlap(both, predicted, true)
+        smoothed = below + self.smooth if self.smooth else below
+        cost = (below - above) / smoothed if self.smooth else divide(below - above, smoothed)
+        return -(1 - cost).clamp_min(1e-7).log() if self.log else cost
+
+    def formula(self, fold: Fold, given: object) -> Ratio:
+        """Return the classes' costs and weights, or those of all classes taken together."""
+        area = areas(fold, self.squared, self.soft_overlap == "product")
+        v = included(self, area.true, self.include_background)
+        if self.average == "micro":
+            something = (area.counted != 0).any(1, keepdim=True)
+            total = self.cost(*(times(x, v).sum(1, keepdim=True) for x in area[:3]))
+            return Ratio(torch.where(something, total, 0.0), something.to(total))
+        present = area.true != 0
+        costs = present if self.absent != "count" else area.counted != 0
+        counts = present if self.absent == "skip" else area.counted != 0
+        weights = counts.to(area.true.dtype) if v is None else torch.where(counts, v, 0.0)
+        costs = costs if v is None else costs & (weights != 0)
+        return Ratio(torch.where(costs, times(self.cost(*area[:3]), v), 0.0), weights)
+
+    def masks(self, fold: Fold) -> Tensor:
+        """Return every mask's cost, empty or not, times its class weight."""
+        area = areas(fold, self.squared, self.soft_overlap == "product")
+        return times(self.cost(*area[:3]), included(self, area.true, self.include_background))
+
+
+@LOSSES.register
+@dataclass(kw_only=True, eq=False, repr=False)
+class DiceLoss(OverlapLoss):
+    r"""Soft Dice loss.
+
+    Over the counted pixels, with pixel weight w, probability p and t = [y = c] or a target of the scores' shape::
+
+        loss_c = 1 - (2 Σ w p t + s) / (Σ w p + Σ w t + s)
+
+    For float targets 2 Σ w p t is Σ w (p + t - ``|p - t|``), the same where t is 0 or 1, so that p = t costs nothing for soft t too
+    (with ``squared``, where that holds anyway, with ``soft_overlap="product"`` and with a ``normalizer`` it stays).
+
+    Macro (the default) is the mean over classes weighted by ``class_weight``; micro takes the weighted sums of all classes
+    together. With ``average="micro"`` and softmax probabilities Σp + Σt is constant: micro Dice is then linear in Σpt.
+
+    Args:
+        average: ``"macro"`` or ``"micro"``.
+        smooth: s >= 0, added above and below; a score without a denominator is 1.
+        squared: Σp² in place of Σp (Milletari et al., V-Net, 3DV 2016).
+        log: -log(max(score, 1e-7)) in place of 1 - score.
+        absent: what a class without pixels costs in a macro mean: ``"skip"`` leaves it out, ``"count"`` takes the formula's
+            value, ``"zero"`` counts it at no cost.
+        include_background: whether class 0 takes part.
+        soft_overlap: how float targets overlap with p: ``"distance"`` as above, or ``"product"``, Σ w p t.
+        class_weight: C numbers >= 0.
+        link: ``"softmax"`` for logits, ``"sigmoid"`` for logits of independent channels (targets of their shape),
+            ``"identity"`` for probabilities.
+        ignore_index: the label of pixels that do not count.
+        reduction: ``"mean"`` over classes, ``"sum"``, or ``"none"``: ``[C]``, ``[B, C]`` with ``per_image``, weighted, 0 for
+            classes left out; with micro a scalar or ``[B]``.
+        per_image: the mean over images of each image's own loss.
+        align_corners: how logits of another size than the labels are interpolated to it (bilinearly).
+        loss_weight: a factor on the result.
+        inputs: where the arguments stand in a dict of outputs, from names to dotted paths; the loss then takes that dict.
+        engine: ``"eager"``, ``"cpp"``, or None for the fastest that can serve.
+
+    Raises:
+        LossError: for options, shapes, dtypes or labels that are out of range.
+
+    Gradient:
+        Exact. 0 where nothing counts.
+
+    Example:
+        >>> DiceLoss(ignore_index=255)(torch.randn(2, 5, 8, 8), torch.randint(0, 5, (2, 8, 8))).shape
+        torch.Size([])
+
+    Reference:
+        Milletari et al., V-Net, 3DV 2016; the form without squares: Drozdzal et al., DLMIA 2016; soft targets: Wang et al., Dice
+        Semimetric Losses, MICCAI 2023, and Jaccard Metric Losses, NeurIPS 2023.
+    """
+
+    def overlap(self, both: Tensor, predicted: Tensor, true: Tensor) -> tuple[Tensor, Tensor]:
+        """Return 2 Σpt and Σp + Σt."""
+        return 2 * both, predicted + true
+
+
+@LOSSES.register
+@dataclass(kw_only=True, eq=False, repr=False)
+class JaccardLoss(OverlapLoss):
+    r"""Soft Jaccard (IoU) loss.
+
+    Over the counted pixels::
+
+        loss_c = 1 - (Σ w p t + s) / (Σ w p + Σ w t - Σ w p t + s)
+
+    Args:
+        average, smooth, squared, log, absent, include_background, soft_overlap, class_weight, link, ignore_index, reduction,
+            per_image, align_corners, loss_weight, engine, inputs: as for :class:`DiceLoss`.
+
+    Raises:
+        LossError: for options, shapes, dtypes or labels that are out of range.
+
+    Gradient:
+        Exact. 0 where nothing counts.
+
+    Example:
+        >>> JaccardLoss(smooth=0.0)(torch.randn(2, 5, 8, 8), torch.randint(0, 5, (2, 8, 8))).shape
+        torch.Size([])
+
+    Reference:
+        Rahman and Wang, Optimizing Intersection-Over-Union in Deep Neural Networks, ISVC 2016.
+    """
+
+    def overlap(self, both: Tensor, predicted: Tensor, true: Tensor) -> tuple[Tensor, Tensor]:
+        """Return Σpt and Σp + Σt - Σpt."""
+        return both, predicted + true - both
+
+
+@LOSSES.register
+@dataclass(kw_only=True, eq=False, repr=False)
+class TverskyLoss(OverlapLoss):
+    r"""Tversky loss, and focal Tversky loss with an exponent.
+
+    Over the counted pixels, with FP = Σ w p - Σ w p t and FN = Σ w t - Σ w p t::
+
+        loss_c = (1 - (Σ w p t + s) / (Σ w p t + α FP + β FN + s)) ^ exponent
+
+    α = β = 1/2 is Dice (with twice the smoothing), α = β = 1 is Jaccard.
+
+    Args:
+        alpha: α >= 0, the weight of false positives.
+        beta: β >= 0, the weight of false negatives.
+        exponent: > 0, applied to each class's loss; focal Tversky papers write 1/γ.
+        average, smooth, squared, log, absent, include_background, soft_overlap, class_weight, link, ignore_index, reduction,
+            per_image, align_corners, loss_weight, engine, inputs: as for :class:`DiceLoss`.
+
+    Raises:
+        LossError: for options, shapes, dtypes or labels that are out of range.
+
+    Gradient:
+        Exact; 0 where nothing counts, and with an exponent at a loss of exactly 0.
+
+    Example:
+        >>> TverskyLoss(alpha=0.3, beta=0.7, exponent=0.75)(torch.randn(2, 5, 8, 8), torch.randint(0, 5, (2, 8, 8))).shape
+        torch.Size([])
+
+    Reference:
+        Salehi et al., Tversky loss function, MLMI 2017; Abraham and Khan, focal Tversky, ISBI 2019.
+    """
+
+    alpha: float = 0.5
+    beta: float = 0.5
+    exponent: float = 1.0
+
+    samples: ClassVar[tuple[dict[str, Any], ...]] = (
+        *OverlapLoss.samples,
+        {"alpha": 0.3, "beta": 0.7, "exponent": 0.75},
+        {"alpha": 0.0, "beta": 1.0, "average": "micro", "exponent": 2.0},
+    )
+    dense_samples: ClassVar[tuple[dict[str, Any], ...]] = (
+        *OverlapLoss.dense_samples,
+        {"link": "sigmoid", "alpha": 0.3, "beta": 0.7, "exponent": 0.75},
+    )
+
+    def validate(self) -> None:
+        """Refuse wrong options."""
+        super().validate()
+        for name in ("alpha", "beta"):
+            self.require(name, is_number(getattr(self, name)) and 0 <= getattr(self, name) < float("inf"), "a finite number >= 0")
+        self.require("exponent", is_number(self.exponent) and 0 < self.exponent < float("inf"), "a finite number > 0")
+
+    def overlap(self, both: Tensor, predicted: Tensor, true: Tensor) -> tuple[Tensor, Tensor]:
+        """Return Σpt and Σpt + α FP + β FN."""
+        return both, both + self.alpha * (predicted - both) + self.beta * (true - both)
+
+    def cost(self, both: Tensor, predicted: Tensor, true: Tensor) -> Tensor:
+        """Return the loss raised to the exponent."""
+        cost = super().cost(both, predicted, true)
+        if self.exponent == 1:
+            return cost
+        tiny = torch.finfo(cost.dtype).tiny  # below, the power has no finite slope
+        return torch.where(cost <= tiny, 0.0, cost.clamp_min(tiny) ** self.exponent)
+
+
+def included(loss: ScoreLoss, like: Tensor, background: bool) -> Tensor | None:
+    """Return the class weights ``[C]``, 0 for a background that is not included; None if all are 1."""
+    v = loss.per_class("class_weight", like)
+    if background:
+        return v
+    foreground = torch.arange(like.shape[-1], device=like.device) > 0
+    return foreground.to(like.dtype) if v is None else v * foreground

@@ -1,0 +1,1 @@
+"""Losses of what frozen networks make of images."""

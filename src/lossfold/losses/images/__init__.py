@@ -1,0 +1,1 @@
+"""Losses of images and of other predictions with a target of their kind."""

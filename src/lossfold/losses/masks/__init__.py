@@ -1,0 +1,1 @@
+"""Losses of masks: every channel a yes or no of its own."""

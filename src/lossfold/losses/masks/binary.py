@@ -1,0 +1,105 @@
+"""Binary cross entropy: every channel a yes or no of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from torch import Tensor
+
+from lossfold.errors import is_number
+from lossfold.folds.fold import Fold, Sum
+from lossfold.losses.reduce import Ratio
+from lossfold.losses.scores import Factor, PixelLoss, times
+from lossfold.registry import LOSSES
+
+WEIGHT: Sum = ("weight", 0.0)
+NLL: Sum = ("nll", 0.0)
+NLL_ALL: Sum = ("nll_all", 0.0)
+NLL_NOT: Sum = ("nll_not", 0.0)
+NLL_NOT_ALL: Sum = ("nll_not_all", 0.0)
+
+
+@LOSSES.register
+@dataclass(kw_only=True, eq=False, repr=False)
+class BinaryCrossEntropyLoss(PixelLoss):
+    r"""Binary cross entropy between every channel's scores and targets in [0, 1].
+
+    With weight w, class weight v, positive weight a, smoothing ε and t' = (1-ε) t + ε/2, over what is not ignored::
+
+        loss = Σ w v [a t' (-log p) + (1-t') (-log (1-p))] / Σ w v
+
+    Equals :class:`torch.nn.BCEWithLogitsLoss` (``weight`` as pixel weights, where that loss divides by their number), except
+    that it is 0, not NaN, when nothing counts. The positive weight scales values and is not in the denominator.
+
+    Args:
+        pos_weight: a >= 0, a number for all channels or C numbers.
+        label_smoothing: ε in [0, 1].
+        class_weight: C numbers >= 0, the weights of the channels.
+        link: ``"sigmoid"`` for logits, ``"identity"`` for probabilities; then -log p is -log(max(p, 1e-12)).
+        ignore_index: the value of integer targets that do not count.
+        reduction: ``"mean"``, ``"sum"``, or ``"none"`` for the map ``[B, C, *S]``.
+        per_image: the mean over images of each image's own loss.
+        align_corners: how logits of another size than the targets are interpolated to it (bilinearly).
+        loss_weight: a factor on the result.
+        inputs: where the arguments stand in a dict of outputs, from names to dotted paths; the loss then takes that dict.
+        engine: ``"eager"``, ``"cpp"``, or None for the fastest that can serve.
+
+    Raises:
+        LossError: for options, shapes, dtypes or targets that are out of range.
+
+    Gradient:
+        Exact. 0 where nothing counts, and for probabilities under the floor.
+
+    Example:
+        >>> loss = BinaryCrossEntropyLoss(pos_weight=3.0)
+        >>> loss(torch.randn(2, 5, 8, 8), torch.rand(2, 5, 8, 8)).shape
+        torch.Size([])
+
+    Reference:
+        Label smoothing: Szegedy et al., Rethinking the Inception Architecture, CVPR 2016.
+    """
+
+    link: str = "sigmoid"
+    pos_weight: float | Sequence[float] | Tensor | None = None
+    label_smoothing: float = 0.0
+
+    per_class_options: ClassVar[tuple[str, ...]] = ("class_weight", "pos_weight")
+    label_links: ClassVar[tuple[str, ...]] = ()
+    dense_links: ClassVar[tuple[str, ...]] = ("sigmoid", "identity")
+    samples: ClassVar[tuple[dict[str, Any], ...]] = ()
+    dense_samples: ClassVar[tuple[dict[str, Any], ...]] = (
+        {},
+        {"pos_weight": 3.0, "label_smoothing": 0.1},
+        {"pos_weight": "random", "class_weight": "random", "per_image": True},
+        {"link": "identity", "label_smoothing": 0.2},
+    )
+
+    def validate(self) -> None:
+        """Refuse wrong options."""
+        super().validate()
+        self.require("label_smoothing", is_number(self.label_smoothing) and 0 <= self.label_smoothing <= 1, "in [0, 1]")
+        if isinstance(self.pos_weight, (int, float)):
+            holds = is_number(self.pos_weight) and self.pos_weight >= 0
+            self.require("pos_weight", holds, "a number >= 0, or one for each class")
+        else:
+            self.keep_per_class("pos_weight")
+
+    def sums(self, kind: str) -> tuple[Sum, ...]:
+        """Return the sums that the formula reads."""
+        return (WEIGHT, NLL, NLL_NOT) + ((NLL_ALL, NLL_NOT_ALL) if self.label_smoothing else ())
+
+    def coefficients(self, like: Tensor, kind: str) -> dict[Sum, Factor]:
+        """Return v a (1-ε) and v (1-ε) for what targets say, v a ε/2 and v ε/2 for what smoothing adds."""
+        weights = self.per_class("class_weight", like)
+        v: Factor = 1.0 if weights is None else weights
+        a = self.pos_weight if isinstance(self.pos_weight, (int, float)) else self.per_class("pos_weight", like)
+        positive, smooth = v if a is None else v * a, self.label_smoothing
+        told = {NLL: (1 - smooth) * positive, NLL_NOT: (1 - smooth) * v}
+        return told | {NLL_ALL: smooth / 2 * positive, NLL_NOT_ALL: smooth / 2 * v} if smooth else told
+
+    def formula(self, fold: Fold, given: object) -> Ratio:
+        """Return Σ of the coefficients times the sums, and Σ w v."""
+        weight = fold[WEIGHT]
+        return Ratio(self.numerator(fold), times(weight, self.per_class("class_weight", weight)))

@@ -1,0 +1,221 @@
+"""What every loss of scores is: the options that all of them have, and which fold reads their targets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from lossfold import engines
+from lossfold.errors import is_number, wrong
+from lossfold.folds.dense.needs import DenseNeeds, check_targets
+from lossfold.folds.dense.spec import DenseSpec
+from lossfold.folds.fold import Fold, Sum
+from lossfold.folds.label.needs import LabelNeeds, check_labels
+from lossfold.folds.label.spec import LabelSpec
+from lossfold.folds.scores import Given, with_channel
+from lossfold.losses.folded import Folded
+from lossfold.losses.reduce import REDUCTIONS, Ratio, divide
+
+LABELS, MASKS, SOFT = "labels", "masks", "soft"
+"""What scores are held against: a class for each pixel; or a target for each channel, 0 or 1, or anything between."""
+
+Factor = float | Tensor  # of a sum: of all classes, or of each, [C]
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class ScoreLoss(Folded):
+    """A loss of ``(logits, labels, weight=None, normalizer=None)``.
+
+    With ``per_image`` every image has a loss of its own, and the result is the mean of those in which something counts: an image
+    without counted pixels is left out (``sample_wise`` of losses of images has it as 0).
+    """
+
+    link: str = "softmax"
+    ignore_index: int = -100
+    class_weight: Sequence[float] | Tensor | None = None
+    reduction: str = "mean"
+    per_image: bool = False
+    align_corners: bool = False
+    engine: str | None = None
+
+    per_class_options: ClassVar[tuple[str, ...]] = ("class_weight",)
+    label_links: ClassVar[tuple[str, ...]] = ("softmax", "identity")  # that read integer labels
+    dense_links: ClassVar[tuple[str, ...]] = ()  # that read targets of the scores' shape
+    dense_samples: ClassVar[tuple[dict[str, Any], ...]] = ()  # as samples, for these
+    takes_normalizer: ClassVar[bool] = True
+    without_channels = False  # read [N, *S] as N masks [N, 1, *S]; see lossfold.presets
+
+    def validate(self) -> None:
+        """Refuse wrong options."""
+        super().validate()
+        self.require_one_of("link", tuple(dict.fromkeys((*self.label_links, *self.dense_links))))
+        integer = isinstance(self.ignore_index, int) and not isinstance(self.ignore_index, bool)
+        self.require("ignore_index", integer and -(2**63) <= self.ignore_index < 2**63, "a 64-bit integer")
+        self.require_one_of("reduction", REDUCTIONS)
+        self.require("per_image", isinstance(self.by_image, bool), "True or False")
+        self.require("align_corners", isinstance(self.align_corners, bool), "True or False")
+        engines.check_name("engine", self.engine)
+        self.keep_per_class("class_weight")
+
+    @property
+    def together(self) -> bool:
+        """Whether a pixel's channels count together, against targets of the scores' shape."""
+        return self.link == "softmax"
+
+    @property
+    def by_image(self) -> bool:
+        """Whether each image has a loss of its own."""
+        return self.per_image
+
+    @property
+    def second(self) -> str:
+        """How the images' own losses are averaged."""
+        return "counted" if self.by_image else ""
+
+    @property
+    def joint(self) -> bool:
+        """Whether the formula takes the classes together."""
+        return False
+
+    def kind_of(self, scores: object, targets: object) -> str:
+        """Return what the scores are held against: LABELS, MASKS or SOFT."""
+        if self.link in self.label_links:
+            if self.link not in self.dense_links or not isinstance(scores, Tensor) or not isinstance(targets, Tensor):
+                return LABELS
+            dense = targets.is_floating_point() or targets.dtype == torch.bool or targets.shape[1:2] == scores.shape[1:2]
+            if not dense or targets.dim() != scores.dim():
+                return LABELS
+        return SOFT if isinstance(targets, Tensor) and targets.is_floating_point() else MASKS
+
+    def check(self, logits: Any, labels: Any, weight: Any = None, normalizer: float | Tensor | None = None) -> Given:
+        """Refuse what can't be folded, or does not fit the options."""
+        seen = with_channel(logits, labels, weight) if self.without_channels else (logits, labels, weight)
+        kind = self.kind_of(*seen[:2])
+        if kind == LABELS:
+            scores, *_ = check_labels(*seen)
+        else:
+            scores, *_ = check_targets(*seen, together=self.together)
+            if self.link == "softmax" and scores.shape[1] == 1:
+                raise wrong("link", "'sigmoid' for one channel", "'softmax', which makes every probability 1")
+        for name in self.per_class_options:
+            self.check_classes(name, scores.shape[1])
+        if normalizer is not None:
+            self.check_normalizer(normalizer, kind)
+            kind = MASKS
+        return Given(logits, labels, weight, kind, normalizer, self.without_channels)
+
+    def check_normalizer(self, normalizer: float | Tensor, kind: str) -> None:
+        """Refuse a normaliser that is none, or does not fit the options."""
+        scalar = isinstance(normalizer, Tensor) and normalizer.dim() == 0 and not normalizer.is_complex()
+        if not scalar and not (is_number(normalizer) and normalizer >= 0):
+            raise wrong("normalizer", "a number >= 0 or a scalar tensor", f"{normalizer!r}"[:80])
+        if not self.takes_normalizer:
+            raise wrong("normalizer", "left out: this loss has none", f"{normalizer!r}"[:80])
+        if kind == LABELS or self.together:
+            raise wrong("normalizer", "left out: it is for masks, link='sigmoid' or 'identity'", f"link={self.link!r}")
+        if not self.by_image or self.reduction != "mean":
+            raise wrong("normalizer", "given together with per_image=True and reduction='mean'", repr(self))
+
+    def sums(self, kind: str) -> tuple[Sum, ...]:
+        """Return the sums that the formula reads, for this kind of targets."""
+        raise NotImplementedError
+
+    def needs(self, given: Given | None = None) -> LabelNeeds | DenseNeeds:
+        """Return the fold that a call wants; without one, that of the targets that the link is most used with."""
+        usual = LABELS if self.link in self.label_links else MASKS
+        return self.needs_for(usual if given is None else given.kind)
+
+    def needs_for(self, kind: str) -> LabelNeeds | DenseNeeds:
+        """Return the fold that a kind of targets wants."""
+        if kind == LABELS:
+            label = LabelSpec(self.link, self.ignore_index, self.align_corners, self.sums(kind))
+            return LabelNeeds(label, self.engine, apart=self.by_image)
+        link = "sigmoid" if self.link == "hinge" else self.link
+        dense = DenseSpec(link, self.ignore_index, self.align_corners, self.sums(kind), None, self.together)
+        return DenseNeeds(dense, self.engine, apart=self.by_image)
+
+    def masks(self, fold: Fold) -> Tensor:
+        """Return every mask's own loss, ``[B, K]``, times its class weight: every channel of every image is one."""
+        raise NotImplementedError
+
+    def reduce(self, fold: Fold, given: Given, gate: Tensor | None = None, every_image: bool = False) -> Tensor:
+        """Turn the fold of checked arguments into the loss, before ``loss_weight``; with a normaliser, the masks' sum over it."""
+        if given.normalizer is None or every_image:
+            return super().reduce(fold, given, gate, every_image)
+        count = given.normalizer
+        if isinstance(count, Tensor):
+            count = count.to(device=fold.sums.device, dtype=fold.sums.dtype).clamp_min(1)
+        else:
+            count = max(count, 1)
+        return (self.masks(fold if gate is None else fold.only(gate)).sum() / count).to(fold.dtype)
+
+    def unreduced(self, ratio: Ratio) -> Tensor:
+        """Return what each class costs, ``[C]``, or ``[B, C]`` with ``per_image``; without C where they are taken together."""
+        rows = ratio.above.squeeze(1) if ratio.above.shape[1] == 1 and self.joint else ratio.above
+        return rows if self.by_image else rows.squeeze(0)
+
+    def forward(
+        self, logits: Tensor, labels: Tensor, weight: Tensor | None = None, normalizer: float | Tensor | None = None
+    ) -> Tensor:
+        """Return the loss.
+
+        Args:
+            logits: ``[B, C, *S]`` logits (probabilities with ``link="identity"``); float16, bfloat16, float32 or float64.
+                ``[B, C, h, w]`` of another size than the labels are interpolated to it (bilinearly, ``align_corners``).
+            labels: ``[B, *S]`` class indices or ``ignore_index`` (int64, int32 or uint8); or, where the loss takes them, targets
+                ``[B, C, *S]`` in [0, 1]: float, bool, or integers 0, 1 and ``ignore_index`` (``[B, *S]`` will do for C = 1).
+            weight: ``[B, *S]`` or ``[B, 1, *S]`` float pixel weights or a boolean mask; ``[B, C, *S]`` for such targets, unless
+                the link is softmax.
+            normalizer: with ``per_image=True`` every channel of every image is a mask, and the loss the sum over the masks of
+                each mask's own (times its class weight), divided by max(normalizer, 1): the number of masks of all ranks, say.
+
+        Returns:
+            A scalar, float32 (float64 for float64 logits); with ``reduction="none"`` a value for each pixel or class.
+        """
+        return self.weigh(self.evaluate(logits, labels, weight, normalizer))
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class PixelLoss(ScoreLoss):
+    """A loss that is a sum over pixels: its numerator is linear in the sums, so it also has a map."""
+
+    def coefficients(self, like: Tensor, kind: str) -> dict[Sum, Factor]:
+        """Return the factor of each sum in the numerator, with the dtype and on the device of ``like [..., C]``."""
+        raise NotImplementedError
+
+    @property
+    def folds(self) -> bool:
+        """Whether the loss is a formula over its fold; its map is not."""
+        return self.reduction != "none"
+
+    def direct(self, given: Given) -> Tensor:
+        """Return the loss's map, 0 where nothing counts."""
+        needs = self.needs(given)
+        scores, *_ = given.tensors
+        like = scores.new_empty(
+            (), dtype=torch.promote_types(scores.dtype, torch.float32) if scores.device.type == "mps" else torch.float64
+        )
+        factors = self.coefficients(like.expand(scores.shape[1]), given.kind)
+        coef = torch.stack(
+            [f if isinstance(f, Tensor) else torch.full_like(like, f).expand(scores.shape[1]) for f in factors.values()]
+        )
+        return needs.asking(sums=tuple(factors)).integrate(coef, given)
+
+    def numerator(self, fold: Fold) -> Tensor:
+        """Return the sums weighted by the coefficients, ``[I, C]``."""
+        parts = [times(fold[key], factor) for key, factor in self.coefficients(fold.sums, fold.target).items()]
+        return sum(parts[1:], parts[0])
+
+    def masks(self, fold: Fold) -> Tensor:
+        """Return every mask's mean over its pixels, times its class weight."""
+        ratio = self.formula(fold, None)
+        return times(divide(*ratio), self.per_class("class_weight", fold.sums))
+
+
+def times(values: Tensor, factor: Factor | None) -> Tensor:
+    """Multiply, by 1 if there is no factor."""
+    return values if factor is None or (not isinstance(factor, Tensor) and factor == 1) else values * factor
