@@ -46,9 +46,9 @@ class Engine:
             return f"the {self.name} engine has no rules for torch.func transforms and forward-mode derivatives"
         return ""
 
-    def among(self, definition: Any, operators: Any) -> Any:
-        """Return what it runs: a fold's definition, or its operators, whose functions are the same."""
-        return definition if self.devices is None else operators
+    def among(self, eager: Any, operators: Any) -> Any:
+        """Return what it runs: a fold in plain PyTorch, or its operators; their functions are the same."""
+        return eager if self.devices is None else operators
 
 
 def _no_library() -> str:

@@ -1,4 +1,4 @@
-"""What the definitions of all folds are made of."""
+"""What the definitions of all folds, and their lean forms, are made of."""
 
 from __future__ import annotations
 
@@ -7,14 +7,34 @@ from torch import Tensor
 from torch.nn import functional
 
 PROBABILITY_FLOOR = 1e-12  # with link="identity": -log p is -log(max(p, floor)), flat below
+WITHOUT_FLOAT64 = ("mps",)  # devices
+
+
+def computed_in(scores: Tensor) -> torch.dtype:
+    """Return the dtype that values are computed in."""
+    return torch.float64 if scores.dtype == torch.float64 else torch.float32
+
+
+def total_dtype(tensor: Tensor) -> torch.dtype:
+    """Return what sums are totalled in: float64, or float32 on devices without it."""
+    return torch.float32 if tensor.device.type in WITHOUT_FLOAT64 else torch.float64
 
 
 def resize(scores: Tensor, space: torch.Size, align_corners: bool) -> Tensor:
     """Return scores in the dtype that is computed in, at the targets' resolution."""
-    scores = scores.to(torch.float64 if scores.dtype == torch.float64 else torch.float32)
+    scores = scores.to(computed_in(scores))
     if scores.shape[2:] == space:
         return scores
     return functional.interpolate(scores.contiguous(), space, mode="bilinear", align_corners=align_corners)
+
+
+def resize_back(gradient: Tensor, scores: Tensor, space: torch.Size, align_corners: bool) -> Tensor:
+    """Return the gradient of the scores, given that of :func:`resize`'s result in any shape."""
+    gradient = gradient.reshape(*scores.shape[:2], *space)
+    if scores.shape[2:] != space:
+        sizes = list(space), list(scores.shape)
+        gradient = torch.ops.aten.upsample_bilinear2d_backward(gradient, *sizes, align_corners, None, None)
+    return gradient.to(scores.dtype)
 
 
 def clamped(p: Tensor) -> Tensor:
@@ -24,10 +44,53 @@ def clamped(p: Tensor) -> Tensor:
 
 def total(share: Tensor, block: int = 1024) -> Tensor:
     """Sum the last dimension: in its own dtype within blocks, in float64 over them."""
-    dtype = torch.float32 if share.device.type == "mps" else torch.float64
+    dtype = total_dtype(share)
     if share.shape[-1] < block:
         return share.sum(-1, dtype=dtype)
     whole = share.shape[-1] // block * block
-    blocks = share[..., :whole].reshape(*share.shape[:-1], whole // block, block).sum(-1)
-    all_of_it: Tensor = blocks.sum(-1, dtype=dtype) + share[..., whole:].sum(-1, dtype=dtype)
-    return all_of_it
+    all_of_it: Tensor = share[..., :whole].reshape(*share.shape[:-1], whole // block, block).sum(-1).sum(-1, dtype=dtype)
+    return all_of_it if whole == share.shape[-1] else all_of_it + share[..., whole:].sum(-1, dtype=dtype)
+
+
+def slopes_of(grad: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return the derivatives of a loss with respect to sums in the dtype that is computed in: finite, so that 0 times them is 0."""
+    return grad if grad.dtype == dtype else grad.clamp(-torch.finfo(dtype).max, torch.finfo(dtype).max).to(dtype)
+
+
+# Steps that devices have in one kernel, as the derivatives of activations. On CPUs these take another function for the last
+# elements of each thread's share, so that bits would depend on the number of threads: there they are made of two.
+
+
+def minus_times_exp(factor: Tensor, x: Tensor, owned: bool) -> Tensor:
+    """Return ``-factor * exp(x)`` for x <= 0 (something else where x is NaN), in the place of x if that is owned."""
+    if x.device.type == "cpu":
+        return (x.exp_() if owned else x.exp()).mul_(-factor)
+    elu_backward = torch.ops.aten.elu_backward  # below 0, the derivative of ELU is exp
+    step = factor, -1.0, 1.0, 1.0, False, x
+    return elu_backward.grad_input(*step, grad_input=x) if owned else elu_backward(*step)
+
+
+def times_sigmoid(factor: Tensor | None, z: Tensor, negative: bool = False) -> Tensor:
+    """Return ``factor`` (1 if there is none) times the sigmoid of z, or of -z where ``negative``."""
+    if factor is None and not negative:
+        return z.sigmoid()
+    if z.device.type == "cpu":
+        p = z.neg().sigmoid_() if negative else z.sigmoid()
+        return p if factor is None else p.mul_(factor)
+    one = z.new_ones(1) if factor is None else factor
+    return torch.ops.aten.softplus_backward(one, z, -1.0 if negative else 1.0, _linear_from(z))
+
+
+def log_sigmoid(z: Tensor) -> Tensor:
+    """Return log(sigmoid z)."""
+    return functional.logsigmoid(z) if z.device.type == "cpu" else functional.softplus(z, -1.0, _linear_from(z))
+
+
+def softplus(z: Tensor) -> Tensor:
+    """Return log(1 + exp z)."""
+    return functional.logsigmoid(-z).neg_() if z.device.type == "cpu" else functional.softplus(z, 1.0, _linear_from(z))
+
+
+def _linear_from(z: Tensor) -> float:
+    """Return from where on log(1 + exp z) is z, well before exp z is infinite."""
+    return 700.0 if z.dtype == torch.float64 else 80.0

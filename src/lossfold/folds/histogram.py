@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from lossfold.folds.arithmetic import total_dtype
+
 UNIT = 2.0**24  # histograms hold weights and positions as integers of 1 / UNIT
 OCTAVES, REST = 16, 112  # of 1 + a hinge error: each in as many bins, and one bin for each further one
 
@@ -26,9 +28,7 @@ class Bins:
 
 
 def histogram(foreground: Tensor, w: Tensor, bin_: Tensor, position: Tensor, bins: Bins) -> Tensor:
-    """Return what is in the bins, ``[I, 4, C, bins]`` (see :class:`lossfold.folds.label.definition.Collected`)
-    of ``[B, C, P]`` pixels and weights ``w``.
-    """
+    """Return what is in the bins, ``[I, 4, C, bins]`` as a label fold's table, of ``[B, C, P]`` pixels and weights ``w``."""
     images, classes, _ = position.shape
     rows = images if bins.per_image else 1
     image = torch.arange(images, device=w.device)[:, None, None] * (rows > 1)
@@ -38,11 +38,13 @@ def histogram(foreground: Tensor, w: Tensor, bin_: Tensor, position: Tensor, bin
     def collect(share: Tensor) -> Tensor:
         return share.new_zeros(rows * 2 * classes * bins.count).scatter_add(0, slot, share.expand(position.shape).flatten())
 
+    dtype = total_dtype(w)
+
     def collect_fixed(share: Tensor) -> Tensor:  # integers add up to the same bits in any order
-        return collect((share.detach().double() * UNIT).round().long()).double() / UNIT
+        return collect((share.detach().to(dtype) * UNIT).round().long()).to(dtype) / UNIT
 
     position = position * w
-    carrier = collect(position.double())  # has the gradient, and NaN if there is one
+    carrier = collect(position.to(dtype))  # has the gradient, and NaN if there is one
     positions = collect_fixed(position.nan_to_num(0)) + (carrier - carrier.detach())
     shape = (rows, 2, classes, bins.count)
     return torch.stack([collect_fixed(w.detach()).reshape(shape), positions.reshape(shape)], 2).flatten(1, 2)

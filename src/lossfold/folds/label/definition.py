@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from lossfold.engines.transforms import inside_transform
-from lossfold.folds.arithmetic import PROBABILITY_FLOOR, clamped, resize, total
+from lossfold.folds.arithmetic import PROBABILITY_FLOOR, clamped, resize, total, total_dtype
 from lossfold.folds.histogram import Bins, histogram
 from lossfold.folds.label.spec import Hard, LabelSpec
 
@@ -144,19 +144,24 @@ def _shares(pixels: Pixels, spec: LabelSpec, kept: Tensor | None) -> list[Tensor
 def _kept(pixels: Pixels, softmax: bool, hard: Hard) -> Tensor:
     """Return the mask of the hard pixels, ``[B, 1, P]``."""
     y, _, counted, z, log_p = pixels
+    p = (z.detach().softmax(1) if softmax else z.detach()).gather(1, y)
+    return hard_pixels(-log_p.detach().gather(1, y)[:, 0], p[:, 0], counted[:, 0], hard)[:, None]
+
+
+def hard_pixels(nll: Tensor, p: Tensor, counted: Tensor, hard: Hard) -> Tensor:
+    """Return the mask of the hard pixels, given -log p and p at the labels and which pixels count, all ``[B, P]``."""
     # -log p orders pixels also where p is 0; its bits, as an integer, order like the number itself; NaN comes first.
-    nll = (-log_p.detach().gather(1, y)).clamp_min(0).nan_to_num(nan=torch.inf, posinf=torch.inf) + 0.0
-    bits = nll.view(torch.int64 if nll.dtype == torch.float64 else torch.int32)
-    bits = torch.where(counted, bits, -1)
-    rows = bits.flatten(1) if hard.per_image else bits.reshape(1, -1)
+    nll = nll.clamp_min(0).nan_to_num(nan=torch.inf, posinf=torch.inf) + 0.0
+    bits = torch.where(counted, nll.view(torch.int64 if nll.dtype == torch.float64 else torch.int32), -1)
+    rows = bits if hard.per_image else bits.reshape(1, -1)
     count = (rows >= 0).sum(1)
-    wanted = torch.full_like(count, hard.min_kept) if hard.ratio is None else (count.double() * hard.ratio).ceil().long()
+    wanted = (
+        torch.full_like(count, hard.min_kept) if hard.ratio is None else (count.to(total_dtype(nll)) * hard.ratio).ceil().long()
+    )
     bound = _kth_largest(rows, wanted.minimum(count).clamp_min(1))
-    infinite = torch.full_like(nll[:1, 0, :1], torch.inf).view(bits.dtype).flatten() if nll.numel() else bound
+    infinite = torch.full_like(nll[:1, :1], torch.inf).view(bits.dtype).flatten() if nll.numel() else bound
     bound = torch.where(wanted > 0, bound, infinite)
-    below = (z.detach().softmax(1) if softmax else z.detach()).gather(1, y) < hard.thresh
-    hardest = bits >= (bound[:, None, None] if hard.per_image else bound)
-    return counted & (below | hardest)
+    return counted & ((p < hard.thresh) | (bits >= bound[:, None]))
 
 
 def _kth_largest(bits: Tensor, k: Tensor) -> Tensor:
@@ -181,8 +186,8 @@ def _table(pixels: Pixels, softmax: bool, bins: Bins) -> Tensor:
 def _by_label(share: Tensor, y: Tensor, classes: int) -> Tensor:
     """Sum ``[B, 1, P]`` within the pixels of each label: ``[B, C]``, in float64 and always in the same order."""
     if share.device.type == "cpu":
-        zeros = share.new_zeros((len(share), classes), dtype=torch.float64)
-        return zeros.scatter_add(1, y.squeeze(1), share.squeeze(1).double())
+        zeros = share.new_zeros((len(share), classes), dtype=total_dtype(share))
+        return zeros.scatter_add(1, y.squeeze(1), share.squeeze(1).to(zeros.dtype))
     # On other devices scatter_add adds in whatever order threads arrive; a masked sum does not.
     here = y == torch.arange(classes, device=y.device)[:, None]
     return total(torch.where(here, share, 0.0))

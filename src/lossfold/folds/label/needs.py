@@ -11,7 +11,7 @@ from lossfold import engines
 from lossfold.errors import wrong
 from lossfold.folds.checks import INTEGER_DTYPES, check_scores, check_weight, result_dtype
 from lossfold.folds.fold import Fold, describe
-from lossfold.folds.label import definition, operators
+from lossfold.folds.label import eager, operators
 from lossfold.folds.label.definition import Collected
 from lossfold.folds.label.spec import CONSTANT, LabelSpec
 from lossfold.folds.scores import Given, ScoreNeeds
@@ -46,14 +46,14 @@ class LabelNeeds(ScoreNeeds[LabelSpec]):
         if self.spec.hard:
             with torch.no_grad():
                 kept = self._fold(scores, labels, weight).kept
-        run = engines.select(self.engine, scores, weight).among(definition, operators)
+        run = engines.select(self.engine, scores, weight).among(eager, operators)
         with refusing_labels(scores.shape[1], labels, self.spec.ignore_index):
             return run.integrand(scores, labels, weight, coef, kept, self.spec)
 
     def _fold(self, scores: Tensor, labels: Tensor, weight: Tensor | None) -> Collected:
         if scores.dim() == 2 and not self.apart:  # without space, images that are added anyway serve as pixels
             scores, labels, weight = scores.t()[None], labels[None], None if weight is None else weight[None]
-        run = engines.select(self.engine, scores, weight).among(definition, operators)
+        run = engines.select(self.engine, scores, weight).among(eager, operators)
         with refusing_labels(scores.shape[1], labels, self.spec.ignore_index):
             return run.fold(scores, labels, weight, self.spec)
 

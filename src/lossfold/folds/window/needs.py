@@ -15,7 +15,7 @@ from torch.nn import functional
 from lossfold import engines
 from lossfold.folds.checks import result_dtype
 from lossfold.folds.fold import Fold, Needs
-from lossfold.folds.window import definition, operators
+from lossfold.folds.window import definition, eager, operators
 from lossfold.folds.window.spec import CONSTANT, KINDS, PADDINGS, WindowSpec
 
 
@@ -55,7 +55,7 @@ class WindowNeeds(Needs[WindowSpec]):
 
     def collect(self, given: WindowGiven) -> Fold:
         """Make the pass over a call's arguments, which have been checked; the sums' numbers are the scales."""
-        run = engines.select(self.engine, given.pred, given.target, given.weight).among(definition, operators)
+        run = engines.select(self.engine, given.pred, given.target, given.weight).among(eager, operators)
         sums = [run.fold(*tensors, *self.spec.constants) for tensors in scales(given, self.spec)]
         wanted = tuple((kind, float(scale)) for scale in range(self.spec.scales) for kind in KINDS)
         fixed = given.weight is None or not given.weight.requires_grad

@@ -1,0 +1,144 @@
+"""The lean form of the window fold: images and their squares filtered together, by one convolution along each side.
+
+With x̃ = x - shift of the two images s = p + t and d = p - t, m̃ = E x̃ and m = m̃ + shift, the fold's u and v are quotients with the
+denominators D1 and D2. If a and b_s, b_d are the derivatives of the loss by the means m̃ and by the means of squares::
+
+    α = G (1-v) / D1    b_s = - β v      a = α ((2-u) m_d - u m_s) - b_s m̃_s - b_d m̃_d
+    β = (G (1-u) + H) / D2    b_d = β (2-v)    dp = E' a + x̃_s E' b_s + x̃_d E' b_d
+
+where G and H are the derivatives by the sums of both errors and of the contrast's, and E' is the filter's adjoint.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+
+import torch
+from torch import Tensor
+
+from lossfold.engines.lean import Lean
+from lossfold.folds.arithmetic import computed_in, slopes_of, total, total_dtype
+from lossfold.folds.window import definition
+from lossfold.folds.window.definition import shielded
+
+Options = tuple[tuple[float, ...], float, float]  # the window's weights, c1 and c2
+
+
+def fold(pred: Tensor, target: Tensor, weight: Tensor | None, window: Sequence[float], c1: float, c2: float) -> Tensor:
+    """Compute :func:`lossfold.folds.window.definition.fold`."""
+    return LEAN.run((tuple(window), c1, c2), pred, target, weight)[0]
+
+
+def _definition(options: Options, pred: Tensor, target: Tensor, weight: Tensor | None) -> tuple[Tensor]:
+    return (definition.fold(pred, target, weight, *options),)
+
+
+def _fold(options: Options, pred: Tensor, target: Tensor, weight: Tensor | None, keep: bool) -> tuple[tuple[Tensor], tuple[Tensor, ...]]:
+    """Make the pass; kept are m̃_s, m̃_d, D2 and v, ``[4, B, C, h, w]``, D1 and u, the shifts and the window."""
+    window, c1, c2 = options
+    taps = _taps(window, pred.new_empty(0, dtype=computed_in(pred)))
+    maps, shift = _filtered_images(pred, target, weight, taps)
+    means, variances = maps.split(2)
+    variances.addcmul_(means, means, value=-1).clamp_(min=0)
+    powers = (means + shift).square_()
+    u, v = _quotient(powers, c1), _quotient(variances, c2)
+    errors = torch.addcmul(u, u, v, value=-1).add_(v)
+    if weight is None:
+        count = torch.full(u.shape[:2], u.shape[2] * u.shape[3], dtype=total_dtype(u), device=u.device)
+    else:
+        w = weight.to(u.dtype).contiguous()
+        count = total(w.flatten(2)).expand(u.shape[:2])
+        errors, v = (torch.where(w != 0, w * values, 0.0) for values in (errors, v))
+    sums = torch.stack([count, total(errors.flatten(2)), total(v.flatten(2))], 1)
+    return (sums,), (maps, powers, shift, taps) if keep else ()
+
+
+def _filtered_images(pred: Tensor, target: Tensor, weight: Tensor | None, taps: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the means of x̃ and of x̃² of s and d, ``[4, B, C, h, w]``, and the shifts."""
+    images, shift = _images(pred, target, weight, taps, room=4)
+    torch.mul(images[:2], images[:2], out=images[2:])
+    return filtered(images, taps), shift
+
+
+def _images(pred: Tensor, target: Tensor, weight: Tensor | None, taps: Tensor, room: int = 2) -> tuple[Tensor, Tensor]:
+    """Return s and d less their shifts, ``[2, B, C, H, W]`` (with ``room`` for more), and these."""
+    p, t = (image.to(taps.dtype).contiguous() for image in shielded(pred, target, weight, len(taps)))
+    images = p.new_empty((room, *p.shape))
+    torch.add(p, t, out=images[0])
+    torch.sub(p, t, out=images[1])
+    low, high = images[:2].flatten(3).aminmax(dim=3)
+    shift = torch.zeros_like(low).clamp(low, high).nan_to_num_(0.0, 0.0, 0.0)[..., None, None]
+    images[:2].sub_(shift)
+    return images, shift
+
+
+def _quotient(pair: Tensor, constant: float) -> Tensor:
+    """Divide the second of a pair by half its sum and a constant, which the first becomes."""
+    pair[0].add_(pair[1]).mul_(0.5).add_(constant)
+    return pair[1].div_(pair[0])
+
+
+def filtered(maps: Tensor, taps: Tensor, adjoint: bool = False) -> Tensor:
+    """Filter ``[M, B, C, H, W]`` along columns and rows, where the whole window fits; ``adjoint``: apply the transpose.
+
+    In the maps' own dtype: neither autocast nor a device's shorter multiplications touch it.
+    """
+    shape, device = maps.shape[:3], maps.device.type
+    planes = maps.flatten(0, 2)[None]
+    del maps
+    count, reach = planes.shape[1], len(taps) - 1 if adjoint else 0
+    with torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext():
+        for across in (True, False):
+            kernel = (taps.view(1, 1, 1, -1) if across else taps.view(1, 1, -1, 1)).expand(count, 1, -1, -1)
+            padding = (0, reach) if across else (reach, 0)
+            options = (1, 1), padding, (1, 1), False, (0, 0), count, False, True, False, False  # no cuDNN, no TF32
+            planes = torch.ops.aten._convolution(planes, kernel, None, *options)
+    return planes[0].unflatten(0, shape)
+
+
+def _taps(window: tuple[float, ...], like: Tensor) -> Tensor:
+    """Return the window's weights on a device, made there: nothing is copied from the host."""
+    taps, last = like.new_empty(len(window)), len(window) - 1
+    for place, weight in enumerate(window):
+        if window[last - place] != weight or 2 * place == last:
+            taps[place].fill_(weight)
+        elif 2 * place < last:  # both ends at once
+            taps[place : last - place + 1 : last - 2 * place].fill_(weight)
+    return taps
+
+
+def _unfold(
+    grads: tuple[Tensor | None, ...],
+    kept: tuple[Tensor, ...],
+    owned: bool,
+    options: Options,
+    pred: Tensor,
+    target: Tensor,
+    weight: Tensor | None,
+) -> Tensor:
+    (maps, powers, shift, taps), (grad,) = kept, grads
+    assert grad is not None
+    _, both, contrast = slopes_of(grad, maps.dtype)[..., None, None].unbind(1)
+    maps = maps if owned else maps.clone()
+    mean_s, mean_d, below_v, v = maps
+    below_u, u = powers
+    alpha = torch.rsub(v, 1).mul_(both).div_(below_u)
+    beta = torch.div(torch.rsub(u, 1).mul_(both).add_(contrast), below_v, out=below_v)
+    b_s = torch.mul(beta, v, out=v).neg_()
+    b_d = torch.add(b_s, beta, alpha=2, out=beta)
+    a = torch.add(mean_d, shift[1])
+    a = torch.addcmul(a + a, u, a.add_(mean_s).add_(shift[0]), value=-1, out=a)  # (2-u) m_d - u m_s
+    a.mul_(alpha).addcmul_(mean_s, b_s, value=-1)
+    torch.addcmul(a, mean_d, b_d, value=-1, out=mean_d)
+    del alpha, a
+    slopes = maps[1:]  # a, b_d, b_s
+    if weight is not None:
+        w = weight.to(u.dtype)
+        slopes = torch.where(w != 0, slopes * w, 0.0)
+    slopes = filtered(slopes, taps, adjoint=True)
+    images, _ = _images(pred, target, weight, taps)
+    return slopes[0].addcmul_(slopes[1], images[1]).addcmul_(slopes[2], images[0]).to(pred.dtype)
+
+
+LEAN = Lean(_fold, _unfold, _definition)
