@@ -58,7 +58,7 @@ class Configured(nn.Module):
             return super().__setattr__(name, value)
         value = value.detach() if isinstance(value, nn.Parameter) else value  # an option is no parameter
         if isinstance(value, nn.Module):
-            raise wrong(name, "a plain value", type(value).__name__)
+            raise LossError(type(self).__name__, name, "a plain value", type(value).__name__)
         if not self.ready:
             return super().__setattr__(name, value)
         before = getattr(self, name)
@@ -74,7 +74,7 @@ class Configured(nn.Module):
     def require(self, name: str, holds: bool, expected: str, hint: str = "") -> None:
         """Refuse the value of an option."""
         if not holds:
-            raise wrong(name, expected, repr(getattr(self, name)), hint)
+            raise LossError(type(self).__name__, name, expected, repr(getattr(self, name)), hint)
 
     def require_one_of(self, name: str, choices: Sequence[str]) -> None:
         """Refuse an option that is not one of some words."""
