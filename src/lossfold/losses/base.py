@@ -111,6 +111,14 @@ class Loss(Configured, Summable):
     loss_name: str | None = None
 
     samples: ClassVar[tuple[dict[str, Any], ...]] = ({},)  # the options that the contract tests and verify run it with
+    evaluates: ClassVar[bool] = True  # whether a call is its evaluate() times its weight, whoever wrote these
+    as_written: ClassVar[bool] = True  # whether both are lossfold's, so that a set may go by their parts
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        forward, evaluate = (next(c for c in cls.__mro__ if name in vars(c)) for name in ("forward", "evaluate"))
+        ours = [c.__module__.startswith("lossfold.") for c in (forward, evaluate)]
+        cls.evaluates, cls.as_written = ours[0] or issubclass(evaluate, forward), all(ours)
 
     def __post_init__(self, data_info: Mapping[str, str] | None) -> None:
         take_alias(self, data_info)

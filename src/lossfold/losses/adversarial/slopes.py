@@ -14,7 +14,6 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from lossfold.losses.features.frozen import exactly, wide
 
-
 F = TypeVar("F", bound=Callable[..., Any])
 
 
