@@ -116,9 +116,11 @@ class Loss(Configured, Summable):
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
-        forward, evaluate = (next(c for c in cls.__mro__ if name in vars(c)) for name in ("forward", "evaluate"))
-        ours = [c.__module__.startswith("lossfold.") for c in (forward, evaluate)]
-        cls.evaluates, cls.as_written = ours[0] or issubclass(evaluate, forward), all(ours)
+        (forward, *before), (evaluate, *_) = ([c for c in cls.__mro__ if name in vars(c)] for name in ("forward", "evaluate"))
+        first = before in ([], [nn.Module])  # a loss's first forward is its call; a later one is another
+        plain = first or forward.__module__.startswith("lossfold.")
+        cls.evaluates = plain or issubclass(evaluate, forward)
+        cls.as_written = plain and evaluate.__module__.startswith("lossfold.")
 
     def __post_init__(self, data_info: Mapping[str, str] | None) -> None:
         take_alias(self, data_info)
