@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import dataclasses
 import inspect
 from collections.abc import Callable
 from inspect import Parameter
 from typing import Any
 
+from lossfold.losses.base import Configured
+
 
 def parameters_of(maker: Callable[..., Any]) -> list[Parameter]:
-    """Return the parameters of a call; those of a dataclass are its fields, whatever its ``__new__`` takes."""
+    """Return the parameters of a call; those of lossfold's classes are their constructors', whatever ``__new__`` takes."""
     try:
-        if isinstance(maker, type) and dataclasses.is_dataclass(maker) and "__init__" in vars(maker):
+        if isinstance(maker, type) and issubclass(maker, Configured):
             return list(inspect.signature(maker.__init__).parameters.values())[1:]
         return list(inspect.signature(maker).parameters.values())
     except (TypeError, ValueError):  # some classes written in C do not say

@@ -5,8 +5,8 @@ from __future__ import annotations
 import copy
 import dataclasses
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import InitVar, dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import InitVar
 from typing import Any, ClassVar, cast
 
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from typing_extensions import Self
 
 from lossfold.errors import LossError, is_number, naming, nearest, wrong
+from lossfold.options import Kind, PerClass, checked_options, configured, declared, option
 from lossfold.routing import arguments_of, check_argument, check_arguments, checked_mapping, is_one_dict, one_dict, route
 
 
@@ -22,12 +23,18 @@ class Configured(nn.Module):
 
     __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]
     __match_args__: ClassVar[tuple[str, ...]] = ()
+    kinds: ClassVar[dict[str, Kind]] = {}  # what its options may be, as their fields declare it
+    own_kinds: ClassVar[dict[str, Kind]] = {}  # of the fields that it brings itself
+    one_needed: ClassVar[tuple[str, ...]] = ()  # options one of which has to be given, although each has a default
     arguments: ClassVar[dict[str, bool]] = {}  # of a call, and whether each has to be given
     open_call: ClassVar[bool] = True  # whether a call takes arguments of other names, or any number of them
     ready: bool = False  # whether it is a module already, no dataclass that is being filled
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
+        cls.own_kinds = declared(vars(cls))
+        owners = reversed(cls.__mro__)
+        cls.kinds = {name: kind for owner in owners for name, kind in vars(owner).get("own_kinds", {}).items()}
         cls.arguments = arguments_of(cls.forward)
         kinds = [parameter.kind for parameter in inspect.signature(cls.forward).parameters.values()]
         cls.open_call = inspect.Parameter.VAR_POSITIONAL in kinds or inspect.Parameter.VAR_KEYWORD in kinds
@@ -51,7 +58,12 @@ class Configured(nn.Module):
             self.validate()
 
     def validate(self) -> None:
-        """Refuse wrong options, and derive from them what the loss keeps; called again when an option is changed."""
+        """Refuse wrong options, and derive from them what the loss keeps; called again when an option is changed.
+
+        What each option may be, its field declares; what is to be said here is what relates several.
+        """
+        for name, value in checked_options(self.kinds, {name: getattr(self, name) for name in self.kinds}).items():
+            object.__setattr__(self, name, value)
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name not in self.__dataclass_fields__:
@@ -76,12 +88,6 @@ class Configured(nn.Module):
         if not holds:
             raise wrong(name, expected, repr(getattr(self, name)), hint)
 
-    def require_one_of(self, name: str, choices: Sequence[str]) -> None:
-        """Refuse an option that is not one of some words."""
-        value = getattr(self, name)
-        if not isinstance(value, str) or value not in choices:
-            self.require(name, False, "one of " + ", ".join(map(repr, choices)), nearest(value, choices))
-
     def __repr__(self) -> str:
         fields = [f for f in dataclasses.fields(self) if f.init and getattr(self, f.name) != f.default]
         return f"{type(self).__name__}({', '.join(f'{f.name}={getattr(self, f.name)!r}' for f in fields)})"
@@ -101,16 +107,21 @@ class Summable(nn.Module):
         return Summable.sum_of(self) if other == 0 else NotImplemented  # what sum() begins with
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
+@configured
 class Loss(Configured, Summable):
     """What every loss is: options that are checked, and a weight on its result."""
 
-    loss_weight: float = 1.0
+    loss_weight: float = option(1.0)
     inputs: Mapping[str, str] | None = None
     data_info: InitVar[Mapping[str, str] | None] = None
     loss_name: str | None = None
 
     samples: ClassVar[tuple[dict[str, Any], ...]] = ({},)  # the options that the contract tests and verify run it with
+    per_class_options: ClassVar[tuple[str, ...]] = ()  # those with a number for each class
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        cls.per_class_options = tuple(name for name, kind in cls.kinds.items() if isinstance(kind, PerClass))
 
     def __post_init__(self, data_info: Mapping[str, str] | None) -> None:
         take_alias(self, data_info)
@@ -119,7 +130,8 @@ class Loss(Configured, Summable):
     def validate(self) -> None:
         """Refuse wrong options."""
         super().validate()
-        self.require("loss_weight", is_number(self.loss_weight), "a number")
+        for name in self.per_class_options:
+            self.keep_per_class(name)
         object.__setattr__(self, "inputs", checked_mapping(self.inputs))
         for name in self.inputs or {}:
             check_argument(name, self.arguments)
@@ -157,25 +169,20 @@ class Loss(Configured, Summable):
         return buffer.to(like.dtype)
 
     def keep_per_class(self, name: str) -> None:
-        """Normalise an option with a number for each class to a tuple, and keep a buffer of it that follows the module."""
-        value = getattr(self, name)
-        if value is not None:
-            flat = isinstance(value, Tensor) and value.dim() and value.numel() == len(value)  # [C, 1, 1], as broadcasting wants it
-            numbers = value.flatten().tolist() if flat else value.tolist() if hasattr(value, "tolist") else value
-            ok = isinstance(numbers, (list, tuple)) and len(numbers) > 0 and all(is_number(x) and x >= 0 for x in numbers)
-            self.require(name, ok, "a list of finite numbers >= 0, one for each class")
-            object.__setattr__(self, name, tuple(float(x) for x in numbers))
-            before = self._buffers.get(f"_{name}")
-            value = torch.tensor(getattr(self, name), dtype=torch.float64, device=None if before is None else before.device)
-        self.register_buffer(f"_{name}", value, persistent=False)
+        """Keep a buffer of an option with a number for each class, which follows the module."""
+        value, before = getattr(self, name), self._buffers.get(f"_{name}")
+        device = None if before is None else before.device
+        buffer = torch.tensor(value, dtype=torch.float64, device=device) if isinstance(value, tuple) else None
+        self.register_buffer(f"_{name}", buffer, persistent=False)
 
     def _apply(self, fn: Any, recurse: bool = True) -> Self:
         # .to(device) moves the buffers; their numbers are those of the options, whatever .half() or to_empty() do to them.
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        for name, buffer in self._buffers.items():
-            if buffer is not None and name.startswith("_"):
+        for name in self.per_class_options:
+            buffer = self._buffers.get(f"_{name}")
+            if buffer is not None:
                 with torch.inference_mode(False):
-                    self._buffers[name] = torch.tensor(getattr(self, name[1:]), dtype=torch.float64, device=buffer.device)
+                    self._buffers[f"_{name}"] = torch.tensor(getattr(self, name), dtype=torch.float64, device=buffer.device)
         return self
 
     def __rmul__(self, factor: float) -> Self:
