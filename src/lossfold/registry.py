@@ -62,7 +62,7 @@ class Registry(Mapping[str, type[nn.Module]]):
     ) -> Any:
         """Enter a loss class of one's own, or a function of single elements, as MMEngine's registries do it.
 
-        A function ``f(pred, target, **options)`` is entered as a loss class made with :func:`lossfold.losses.images.masked.masked_loss`;
+        A function ``f(pred, target, **options)`` is entered as a loss class made with :func:`lossfold.masked_loss`;
         its options are those of the function.
 
         Args:

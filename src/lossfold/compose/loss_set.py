@@ -225,10 +225,11 @@ class LossSet(Summable):
                     call.gate = gate_of(leaf.condition, outputs, outputs is keywords, *arguments)
                     if leaf.folded is None:
                         raise wrong("when", "left out: this loss has no value for each image", repr(leaf.condition.when))
-                if isinstance(leaf.own, Folded):
-                    call.checked = leaf.own.check(*call.given, **call.named)
-                    if call.gate is not None and leaf.own.selects:
-                        call.checked = leaf.own.gated(call.checked, call.gate)
+                own = leaf.own
+                if isinstance(own, Folded) and own.as_written:
+                    call.checked = own.check(*call.given, **call.named)
+                    if call.gate is not None and own.selects:
+                        call.checked = own.gated(call.checked, call.gate)
                 calls.append(call)
         return calls
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 
 NAMESPACE = "lossfold_r5"
-"""Of all operators. It carries a revision, raised whenever a registered shape or gradient changes, because ``torch.compile`` keys its
-disk cache on the operator's name."""
+"""Of all operators. It carries a revision, raised whenever a registered shape or gradient changes: ``torch.compile`` keys its disk
+cache on the operator's name."""
 
 OPERATORS = getattr(torch.ops, NAMESPACE)
 LIBRARY = torch.library.Library(NAMESPACE, "DEF")
@@ -49,7 +49,6 @@ def check_codes(fold: str, **words: tuple[str, ...]) -> None:
     lines = [line.split() for line in str(OPERATORS.codes()).splitlines()]
     there = {line[0]: tuple(line[1:]) for line in lines}
     for name, here in words.items():
-        if there.get(f"{fold}.{name}") != here:
-            raise ImportError(
-                f"lossfold: {fold}.{name} is {here} in Python and {there.get(f'{fold}.{name}')} in C++: install again"
-            )
+        compiled = there.get(f"{fold}.{name}")
+        if compiled != here:
+            raise ImportError(f"lossfold: {fold}.{name} is {here} in Python and {compiled} in C++: install again")

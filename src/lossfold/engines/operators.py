@@ -1,7 +1,7 @@
 """A fold's pass and its gradient as PyTorch operators: schemas, shapes, gradients and second derivatives, once for all folds.
 
-``NAME_fold(inputs, options) -> outputs, kept`` makes the pass. ``NAME_unfold(gradients, kept, inputs, options)`` gives the gradient of
-the first input. ``NAME_map(inputs, coef, kept, options)`` gives what each pixel adds to the sums that ``coef [K, C]`` weighs.
+``NAME_fold(inputs, options) -> outputs, kept`` makes the pass. ``NAME_unfold(gradients, kept, inputs, options)`` gives the gradient
+of the first input. ``NAME_map(inputs, coef, kept, options)`` gives what each pixel adds to the sums that ``coef [K, C]`` weighs.
 Engines implement them for their devices; what an implementation has to equal is the definition in plain PyTorch.
 """
 
@@ -80,9 +80,7 @@ class FoldOperators:
     def _backward(self, ctx: Any, *returned: Tensor | None) -> tuple[Any, ...]:
         inputs, kept = saved(ctx)
         rest = nothing_for(inputs[1:]) + (None,) * len(ctx.options)
-        grads = [
-            None if g is None or g.shape == (0,) else g for g in returned[: len(self.outputs)]
-        ]  # (0,): of what is not asked for
+        grads = [None if g is None or g.shape == (0,) else g for g in returned[: len(self.outputs)]]  # (0,): nobody asked for it
         if all(grad is None for grad in grads):
             return (None, *rest)
         if torch.is_grad_enabled():  # create_graph=True: the definition has all further derivatives

@@ -26,9 +26,7 @@ class Bins:
 
 
 def histogram(foreground: Tensor, w: Tensor, bin_: Tensor, position: Tensor, bins: Bins) -> Tensor:
-    """Return what is in the bins, ``[I, 4, C, bins]`` (see :class:`lossfold.folds.label.definition.Collected`)
-    of ``[B, C, P]`` pixels and weights ``w``.
-    """
+    """Return what is in the bins, ``[I, 4, C, bins]`` as a label fold's table, of ``[B, C, P]`` pixels and weights ``w``."""
     images, classes, _ = position.shape
     rows = images if bins.per_image else 1
     image = torch.arange(images, device=w.device)[:, None, None] * (rows > 1)

@@ -70,7 +70,7 @@ class Configured(nn.Module):
             return super().__setattr__(name, value)
         value = value.detach() if isinstance(value, nn.Parameter) else value  # an option is no parameter
         if isinstance(value, nn.Module):
-            raise wrong(name, "a plain value", type(value).__name__)
+            raise LossError(type(self).__name__, name, "a plain value", type(value).__name__)
         if not self.ready:
             return super().__setattr__(name, value)
         before = getattr(self, name)
@@ -86,7 +86,7 @@ class Configured(nn.Module):
     def require(self, name: str, holds: bool, expected: str, hint: str = "") -> None:
         """Refuse the value of an option."""
         if not holds:
-            raise wrong(name, expected, repr(getattr(self, name)), hint)
+            raise LossError(type(self).__name__, name, expected, repr(getattr(self, name)), hint)
 
     def __repr__(self) -> str:
         fields = [f for f in dataclasses.fields(self) if f.init and getattr(self, f.name) != f.default]
@@ -118,10 +118,15 @@ class Loss(Configured, Summable):
 
     samples: ClassVar[tuple[dict[str, Any], ...]] = ({},)  # the options that the contract tests and verify run it with
     per_class_options: ClassVar[tuple[str, ...]] = ()  # those with a number for each class
+    evaluates: ClassVar[bool] = True  # whether a call is its evaluate() times its weight, whoever wrote these
+    as_written: ClassVar[bool] = True  # whether both are lossfold's, so that a set may go by their parts
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         cls.per_class_options = tuple(name for name, kind in cls.kinds.items() if isinstance(kind, PerClass))
+        forward, evaluate = (next(c for c in cls.__mro__ if name in vars(c)) for name in ("forward", "evaluate"))
+        ours = [c.__module__.startswith("lossfold.") for c in (forward, evaluate)]
+        cls.evaluates, cls.as_written = ours[0] or issubclass(evaluate, forward), all(ours)
 
     def __post_init__(self, data_info: Mapping[str, str] | None) -> None:
         take_alias(self, data_info)

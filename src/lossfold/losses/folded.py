@@ -33,6 +33,11 @@ class Folded(Loss):
         return ""
 
     @property
+    def apart(self) -> bool:
+        """Whether the formula is to be one of each image; else their sums are added before."""
+        return self.of_each or bool(self.second)
+
+    @property
     def selects(self) -> bool:
         """Whether what one image adds to the fold depends on the others."""
         return False
@@ -76,8 +81,8 @@ class Folded(Loss):
             every_image: the mean is over all images, those behind the gate with the loss 0.
         """
         fold = fold if gate is None else fold.only(gate)
-        together = not (every_image or self.second or self.of_each)
-        return self.settled(self.formula(fold.sum_images() if together else fold, given), fold.dtype, gate, every_image)
+        ratio = self.formula(fold if every_image or self.apart else fold.sum_images(), given)
+        return self.settled(ratio, fold.dtype, gate, every_image)
 
     def settled(self, ratio: Ratio, dtype: torch.dtype, gate: Tensor | None = None, every_image: bool = False) -> Tensor:
         """Turn numerators and denominators into the loss; the arguments are those of :meth:`reduce`."""

@@ -32,6 +32,11 @@ class ImageLoss(Folded):
         """How the samples' own losses are averaged."""
         return "all" if self.sample_wise else ""
 
+    @property
+    def apart(self) -> bool:
+        """Whether the formula is to be one of each sample."""
+        return self.of_each or self.sample_wise or self.reduction == "none"
+
     def unreduced(self, ratio: Ratio) -> Tensor:
         """Return the loss of each sample and channel, ``[B, C]``."""
         values = divide(*ratio)

@@ -94,8 +94,7 @@ class PairLoss(ImageLoss):
                 sums[PairSum(kind, number, where)] = None
         if self.in_unit and where:
             sums[PairSum("weight", 0.0, where)] = None  # reads every pixel of the region, and so finds wrong ones
-        apart = self.of_each or self.sample_wise or self.reduction == "none"
-        return PairNeeds(PairSpec(self.link, tuple(sums)), self.engine, apart=apart)
+        return PairNeeds(PairSpec(self.link, tuple(sums)), self.engine, apart=self.apart)
 
     def formula(self, fold: Fold, given: PairGiven) -> Ratio:
         """Return the means' numerators and denominators, ``[M, I, C]`` (``[I, C]`` of one mean)."""

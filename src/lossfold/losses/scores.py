@@ -10,6 +10,7 @@ from torch import Tensor
 
 from lossfold import engines
 from lossfold.errors import is_number, wrong
+from lossfold.folds.arithmetic import total_dtype
 from lossfold.folds.dense.needs import DenseNeeds, check_targets
 from lossfold.folds.dense.spec import DenseSpec
 from lossfold.folds.fold import Fold, Sum
@@ -185,16 +186,11 @@ class PixelLoss(ScoreLoss):
 
     def direct(self, given: Given) -> Tensor:
         """Return the loss's map, 0 where nothing counts."""
-        needs = self.needs(given)
         scores, *_ = given.tensors
-        like = scores.new_empty(
-            (), dtype=torch.promote_types(scores.dtype, torch.float32) if scores.device.type == "mps" else torch.float64
-        )
-        factors = self.coefficients(like.expand(scores.shape[1]), given.kind)
-        coef = torch.stack(
-            [f if isinstance(f, Tensor) else torch.full_like(like, f).expand(scores.shape[1]) for f in factors.values()]
-        )
-        return needs.asking(sums=tuple(factors)).integrate(coef, given)
+        like = scores.new_empty(scores.shape[1], dtype=total_dtype(scores))
+        factors = self.coefficients(like, given.kind)
+        coef = torch.stack([f if isinstance(f, Tensor) else torch.full_like(like, f) for f in factors.values()])
+        return self.needs(given).asking(sums=tuple(factors)).integrate(coef, given)
 
     def numerator(self, fold: Fold) -> Tensor:
         """Return the sums weighted by the coefficients, ``[I, C]``."""

@@ -8,13 +8,12 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
-from torch.distributed.nn import functional as ranks
 from typing_extensions import Self
 
 from lossfold.errors import LossError, is_number, wrong
 from lossfold.folds.checks import SCORE_DTYPES
 from lossfold.folds.fold import describe
-from lossfold.losses.adversarial.slopes import differentiating, root, slope
+from lossfold.losses.adversarial.slopes import differentiating, outside_graphs, root, slope
 from lossfold.losses.base import Loss
 from lossfold.options import configured, option
 from lossfold.registry import LOSSES
@@ -137,6 +136,8 @@ def regularizer(
     lengths: Tensor = paths(generator, latents[: max(1, len(latents) // batch_shrink)])
     mean = lengths.mean()
     if all_ranks and torch.distributed.is_available() and torch.distributed.is_initialized():
+        from torch.distributed.nn import functional as ranks  # a torch built without distributed has none
+
         mean = ranks.all_reduce(mean) / torch.distributed.get_world_size()  # type: ignore[no-untyped-call]
     moved = moving + decay * (mean - moving)
     return (lengths - moved).square().mean(), moved.detach()
@@ -166,7 +167,7 @@ def check_latents(latents: object) -> None:
         raise wrong("latents", "a tensor of floats [B, ...]", describe(latents))
 
 
-@torch.compiler.disable  # type: ignore[untyped-decorator]  # which can't follow a gradient in the forward pass
+@outside_graphs  # which can't follow a gradient in the forward pass
 def paths(generator: Generator, latents: Tensor) -> Tensor:
     """Return the path lengths of checked latents, ``[B]``."""
     if not callable(generator):

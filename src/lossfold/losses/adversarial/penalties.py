@@ -13,7 +13,7 @@ from lossfold.folds.checks import SCORE_DTYPES
 from lossfold.folds.fold import describe
 from lossfold.folds.pair.needs import check_beside
 from lossfold.losses.adversarial.gan import as_list, mean
-from lossfold.losses.adversarial.slopes import differentiating, reads_float32, root, slope
+from lossfold.losses.adversarial.slopes import differentiating, outside_graphs, reads_float32, root, slope
 from lossfold.losses.base import Loss
 from lossfold.losses.reduce import divide
 from lossfold.options import configured, option
@@ -222,7 +222,7 @@ def checked_images(argument: str, images: object, mask: object) -> Tensor | None
     return mask if mask.dim() == images.dim() else mask.unsqueeze(1)
 
 
-@torch.compiler.disable  # type: ignore[untyped-decorator]  # which can't follow a gradient in the forward pass
+@outside_graphs  # which can't follow a gradient in the forward pass
 def gradients(discriminator: Discriminator, argument: str, images: Tensor) -> list[Tensor]:
     """Return the gradient of the sum of each of a discriminator's outputs with respect to images; its graph, if one is wanted."""
     if not callable(discriminator):

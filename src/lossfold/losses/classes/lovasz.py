@@ -291,9 +291,8 @@ def lovasz_bounds(logits: Tensor, labels: Tensor, weight: Tensor | None = None, 
         _, width = bin_edges(loss.histogram, f)
         above = [x.flip(-1).cumsum(-1).flip(-1) for x in (f, b)]
         lower, upper = jaccard(f, *(x - y for x, y in zip(above, (f, b), strict=True))), jaccard(f, *above)
-        low, high = (
-            loss.weigh(loss.settled(loss.average((J * width).sum(-1), f.sum(-1), b.sum(-1)), fold.dtype)) for J in (lower, upper)
-        )
+        ratios = (loss.average((J * width).sum(-1), f.sum(-1), b.sum(-1)) for J in (lower, upper))
+        low, high = (loss.weigh(loss.settled(ratio, fold.dtype)) for ratio in ratios)
     return low, high
 
 
