@@ -15,7 +15,6 @@ from lossfold.compose import matting as matting
 from lossfold.compose import presets as presets
 from lossfold.compose.loss_set import LossSet
 from lossfold.compose.output import LossOutput
-from lossfold.config.options import options_of
 from lossfold.losses.adversarial import gan as gan
 from lossfold.losses.adversarial import penalties as penalties
 from lossfold.losses.adversarial.components import Component
@@ -40,6 +39,7 @@ from lossfold.points import sample_points as sample_points
 from lossfold.points import sample_uncertain_points as sample_uncertain_points
 from lossfold.registry import LOSSES
 from lossfold.registry import snake_case as snake_case
+from lossfold.signatures import options_of
 from lossfold.trimaps import random_trimap as random_trimap
 from lossfold.trimaps import region_from_trimap as region_from_trimap
 from lossfold.trimaps import trimap_from_alpha as trimap_from_alpha

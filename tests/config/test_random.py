@@ -14,7 +14,7 @@ import torch
 from hypothesis import strategies as st
 
 import lossfold as lf
-from lossfold.config.options import options_of
+from lossfold.signatures import options_of
 from lossfold.registry import PRESETS
 
 ALLOW = {"torch_l1": torch.nn.L1Loss, "torch_ce": torch.nn.CrossEntropyLoss}

@@ -13,8 +13,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from lossfold.config.options import options_of
 from lossfold.options import Kind, Only, kinds_of
+from lossfold.signatures import options_of
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,10 +15,10 @@ from lossfold.config.builder import is_set
 from lossfold.config.describe import Option, described, documentation, is_tensor
 from lossfold.config.dialects import DIALECTS
 from lossfold.config.names import Allow, Names
-from lossfold.config.options import is_open, options_of
 from lossfold.errors import LossError
 from lossfold.losses.folded import Folded
 from lossfold.registry import LOSSES, PARTS, PRESETS
+from lossfold.signatures import is_open, options_of
 from lossfold.version import VERSION
 
 Schema = dict[str, Any]

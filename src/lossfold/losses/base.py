@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import functools
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import InitVar
@@ -16,10 +17,21 @@ from typing_extensions import Self
 from lossfold.errors import LossError, is_number, naming, nearest, wrong
 from lossfold.options import Kind, PerClass, checked_options, configured, declared, option
 from lossfold.routing import arguments_of, check_argument, check_arguments, checked_mapping, is_one_dict, one_dict, route
+from lossfold.signatures import is_same, options_of
+
+
+@functools.cache
+def call_of(forward: Callable[..., Any]) -> tuple[dict[str, bool], bool]:
+    """Return a call's arguments, whether each has to be given, and whether it takes others."""
+    kinds = [parameter.kind for parameter in inspect.signature(forward).parameters.values()]
+    return arguments_of(forward), inspect.Parameter.VAR_POSITIONAL in kinds or inspect.Parameter.VAR_KEYWORD in kinds
 
 
 class Configured(nn.Module):
-    """A module that is a keyword-only dataclass of plain values: it pickles, copies, and its repr evaluates to it."""
+    """A module that is a keyword-only dataclass of plain values: it pickles, copies, and its repr evaluates to it.
+
+    A subclass may have a constructor of its own, which calls ``super().__init__`` with options: what it takes are then its options.
+    """
 
     __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]
     __match_args__: ClassVar[tuple[str, ...]] = ()
@@ -29,18 +41,20 @@ class Configured(nn.Module):
     arguments: ClassVar[dict[str, bool]] = {}  # of a call, and whether each has to be given
     open_call: ClassVar[bool] = True  # whether a call takes arguments of other names, or any number of them
     ready: bool = False  # whether it is a module already, no dataclass that is being filled
+    written: ClassVar[Callable[..., None] | None] = None  # the constructor that somebody has written, where one has
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
+        cls.written = vars(cls).get("__init__", cls.written)  # before a dataclass makes one
         cls.own_kinds = declared(vars(cls))
         owners = reversed(cls.__mro__)
         cls.kinds = {name: kind for owner in owners for name, kind in vars(owner).get("own_kinds", {}).items()}
-        cls.arguments = arguments_of(cls.forward)
-        kinds = [parameter.kind for parameter in inspect.signature(cls.forward).parameters.values()]
-        cls.open_call = inspect.Parameter.VAR_POSITIONAL in kinds or inspect.Parameter.VAR_KEYWORD in kinds
+        cls.arguments, cls.open_call = call_of(cls.forward)
 
     def __new__(cls, *args: object, **options: object) -> Self:
         """Refuse unknown options, and make a module of what the dataclass is about to fill."""
+        if cls.__init__ is cls.written:  # type: ignore[misc]
+            return super().__new__(cls)
         valid = [name for name in cls.__init__.__annotations__ if name != "return"]
         for name in options:
             if name not in valid:
@@ -89,8 +103,16 @@ class Configured(nn.Module):
             raise LossError(type(self).__name__, name, expected, repr(getattr(self, name)), hint)
 
     def __repr__(self) -> str:
-        fields = [f for f in dataclasses.fields(self) if f.init and getattr(self, f.name) != f.default]
-        return f"{type(self).__name__}({', '.join(f'{f.name}={getattr(self, f.name)!r}' for f in fields)})"
+        cls = type(self)
+        if cls.__init__ is not cls.written:
+            fields = [f for f in dataclasses.fields(self) if f.init and getattr(self, f.name) != f.default]
+            return f"{cls.__name__}({', '.join(f'{f.name}={getattr(self, f.name)!r}' for f in fields)})"
+        options = {name: option.default for name, option in options_of(cls).items() if hasattr(self, name)}
+        given = [
+            f"{name}={getattr(self, name)!r}" for name, default in options.items() if not is_same(getattr(self, name), default)
+        ]
+        weight = getattr(self, "loss_weight", 1)
+        return f"{weight!r} * " * ("loss_weight" not in options and weight != 1) + f"{cls.__name__}({', '.join(given)})"
 
 
 class Summable(nn.Module):
