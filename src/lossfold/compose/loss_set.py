@@ -6,7 +6,7 @@ import copy
 import keyword
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +23,7 @@ from lossfold.errors import LossError, is_number, naming, nearest, wrong
 from lossfold.folds.fold import describe
 from lossfold.losses.base import Summable, left_out
 from lossfold.losses.folded import Folded
+from lossfold.options import Kind, Number, Only
 from lossfold.registry import LOSSES, snake_case
 from lossfold.routing import is_one_dict, one_dict
 
@@ -59,6 +60,7 @@ class LossSet(Summable):
         ['ce', 'dice']
     """
 
+    kinds: ClassVar[dict[str, Kind]] = {"loss_weight": Number(), "sync": Only(default=False), "process_group": Only()}
     ready: bool  # of the sets whose terms are built from options: whether they are
     every_image: bool = False  # whether a term's mean is over all images, those that it does not apply to with the loss 0
     inputs: Mapping[str, str] | None = None  # of the sets that have arguments of their own: where these stand

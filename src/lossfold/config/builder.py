@@ -13,11 +13,11 @@ from lossfold.config.describe import annotations_of
 from lossfold.config.dialects import WHO, Node, check_direct, is_node, read
 from lossfold.config.hints import unfit_text, unknown_option
 from lossfold.config.names import Maker, Names
-from lossfold.config.options import is_open, options_of
 from lossfold.config.place import Place, short
 from lossfold.errors import LossError, is_number, nearest_name
 from lossfold.losses.base import Loss
 from lossfold.registry import LOSSES, PARTS, PRESETS, snake_case
+from lossfold.signatures import is_open, options_of
 
 A_SCHEDULE = "a schedule, as {'type': 'linear', 'start': 0.0, 'end': 1.0, 'steps': 1000}"
 MOST_DEPTH = 32

@@ -14,11 +14,11 @@ from lossfold.config.builder import is_set
 from lossfold.config.dialects import DIALECTS, INDIRECT
 from lossfold.config.files import WORDS, scalar, the_yaml
 from lossfold.config.names import Allow, Names
-from lossfold.config.options import is_open, options_of
 from lossfold.config.place import Place, short
 from lossfold.errors import LossError
 from lossfold.losses.base import Loss
 from lossfold.registry import LOSSES, PARTS, PRESETS
+from lossfold.signatures import is_open, is_same, options_of
 
 WHO = "lossfold.to_config"
 FOLDED_AWAY = ("size_average", "reduce")  # of torch's losses, whose reduction says it
@@ -150,16 +150,11 @@ def _of_object(thing: Any, place: Place) -> dict[str, Any]:
             hint = f"give {cls.__name__} a method to_config() that returns its options"
             raise place.error(WHO, f"of a class with an attribute {name!r} for its option", cls.__name__, hint)
         value = getattr(thing, name)
-        if option.default is option.empty or not same(value, option.default):
+        if option.default is option.empty or not is_same(value, option.default):
             found[name] = value
     if is_open(cls):
         raise place.error(WHO, "of a class whose options have names", cls.__name__, "give it a method to_config()")
     return found
-
-
-def same(value: object, default: object) -> bool:
-    """Whether an option is at its default; arrays are at none."""
-    return value is default or (not getattr(value, "ndim", 0) and bool(value == default))
 
 
 def _plain(value: Any, names: Names, place: Place) -> Any:

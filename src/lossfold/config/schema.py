@@ -15,11 +15,10 @@ from lossfold.config.builder import is_set
 from lossfold.config.describe import Option, described, documentation, is_tensor
 from lossfold.config.dialects import DIALECTS
 from lossfold.config.names import Allow, Names
-from lossfold.config.options import is_open, options_of
-from lossfold.config.probe import one_needed
 from lossfold.errors import LossError
 from lossfold.losses.folded import Folded
 from lossfold.registry import LOSSES, PARTS, PRESETS
+from lossfold.signatures import is_open, options_of
 from lossfold.version import VERSION
 
 Schema = dict[str, Any]
@@ -144,7 +143,7 @@ def needed(maker: Callable[..., Any], options: list[Option]) -> Schema:
         found["propertyNames"] = LOSSES_BY_NAME["propertyNames"]
         return found
     required = [option.name for option in options if option.required]
-    alternatives = one_needed(maker)
+    alternatives = getattr(maker, "one_needed", ())
     if required:
         found["required"] = required
     if alternatives:
@@ -172,12 +171,12 @@ def options_schema(maker: Callable[..., Any], options: list[Option], of_terms: M
 
 def option_schema(option: Option) -> Schema:
     """Return the schema of one option."""
-    kinds, text, null = kinds_of(option.kind), {"type": "string"}, {"type": "null"}
+    kinds, text, null = schemas_of(option.kind), {"type": "string"}, {"type": "null"}
     if option.words:
         words = {"enum": [*option.words, *([None] if null in kinds else [])]}
         kinds = [words, *(kind for kind in kinds if kind not in (text, null))]
     if option.limits:
-        kinds = [{**kind, **option.limits} if kind.get("type") in ("number", "integer") else kind for kind in kinds]
+        kinds = [within(option.limits, kind) for kind in kinds]
     if option.fixed:
         kinds = [{"const": option.default}]
     found: Schema = kinds[0] if len(kinds) == 1 else {"anyOf": kinds} if kinds else {}
@@ -187,10 +186,17 @@ def option_schema(option: Option) -> Schema:
     return found if option.required or not plain else {**found, "default": option.default}
 
 
-def kinds_of(kind: Any) -> list[Schema]:
+def within(limits: Schema, kind: Schema) -> Schema:
+    """Return the schema of numbers, or of lists of them, in a range; others as they are."""
+    if kind.get("type") == "array" and "items" in kind:
+        return {**kind, "items": within(limits, kind["items"])}
+    return {**kind, **limits} if kind.get("type") in ("number", "integer") else kind
+
+
+def schemas_of(kind: Any) -> list[Schema]:
     """Return the schemas of an annotation's alternatives, [] for anything."""
     if isinstance(kind, types.UnionType) or typing.get_origin(kind) is typing.Union:
-        each = [kinds_of(one) for one in typing.get_args(kind) if not is_tensor(one)]
+        each = [schemas_of(one) for one in typing.get_args(kind) if not is_tensor(one)]
         return [] if [] in each else [schema for one in each for schema in one]
     known = {float: "number", int: "integer", bool: "boolean", str: "string", type(None): "null"}
     if kind in known:
@@ -200,10 +206,10 @@ def kinds_of(kind: Any) -> list[Schema]:
         return [ANY_LOSS]
     if origin in (list, tuple, collections.abc.Sequence):
         items = [one for one in arguments if one is not ...]
-        inner = kinds_of(items[0]) if len(set(items)) == 1 else []
+        inner = schemas_of(items[0]) if len(set(items)) == 1 else []
         return [{"type": "array", **({"items": inner[0] if len(inner) == 1 else {"anyOf": inner}} if inner else {})}]
     if origin in (dict, collections.abc.Mapping, Mapping):
-        inner = kinds_of(arguments[1]) if len(arguments) == 2 else []
+        inner = schemas_of(arguments[1]) if len(arguments) == 2 else []
         steps = {"propertyNames": {"pattern": "^[0-9]+$"}} if arguments[:1] == (int,) else {}
         return [{"type": "object", **steps, **({"additionalProperties": {"anyOf": inner}} if inner else {})}]
     return []

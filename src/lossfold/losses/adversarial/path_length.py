@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
@@ -16,13 +15,14 @@ from lossfold.folds.checks import SCORE_DTYPES
 from lossfold.folds.fold import describe
 from lossfold.losses.adversarial.slopes import differentiating, outside_graphs, root, slope
 from lossfold.losses.base import Loss
+from lossfold.options import configured, option
 from lossfold.registry import LOSSES
 
 Generator = Callable[[Tensor], Any]
 
 
 @LOSSES.register
-@dataclass(kw_only=True, eq=False, repr=False)
+@configured
 class GeneratorPathRegularizer(Loss):
     """The mean of (‖Jᵀy‖ − a)²: a generator moves its image as far wherever a style w moves, and in whatever direction.
 
@@ -57,17 +57,14 @@ class GeneratorPathRegularizer(Loss):
         Karras et al., Analyzing and Improving the Image Quality of StyleGAN, CVPR 2020.
     """
 
-    decay: float = 0.01
-    batch_shrink: int = 2
+    decay: float = option(0.01, between=(0, 1))
+    batch_shrink: int = option(2, at_least=1)
 
     samples: ClassVar[tuple[dict[str, Any], ...]] = ({}, {"decay": 0.1, "batch_shrink": 1})
 
     def validate(self) -> None:
         """Refuse wrong options."""
         super().validate()
-        self.require("decay", is_number(self.decay) and 0 <= self.decay <= 1, "a number from 0 to 1")
-        whole = isinstance(self.batch_shrink, int) and not isinstance(self.batch_shrink, bool)
-        self.require("batch_shrink", whole and self.batch_shrink >= 1, "an integer >= 1")
         if "mean_path_length" not in self._buffers:
             with torch.inference_mode(False):
                 self.register_buffer("mean_path_length", torch.zeros((), dtype=torch.float64))
