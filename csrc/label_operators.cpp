@@ -18,11 +18,6 @@ const LabelKernels& label_kernels() {
   return label_kernels_baseline;
 }
 
-std::string simd_level() {
-  const char* const names[] = {"baseline", "x86-64-v3", "x86-64-v4"};
-  return names[static_cast<int>(level())];
-}
-
 void refuse_bad_labels(const std::vector<BadLabel>& bad, const Image& image) {
   for (const BadLabel& one : bad)
     STD_TORCH_CHECK(!one.found, "lossfold: label ", one.label, " is out of range [0, ", image.classes,
@@ -124,7 +119,5 @@ STABLE_TORCH_LIBRARY_IMPL(lossfold_r5, CPU, m) {
   m.impl("label_unfold", TORCH_BOX(&label_unfold));
   m.impl("label_map", TORCH_BOX(&label_map));
 }
-
-STABLE_TORCH_LIBRARY_IMPL(lossfold_r5, CompositeExplicitAutograd, m) { m.impl("simd_level", TORCH_BOX(&simd_level)); }
 
 }  // namespace lossfold
