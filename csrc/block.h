@@ -16,6 +16,7 @@ namespace {
 
 constexpr long alignment = 64;
 constexpr long most_rows = 8;  // of a block at label resolution
+constexpr long few = 8;        // classes: up to so many, asking every class whether it is the label's beats a table of them
 
 // The row of `data` that belongs to a kind, or null.
 template <class U>
@@ -103,10 +104,37 @@ void store(Type type, void* target, long start, long step, long n, const T* row)
   }
 }
 
+// Labels as they come; returns whether all are classes and none is ignored.
+template <class S>
+LOSSFOLD_INLINE bool copy_labels(const S* __restrict from, long n, long long classes, long long ignore, int* __restrict label) {
+  constexpr long width = Lanes<float>::width;
+  typedef S Many __attribute__((vector_size(width * sizeof(S)), may_alias, aligned(sizeof(S))));
+  typedef Lanes<float>::I Int;
+  typedef u32 Unsigned __attribute__((vector_size(LOSSFOLD_VECTOR_BYTES)));
+  const bool may_ignore = ignore == (int)ignore;
+  Int other = {};
+  long i = 0;
+  for (; i + width <= n; i += width) {
+    const Many from_i = *(const Many*)(from + i);
+    const Int y = __builtin_convertvector(from_i, Int);
+    other |= (Int)((Unsigned)y >= (u32)classes);
+    if (may_ignore) other |= y == (int)ignore;
+    if (sizeof(S) == 8) other |= __builtin_convertvector(__builtin_convertvector(y, Many) != from_i, Int);
+    *(Lanes<float>::LooseI*)(label + i) = y;
+  }
+  bool rest = any(other);
+  for (; i < n; ++i) {
+    rest |= from[i] < 0 || from[i] >= classes || from[i] == ignore;
+    label[i] = (int)from[i];
+  }
+  return !rest;
+}
+
 template <class S, class T>
 LOSSFOLD_INLINE void load_labels(const Image& image, long start, long n, int* __restrict label, T* __restrict weight, BadLabel* bad) {
   const S* __restrict from = (const S*)image.labels + start;
   const long long ignore = image.ignore_index, classes = image.classes;
+  if (copy_labels(from, n, classes, ignore, label)) return;
   bool wrong = false;
   for (long i = 0; i < n; ++i) {
     const long long y = from[i];
@@ -222,7 +250,32 @@ struct Block {
     for (long i = 0; i < live; i += width) at(high, i) = at(weight, i) == 0 ? V{} : at(high, i);
   }
 
+  // Whether the pixels' own classes are found by asking every class.
+  LOSSFOLD_INLINE bool asks() const { return sizeof(T) == 4 && image.classes <= few; }
+  // A vector of labels.
+  LOSSFOLD_INLINE typename Lanes<T>::I labels(long i) const { return *(const typename Lanes<T>::I*)(label + i); }
+
+  // of(c) of each pixel's own class c: a vector.
+  template <class Of>
+  LOSSFOLD_INLINE V ask(long i, Of of) const {
+    const typename Lanes<T>::I y = labels(i);
+    V found = of(0);
+    for (long c = 1; c < image.classes; ++c) found = y == (typename Lanes<T>::Int)c ? of(c) : found;
+    return found;
+  }
+  // row[y] of each pixel's label y.
+  LOSSFOLD_INLINE void look_up_label(const T* row, T* out) const {
+    if (asks())
+      for (long i = 0; i < live; i += width) at(out, i) = ask(i, [&](long c) { return V{} + row[c]; });
+    else
+      for (long i = 0; i < live; ++i) out[i] = row[label[i]];
+  }
+
   LOSSFOLD_INLINE void gather_label(const T* __restrict from, T* __restrict out) const {
+    if (asks()) {
+      for (long i = 0; i < live; i += width) at(out, i) = ask(i, [&](long c) { return *(const V*)(from + c * n + i); });
+      return;
+    }
     const int step = (int)n, *__restrict y = label;
     for (int i = 0; i < (int)live; ++i) out[i] = from[y[i] * step + i];
   }

@@ -88,15 +88,10 @@ std::tuple<Tensor, Tensor> dense_fold(Tensor scores, Tensor targets, std::option
   std::vector<double> parts(problem.images * problem.chunks() * size, 0.0);
   std::vector<BadTarget> bad(problem.images * problem.chunks());
   const bool packed = (!weight || problem.image.weight_type == Type::u8) && problem.longest() < int64_t{1} << 20;
-  const int64_t tables = bins_per_image ? problem.batch : 1;
-  std::vector<long long> totals(bins ? tables * 4 * channels * (bins + 1) : 0, 0);
-  std::mutex lock;
-  const auto state = [&] { return BinsOfThread(problem, packed, bins_per_image, &totals, &lock); };
-  problem.run(dense_kernels().workspace(problem.dense), 0, 1, state,
-              [&](int64_t b, int64_t i, int64_t begin, int64_t end, void* work, BinsOfThread& mine) {
-                mine.expect(b, end - begin);
-                dense_kernels().fold(problem.at(b), begin, end, work, parts.data() + i * size, mine.bins, &bad[i]);
-              });
+  Histograms histograms(problem, packed, bins_per_image);
+  problem.run(dense_kernels().workspace(problem.dense), [&](int64_t b, int64_t i, int64_t begin, int64_t end, void* work, int64_t worker) {
+    dense_kernels().fold(problem.at(b), begin, end, work, parts.data() + i * size, histograms.of(worker, b, end - begin), &bad[i]);
+  });
   refuse_bad_targets(bad, problem.dense);
   Tensor sums = torch::stable::new_zeros(scores, {problem.batch, rows, channels}, ScalarType::Double);
   double* total = static_cast<double*>(sums.mutable_data_ptr());
@@ -105,8 +100,7 @@ std::tuple<Tensor, Tensor> dense_fold(Tensor scores, Tensor targets, std::option
       for (int64_t k = 0; k < rows; ++k)
         for (int64_t c = 0; c < classes; ++c)
           total[(problem.sample(b) * rows + k) * channels + problem.channel(b) + c] += parts[(b * problem.chunks() + j) * size + k * classes + c];
-  Tensor table = bins ? table_of(totals, scores, tables, channels, bins) : torch::stable::new_empty(scores, {0}, ScalarType::Double);
-  return {sums, table};
+  return {sums, histograms.table(scores)};
 }
 
 // By how much a position moves with its error, in each bin; for the hinge's see hinge_octaves.
@@ -151,7 +145,7 @@ Tensor dense_map(Tensor scores, Tensor targets, std::optional<Tensor> weight, Te
   const double* factors = static_cast<const double*>(coef.const_data_ptr());
   char* out = static_cast<char*>(values.mutable_data_ptr());
   const int64_t step = problem.pixels * static_cast<int64_t>(values.element_size()) * (together || problem.split() ? 1 : channels);
-  problem.run(dense_kernels().workspace(problem.dense), [&](int64_t b, int64_t i, int64_t begin, int64_t end, void* work) {
+  problem.run(dense_kernels().workspace(problem.dense), [&](int64_t b, int64_t i, int64_t begin, int64_t end, void* work, int64_t) {
     dense_kernels().map(problem.at(b), begin, end, work, problem.rows_of(factors, b).data(), out + b * step, &bad[i]);
   });
   refuse_bad_targets(bad, problem.dense);

@@ -72,8 +72,9 @@ struct SumChannel {
   }
 };
 
+// Not inlined, here and in map and unfold: twelve variants of a loop in each caller double the time to compile and buy nothing.
 template <class T>
-LOSSFOLD_INLINE void sum_channel(const SumChannel<T>& channel, Groups groups) {
+__attribute__((noinline)) void sum_channel(const SumChannel<T>& channel, Groups groups) {
   if (groups.probability || groups.logs || groups.focal) return with_constants(channel.dense.image.link, groups, channel);
   channel.template run<Link::sigmoid, Constants<false, false, false>>();
 }
@@ -145,6 +146,11 @@ struct MapChannel {
 };
 
 template <class T>
+__attribute__((noinline)) void map_channel(const MapChannel<T>& channel, Groups groups) {
+  with_constants(channel.dense.image.link, groups, channel);
+}
+
+template <class T>
 void map(const DenseImage& image, long begin, long end, void* work, const double* coef, void* out, BadTarget* bad) {
   Arena arena{(char*)work};
   Block<T> block(image, arena);
@@ -158,7 +164,7 @@ void map(const DenseImage& image, long begin, long end, void* work, const double
       const T* t = dense.take(c, each_row);  // uses `first`, where there are weights for elements
       if (c == 0 || !together)
         for (long i = 0; i < block.live; ++i) value[i] = 0;
-      with_constants(image.link, groups, MapChannel<T>{dense, c, t, coef, value});
+      map_channel(MapChannel<T>{dense, c, t, coef, value}, groups);
       if (together && c + 1 < image.classes) continue;
       const long channel = together ? 0 : c * image.pixels;
       each_row([&](long start, long at, long count) {

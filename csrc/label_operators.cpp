@@ -18,11 +18,6 @@ const LabelKernels& label_kernels() {
   return label_kernels_baseline;
 }
 
-std::string simd_level() {
-  const char* const names[] = {"baseline", "x86-64-v3", "x86-64-v4"};
-  return names[static_cast<int>(level())];
-}
-
 void refuse_bad_labels(const std::vector<BadLabel>& bad, const Image& image) {
   for (const BadLabel& one : bad)
     STD_TORCH_CHECK(!one.found, "lossfold: label ", one.label, " is out of range [0, ", image.classes,
@@ -37,7 +32,7 @@ void keep_hard(const LabelProblem& problem, const std::vector<char>& hardness, c
   const int64_t groups = options.per_image ? problem.images : 1, each = problem.images * problem.pixels / std::max<int64_t>(groups, 1);
   std::vector<Int> bounds;
   for (int64_t g = 0; g < groups; ++g) bounds.push_back(hard_bound<Int, T>(all + g * each, each, options));
-  problem.run(label_kernels().workspace(problem.image), [&](int64_t b, int64_t i, int64_t begin, int64_t end, void* work) {
+  problem.run(label_kernels().workspace(problem.image), [&](int64_t b, int64_t i, int64_t begin, int64_t end, void* work, int64_t) {
     label_kernels().keep(problem.at(b), begin, end, work, all + b * problem.pixels, bounds[options.per_image ? b : 0], kept + b * problem.pixels,
                          parts->data() + i * size);
   });
@@ -55,16 +50,11 @@ std::tuple<Tensor, Tensor, Tensor> label_fold(Tensor scores, Tensor labels, std:
   const int64_t wide = problem.image.score_type == Type::f64 ? 8 : 4;
   std::vector<char> hardness(hard ? images * problem.pixels * wide : 0);
   const bool packed = (!weight || problem.image.weight_type == Type::u8) && problem.longest() < int64_t{1} << 20;
-  const int64_t tables = bins_per_image ? images : 1;
-  std::vector<long long> totals(bins ? tables * 4 * classes * (bins + 1) : 0, 0);
-  std::mutex lock;
-  const auto state = [&] { return BinsOfThread(problem, packed, bins_per_image, &totals, &lock); };
-  problem.run(label_kernels().workspace(problem.image), 0, 1, state,
-              [&](int64_t b, int64_t i, int64_t begin, int64_t end, void* work, BinsOfThread& mine) {
-                mine.expect(b, end - begin);
-                void* const at = hard ? hardness.data() + b * problem.pixels * wide : nullptr;
-                label_kernels().fold(problem.at(b), begin, end, work, {parts.data() + i * size, mine.bins, at, thresh}, &bad[i]);
-              });
+  Histograms histograms(problem, packed, bins_per_image);
+  problem.run(label_kernels().workspace(problem.image), [&](int64_t b, int64_t i, int64_t begin, int64_t end, void* work, int64_t worker) {
+    void* const at = hard ? hardness.data() + b * problem.pixels * wide : nullptr;
+    label_kernels().fold(problem.at(b), begin, end, work, {parts.data() + i * size, histograms.of(worker, b, end - begin), at, thresh}, &bad[i]);
+  });
   refuse_bad_labels(bad, problem.image);
   Tensor kept = hard ? torch::stable::new_empty(scores, labels.sizes(), ScalarType::Byte)
                      : torch::stable::new_empty(scores, {0}, ScalarType::Byte);
@@ -79,8 +69,7 @@ std::tuple<Tensor, Tensor, Tensor> label_fold(Tensor scores, Tensor labels, std:
   for (int64_t b = 0; b < images; ++b)
     for (int64_t j = 0; j < problem.chunks(); ++j)
       for (int64_t k = 0; k < size; ++k) total[b * size + k] += parts[(b * problem.chunks() + j) * size + k];
-  Tensor table = bins ? table_of(totals, scores, tables, classes, bins) : torch::stable::new_empty(scores, {0}, ScalarType::Double);
-  return {sums, table, kept};
+  return {sums, histograms.table(scores), kept};
 }
 
 Tensor label_unfold(std::optional<Tensor> grad_sums, std::optional<Tensor> grad_table, Tensor kept, Tensor scores, Tensor labels,
@@ -116,7 +105,7 @@ Tensor label_map(Tensor scores, Tensor labels, std::optional<Tensor> weight, Ten
   const double* factors = static_cast<const double*>(coef.const_data_ptr());
   char* out = static_cast<char*>(values.mutable_data_ptr());
   const int64_t step = problem.pixels * static_cast<int64_t>(values.element_size());
-  problem.run(label_kernels().workspace(problem.image), [&](int64_t b, int64_t i, int64_t begin, int64_t end, void* work) {
+  problem.run(label_kernels().workspace(problem.image), [&](int64_t b, int64_t i, int64_t begin, int64_t end, void* work, int64_t) {
     label_kernels().map(problem.at(b), begin, end, work, factors, out + b * step, &bad[i]);
   });
   refuse_bad_labels(bad, problem.image);
@@ -130,7 +119,5 @@ STABLE_TORCH_LIBRARY_IMPL(lossfold_r5, CPU, m) {
   m.impl("label_unfold", TORCH_BOX(&label_unfold));
   m.impl("label_map", TORCH_BOX(&label_map));
 }
-
-STABLE_TORCH_LIBRARY_IMPL(lossfold_r5, CompositeExplicitAutograd, m) { m.impl("simd_level", TORCH_BOX(&simd_level)); }
 
 }  // namespace lossfold

@@ -45,7 +45,21 @@ struct LabelTable {
     }
   }
 
-  void add(const int* label, const T* const* values, long n) {
+  // With few classes: in T over the block, along pixels.
+  LOSSFOLD_INLINE void add_asking(const Block<T>& block, const T* const* values, double* sums) const {
+    typedef typename Lanes<T>::V V;
+    for (long c = 0; c < image.classes; ++c)
+      for (int k = 0; k < count; ++k) {
+        V sum = V{};
+        for (long i = 0; i < block.live; i += block.width) sum += block.labels(i) == (typename Lanes<T>::Int)c ? *(const V*)(values[k] + i) : V{};
+        sums[rows[k] * image.classes + c] += sum_lanes<T>(sum);
+      }
+  }
+
+  void add(const Block<T>& block, const T* const* values, double* sums) {
+    if (block.asks()) return add_asking(block, values, sums);
+    const int* label = block.label;
+    const long n = block.live;
     for (int done = 0; done < count; done += 4) {
       double* part = table + 2 * image.classes * done;
       if (count - done == 1) add<1>(label, values + done, n, part);
@@ -165,7 +179,7 @@ void fold(const Image& image, long begin, long end, void* work, const LabelResul
       each_row([&](long start, long at, long count) { write_hardness(block, (T)result.thresh, (T*)result.hardness + start, at, count); });
     block.raise_powers(0);
     for (int j = 0; j < table.count; ++j) values[j] = label_values(block, table.rows[j]);
-    table.add(block.label, values, block.live);
+    table.add(block, values, result.sums);
   });
   table.flush(result.sums);
 }

@@ -69,7 +69,8 @@ struct WindowProblem {
   }
   template <class Work>
   void run(const Tiles& tiles, const Work& work) const {
-    in_parallel(planes * tiles.count(), window_kernels().workspace(plane, tiles.width), [&](int64_t i, char* memory) {
+    const int64_t pieces = planes * tiles.count();
+    in_parallel(pieces, workers_for(pieces, 8 * planes * plane.rows * plane.columns), window_kernels().workspace(plane, tiles.width), [&](int64_t i, char* memory, int64_t) {
       const WindowTile tile = tiles.at(i % tiles.count());
       if (tile.rows > 0 && tile.columns > 0) work(i, at(i / tiles.count()), tile, memory);
     });

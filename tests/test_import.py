@@ -5,8 +5,30 @@ from __future__ import annotations
 import subprocess
 import sys
 
-HEAVY = """torch._dynamo torch._inductor torch.fx.experimental.symbolic_shapes sympy torch.distributed.fsdp torch.distributed.tensor
-torchvision lightning jsonargparse matplotlib PIL skimage sklearn scipy jinja2 rich yaml jsonschema transformers h5py kornia monai""".split()
+HEAVY = [
+    "torch._dynamo",
+    "torch._inductor",
+    "torch.fx.experimental.symbolic_shapes",
+    "sympy",
+    "torch.distributed.fsdp",
+    "torch.distributed.tensor",
+    "torchvision",
+    "lightning",
+    "jsonargparse",
+    "matplotlib",
+    "PIL",
+    "skimage",
+    "sklearn",
+    "scipy",
+    "jinja2",
+    "rich",
+    "yaml",
+    "jsonschema",
+    "transformers",
+    "h5py",
+    "kornia",
+    "monai",
+]
 
 SCRIPT = f"""
 import sys, types, torch

@@ -80,10 +80,7 @@ def is_watched(loss: Loss) -> bool:
     """Whether somebody has put a hook, or a forward of its own, on this one loss."""
     if "forward" in vars(loss):
         return True
-    for hooks in HOOKS:
-        if getattr(loss, hooks):
-            return True
-    return False
+    return any(getattr(loss, hooks) for hooks in HOOKS)
 
 
 @dataclass

@@ -6,7 +6,7 @@ import copy
 import dataclasses
 import functools
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import InitVar
 from typing import Any, ClassVar, cast
 
@@ -146,9 +146,11 @@ class Loss(Configured, Summable):
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         cls.per_class_options = tuple(name for name, kind in cls.kinds.items() if isinstance(kind, PerClass))
-        forward, evaluate = (next(c for c in cls.__mro__ if name in vars(c)) for name in ("forward", "evaluate"))
-        ours = [c.__module__.startswith("lossfold.") for c in (forward, evaluate)]
-        cls.evaluates, cls.as_written = ours[0] or issubclass(evaluate, forward), all(ours)
+        (forward, *before), (evaluate, *_) = ([c for c in cls.__mro__ if name in vars(c)] for name in ("forward", "evaluate"))
+        first = before in ([], [nn.Module])  # a loss's first forward is its call; a later one is another
+        plain = first or forward.__module__.startswith("lossfold.")
+        cls.evaluates = plain or issubclass(evaluate, forward)
+        cls.as_written = plain and evaluate.__module__.startswith("lossfold.")
 
     def __post_init__(self, data_info: Mapping[str, str] | None) -> None:
         take_alias(self, data_info)
@@ -198,8 +200,7 @@ class Loss(Configured, Summable):
     def keep_per_class(self, name: str) -> None:
         """Keep a buffer of an option with a number for each class, which follows the module."""
         value, before = getattr(self, name), self._buffers.get(f"_{name}")
-        device = None if before is None else before.device
-        buffer = torch.tensor(value, dtype=torch.float64, device=device) if isinstance(value, tuple) else None
+        buffer = numbers(value, None if before is None else before.device) if isinstance(value, tuple) else None
         self.register_buffer(f"_{name}", buffer, persistent=False)
 
     def _apply(self, fn: Any, recurse: bool = True) -> Self:
@@ -209,7 +210,7 @@ class Loss(Configured, Summable):
             buffer = self._buffers.get(f"_{name}")
             if buffer is not None:
                 with torch.inference_mode(False):
-                    self._buffers[f"_{name}"] = torch.tensor(getattr(self, name), dtype=torch.float64, device=buffer.device)
+                    self._buffers[f"_{name}"] = numbers(getattr(self, name), buffer.device)
         return self
 
     def __rmul__(self, factor: float) -> Self:
@@ -242,6 +243,12 @@ class Loss(Configured, Summable):
     def due(self, outputs: Any) -> bool:
         """Return whether the loss is to be computed from these outputs."""
         return True
+
+
+def numbers(values: float | Sequence[float], device: torch.device | None) -> Tensor:
+    """Return numbers in float64, or float32 on devices without it."""
+    dtype = torch.float32 if device is not None and device.type == "mps" else torch.float64
+    return torch.tensor(values, dtype=dtype, device=device)
 
 
 def take_alias(loss: Any, data_info: Mapping[str, str] | None) -> None:

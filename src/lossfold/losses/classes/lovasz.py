@@ -55,7 +55,7 @@ class LovaszLoss(ScoreLoss):
             taken into [0, 1].
         reduction: ``"mean"`` over classes, ``"sum"``, or ``"none"``: ``[C]``, ``[B, C]`` with ``per_image``, weighted, 0 for
             classes left out.
-        per_image: the mean over images of each image's own loss; by default with hinge alone.
+        per_image: the mean of each image's own loss over the images in which something counts; by default with hinge alone.
 
     Pixel weights are >= 0 and should be about 1: the histogram resolves 6e-8 and holds a total of 5e11; beyond it is NaN.
 

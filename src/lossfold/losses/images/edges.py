@@ -27,7 +27,8 @@ class GradientLoss(PairLoss):
         padding: "zeros" around the image, or "replicate" continues its borders.
         link: "identity" takes ``pred`` as it is, "sigmoid" takes its sigmoid.
         reduction: "mean", "sum", or "none": a weighted value for each pixel.
-        sample_wise: every sample has a mean of its own, and the loss is their mean.
+        sample_wise: every sample has a mean of its own, and the loss is their mean; an empty sample is 0, where ``per_image``
+            of losses of scores leaves it out.
         engine: "eager" or "cpp"; None takes the fastest that can serve.
         loss_weight: a factor on the result.
         inputs: where the arguments stand in one dict of outputs.
@@ -69,7 +70,8 @@ class TVLoss(PairLoss):
         order: "l1" for absolute steps, "l2" for squared ones.
         link: "identity" takes ``pred`` as it is, "sigmoid" takes its sigmoid.
         reduction: "mean"; "sum" puts sums for the two means; "none" gives the loss of each sample and channel, ``[B, C]``.
-        sample_wise: every sample has means of its own, and the loss is their mean.
+        sample_wise: every sample has means of its own, and the loss is their mean; an empty sample is 0, where ``per_image``
+            of losses of scores leaves it out.
         engine: "eager" or "cpp"; None takes the fastest that can serve.
         loss_weight: a factor on the result.
         inputs: where the arguments stand in one dict of outputs.

@@ -86,7 +86,8 @@ class SSIMLoss(WindowLoss):
         data_range: the difference of the largest and the smallest possible value: 1 for images in [0, 1], 2 for [-1, 1].
         padding: "valid" puts the window where it fits, as Wang et al. do; "reflect" and "zeros" around every pixel.
         reduction: "mean", "sum", or "none": a weighted value for each place, ``[B, C, h, w]``.
-        sample_wise: every sample has a mean of its own, and the loss is their mean.
+        sample_wise: every sample has a mean of its own, and the loss is their mean; an empty sample is 0, where ``per_image``
+            of losses of scores leaves it out.
         engine: "eager" or "cpp"; None takes the fastest that can serve.
         loss_weight: a factor on the result.
         inputs: where the arguments stand in one dict of outputs.

@@ -39,7 +39,8 @@ class BinaryCrossEntropyLoss(PixelLoss):
         link: ``"sigmoid"`` for logits, ``"identity"`` for probabilities; then -log p is -log(max(p, 1e-12)).
         ignore_index: the value of integer targets that do not count.
         reduction: ``"mean"``, ``"sum"``, or ``"none"`` for the map ``[B, C, *S]``.
-        per_image: the mean over images of each image's own loss.
+        per_image: the mean of each image's own loss over the images in which something counts; an empty one is left out, where
+            ``sample_wise`` of losses of images counts it as 0.
         align_corners: how logits of another size than the targets are interpolated to it (bilinearly).
         loss_weight: a factor on the result.
         inputs: where the arguments stand in a dict of outputs, from names to dotted paths; the loss then takes that dict.

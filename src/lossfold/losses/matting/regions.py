@@ -69,7 +69,8 @@ class UnknownL1Loss(RegionLoss, L1Loss):
         reference_area: A multiplies the mean by A / (H·W); 262144 gives the values of criteria written for 512x512 crops.
         link: "identity" for alphas, "sigmoid" for logits.
         reduction: "mean", "sum", or "none": a weighted value for each pixel.
-        sample_wise: every sample has a mean of its own, and the loss is their mean.
+        sample_wise: every sample has a mean of its own, and the loss is their mean; an empty sample is 0, where ``per_image``
+            of losses of scores leaves it out.
         engine: "eager" or "cpp"; None takes the fastest that can serve.
         loss_weight: a factor on the result.
         inputs: where the arguments stand in one dict of outputs.
