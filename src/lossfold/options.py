@@ -265,7 +265,9 @@ def checked_options(kinds: Mapping[str, Kind], values: Mapping[str, Any]) -> dic
     for name, value in values.items():
         kind = kinds[name]
         if not kind.admits(value):
-            raise wrong(name, kind.expected(value), repr(value), kind.hint(value))
+            error = wrong(name, kind.expected(value), repr(value), kind.hint(value))
+            error.kind = kind
+            raise error
         found[name] = kind.normal(value)
     return found
 

@@ -168,8 +168,8 @@ def test_options_are_described() -> None:
     lovasz = definitions["options of LovaszLoss"]["properties"]["classes"]
     assert lovasz["anyOf"] == [{"enum": ["present", "all"]}, {"type": "array", "items": {"type": "integer"}}]
     assert definitions["options of MattingLoss"]["properties"]["alpha_link"]["enum"] == ["identity", "sigmoid"]
-    assert "torch.nn.L1Loss" not in definitions["node"]["properties"]["type"]["enum"]
-    assert "torch.nn.L1Loss" in schema(allow=ALLOW)["$defs"]["node"]["properties"]["type"]["enum"]
+    assert "torch.nn.L1Loss" not in definitions["node"]["properties"]["type"]["anyOf"][0]["enum"]
+    assert "torch.nn.L1Loss" in schema(allow=ALLOW)["$defs"]["node"]["properties"]["type"]["anyOf"][0]["enum"]
 
 
 def test_every_option_of_every_loss_is_documented() -> None:

@@ -23,7 +23,7 @@ from lossfold.errors import LossError, is_number, naming, nearest, wrong
 from lossfold.folds.fold import describe
 from lossfold.losses.base import Summable, left_out
 from lossfold.losses.folded import Folded
-from lossfold.options import Kind, Number, Only
+from lossfold.options import Kind, Number, Only, checked_options
 from lossfold.registry import LOSSES, snake_case
 from lossfold.routing import is_one_dict, one_dict
 
@@ -79,8 +79,8 @@ class LossSet(Summable):
         if sync or process_group is not None:
             hint = "DDP averages each rank's own loss meanwhile"
             raise LossError(who, "sync", "left out: sums over ranks are not available yet", repr(sync or process_group), hint)
-        if not is_number(loss_weight):
-            raise LossError(who, "loss_weight", "a number", repr(loss_weight))
+        with naming(who):
+            checked_options(LossSet.kinds, {"loss_weight": loss_weight})
         if terms is not None and not isinstance(terms, Mapping):
             raise LossError(who, "terms", "a dict of losses by name", type(terms).__name__)
         for name in (terms or {}).keys() & named.keys():
