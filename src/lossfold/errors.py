@@ -19,7 +19,7 @@ class LossError(ValueError):
         hint: what to do next, if there is something to say.
 
     Attributes:
-        kind: what the option may be, as its field declares it (:class:`lossfold.options.Kind`); None where that is not what is wrong.
+        kind: what the option may be, a :class:`lossfold.options.Kind`, where that is what is wrong.
     """
 
     kind: object = None

@@ -235,7 +235,7 @@ def option(
         kind = Truth(none)
     else:
         kind = Number(none, least, more_than, most, less_than, (of or type(default)) is int, odd)
-    return cast(T, dataclasses.field(default=default, metadata={KIND: kind}))
+    return dataclasses.field(default=default, metadata={KIND: kind})
 
 
 def same_as(cls: type, name: str) -> Any:
@@ -278,8 +278,8 @@ def configured(cls: C) -> C:
 
     They are keyword-only, and a loss's own come first: before those of its bases, which come before theirs.
     """
-    made = dataclass(kw_only=True, eq=False, repr=False)(cls)
-    fields: dict[str, dataclasses.Field[Any]] = made.__dataclass_fields__  # type: ignore[attr-defined]
+    made: Any = dataclass(kw_only=True, eq=False, repr=False)(cls)
+    fields: dict[str, dataclasses.Field[Any]] = made.__dataclass_fields__
     depth: dict[str, int] = {}
     for index, owner in enumerate(made.__mro__):
         depth |= dict.fromkeys(vars(owner).get("__dataclass_fields__", ()), index)  # the farthest is the one that has brought it
@@ -287,12 +287,12 @@ def configured(cls: C) -> C:
     fields.clear()
     fields.update(ordered)
     if "__init__" in vars(made):
-        signature = inspect.signature(made.__init__)  # type: ignore[misc]
+        signature = inspect.signature(made.__init__)
         first, *others = signature.parameters.values()
         places = {name: place for place, name in enumerate(fields)}
         others.sort(key=lambda parameter: places[parameter.name])
-        made.__init__.__signature__ = signature.replace(parameters=[first, *others])  # type: ignore[misc]
-    return made
+        made.__init__.__signature__ = signature.replace(parameters=[first, *others])
+    return cls
 
 
 def listed(value: Any) -> Any:

@@ -253,7 +253,7 @@ class MixedMattingLoss(MattingSet):
         Ke et al., MODNet, AAAI 2022 (matting and segmentation data together).
     """
 
-    every_image: ClassVar[bool] = True
+    every_image = True
 
     segmentation: Terms = ("known_smooth_l1_loss",)
     matting: Terms = MATTING

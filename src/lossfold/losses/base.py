@@ -53,7 +53,7 @@ class Configured(nn.Module):
 
     def __new__(cls, *args: object, **options: object) -> Self:
         """Refuse unknown options, and make a module of what the dataclass is about to fill."""
-        if cls.__init__ is cls.written:  # type: ignore[misc]
+        if cls.__init__ is cls.written:
             return super().__new__(cls)
         valid = [name for name in cls.__init__.__annotations__ if name != "return"]
         for name in options:

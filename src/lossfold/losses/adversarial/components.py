@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from lossfold.errors import wrong
+from lossfold.errors import naming, wrong
 from lossfold.losses.adversarial.gan import DiscShiftLoss, GANLoss
 from lossfold.losses.adversarial.path_length import GeneratorPathRegularizer
 from lossfold.losses.adversarial.penalties import GradientPenaltyLoss, R1GradientPenalty
@@ -47,9 +47,10 @@ class Component(Loss):
     def __call__(self, *inputs: Any, **named: Any) -> Any:
         """Return the loss of tensors, or of one dict of outputs."""
         if self.interval > 1 and is_one_dict(inputs, named):
-            outputs = one_dict(type(self).__name__, inputs, named)
-            if not self.due(outputs):
-                return left_out(outputs)
+            with naming(type(self).__name__):
+                outputs = one_dict(inputs, named)
+                if not self.due(outputs):
+                    return left_out(outputs)
         return super().__call__(*inputs, **named)
 
     def due(self, outputs: Any) -> bool:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from typing_extensions import Self
 
-from lossfold.errors import LossError, is_number, wrong
+from lossfold.errors import LossError, is_number, naming, wrong
 from lossfold.folds.checks import SCORE_DTYPES
 from lossfold.folds.fold import describe
 from lossfold.losses.adversarial.slopes import differentiating, outside_graphs, root, slope
@@ -125,7 +125,8 @@ def generator_path_regularizer(
         mean_path_length = torch.tensor(float(mean_path_length), dtype=torch.float64)
     if mean_path_length.dim():
         raise LossError("generator_path_regularizer", "mean_path_length", "a number or a scalar", describe(mean_path_length))
-    return regularizer("generator_path_regularizer", generator, latents, mean_path_length, decay, batch_shrink, all_ranks=True)
+    with naming("generator_path_regularizer"):
+        return regularizer(generator, latents, mean_path_length, decay, batch_shrink, all_ranks=True)
 
 
 def regularizer(
@@ -156,8 +157,9 @@ def path_lengths(generator: Generator, latents: Tensor) -> Tensor:
         >>> path_lengths(torch.nn.Unflatten(1, (1, 8, 8)), torch.randn(4, 64)).shape  # ‖y‖, about 1
         torch.Size([4])
     """
-    check_latents("path_lengths", latents)
-    lengths: Tensor = paths("path_lengths", generator, latents)
+    with naming("path_lengths"):
+        check_latents(latents)
+        lengths: Tensor = paths(generator, latents)
     return lengths
 
 

@@ -60,7 +60,7 @@ class FaceIdLoss(FeatureLoss):
         if pretrained == "random":
             initialize(network)
         else:
-            fill(network, read(pretrained, type(self).__name__), type(self).__name__, pretrained)
+            fill(network, read(pretrained), pretrained)
         return network
 
     def faces(self, images: Tensor) -> Tensor:
@@ -133,7 +133,7 @@ class LightCNNFeatureLoss(FeatureLoss):
         if pretrained == "random":
             initialize(network)
         else:
-            fill(network, read(pretrained, type(self).__name__), type(self).__name__, pretrained, unused=("classifier.",))
+            fill(network, read(pretrained), pretrained, unused=("classifier.",))
         return network
 
     def evaluate(self, pred: Tensor, target: Tensor) -> Tensor:

@@ -70,12 +70,12 @@ class LPIPSLoss(FeatureLoss):
         expected = "'lpips', the path of a state dict with the package's names, or None"
         self.require("linear", self.linear is None or (isinstance(self.linear, str) and bool(self.linear)), expected)
         if self.__dict__.get("_read", "") != self.linear:
-            weights = None if self.linear is None else Frozen(lpips.channel_weights(self.linear, type(self).__name__))
+            weights = None if self.linear is None else Frozen(lpips.channel_weights(self.linear))
             self.__dict__.update(weights=weights, _read=self.linear)
 
     def make_network(self, pretrained: str) -> nn.Module:
         """Return VGG16."""
-        return vgg.load(self.net, lpips.LAYERS, True, pretrained, type(self).__name__)
+        return vgg.load(self.net, lpips.LAYERS, True, pretrained)
 
     def distances(self, pred: Tensor, target: Tensor) -> Tensor:
         """Return the distance of each pair of images, ``[B]``."""

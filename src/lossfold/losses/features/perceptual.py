@@ -116,7 +116,7 @@ class PerceptualLoss(FeatureLoss):
         """Return the VGG as deep as the layers need it."""
         if not self.wanted:
             return nn.Identity()
-        return vgg.load(self.vgg_type, sorted(self.wanted), self.use_input_norm, pretrained, type(self).__name__)
+        return vgg.load(self.vgg_type, sorted(self.wanted), self.use_input_norm, pretrained)
 
     def parts(self, pred: Tensor, target: Tensor) -> PerceptualParts:
         """Return both parts before ``loss_weight``."""
