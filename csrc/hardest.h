@@ -32,15 +32,13 @@ Int hard_bound(const Int* from, int64_t pixels, const HardOptions& options) {
     const int shift = std::max(known - digit, 0);
     const int64_t digits = int64_t{1} << (known - shift), blocks = (pixels + block - 1) / block;
     std::vector<int64_t> parts(blocks * (digits + 1), 0);  // of each block: the pixels with each digit, and those below thresh
-    torch::stable::parallel_for(0, blocks, 1, [&](int64_t first, int64_t last) {
-      for (int64_t j = first; j < last; ++j) {
-        int64_t* part = parts.data() + j * (digits + 1);
-        for (int64_t i = j * block; i < std::min(pixels, (j + 1) * block); ++i) {
-          const Int size = from[i] & without_sign;
-          if ((from[i] < 0 && size > infinity) || (k >= 0 && (size >> known) != (prefix >> known))) continue;
-          ++part[(size >> shift) & (digits - 1)];
-          part[digits] += from[i] < 0;
-        }
+    in_parallel(blocks, workers_for(blocks, pixels), 0, [&](int64_t j, char*, int64_t) {
+      int64_t* part = parts.data() + j * (digits + 1);
+      for (int64_t i = j * block; i < std::min(pixels, (j + 1) * block); ++i) {
+        const Int size = from[i] & without_sign;
+        if ((from[i] < 0 && size > infinity) || (k >= 0 && (size >> known) != (prefix >> known))) continue;
+        ++part[(size >> shift) & (digits - 1)];
+        part[digits] += from[i] < 0;
       }
     });
     std::vector<int64_t> counts(digits + 1, 0);

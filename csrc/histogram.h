@@ -1,77 +1,100 @@
 // Histograms while threads fill them, and as the tensors that operators take and return.
 #pragma once
 
+#include <cstdlib>
+#include <deque>
 #include <limits>
-#include <mutex>
 
 #include "problem.h"
 
 namespace lossfold {
 namespace {
 
-// A histogram under construction on one thread; it is added to the whole when the thread is done, or a word might overflow.
-class BinsOfThread {
+// What threads count: each into tables of its own, which are added when all have been counted. Integers, so that neither who
+// counted what nor the order matters.
+class Histograms {
  public:
-  BinsOfThread(const Problem& problem, bool packed, bool per_image, std::vector<long long>* totals, std::mutex* lock)
-      : problem_(problem), per_image_(per_image), totals_(totals), lock_(lock), row_(problem.image.bins + BinWords::spare) {
-    words_.assign(problem.image.bins ? problem.image.classes * 2 * row_ * (packed ? 1 : 2) : 0, 0);
-    bins = {words_.data(), packed};
-  }
-  ~BinsOfThread() { hand_over(); }
+  Histograms(const Problem& problem, bool packed, bool per_image)
+      : problem_(problem), packed_(packed), per_image_(per_image), bins_(problem.image.bins), row_(bins_ + BinWords::spare),
+        of_worker_(bins_ ? problem.workers() : 0) {}
 
-  void expect(int64_t image, int64_t pixels) {
-    if (((per_image_ || problem_.split()) && image != owner_) || pixels_ + pixels >= int64_t{1} << 20) hand_over();
-    owner_ = image;
-    pixels_ += pixels;
+  // Where a worker counts so many pixels of an image.
+  BinWords of(int64_t worker, int64_t image, int64_t pixels) {
+    if (!bins_) return {nullptr, packed_};
+    std::deque<Table>& mine = of_worker_[worker];
+    const int64_t owner = per_image_ || problem_.split() ? image : 0;
+    if (mine.empty() || mine.back().owner != owner || mine.back().pixels + pixels >= int64_t{1} << 20) mine.emplace_back(owner, size());
+    mine.back().pixels += pixels;
+    return {mine.back().words.get(), packed_};
   }
 
-  BinWords bins;
+  // The histogram as numbers: weights, and positions weighted; a class that has met NaN has it in its first bin.
+  Tensor table(const Tensor& like) const {
+    const int64_t rows = per_image_ ? problem_.batch : 1, channels = problem_.channels;
+    if (!bins_) return torch::stable::new_empty(like, {0}, ScalarType::Double);
+    Tensor result = torch::stable::new_empty(like, {rows, 4, channels, bins_}, ScalarType::Double);
+    advise_huge_pages(result);
+    double* const out = static_cast<double*>(result.mutable_data_ptr());
+    std::vector<std::vector<const unsigned long long*>> found(rows * channels);  // a class's two rows in the tables that have it
+    for (const auto& tables : of_worker_)
+      for (const Table& one : tables) {
+        const int64_t row = per_image_ ? problem_.sample(one.owner) : 0, first = problem_.channel(one.owner);
+        for (int64_t c = 0; c < problem_.image.classes; ++c) found[row * channels + first + c].push_back(one.words.get() + 2 * c * row_);
+      }
+    in_parallel(rows * channels * 2, workers_for(rows * channels, rows * channels * 4 * bins_), 0, [&](int64_t piece, char*, int64_t) {
+      const int64_t row = piece / 2 / channels, c = piece / 2 % channels, side = piece % 2;
+      double* const weight = out + ((row * 4 + 2 * side) * channels + c) * bins_;
+      add(found[piece / 2], side * row_, weight, weight + channels * bins_);
+    });
+    return result;
+  }
 
  private:
-  // totals: [samples or 1, 4, channels, bins + 1], weights times 2^24 and positions times 2^24; the last slot counts NaN.
-  void hand_over() {
-    if (pixels_ == 0 || words_.empty()) return;
-    const std::lock_guard<std::mutex> guard(*lock_);
-    const int64_t classes = problem_.image.classes, count = problem_.image.bins;
-    const int64_t plane = classes * 2 * row_, wide = problem_.channels * (count + 1);
-    long long* total = totals_->data() + (per_image_ ? problem_.sample(owner_) : 0) * 4 * wide;
-    for (int64_t c = 0; c < classes; ++c)
-      for (int64_t side = 0; side < 2; ++side) {
-        const unsigned long long* words = words_.data() + (2 * c + side) * row_;
-        long long *weight = total + 2 * side * wide + (problem_.channel(owner_) + c) * (count + 1), *place = weight + wide;
-        for (int64_t j = 0; j < count + BinWords::not_a_number + 1; ++j) {
-          const unsigned long long word = words[j];
-          if (word == 0 && (bins.packed || words[plane + j] == 0)) continue;
-          const int64_t bin = j < count ? j : j < count + BinWords::not_a_number ? 0 : count;
-          weight[bin] += bins.packed ? static_cast<long long>(word >> BinWords::count_shift) << 24 : static_cast<long long>(word);
-          place[bin] += static_cast<long long>(bins.packed ? word & ((1ull << BinWords::count_shift) - 1) : words[plane + j]);
-          if (bin == count) weight[0] += weight[bin], weight[bin] = 0, place[bin] = 1;  // it counts, and shows in the places
-        }
+  struct Freed {
+    void operator()(unsigned long long* words) const { std::free(words); }
+  };
+  struct Table {
+    int64_t owner, pixels = 0;
+    std::unique_ptr<unsigned long long[], Freed> words;
+    Table(int64_t owner_, int64_t size) : owner(owner_), words(static_cast<unsigned long long*>(std::calloc(size, sizeof(long long)))) {
+      STD_TORCH_CHECK(words != nullptr, "lossfold: no memory for a histogram");
+      advise_huge_pages(words.get(), size * sizeof(long long));
+    }
+  };
+  int64_t plane() const { return problem_.image.classes * 2 * row_; }
+  int64_t size() const { return plane() * (packed_ ? 1 : 2); }
+
+  // Add the words of one side of a class: weights and positions, both times 2^24.
+  void add(const std::vector<const unsigned long long*>& tables, int64_t start, double* weight, double* place) const {
+    const auto sum_at = [&](int64_t j, long long* weights, long long* places) {
+      for (const unsigned long long* table : tables) {
+        const unsigned long long word = table[start + j];
+        *weights += packed_ ? static_cast<long long>(word >> BinWords::count_shift) << 24 : static_cast<long long>(word);
+        *places += static_cast<long long>(packed_ ? word & ((1ull << BinWords::count_shift) - 1) : table[start + j + plane()]);
       }
-    std::fill(words_.begin(), words_.end(), 0);
-    pixels_ = 0;
+    };
+    const auto put = [&](int64_t j, long long weights, long long places) {
+      weight[j] = static_cast<double>(weights) * 0x1p-24;
+      place[j] = static_cast<double>(places) * 0x1p-24;
+    };
+    for (int64_t j = 1; j < bins_; ++j) {
+      long long weights = 0, places = 0;
+      sum_at(j, &weights, &places);
+      put(j, weights, places);
+    }
+    long long weights = 0, places = 0, unknown = 0, none = 0;  // bin 0 is spread over several slots, and NaN counts there
+    sum_at(0, &weights, &places);
+    for (int64_t j = bins_; j < bins_ + BinWords::not_a_number; ++j) sum_at(j, &weights, &places);
+    sum_at(bins_ + BinWords::not_a_number, &unknown, &none);
+    put(0, weights + unknown, places);
+    if (unknown != 0 || none != 0) place[0] = std::numeric_limits<double>::quiet_NaN();
   }
 
   const Problem& problem_;
-  const bool per_image_;
-  std::vector<long long>* totals_;
-  std::mutex* lock_;
-  const int64_t row_;
-  std::vector<unsigned long long> words_;
-  int64_t owner_ = 0, pixels_ = 0;
+  const bool packed_, per_image_;
+  const int64_t bins_, row_;
+  std::vector<std::deque<Table>> of_worker_;
 };
-
-// The histogram as numbers: weights, and positions weighted; a class that has met NaN has it in its first bin.
-Tensor table_of(const std::vector<long long>& totals, const Tensor& like, int64_t rows, int64_t classes, int64_t bins) {
-  Tensor table = torch::stable::new_empty(like, {rows, 4, classes, bins}, ScalarType::Double);
-  double* out = static_cast<double*>(table.mutable_data_ptr());
-  for (int64_t r = 0; r < rows * 4 * classes; ++r) {
-    const long long* row = totals.data() + r * (bins + 1);
-    for (int64_t j = 0; j < bins; ++j) out[r * bins + j] = static_cast<double>(row[j]) * 0x1p-24;
-    if (row[bins] != 0) out[r * bins] = std::numeric_limits<double>::quiet_NaN();
-  }
-  return table;
-}
 
 // From the derivatives with respect to the table's positions to the slopes of the errors, for each image or for all:
 // [rows, classes, foreground | background, bins]. steepness: by how much a position moves with its error, in each bin.

@@ -43,7 +43,7 @@ LOSSFOLD_INLINE void label_derivatives(Block<T>& block, const Derivatives<T>& d)
   const Image& image = block.image;
   const long n = block.n, width = Lanes<T>::width;
   if (d.nll)
-    for (long i = 0; i < block.live; ++i) block.first[i] = d.nll[block.label[i]];
+    block.look_up_label(d.nll, block.first);
   else
     for (long i = 0; i < block.live; ++i) block.first[i] = 0;
   if (d.hard_nll)
@@ -90,6 +90,12 @@ struct InPlace {
   template <class Slope>
   LOSSFOLD_INLINE void take(Slope slope, const T* fix) const {
     const long n = block.n;
+    if (block.asks()) {
+      for (long c = 0; c < block.image.classes; ++c)
+        for (long i = 0; i < block.live; i += block.width)
+          block.at(block.rows, c * n + i) = slope(c, i) + (block.labels(i) == (typename Lanes<T>::Int)c ? *(const V*)(fix + i) : V{});
+      return;
+    }
     for (long c = 0; c < block.image.classes; ++c)
       for (long i = 0; i < block.live; i += block.width) block.at(block.rows, c * n + i) = slope(c, i);
     for (long i = 0; i < block.live; ++i) block.rows[block.label[i] * n + i] += fix[i];
@@ -110,10 +116,12 @@ LOSSFOLD_INLINE void unfold_softmax(Block<T>& block, const Derivatives<T>& d, co
   const long n = block.n, classes = block.image.classes, width = Lanes<T>::width;
   T *scale = block.high, *shift = block.label_score;
   T* dot = block.dot;  // sum_c p_c D_c without the label's part
-  for (long i = 0; i < block.live; i += width) block.at(dot, i) = V{};
+  const bool own_score = d.prob_at_label || d.focal, mixed = d.prob || d.prob_sq || d.slopes || d.nll_all;
+  if (mixed)
+    for (long i = 0; i < block.live; i += width) block.at(dot, i) = V{};
   if (!block.exponential) {
     block.find_max();
-    block.label_minus_max();
+    if (own_score) block.label_minus_max();
     if (d.prob) block.exponentials(Dot<T>{block, d.prob, dot, 0});
     else block.exponentials(Nothing<T>{});
   } else if (d.prob) {
@@ -123,8 +131,9 @@ LOSSFOLD_INLINE void unfold_softmax(Block<T>& block, const Derivatives<T>& d, co
       block.at(dot, i) = sum;
     }
   }
-  block.finish_softmax({d.prob_at_label || d.focal, d.focal, d.focal});
-  for (long i = 0; i < block.live; i += width) block.at(dot, i) *= block.at(block.inverse, i);
+  block.finish_softmax({own_score, d.focal, d.focal});
+  if (mixed)
+    for (long i = 0; i < block.live; i += width) block.at(dot, i) *= block.at(block.inverse, i);
   if (d.prob_sq)
     for (long c = 0; c < classes; ++c)
       for (long i = 0; i < block.live; i += width) {
@@ -149,7 +158,7 @@ LOSSFOLD_INLINE void unfold_softmax(Block<T>& block, const Derivatives<T>& d, co
     }
     block.at(scale, i) = w * inverse;
     block.at(shift, i) = inverse * (q + w * d.nll_all_total - own);
-    block.at(dot, i) *= block.at(scale, i);
+    if (mixed) block.at(dot, i) *= block.at(scale, i);
     block.at(fix, i) = own - q;
   }
   const auto slope = [&](long c, long i) {
@@ -162,7 +171,7 @@ LOSSFOLD_INLINE void unfold_softmax(Block<T>& block, const Derivatives<T>& d, co
     if (d.nll_all) dz -= block.at(block.weight, i) * d.nll_all[c];
     return dz;
   };
-  if (d.prob || d.prob_sq || d.slopes || d.nll_all) sink.take(slope, fix);
+  if (mixed) sink.take(slope, fix);
   else sink.take([&](long c, long i) { return block.at(block.rows, c * n + i) * block.at(shift, i); }, fix);
 }
 
@@ -212,17 +221,11 @@ void unfold(const Image& image, long begin, long end, void* work, const double* 
     const auto visit = [&](long, long rows) { differentiate(IntoGrid<T>{gradient, rows}); };
     return grid.walk(begin, end, &bad, visit, [&](long next) { gradient.hand_over(next); });
   }
-  const bool stream = layout.stream && layout.pixel_stride == 1 && image.score_type == Type::f32;
   for (long start = begin; start < end; start += block.n) {
     const long count = end - start < block.n ? end - start : block.n;
     block.read(start, count, &bad);
     differentiate(InPlace<T>{block});
-    for (long c = 0; c < image.classes; ++c) {
-      const T* row = block.rows + c * block.n;
-      const long at = c * layout.class_stride + start * layout.pixel_stride;
-      if (!stream || !stream_row((float*)grad_scores + at, row, count))
-        store(image.score_type, grad_scores, at, layout.pixel_stride, count, row);
-    }
+    block.write(grad_scores, layout, start, count);
   }
   finish_streaming();
 }

@@ -86,6 +86,7 @@ struct PairProblem {
     one.map = map.data() + i * maps.size();
     return one;
   }
+  int64_t workers(int64_t pieces) const { return workers_for(pieces, 2 * planes * plane.rows * plane.columns); }
   Bands bands() const { return Bands(plane.rows * tiles, tile); }
   // Where sum k of plane i stands in [B, sums, C].
   int64_t place(int64_t i, int64_t k) const { return (i / channels * static_cast<int64_t>(sums.size()) + k) * channels + i % channels; }
@@ -139,7 +140,7 @@ struct Step {
 void run_together(const PairProblem& problem, const std::vector<Step>& steps) {
   int64_t tasks = 0;
   for (const Step& step : steps) tasks += problem.planes * step.bands.count;
-  in_parallel(tasks, problem.bytes, [&](int64_t i, char* memory) {
+  in_parallel(tasks, problem.workers(tasks), problem.bytes, [&](int64_t i, char* memory, int64_t) {
     size_t at = 0;
     for (; i >= problem.planes * steps[at].bands.count; ++at) i -= problem.planes * steps[at].bands.count;
     steps[at].work(i / steps[at].bands.count, i % steps[at].bands.count, memory);
@@ -149,7 +150,7 @@ void run_together(const PairProblem& problem, const std::vector<Step>& steps) {
 // The planes at once, each one's steps in order.
 void run_planes(const PairProblem& problem, const std::vector<Step>& steps) {
   if (steps.empty()) return;
-  in_parallel(problem.planes, problem.bytes, [&](int64_t plane, char* memory) {
+  in_parallel(problem.planes, problem.workers(problem.planes), problem.bytes, [&](int64_t plane, char* memory, int64_t) {
     for (const Step& step : steps)
       for (int64_t band = 0; band < step.bands.count; ++band) step.work(plane, band, memory);
   });
@@ -202,7 +203,7 @@ std::tuple<Tensor, Tensor> pair_fold(Tensor pred, Tensor target, std::vector<Ten
       kernels.rest(plane, levels[l], k, rest[k], begin, end, work, sums);
     }));
   }
-  if (planes_suffice(problem)) {
+  if (steps.size() > 1 && planes_suffice(problem)) {
     run_planes(problem, steps);
   } else {
     const size_t first = std::min<size_t>(steps.size(), problem.pyramid && problem.last() > 0 ? 2 : 1), second = std::min(steps.size(), first + 1);
@@ -249,12 +250,12 @@ Tensor pair_unfold(std::optional<Tensor> grad_sums, Tensor signs, Tensor pred, T
     }));
   char* out = static_cast<char*>(result.mutable_data_ptr());
   const int64_t size = result.element_size();
-  const GradientLayout layout{0, 0, result.numel() * size >= large_result, result.stride(2), result.stride(3)};
+  const GradientLayout layout{0, 0, result.numel() * size >= large_result, result.stride(2), result.stride(3), 0};
   steps.push_back(step(problem.bands(), [&](int64_t i, const PairLevel* levels, signed char** rest, int64_t begin, int64_t end, char* memory, const double* mine) {
     const int64_t start = i / problem.channels * result.stride(0) + i % problem.channels * result.stride(1);
     kernels.unfold(problem.at(i), problem.pyramid ? levels : nullptr, begin, end, problem.tile, memory, mine, rest, layout, out + start * size);
   }));
-  if (planes_suffice(problem)) {
+  if (steps.size() > 1 && planes_suffice(problem)) {
     run_planes(problem, steps);
   } else {
     const size_t wide = std::min<size_t>(steps.size(), 2);

@@ -1,14 +1,12 @@
-// One call of a fold: what its scores hold, and how it is cut into chunks that run on torch's threads.
+// One call of a fold: what its scores hold, and how it is cut into chunks.
 #pragma once
 
 #include <torch/csrc/stable/library.h>
-#include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
 #include <torch/headeronly/core/ScalarType.h>
 #include <torch/headeronly/util/Exception.h>
 
-#include <algorithm>
-#include <memory>
+#include <cstring>
 #include <optional>
 #include <string>
 #include <vector>
@@ -18,6 +16,7 @@
 #endif
 
 #include "fold.h"
+#include "parallel.h"
 
 namespace lossfold {
 namespace {
@@ -49,27 +48,17 @@ std::vector<int64_t> space_of(const Tensor& tensor, int64_t first) {
 
 constexpr int64_t large_result = 16 << 20;  // bytes; beyond the caches of one core
 
-// Page faults of a large fresh result cost more than the arithmetic; huge pages make them 512 times rarer.
-void advise_huge_pages(const Tensor& tensor) {
+// Page faults of large fresh memory cost more than the arithmetic; huge pages make them 512 times rarer.
+void advise_huge_pages(void* memory, size_t bytes) {
 #if defined(__linux__)
   constexpr size_t page = 2u << 20;
-  const size_t bytes = tensor.numel() * tensor.element_size();
   if (bytes < 2 * page) return;
-  const size_t start = reinterpret_cast<size_t>(tensor.mutable_data_ptr());
+  const size_t start = reinterpret_cast<size_t>(memory);
   const size_t first = (start + page - 1) / page * page, last = (start + bytes) / page * page;
   if (last > first) madvise(reinterpret_cast<void*>(first), last - first, MADV_HUGEPAGE);
 #endif
 }
-
-// Tasks on torch's threads, each thread with a workspace of its own, 64-aligned.
-template <class Work>
-void in_parallel(int64_t tasks, int64_t bytes, const Work& work) {
-  torch::stable::parallel_for(0, tasks, 1, [&](int64_t from, int64_t to) {
-    std::unique_ptr<char[]> memory(new char[bytes + 64]);
-    char* aligned = reinterpret_cast<char*>((reinterpret_cast<size_t>(memory.get()) + 63) / 64 * 64);
-    for (int64_t i = from; i < to; ++i) work(i, aligned);
-  });
-}
+void advise_huge_pages(const Tensor& tensor) { advise_huge_pages(tensor.mutable_data_ptr(), tensor.numel() * tensor.element_size()); }
 
 // Where a label row's first row of scores is; rows with the same node belong together.
 inline int64_t node_of(int64_t row, const GridShape& grid) {
@@ -80,14 +69,16 @@ inline int64_t node_of(int64_t row, const GridShape& grid) {
 }
 
 // Scores [B, C, *S] whose space can be walked with one stride; or [B, C, h, w] of any strides, where the targets' space [H, W]
-// is of another size. Where `may_split` is set, each channel may be an image of its own, [B C, 1, *S].
+// is of another size. Where `may_split` is set, each channel may be an image of its own, [B C, 1, *S]; where `may_join` is,
+// many small images lie side by side in a block, each with sums of its own.
 struct Problem {
   Tensor scores;
   Image image;
   int64_t batch, images, pixels, channels;  // channels: of the scores; images: batch, or batch * channels
   std::vector<int64_t> edges;               // of the chunks of an image
+  int64_t joined = 0;                       // images of a chunk, where they lie side by side
 
-  Problem(const Tensor& scores_, const std::vector<int64_t>& space, bool align_corners, bool may_split)
+  Problem(const Tensor& scores_, const std::vector<int64_t>& space, bool align_corners, bool may_split, bool may_join)
       : scores(resizes(scores_, space) ? scores_ : walkable(scores_)) {
     STD_TORCH_CHECK(scores.dim() >= 2 && scores.size(1) > 0 && static_cast<int64_t>(space.size()) == scores.dim() - 2, "lossfold: malformed scores");
     image.resized = resizes(scores, space);
@@ -104,11 +95,17 @@ struct Problem {
     image.label_type = image.weight_type = Type::u8;
     image.class_stride = scores.stride(1);
     image.pixel_stride = image.resized ? 0 : pixel_stride(scores).value();
+    image.pixels = pixels;
+    image.classes = channels;
+    image.abreast = may_join && !image.resized ? abreast() : 0;
+    image.image_stride = scores.stride(0);
+    image.sums_stride = 0;
+    joined = image.abreast ? std::max<int64_t>(1, 8192 / (image.abreast * pixels)) * image.abreast : 0;
+    may_split = may_split && !image.abreast;
     // Channels that do not meet are best walked one by one, unless they lie beside each other in memory.
     const bool split = may_split && (image.resized ? scores.stride(3) == 1 : image.pixel_stride == 1);
     images = split ? batch * channels : batch;
     image.classes = split ? 1 : channels;
-    image.pixels = pixels;
     image.ignore_index = 0;
     image.softmax = false;
     image.sums = image.bins = 0;
@@ -121,13 +118,23 @@ struct Problem {
     cut(may_split ? batch * channels : batch);
   }
 
+  // How many images lie side by side in a block: none, unless they are many and so small that a block of one, or of its vectors,
+  // would be mostly empty. A block's rows are about as long as otherwise.
+  int64_t abreast() const {
+    const int64_t size = image.score_type == Type::f64 ? 8 : 4, usual = std::clamp<int64_t>(24 * 1024 / size / channels / 64 * 64, 64, 1024);
+    if (batch < 16 || pixels == 0 || pixels >= 64 || (pixels >= 16 && 16 * pixels > usual) || 16 * pixels * channels * size > 1 << 20) return 0;
+    return std::min(std::max<int64_t>(1, usual / (16 * pixels)), (batch + 15) / 16) * 16;
+  }
+
   // Chunks follow the shape alone, so that sums are the same bits on any number of threads.
   void cut(int64_t rows_of_chunks) {
     const int64_t most = std::max<int64_t>(1, 512 / std::max<int64_t>(1, rows_of_chunks));
-    const int64_t wanted = std::clamp<int64_t>((pixels + 8191) / 8192, 1, most);
+    const bool many = !image.resized && image.block == 0 && image.classes > 32;  // long pixels: fewer of them
+    const int64_t size = many ? std::max<int64_t>(64, 32 * 8192 / image.classes / 64 * 64) : 8192, unit = std::min<int64_t>(size, 1024);
+    const int64_t wanted = std::clamp<int64_t>((pixels + size - 1) / size, 1, most);
     edges = {0};
     if (!image.resized) {
-      const int64_t chunk = ((pixels + wanted - 1) / wanted + 1023) / 1024 * 1024;
+      const int64_t chunk = ((pixels + wanted - 1) / wanted + unit - 1) / unit * unit;
       while (edges.back() < pixels) edges.push_back(std::min(pixels, edges.back() + chunk));
       return;
     }
@@ -141,7 +148,7 @@ struct Problem {
   int64_t longest() const {
     int64_t most = 0;
     for (int64_t i = 0; i < chunks(); ++i) most = std::max(most, edges[i + 1] - edges[i]);
-    return most;
+    return std::max(most, joined * pixels);
   }
 
   bool split() const { return images != batch; }
@@ -173,23 +180,26 @@ struct Problem {
     return static_cast<const char*>(tensor.const_data_ptr()) + elements * static_cast<int64_t>(tensor.element_size());
   }
 
-  // work(image, chunk, begin, end, workspace, state) for every step-th chunk from `first`; each thread makes a state.
-  template <class State, class Work>
-  void run(int64_t bytes, int64_t first, int64_t step, const State& state, const Work& work) const {
+  int64_t workers() const { return workers_for(joined ? (images + joined - 1) / joined : images * chunks(), images * pixels * image.classes); }
+
+  // work(image, chunk, begin, end, workspace, worker) for every step-th chunk from `first`. A chunk of images side by side is
+  // that of the first one, and its pixels are those of all.
+  template <class Work>
+  void run(int64_t bytes, int64_t first, int64_t step, const Work& work) const {
     const int64_t each = (chunks() - first + step - 1) / step;
-    torch::stable::parallel_for(0, images * std::max<int64_t>(each, 0), 1, [&](int64_t from, int64_t to) {
-      std::unique_ptr<char[]> memory(new char[bytes + 64]);
-      char* aligned = reinterpret_cast<char*>((reinterpret_cast<size_t>(memory.get()) + 63) / 64 * 64);
-      auto mine = state();
-      for (int64_t i = from; i < to; ++i) {
-        const int64_t b = i / each, j = first + i % each * step;
-        work(b, b * chunks() + j, edges[j], edges[j + 1], aligned, mine);
-      }
+    if (joined)
+      return in_parallel((images + joined - 1) / joined, workers(), bytes, [&](int64_t piece, char* memory, int64_t worker) {
+        const int64_t b = piece * joined;
+        work(b, b, 0, std::min(joined, images - b) * pixels, memory, worker);
+      });
+    in_parallel(images * each, workers(), bytes, [&](int64_t piece, char* memory, int64_t worker) {
+      const int64_t b = piece / each, j = first + piece % each * step;
+      work(b, b * chunks() + j, edges[j], edges[j + 1], memory, worker);
     });
   }
   template <class Work>
   void run(int64_t bytes, const Work& work) const {
-    run(bytes, 0, 1, [] { return 0; }, [&](int64_t b, int64_t i, int64_t begin, int64_t end, void* memory, int) { work(b, i, begin, end, memory); });
+    run(bytes, 0, 1, work);
   }
 
   // Make the gradient of the scores: write(b, i, begin, end, memory, layout, where it goes) writes it for a chunk.
@@ -200,7 +210,7 @@ struct Problem {
     Tensor target = direct ? result : torch::stable::new_empty(scores, scores.sizes());
     advise_huge_pages(target);
     const int64_t size = target.element_size();
-    GradientLayout layout{target.stride(1), 0, target.numel() * size >= large_result, 0, 0};
+    GradientLayout layout{target.stride(1), 0, target.numel() * size >= large_result, 0, 0, target.stride(0)};
     if (image.resized) {
       torch::stable::zero_(target);
       layout.row_stride = target.stride(2);
@@ -209,16 +219,31 @@ struct Problem {
       layout.pixel_stride = pixel_stride(target).value();
     }
     char* out = static_cast<char*>(target.mutable_data_ptr());
-    const auto work = [&](int64_t b, int64_t, int64_t begin, int64_t end, void* memory, int) {
+    const auto work = [&](int64_t b, int64_t, int64_t begin, int64_t end, void* memory, int64_t) {
       write(b, begin, end, memory, layout, out + start_of(target, b) * size);
     };
     // Neighbouring chunks of a resized image add to the row of scores between them: every other chunk, then the rest.
     const int64_t turns = image.resized ? 2 : 1;
-    for (int64_t turn = 0; turn < turns; ++turn) run(bytes, turn, turns, [] { return 0; }, work);
+    for (int64_t turn = 0; turn < turns; ++turn) run(bytes, turn, turns, work);
     if (!direct) torch::stable::copy_(result, target);
     return result;
   }
 };
+
+// Sums of images, in double, that begin at 0.
+Tensor zero_sums(const Tensor& like, const std::vector<int64_t>& sizes) {
+  Tensor sums = torch::stable::new_empty(like, sizes, ScalarType::Double);
+  advise_huge_pages(sums);
+  std::memset(sums.mutable_data_ptr(), 0, sums.numel() * sizeof(double));
+  return sums;
+}
+
+// Whether each of the images has the same numbers, `size` of them.
+bool same_for_all(const double* numbers, int64_t images, int64_t size) {
+  for (int64_t b = 1; b < images; ++b)
+    if (std::memcmp(numbers, numbers + b * size, size * sizeof(double)) != 0) return false;
+  return true;
+}
 
 }  // namespace
 }  // namespace lossfold

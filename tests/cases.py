@@ -12,9 +12,10 @@ from torch import Tensor, nn
 
 import lossfold as lf
 from lossfold.compose.matting import MattingSet
-from lossfold.losses.base import Folded, Loss
-from lossfold.losses.pair import PairLoss
+from lossfold.losses.base import Loss
+from lossfold.losses.folded import Folded
 from lossfold.losses.images.ssim import WindowLoss
+from lossfold.losses.pairs import PairLoss
 
 ENGINES: tuple[str, ...] = tuple(lf.engines.available())
 CONTAINERS = {"LossSet"}

@@ -12,9 +12,10 @@ from torch import Tensor
 from torch.nn import functional
 
 import lossfold as lf
-from lossfold.engines.spec import Bins
+from lossfold.folds.histogram import Bins
 from lossfold.losses.classes.lovasz import bin_edges
 from tests.cases import ENGINES, Case, Data, close, evaluate, same_bits
+from tests.internals import collected
 from tests.steps import settled
 
 engines = pytest.mark.parametrize("engine", ENGINES)
@@ -281,19 +282,19 @@ def test_folds_of_halves_add_up_to_the_bit(engine: str, bins: int) -> None:
     data = natural("random")
     weight = torch.rand(data.labels.shape)
     for per_image in (False, True):
-        needs = lf.LovaszLoss(engine=engine, bins=bins, per_image=per_image).needs()
-        whole = needs.collect("whole", data.scores, data.labels, weight)
+        loss = lf.LovaszLoss(engine=engine, bins=bins, per_image=per_image)
+        whole, _ = collected(loss, data.scores, data.labels, weight)
         for dim in (1, 2):
             cut = data.labels.shape[dim] // 3
             parts = [
-                needs.collect("part", *(t.narrow(t.ndim - 3 + dim, a, n) for t in (data.scores, data.labels, weight)))
+                collected(loss, *(t.narrow(t.ndim - 3 + dim, a, n) for t in (data.scores, data.labels, weight)))[0]
                 for a, n in ((0, cut), (cut, data.labels.shape[dim] - cut))
             ]
             total = parts[0] + parts[1]
             same_bits(total.table, whole.table)
             close(total.sums, whole.sums)
             assert not torch.equal(parts[0].table, whole.table)
-    other = lf.LovaszLoss(engine=engine, bins=bins + 1).needs().collect("other", data.scores, data.labels, weight)
+    other, _ = collected(lf.LovaszLoss(engine=engine, bins=bins + 1), data.scores, data.labels, weight)
     with pytest.raises(lf.LossError, match="fold"):
         whole + other
 

@@ -203,11 +203,11 @@ def test_a_registered_class_is_a_few_lines() -> None:
         power: float = 1.0
         sample_wise: bool = False
 
-        def raw(self, pred: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
+        def evaluate(self, pred: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
             return logarithmic(pred, target, weight, power=self.power, sample_wise=self.sample_wise)
 
         def forward(self, pred: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
-            return self.loss_weight * self.raw(pred, target, weight)
+            return self.weigh(self.evaluate(pred, target, weight))
 
     try:
         loss = lf.build({"type": "LogarithmicLoss", "power": 2, "loss_weight": 0.5})

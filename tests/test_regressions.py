@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import lossfold as lf
+from tests.internals import collected
 
 ENGINES = lf.engines.available()
 every_engine = pytest.mark.parametrize("engine", ENGINES)
@@ -119,9 +120,7 @@ def test_a_whole_block_in_the_first_bin(engine: str) -> None:
     """All pixels of a block high in bin 0: the sums of places stay within their integers at every SIMD level."""
     p = 0.99 / 4096
     scores = torch.tensor([1 - p, p]).expand(1, 4096, 2).movedim(-1, 1).contiguous()
-    fold = (
-        lf.LovaszLoss(link="identity", engine=engine).needs().collect("test", scores, torch.zeros(1, 4096, dtype=torch.long), None)
-    )
+    fold = collected(lf.LovaszLoss(link="identity", engine=engine), scores, torch.zeros(1, 4096, dtype=torch.long))[0]
     torch.testing.assert_close(fold.table[0, 2:, 1, 0], torch.tensor([4096.0, 4096 * 0.99], dtype=torch.float64), rtol=1e-5, atol=0)
 
 

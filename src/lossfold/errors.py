@@ -17,7 +17,12 @@ class LossError(ValueError):
         expected: what would be right.
         got: what came.
         hint: what to do next, if there is something to say.
+
+    Attributes:
+        kind: what the option may be, a :class:`lossfold.options.Kind`, where that is what is wrong.
     """
+
+    kind: object = None
 
     def __init__(self, loss: str, argument: str, expected: str, got: str, hint: str = "") -> None:
         self.loss, self.argument, self.expected, self.got, self.hint = loss, argument, expected, got, hint

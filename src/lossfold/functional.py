@@ -39,6 +39,7 @@ from lossfold.points import sample_points as sample_points
 from lossfold.points import sample_uncertain_points as sample_uncertain_points
 from lossfold.registry import LOSSES
 from lossfold.registry import snake_case as snake_case
+from lossfold.signatures import options_of
 from lossfold.trimaps import random_trimap as random_trimap
 from lossfold.trimaps import region_from_trimap as region_from_trimap
 from lossfold.trimaps import trimap_from_alpha as trimap_from_alpha
@@ -50,8 +51,8 @@ def as_function(cls: type[nn.Module]) -> Callable[..., Tensor]:
     if any(p.kind == p.VAR_POSITIONAL for p in tensors):  # a set whose terms take what every loss of scores takes
         tensors = list(inspect.signature(LOSSES["CrossEntropyLoss"].forward).parameters.values())[1:]
     names = [p.name for p in tensors]
-    parameters = inspect.signature(cls).parameters.values()
-    options = [p.replace(kind=p.KEYWORD_ONLY) for p in parameters if p.name not in ("data_info", "loss_name", *names)]
+    taken = ("data_info", "loss_name", *names)
+    options = [p.replace(kind=p.KEYWORD_ONLY) for name, p in options_of(cls).items() if name not in taken]
 
     def function(*given: Any, **named: Any) -> Tensor:
         by_name = {name: named.pop(name) for name in names if name in named}
@@ -74,10 +75,21 @@ HELPERS = (
     "sample_uncertain_points",
     "trimap_from_alpha",
 )
-FUNCTIONS = {
-    snake_case(name): as_function(cls)
+OF_LOSSES = {
+    snake_case(name): cls
     for name, cls in LOSSES.items()
     if not issubclass(cls, (Component, GeneratorPathRegularizer)) and cls is not LossSet  # its function gives the moving mean, too
 }
-__all__ = [*FUNCTIONS, *HELPERS]
-globals().update(FUNCTIONS)
+__all__ = [*OF_LOSSES, *HELPERS]
+
+
+def __getattr__(name: str) -> Callable[..., Tensor]:
+    """Make a function when it is asked for: the signatures of all of them would take as long as importing the rest."""
+    if name not in OF_LOSSES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    function = globals()[name] = as_function(OF_LOSSES[name])
+    return function
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -6,23 +6,19 @@ from typing import Any
 
 from lossfold.compose.loss_set import LossSet
 from lossfold.compose.term import Term
-from lossfold.errors import LossError, is_number
 from lossfold.losses.adversarial.gan import GANLoss
 from lossfold.losses.adversarial.path_length import GeneratorPathRegularizer
 from lossfold.losses.adversarial.penalties import R1GradientPenalty
 from lossfold.losses.classes.focal import FocalLoss
 from lossfold.losses.classes.overlap import DiceLoss
 from lossfold.losses.masks.binary import BinaryCrossEntropyLoss
+from lossfold.options import Number
 from lossfold.registry import preset
 
-
-def _require_numbers(who: str, **weights: object) -> None:
-    for name, weight in weights.items():
-        if not is_number(weight):
-            raise LossError(who, name, "a number", repr(weight))
+WEIGHT, SMOOTH = Number(), DiceLoss.kinds["smooth"]
 
 
-@preset
+@preset(bce=WEIGHT, dice=WEIGHT, focal=WEIGHT, smooth=SMOOTH)
 def mask_losses(*, bce: float = 5.0, dice: float = 5.0, focal: float = 0.0, smooth: float = 1.0, **options: Any) -> LossSet:
     """Return binary cross entropy and Dice for instance masks, every mask for itself, empty ones included.
 
@@ -51,7 +47,6 @@ def mask_losses(*, bce: float = 5.0, dice: float = 5.0, focal: float = 0.0, smoo
     Reference:
         Cheng et al., Mask2Former, CVPR 2022; Kirillov et al., Segment Anything, ICCV 2023; Lai et al., LISA, CVPR 2024.
     """
-    _require_numbers("mask_losses", bce=bce, dice=dice, focal=focal)
     options = {"per_image": True, **options}
     dice_options: dict[str, Any] = {"link": "sigmoid", "smooth": smooth, "absent": "count", "soft_overlap": "product"}
     criterion = LossSet(
@@ -66,7 +61,7 @@ def mask_losses(*, bce: float = 5.0, dice: float = 5.0, focal: float = 0.0, smoo
     return criterion
 
 
-@preset
+@preset(bce=WEIGHT, dice=WEIGHT, focal=WEIGHT, smooth=SMOOTH)
 def pixel_losses(*, bce: float = 1.0, dice: float = 1.0, focal: float = 0.0, smooth: float = 1.0, **options: Any) -> LossSet:
     """Return binary cross entropy and Dice for the pixels of a binary or multi-label segmentation, over the whole batch.
 
@@ -85,7 +80,6 @@ def pixel_losses(*, bce: float = 1.0, dice: float = 1.0, focal: float = 0.0, smo
         >>> sorted(out.terms)
         ['bce', 'dice']
     """
-    _require_numbers("pixel_losses", bce=bce, dice=dice, focal=focal)
     return LossSet(
         {
             **({"bce": BinaryCrossEntropyLoss(loss_weight=bce, **options)} if bce else {}),
@@ -95,7 +89,7 @@ def pixel_losses(*, bce: float = 1.0, dice: float = 1.0, focal: float = 0.0, smo
     )
 
 
-@preset
+@preset(r1_gamma=WEIGHT, r1_every=Term.kinds["every"])
 def stylegan2_discriminator(*, r1_gamma: float = 10.0, r1_every: int = 16) -> LossSet:
     """Return StyleGAN2's objective of the discriminator, for one dict of a training step.
 
@@ -116,7 +110,6 @@ def stylegan2_discriminator(*, r1_gamma: float = 10.0, r1_every: int = 16) -> Lo
     Reference:
         Karras et al., Analyzing and Improving the Image Quality of StyleGAN, CVPR 2020.
     """
-    _require_numbers("stylegan2_discriminator", r1_gamma=r1_gamma)
     given: dict[str, Any] = {"gan_type": "wgan-logistic-ns", "is_disc": True}
     penalty = R1GradientPenalty(norm_mode="HWC", inputs={"discriminator": "disc", "real": "real_imgs"})
     return LossSet(
@@ -126,7 +119,12 @@ def stylegan2_discriminator(*, r1_gamma: float = 10.0, r1_every: int = 16) -> Lo
     )
 
 
-@preset
+@preset(
+    path_weight=WEIGHT,
+    path_every=Term.kinds["every"],
+    batch_shrink=GeneratorPathRegularizer.kinds["batch_shrink"],
+    decay=GeneratorPathRegularizer.kinds["decay"],
+)
 def stylegan2_generator(*, path_weight: float = 2.0, path_every: int = 4, batch_shrink: int = 2, decay: float = 0.01) -> LossSet:
     """Return StyleGAN2's objective of the generator, for one dict of a training step.
 
@@ -148,7 +146,6 @@ def stylegan2_generator(*, path_weight: float = 2.0, path_every: int = 4, batch_
     Reference:
         Karras et al., Analyzing and Improving the Image Quality of StyleGAN, CVPR 2020.
     """
-    _require_numbers("stylegan2_generator", path_weight=path_weight)
     inputs = {"generator": "gen", "latents": "latents"}
     path = GeneratorPathRegularizer(batch_shrink=batch_shrink, decay=decay, inputs=inputs)
     return LossSet(

@@ -9,7 +9,8 @@ from typing import Any, TypeVar
 
 from torch import nn
 
-from lossfold.errors import LossError, nearest
+from lossfold.errors import LossError, naming, nearest
+from lossfold.options import Kind, checked_options
 from lossfold.plugins import Plugins
 
 LISTED = "`lossfold list` shows them"
@@ -61,7 +62,7 @@ class Registry(Mapping[str, type[nn.Module]]):
     ) -> Any:
         """Enter a loss class of one's own, or a function of single elements, as MMEngine's registries do it.
 
-        A function ``f(pred, target, **options)`` is entered as a loss class made with :func:`lossfold.losses.images.masked.masked_loss`;
+        A function ``f(pred, target, **options)`` is entered as a loss class made with :func:`lossfold.masked_loss`;
         its options are those of the function.
 
         Args:
@@ -151,14 +152,24 @@ def part(maker: C) -> C:
     return maker
 
 
-def preset(function: C) -> C:
-    """Enter a function that returns a set; the set remembers how it was made, see :func:`lossfold.to_config`."""
+def preset(**kinds: Kind) -> Callable[[C], C]:
+    """Enter a function that returns a set (use as a decorator); the set remembers how it was made, see :func:`lossfold.to_config`.
 
-    @functools.wraps(function)
-    def remembering(**options: Any) -> Any:
-        made = function(**options)
-        made.made_by = function.__name__, dict(options)
-        return made
+    Args:
+        kinds: what its options may be, by name.
+    """
 
-    PRESETS[function.__name__] = remembering
-    return remembering  # type: ignore[return-value]
+    def enter(function: C) -> C:
+        @functools.wraps(function)
+        def remembering(**options: Any) -> Any:
+            with naming(function.__name__):
+                checked_options(kinds, {name: options[name] for name in kinds.keys() & options.keys()})
+            made = function(**options)
+            made.made_by = function.__name__, dict(options)
+            return made
+
+        remembering.kinds = kinds  # type: ignore[attr-defined]
+        PRESETS[function.__name__] = remembering
+        return remembering  # type: ignore[return-value]
+
+    return enter

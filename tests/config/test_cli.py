@@ -156,5 +156,5 @@ def test_schema(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "yaml-language-server" in capsys.readouterr().out
     assert (
         json.loads((tmp_path / "a.json").read_text()) == printed
-        and "DiceLoss" in printed["$defs"]["node"]["properties"]["type"]["enum"]
+        and "DiceLoss" in printed["$defs"]["node"]["properties"]["type"]["anyOf"][0]["enum"]
     )

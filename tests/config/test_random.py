@@ -14,8 +14,8 @@ import torch
 from hypothesis import strategies as st
 
 import lossfold as lf
-from lossfold.config.options import options_of
 from lossfold.registry import PRESETS
+from lossfold.signatures import options_of
 
 ALLOW = {"torch_l1": torch.nn.L1Loss, "torch_ce": torch.nn.CrossEntropyLoss}
 CLASSES = sorted(name for name in lf.LOSSES if name != "LossSet")

@@ -94,7 +94,7 @@ def test_a_function_of_single_elements() -> None:
     value = loss(pred, target, mask)
     each = (2.0 * (pred - target) ** 4 * mask).double().sum((1, 2, 3)) / (2 * mask.double().sum((1, 2, 3)))
     torch.testing.assert_close(value, 0.5 * each.mean().float())
-    assert repr(loss) == "LOSSES['quartic_loss'](loss_weight=0.5, sample_wise=True, factor=2.0)"
+    assert repr(loss) == "LOSSES['quartic_loss'](factor=2.0, sample_wise=True, loss_weight=0.5)"
     for other in (eval(repr(loss)), copy.deepcopy(loss), pickle.loads(pickle.dumps(loss))):
         same_bits(other(pred, target, mask), value)
     (slope,) = torch.autograd.grad(value, pred)

@@ -85,6 +85,12 @@ def test_what_is_right_fits(config: Any) -> None:
         {"type": "DiceLoss", "per_image": 1},
         {"type": "DiceLoss", "_target_": "DiceLoss"},
         {"type": "CrossEntropyLoss", "class_weight": ["a"]},
+        {"type": "CrossEntropyLoss", "class_weight": [1.0, -1.0]},
+        {"type": "FocalLoss", "alpha": -0.5},
+        {"type": "SSIMLoss", "window_size": 4},
+        {"type": "MixedMattingLoss", "tolerance": 0.5},
+        {"type": "stylegan2_generator", "path_every": 0},
+        {"type": "mask_losses", "smooth": -1.0},
         {"_target_": "DiceLoss", "_partial_": True},
         {"_target_": "torch.nn.MSELoss"},
         {"class_path": "DiceLoss", "smooth": 1.0},
@@ -155,12 +161,15 @@ def test_options_are_described() -> None:
     options = definitions["options of DiceLoss"]["properties"]
     assert options["average"] == {"enum": ["macro", "micro"], "description": '"macro" or "micro".', "default": "macro"}
     assert options["smooth"]["type"] == "number" and "s >= 0" in options["smooth"]["description"]
-    assert options["class_weight"]["anyOf"] == [{"type": "array", "items": {"type": "number"}}, {"type": "null"}]
+    assert options["class_weight"]["anyOf"] == [
+        {"type": "array", "items": {"type": "number", "minimum": 0}},
+        {"type": "null"},
+    ]
     lovasz = definitions["options of LovaszLoss"]["properties"]["classes"]
     assert lovasz["anyOf"] == [{"enum": ["present", "all"]}, {"type": "array", "items": {"type": "integer"}}]
     assert definitions["options of MattingLoss"]["properties"]["alpha_link"]["enum"] == ["identity", "sigmoid"]
-    assert "torch.nn.L1Loss" not in definitions["node"]["properties"]["type"]["enum"]
-    assert "torch.nn.L1Loss" in schema(allow=ALLOW)["$defs"]["node"]["properties"]["type"]["enum"]
+    assert "torch.nn.L1Loss" not in definitions["node"]["properties"]["type"]["anyOf"][0]["enum"]
+    assert "torch.nn.L1Loss" in schema(allow=ALLOW)["$defs"]["node"]["properties"]["type"]["anyOf"][0]["enum"]
 
 
 def test_every_option_of_every_loss_is_documented() -> None:
@@ -195,7 +204,7 @@ def test_what_is_allowed_is_in_the_schema() -> None:
     assert schema(allow=[Bare])["$defs"]["options of Bare"]["description"] == ""  # not that of PyTorch's modules
 
 
-def test_ranges_and_words_come_from_what_losses_say() -> None:
+def test_ranges_and_words_come_from_what_fields_declare() -> None:
     definitions = schema()["$defs"]
     assert definitions["options of LovaszLoss"]["properties"]["bins"] | {"description": ""} == {
         "type": "integer",
@@ -206,6 +215,8 @@ def test_ranges_and_words_come_from_what_losses_say() -> None:
     }
     assert definitions["options of HuberLoss"]["properties"]["delta"]["exclusiveMinimum"] == 0
     assert definitions["options of Term"]["properties"]["every"]["minimum"] == 1
+    window = definitions["options of SSIMLoss"]["properties"]["window_size"]
+    assert window["maximum"] == 63 and window["not"] == {"multipleOf": 2}
     assert {"eager", "cpp", None} <= set(definitions["options of DiceLoss"]["properties"]["engine"]["enum"])
 
 

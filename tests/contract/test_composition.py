@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import lossfold as lf
+from tests import internals
 from tests.cases import ENGINES, Case, Data, cases, close, evaluate, make, same_bits, value
 from tests.operators import Watch
 from tests.steps import settled
@@ -180,12 +181,12 @@ def test_folds_of_tiles_add_up(case: Case, engine: str) -> None:
     truth, slope = evaluate(loss, data)
     leaf = data.leaf()
     parts = [[None if t is None else t[..., cut] for t in leaf.call] for cut in (slice(0, 4), slice(4, 9))]
-    folds = [loss.needs().collect(case.name, *part) for part in parts]
-    result = loss.loss_weight * loss.reduce(folds[0] + folds[1], case.name)
+    folds, (given, _) = zip(*(internals.collected(loss, *part) for part in parts), strict=True)
+    result = internals.settled(loss, folds[0] + folds[1], given)
     (gradient,) = torch.autograd.grad(result, leaf.scores)
     close(result.detach(), truth)
     close(gradient, slope)
-    alone = loss.loss_weight * loss.reduce(folds[0], case.name)
+    alone = internals.settled(loss, folds[0], given)
     assert not torch.equal(alone.detach(), truth)
 
 
@@ -198,8 +199,8 @@ def test_folds_of_batches_add_up(case: Case, engine: str) -> None:
     truth, slope = evaluate(loss, data)
     leaf = data.leaf()
     parts = [[None if t is None else t[cut] for t in leaf.call] for cut in (slice(0, 1), slice(1, 3))]
-    folds = [loss.needs().collect(case.name, *part).sum_images() for part in parts]
-    result = loss.loss_weight * loss.reduce(folds[0] + folds[1], case.name)
+    folds, (given, _) = zip(*(internals.collected(loss, *part) for part in parts), strict=True)
+    result = internals.settled(loss, folds[0].sum_images() + folds[1].sum_images(), given)
     (gradient,) = torch.autograd.grad(result, leaf.scores)
     close(result.detach(), truth)
     close(gradient, slope)

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import lossfold as lf
+from tests import internals
 from tests.cases import ENGINES, Data, close, evaluate, same_bits
 from tests.dense.cases import DenseCase, dense_cases, make_dense
 from tests.operators import Watch
@@ -123,17 +124,18 @@ def test_folds_of_halves_add_up(case: DenseCase, engine: str) -> None:
     data = make_dense(case, (7, 9), batch=3, weight="element")
     truth, slope = evaluate(loss, data)
     leaf = data.leaf()
-    kind = loss.check(case.name, *leaf.call).kind
     cuts: list[Any] = [[(..., slice(0, 4)), (..., slice(4, 9))]]
     cuts += [] if case.by_image else [[slice(0, 1), slice(1, 3)]]
     for cut in cuts:
-        folds = [loss.needs(kind).collect(case.name, *(None if t is None else t[part] for t in leaf.call)) for part in cut]
+        folds, (given, _) = zip(
+            *(internals.collected(loss, *(None if t is None else t[part] for t in leaf.call)) for part in cut), strict=True
+        )
         folds = folds if case.by_image else [fold.sum_images() for fold in folds]
-        result = loss.reduce(folds[0] + folds[1], case.name)
+        result = internals.settled(loss, folds[0] + folds[1], given)
         (gradient,) = torch.autograd.grad(result, leaf.scores)
         close(result.detach(), truth)
         close(gradient, slope)
-        assert not torch.equal(loss.reduce(folds[0], case.name).detach(), truth)
+        assert not torch.equal(internals.settled(loss, folds[0], given).detach(), truth)
 
 
 def test_a_set_survives_pickle_and_compile() -> None:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 import lossfold as lf
-from lossfold.losses.pair import PairLoss
+from lossfold.losses.pairs import PairLoss
 from tests.cases import ENGINES, PAIR_LOSSES, Case, value
 
 REGIONS = ("soft", "bool", "channels", "flat")

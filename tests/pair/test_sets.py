@@ -8,7 +8,8 @@ import pytest
 import torch
 
 import lossfold as lf
-from lossfold.folds.pair import PairFold
+from lossfold.folds.fold import Fold
+from tests import internals
 from tests.cases import ENGINES, close, same_bits
 from tests.operators import Watch
 from tests.pair.cases import PairCase, PairData, evaluate, every_pair_case, make_pair, one_case_a_loss, pair_cases
@@ -154,19 +155,16 @@ def test_loss_weight(case: PairCase) -> None:
 def test_folds_add_up(case: PairCase) -> None:
     """Of two batches and of their sum: a loss of the sum is that of one batch of both."""
     loss: Any = case.build()
-    name = case.name
     whole = make_pair(case, (12, 9), batch=4)
     parts = [whole.each(lambda one, part=part: one[2 * part : 2 * part + 2]) for part in range(2)]
-    given = [loss.check(name, *part.call) for part in (whole, *parts)]
-    folds = [loss.collect(loss.asks(one), name, one) for one in given]
+    folds, given = zip(*(internals.collected(loss, *part.call) for part in (whole, *parts)), strict=True)
     both = folds[1] + folds[2]
-    assert isinstance(both, PairFold) and both.wanted == folds[0].wanted
+    assert isinstance(both, Fold) and both.wanted == folds[0].wanted
     close(both.sums.sum(0), folds[0].sums.sum(0))
     if case.options.get("reduction") != "none":
-        close(loss.value(both, name, given[1]), loss.value(folds[0], name, given[0]))
+        close(internals.settled(loss, both, given[1]), internals.settled(loss, folds[0], given[0]))
     with pytest.raises(lf.LossError, match="fold"):
         both + folds[0]  # of another batch size
     other: Any = lf.MSELoss(link="sigmoid") if case.name != "MSELoss" else lf.L1Loss()
-    square = other.check("", parts[0].target, parts[0].target)
     with pytest.raises(lf.LossError, match="fold"):
-        both + other.collect(other.asks(square), "", square)
+        both + internals.collected(other, parts[0].target, parts[0].target)[0]

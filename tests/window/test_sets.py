@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import lossfold as lf
+from tests import internals
 from tests.cases import ENGINES, close, same_bits
 from tests.operators import Watch
 from tests.window.cases import WindowCase, WindowData, evaluate, every_window_case, make_images, samples, window_cases
@@ -128,8 +129,7 @@ def test_loss_weight(case: WindowCase) -> None:
 
 
 def fold_of(loss: Any, data: WindowData) -> tuple[Any, Any]:
-    given = loss.check(type(loss).__name__, *data.call)
-    return loss.collect(loss.asks(given), type(loss).__name__, given), given
+    return internals.collected(loss, *data.call)
 
 
 @every_window_case(
@@ -141,8 +141,8 @@ def test_folds_of_two_batches_add_up(case: WindowCase) -> None:
     whole = make_images(case, batch=4, weight="soft")
     parts = [whole.each(lambda one, part=part: one[2 * part : 2 * part + 2]) for part in range(2)]  # type: ignore[misc]
     (fold, given), (first, _), (second, _) = (fold_of(loss, data) for data in (whole, *parts))
-    close(loss.value(first + second, "", given), loss.value(fold, "", given))
-    with pytest.raises(lf.LossError, match="WindowFold"):
+    close(internals.settled(loss, first + second, given), internals.settled(loss, fold, given))
+    with pytest.raises(lf.LossError, match="Fold: other"):
         first + fold  # of another batch size
 
 
@@ -155,4 +155,4 @@ def test_folds_of_two_tiles_add_up(engine: str) -> None:
     (fold, given), (first, _), (second, _) = (fold_of(loss, data) for data in (whole, *parts))
     for one, other in zip((first + second).sums, fold.sums, strict=True):
         close(one, other)
-    close(loss.value(first + second, "", given), loss.value(fold, "", given))
+    close(internals.settled(loss, first + second, given), internals.settled(loss, fold, given))

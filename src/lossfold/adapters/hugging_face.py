@@ -12,7 +12,7 @@ from transformers import TrainerCallback
 
 from lossfold.adapters.steps import checked_criterion, terms_in
 from lossfold.compose.output import LossOutput
-from lossfold.errors import LossError
+from lossfold.errors import LossError, naming
 from lossfold.losses.base import Loss
 from lossfold.routing import checked_mapping, walk
 
@@ -64,7 +64,8 @@ class TrainerLoss:
 
     def __init__(self, criterion: nn.Module, inputs: Mapping[str, str] | None) -> None:
         self.criterion = checked_criterion("hf_loss", criterion)
-        self.inputs = checked_mapping("hf_loss", inputs)
+        with naming("hf_loss"):
+            self.inputs = checked_mapping(inputs)
         for loss in criterion.modules():
             if getattr(loss, "reduction", "mean") == "sum":
                 who, hint = type(loss).__name__, "Trainer adds up the micro-batches' shares of a mean"
@@ -93,10 +94,14 @@ class TrainerLoss:
         """Call the criterion with what it needs."""
         given = named(outputs) | {"labels": labels}
         if self.inputs is not None:
-            return self.criterion(**{name: walk("hf_loss", name, path, given) for name, path in self.inputs.items()})
+            with naming("hf_loss"):
+                arguments = {name: walk(name, path, given) for name, path in self.inputs.items()}
+            return self.criterion(**arguments)
         if self.routes:
             return self.criterion(given)
-        return self.criterion(walk("hf_loss", "logits", "logits", given), labels)
+        with naming("hf_loss"):
+            logits = walk("logits", "logits", given)
+        return self.criterion(logits, labels)
 
     def share(self, labels: Any, items: Tensor | int | None) -> Tensor | float:
         """Return which part of the optimiser step's items a micro-batch has."""

@@ -29,7 +29,7 @@ def info() -> int:
         "threads": str(torch.get_num_threads()),
         "engines": ", ".join(lossfold.engines.available()),
         "cpp engine": native.PROBLEM or f"{native.simd_level()} kernels",
-        "label fold": "cpp on CPU tensors, eager elsewhere" if not native.PROBLEM else "eager",
+        "folds": lossfold.engines.serving(),
     }
     width = max(map(len, rows))
     print("\n".join(f"{key:<{width}}  {value}" for key, value in rows.items()))

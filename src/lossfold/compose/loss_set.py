@@ -6,7 +6,7 @@ import copy
 import keyword
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +23,7 @@ from lossfold.errors import LossError, is_number, naming, nearest, wrong
 from lossfold.folds.fold import describe
 from lossfold.losses.base import Summable, left_out
 from lossfold.losses.folded import Folded
+from lossfold.options import Kind, Number, Only, checked_options
 from lossfold.registry import LOSSES, snake_case
 from lossfold.routing import is_one_dict, one_dict
 
@@ -59,6 +60,7 @@ class LossSet(Summable):
         ['ce', 'dice']
     """
 
+    kinds: ClassVar[dict[str, Kind]] = {"loss_weight": Number(), "sync": Only(default=False), "process_group": Only()}
     ready: bool  # of the sets whose terms are built from options: whether they are
     every_image: bool = False  # whether a term's mean is over all images, those that it does not apply to with the loss 0
     inputs: Mapping[str, str] | None = None  # of the sets that have arguments of their own: where these stand
@@ -77,8 +79,8 @@ class LossSet(Summable):
         if sync or process_group is not None:
             hint = "DDP averages each rank's own loss meanwhile"
             raise LossError(who, "sync", "left out: sums over ranks are not available yet", repr(sync or process_group), hint)
-        if not is_number(loss_weight):
-            raise LossError(who, "loss_weight", "a number", repr(loss_weight))
+        with naming(who):
+            checked_options(LossSet.kinds, {"loss_weight": loss_weight})
         if terms is not None and not isinstance(terms, Mapping):
             raise LossError(who, "terms", "a dict of losses by name", type(terms).__name__)
         for name in (terms or {}).keys() & named.keys():
@@ -223,10 +225,11 @@ class LossSet(Summable):
                     call.gate = gate_of(leaf.condition, outputs, outputs is keywords, *arguments)
                     if leaf.folded is None:
                         raise wrong("when", "left out: this loss has no value for each image", repr(leaf.condition.when))
-                if isinstance(leaf.own, Folded):
-                    call.checked = leaf.own.check(*call.given, **call.named)
-                    if call.gate is not None and leaf.own.selects:
-                        call.checked = leaf.own.gated(call.checked, call.gate)
+                own = leaf.own
+                if isinstance(own, Folded) and own.as_written:
+                    call.checked = own.check(*call.given, **call.named)
+                    if call.gate is not None and own.selects:
+                        call.checked = own.gated(call.checked, call.gate)
                 calls.append(call)
         return calls
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import InitVar, dataclass
+from dataclasses import InitVar
 from typing import Any, ClassVar
 
 import torch
@@ -18,6 +18,7 @@ from lossfold.config.build import build
 from lossfold.errors import LossError, is_number, naming, nearest, wrong
 from lossfold.folds.fold import describe
 from lossfold.folds.pair.needs import check_pair
+from lossfold.folds.pair.spec import LINKS
 from lossfold.losses.base import Configured, Loss, take_alias
 from lossfold.losses.classes.focal import FocalLoss
 from lossfold.losses.folded import Folded
@@ -25,6 +26,7 @@ from lossfold.losses.images.pixel import SmoothL1Loss
 from lossfold.losses.masks.binary import BinaryCrossEntropyLoss
 from lossfold.losses.matting.pyramid import LaplacianPyramidLoss
 from lossfold.losses.matting.regions import KnownL1Loss, KnownSmoothL1Loss, MattingGradientLoss, RegionLoss, UnknownL1Loss
+from lossfold.options import configured, option
 from lossfold.registry import LOSSES
 from lossfold.routing import check_arguments, checked_mapping, is_one_dict, one_dict, route
 
@@ -42,27 +44,21 @@ MATTING = ("unknown_l1_loss", "known_l1_loss", "loss_pha_laplacian", "loss_gradi
 Terms = Sequence[str | Loss | Mapping[str, Any]] | Mapping[str, Loss | float | Mapping[str, Any]]
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
+@configured
 class MattingSet(Configured, LossSet):
     """What both criteria are: terms by name, and the options that go to all of them."""
 
-    reference_area: float | None = None
-    alpha_link: str = "identity"
-    engine: str | None = None
-    loss_weight: float = 1.0
+    reference_area: float | None = option(None, more_than=0)
+    alpha_link: str = option("identity", words=LINKS)
+    engine: str | None = option(None, words=engines.NAMES)
+    loss_weight: float = option(1.0)
     inputs: Mapping[str, str] | None = None
     data_info: InitVar[Mapping[str, str] | None] = None
 
     def __post_init__(self, data_info: Mapping[str, str] | None) -> None:
         take_alias(self, data_info)
-        self.require("loss_weight", is_number(self.loss_weight), "a number")
-        area = self.reference_area
-        self.require("reference_area", area is None or (is_number(area) and area > 0), "None or a number of pixels > 0")
-        self.require_one_of("alpha_link", ("identity", "sigmoid"))
         with naming(type(self).__name__):
-            engines.check_name("engine", self.engine)
-            object.__setattr__(self, "inputs", checked_mapping(self.inputs))
-        self.take(self.built())
+            self.validate()
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "loss_weight" and self.ready:  # is read at each call: nothing to rebuild
@@ -73,8 +69,10 @@ class MattingSet(Configured, LossSet):
         super().__setattr__(name, value)
 
     def validate(self) -> None:
-        """Pass a changed option on to the terms, which are built anew."""
-        self.__post_init__(None)
+        """Refuse wrong options, and build the terms from them."""
+        super().validate()
+        object.__setattr__(self, "inputs", checked_mapping(self.inputs))
+        self.take(self.built())
 
     def __call__(self, *inputs: Any, **named: Any) -> LossOutput:
         """Return the losses of tensors, or of one dict of outputs (see ``inputs``)."""
@@ -171,7 +169,7 @@ def places_of(loss: Loss) -> dict[str, str]:
 
 
 @LOSSES.register
-@dataclass(kw_only=True, eq=False, repr=False)
+@configured
 class MattingLoss(MattingSet):
     """The matting criterion: errors of alpha, of its gradient and of its Laplacian pyramid, in one pass.
 
@@ -225,7 +223,7 @@ class MattingLoss(MattingSet):
 
 
 @LOSSES.register
-@dataclass(kw_only=True, eq=False, repr=False)
+@configured
 class MixedMattingLoss(MattingSet):
     """Two criteria in one batch: samples with a binary target take the segmentation terms, the others the matting terms.
 
@@ -255,11 +253,11 @@ class MixedMattingLoss(MattingSet):
         Ke et al., MODNet, AAAI 2022 (matting and segmentation data together).
     """
 
-    every_image: ClassVar[bool] = True
+    every_image = True
 
     segmentation: Terms = ("known_smooth_l1_loss",)
     matting: Terms = MATTING
-    tolerance: float = 0.0
+    tolerance: float = option(0.0, at_least=0, less_than=0.5)
 
     samples: ClassVar[tuple[dict[str, Any], ...]] = (
         {},
@@ -268,7 +266,6 @@ class MixedMattingLoss(MattingSet):
 
     def built(self) -> dict[str, Loss]:
         """Return the terms."""
-        self.require("tolerance", is_number(self.tolerance) and 0 <= self.tolerance < 0.5, "a number from 0 to 0.5")
         lists = {argument: self.terms_of(argument, getattr(self, argument)) for argument in ("segmentation", "matting")}
         for argument, terms in lists.items():
             for name, loss in terms.items():

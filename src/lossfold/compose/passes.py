@@ -40,12 +40,13 @@ class Leaf(NamedTuple):
     def own(self) -> Loss | None:
         """The loss, if it is one of lossfold's; one whose call somebody has changed or watches is called as it is."""
         loss = self.loss
-        return loss if isinstance(loss, Loss) and is_as_written(loss) else None
+        return loss if isinstance(loss, Loss) and loss.evaluates and not is_watched(loss) else None
 
     @property
     def folded(self) -> Folded | None:
         """The loss, if it is a formula over a fold."""
-        return self.loss if isinstance(self.loss, Folded) and self.loss.folds and is_as_written(self.loss) else None
+        loss = self.loss
+        return loss if isinstance(loss, Folded) and loss.as_written and loss.folds and not is_watched(loss) else None
 
     @property
     def active(self) -> bool:
@@ -75,10 +76,11 @@ class Leaf(NamedTuple):
         return needs.each_image() if self.condition is not None or self.every_image else needs
 
 
-def is_as_written(loss: Loss) -> bool:
-    """Whether calling a loss does what the library wrote: nobody has put another forward or a hook there."""
-    written = type(loss).forward.__module__.startswith("lossfold.") and "forward" not in vars(loss)
-    return written and not any(getattr(loss, hooks) for hooks in HOOKS)
+def is_watched(loss: Loss) -> bool:
+    """Whether somebody has put a hook, or a forward of its own, on this one loss."""
+    if "forward" in vars(loss):
+        return True
+    return any(getattr(loss, hooks) for hooks in HOOKS)
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""What a set says of its passes before it is called: terms whose arguments go by the same names are taken to get the same tensors."""
+"""What a set says of its passes before it is called: arguments of the same names are taken to be the same tensors."""
 
 from __future__ import annotations
 

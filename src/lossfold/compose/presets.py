@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import InitVar, dataclass
+from dataclasses import InitVar
 from typing import Any, ClassVar
 
 from torch import Tensor
 
 from lossfold.compose.loss_set import LossSet
-from lossfold.errors import LossError, is_number
+from lossfold.errors import LossError, naming
 from lossfold.losses.base import Configured, take_alias
 from lossfold.losses.classes.cross_entropy import CrossEntropyLoss
 from lossfold.losses.classes.overlap import DiceLoss
+from lossfold.options import configured, option, same_as
 from lossfold.registry import LOSSES
 
 
 @LOSSES.register
-@dataclass(kw_only=True, eq=False, repr=False)
+@configured
 class CEDiceLoss(Configured, LossSet):
     """Cross entropy plus Dice on one pass, a set with the terms ``ce`` and ``dice``.
 
@@ -44,23 +45,23 @@ class CEDiceLoss(Configured, LossSet):
         The combination: Isensee et al., nnU-Net, Nature Methods 2021.
     """
 
-    ce_weight: float = 1.0
-    dice_weight: float = 1.0
-    label_smoothing: float = 0.0
-    average: str = "macro"
-    smooth: float = 1.0
-    squared: bool = False
-    log: bool = False
-    absent: str = "skip"
-    include_background: bool = True
-    link: str = "softmax"
-    ignore_index: int = -100
-    class_weight: Sequence[float] | Tensor | None = None
-    reduction: str = "mean"
-    per_image: bool = False
-    align_corners: bool = False
-    engine: str | None = None
-    loss_weight: float = 1.0
+    ce_weight: float = option(1.0)
+    dice_weight: float = option(1.0)
+    label_smoothing: float = same_as(CrossEntropyLoss, "label_smoothing")
+    average: str = same_as(DiceLoss, "average")
+    smooth: float = same_as(DiceLoss, "smooth")
+    squared: bool = same_as(DiceLoss, "squared")
+    log: bool = same_as(DiceLoss, "log")
+    absent: str = same_as(DiceLoss, "absent")
+    include_background: bool = same_as(DiceLoss, "include_background")
+    link: str = same_as(CrossEntropyLoss, "link")
+    ignore_index: int = same_as(DiceLoss, "ignore_index")
+    class_weight: Sequence[float] | Tensor | None = same_as(DiceLoss, "class_weight")
+    reduction: str = same_as(DiceLoss, "reduction")
+    per_image: bool = same_as(DiceLoss, "per_image")
+    align_corners: bool = same_as(DiceLoss, "align_corners")
+    engine: str | None = same_as(DiceLoss, "engine")
+    loss_weight: float = option(1.0)
     inputs: Mapping[str, str] | None = None
     data_info: InitVar[Mapping[str, str] | None] = None
 
@@ -71,8 +72,12 @@ class CEDiceLoss(Configured, LossSet):
 
     def __post_init__(self, data_info: Mapping[str, str] | None) -> None:
         take_alias(self, data_info)
-        for name in ("ce_weight", "dice_weight"):
-            self.require(name, is_number(getattr(self, name)), "a number")
+        with naming("CEDiceLoss"):
+            self.validate()
+
+    def validate(self) -> None:
+        """Refuse wrong options, and build the terms from them."""
+        super().validate()
         shared = ("link", "ignore_index", "class_weight", "reduction", "per_image", "align_corners", "engine", "inputs")
         overlap = ("average", "smooth", "squared", "log", "absent", "include_background")
         ce = {name: getattr(self, name) for name in (*shared, "label_smoothing")}
@@ -84,9 +89,4 @@ class CEDiceLoss(Configured, LossSet):
             }
         except LossError as error:
             raise LossError("CEDiceLoss", error.argument, error.expected, error.got, error.hint) from None
-        object.__setattr__(self, "class_weight", terms["ce"].class_weight)
         self.take(terms)
-
-    def validate(self) -> None:
-        """Pass a changed option on to the terms."""
-        self.__post_init__(None)

@@ -4,24 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from lossfold.errors import LossError, is_number
+from lossfold.errors import LossError, naming
+from lossfold.options import KIND, Number, checked_options, kinds_of, option
 from lossfold.registry import PARTS, part
 
 Schedule = Callable[[int], float]
 
 
-def _require_numbers(schedule: object, **values: object) -> None:
-    for name, value in values.items():
-        if not is_number(value):
-            raise LossError(type(schedule).__name__, name, "a number", repr(value))
-
-
-def _require_steps(schedule: object, least: int, **values: object) -> None:
-    for name, value in values.items():
-        if not isinstance(value, int) or isinstance(value, bool) or value < least:
-            raise LossError(type(schedule).__name__, name, f"an integer >= {least}", repr(value))
+NUMBER, STEPS = Number(), Number(whole=True, at_least=0)
 
 
 @part
@@ -34,15 +26,14 @@ class LinearSchedule:
         [0.0, 0.25, 1.0, 1.0]
     """
 
-    start: float
-    end: float
-    steps: int
-    begin: int = 0
+    start: float = field(metadata={KIND: NUMBER})
+    end: float = field(metadata={KIND: NUMBER})
+    steps: int = field(metadata={KIND: Number(whole=True, at_least=1)})
+    begin: int = option(0, at_least=0)
 
     def __post_init__(self) -> None:
-        _require_numbers(self, start=self.start, end=self.end)
-        _require_steps(self, 1, steps=self.steps)
-        _require_steps(self, 0, begin=self.begin)
+        with naming(type(self).__name__):
+            checked_options(kinds_of(type(self)), vars(self))
 
     def share(self, step: int) -> float:
         """Return how much of the way is done, 0 to 1."""
@@ -87,9 +78,10 @@ class StepSchedule:
     def __post_init__(self) -> None:
         if not isinstance(self.values, Mapping) or not self.values:
             raise LossError("StepSchedule", "values", "a dict from steps to numbers", repr(self.values))
-        for step, value in self.values.items():
-            _require_steps(self, 0, values=step)
-            _require_numbers(self, values=value)
+        with naming("StepSchedule"):
+            for step, value in self.values.items():
+                checked_options({"values": STEPS}, {"values": step})
+                checked_options({"values": NUMBER}, {"values": value})
         if 0 not in self.values:
             raise LossError("StepSchedule", "values", "given from step 0 on", f"{sorted(self.values)}")
         object.__setattr__(self, "values", dict(sorted(self.values.items())))

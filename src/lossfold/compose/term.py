@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from typing_extensions import Self
 
 from lossfold.compose.schedules import Schedule
-from lossfold.errors import LossError, is_number
+from lossfold.errors import LossError, is_number, naming
 from lossfold.losses.base import Summable
+from lossfold.options import Kind, Number, Word, checked_options
 from lossfold.registry import part
-
-WHEN_MEANS = ("applicable", "all")
 
 
 @part
@@ -47,6 +46,10 @@ class Term(Summable):
         >>> criterion.advance()  # after each step of the optimiser
     """
 
+    kinds: ClassVar[dict[str, Kind]] = {
+        "when_mean": Word(among=("applicable", "all")),
+        "every": Number(whole=True, at_least=1, at_most=2**31 - 1),
+    }
     factor: Tensor
 
     def __init__(
@@ -66,10 +69,8 @@ class Term(Summable):
             raise LossError("Term", "schedule", "a function from the step to a number", repr(schedule), hint)
         if when is not None and not callable(when) and not (isinstance(when, str) and when):
             raise LossError("Term", "when", "the name of a boolean tensor [B], or a function that returns one", repr(when))
-        if when_mean not in WHEN_MEANS:
-            raise LossError("Term", "when_mean", "'applicable' or 'all'", repr(when_mean))
-        if not isinstance(every, int) or isinstance(every, bool) or not 1 <= every < 2**31:
-            raise LossError("Term", "every", "an integer >= 1", f"{every!r}"[:80])
+        with naming("Term"):
+            checked_options(self.kinds, {"when_mean": when_mean, "every": every})
         self.loss, self.schedule, self.when, self.when_mean, self.every = loss, schedule, when, when_mean, every
         with torch.inference_mode(False):
             self.register_buffer("factor", torch.ones((), dtype=torch.float64), persistent=False)

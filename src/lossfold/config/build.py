@@ -9,10 +9,10 @@ from typing import Any, cast
 from torch import nn
 
 from lossfold.config.builder import Builder
-from lossfold.config.dialects import WHO
 from lossfold.config.files import SUFFIXES, load
 from lossfold.config.names import Allow, Names
 from lossfold.config.place import Place, Source, short
+from lossfold.config.tree import WHO, Reader
 from lossfold.errors import LossError, nearest
 
 Config = Mapping[str, Any] | Sequence[Any] | nn.Module | str | PathLike[str]
@@ -47,10 +47,8 @@ def build(cfg: Config, *, allow: Allow | None = None, key: str = "") -> nn.Modul
         cfg, source = load(cfg)
     elif not isinstance(cfg, (Mapping, nn.Module)) and callable(getattr(cfg, "to_dict", None)):
         cfg = cast(Any, cfg).to_dict()  # MMEngine's Config, which is no Mapping
-    cfg, place = enter(cfg, key, Place(source))
-    if isinstance(cfg, nn.Module):
-        return cfg
-    return Builder(Names(allow)).loss(cfg, place)
+    tree = Reader().read(*enter(cfg, key, Place(source)))
+    return Builder(Names(allow)).loss(tree)
 
 
 build_loss = build

@@ -13,8 +13,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from lossfold.config.options import options_of
-from lossfold.config.probe import left_out, range_in, refusal, words_in
+from lossfold.options import Kind, Only, kinds_of
+from lossfold.signatures import options_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,9 +26,7 @@ class Option:
         required: whether it has to be given.
         default: its value if it is not given.
         kind: its annotation, resolved.
-        words: what it may be, where it is one of some words.
-        limits: the range of a number, in the words of JSON's schemas.
-        fixed: whether nothing but the default is taken.
+        may_be: what is declared of its values, if something is.
         meaning: what the documentation says.
     """
 
@@ -36,10 +34,23 @@ class Option:
     required: bool
     default: Any
     kind: Any
-    words: tuple[str, ...]
-    limits: dict[str, float]
-    fixed: bool
+    may_be: Kind | None
     meaning: str
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """What it may be, where it is one of some words."""
+        return self.may_be.words if self.may_be else ()
+
+    @property
+    def limits(self) -> dict[str, Any]:
+        """The range of its numbers, in the words of JSON's schemas."""
+        return self.may_be.limits if self.may_be else {}
+
+    @property
+    def fixed(self) -> bool:
+        """Whether nothing but the default is taken."""
+        return isinstance(self.may_be, Only)
 
     def __str__(self) -> str:
         """Return how it is written in a signature."""
@@ -52,7 +63,7 @@ class Option:
 
 def described(maker: Callable[..., Any]) -> list[Option]:
     """Return a loss's options."""
-    hints = annotations_of(maker)
+    hints, may_be = annotations_of(maker), kinds_of(maker)
     meanings = {"data_info": "another word for inputs, MMagic's.", "loss_name": "the name of the term in a list of losses."}
     meanings |= meanings_of(maker)
     found = []
@@ -61,9 +72,7 @@ def described(maker: Callable[..., Any]) -> list[Option]:
         default = None if required else option.default
         kind = hints.get(name, Any)
         kind = kind.type if isinstance(kind, dataclasses.InitVar) else kind
-        error = refusal(maker, name)
-        words, limits, fixed = words_in(error, name), range_in(error), left_out(error)
-        found.append(Option(name, required, default, kind, words, limits, fixed, meanings.get(name, "")))
+        found.append(Option(name, required, default, kind, may_be.get(name), meanings.get(name, "")))
     return found
 
 

@@ -5,20 +5,20 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 from torch import nn
 from torch.nn.modules.loss import _Loss
 
 from lossfold.config.builder import is_set
-from lossfold.config.dialects import DIALECTS, INDIRECT
 from lossfold.config.files import WORDS, scalar, the_yaml
 from lossfold.config.names import Allow, Names
-from lossfold.config.options import is_open, options_of
 from lossfold.config.place import Place, short
+from lossfold.config.tree import DIALECTS, INDIRECT, Node, Row, Table, Tree
 from lossfold.errors import LossError
-from lossfold.losses.base import Loss
+from lossfold.losses.base import Configured, Loss
 from lossfold.registry import LOSSES, PARTS, PRESETS
+from lossfold.signatures import is_open, is_same, options_of
 
 WHO = "lossfold.to_config"
 FOLDED_AWAY = ("size_average", "reduce")  # of torch's losses, whose reduction says it
@@ -43,7 +43,7 @@ def to_config(loss: nn.Module, *, allow: Allow | None = None) -> dict[str, Any]:
     """
     if not isinstance(loss, nn.Module):
         raise LossError(WHO, "loss", "a loss (an nn.Module)", short(loss))
-    return _config(loss, Names(allow), Place())
+    return cast(dict[str, Any], tree_of(loss, Names(allow), Place()).plain)
 
 
 def to_yaml(loss: nn.Module, *, allow: Allow | None = None) -> str:
@@ -86,14 +86,48 @@ def _dumper(yaml: Any) -> Any:
     return Dumper
 
 
-def _config(thing: Any, names: Names, place: Place) -> dict[str, Any]:
-    """Return the configuration of a loss, a term or a schedule."""
+def tree_of(value: Any, names: Names, place: Place) -> Tree:
+    """Return the tree of a value: of a loss, or of what stands in its options."""
+    if isinstance(value, str) and value[:1] in INDIRECT:
+        raise place.error(WHO, "a text that build takes as one", short(value), f"it would be {INDIRECT[value[0]]}")
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return Tree(place, next((kind(value) for kind in (bool, int, float, str) if isinstance(value, kind)), None))
+    if isinstance(value, Mapping):
+        keys = {key: key if isinstance(key, str) else tree_of(key, names, place).value for key in value}
+        return Table(place, value, {keys[key]: tree_of(one, names, place.at(str(key))) for key, one in value.items()})
+    if isinstance(value, (list, tuple)):
+        return Row(place, value, [tree_of(one, names, place.at(index)) for index, one in enumerate(value)])
+    known = names.name_of(type(value)) is not None
+    if place.path[-1:] == ("network",) and not known:
+        hint = "a network has no place in a config: give pretrained=, or build this loss in code"
+        raise place.error(WHO, "a plain value", type(value).__name__, hint)
+    if isinstance(value, nn.Module) or known or hasattr(value, "to_config"):
+        return _node(value, names, place)
+    if hasattr(value, "tolist"):
+        return Tree(place, value.tolist())
+    raise place.error(WHO, "a plain value", short(value), _instead(value, place))
+
+
+def _node(thing: Any, names: Names, place: Place) -> Tree:
+    """Return the tree of a loss, a term or a schedule."""
+    name, options = _of_preset(thing) or (names.name_of(type(thing)), None)
+    if options is None:
+        options = _options(thing, name, place)
+        if any(key in options for key in DIALECTS):
+            return tree_of(options, names, place)  # a class that says its name itself
+    node = Node(place, thing, name, place, {key: tree_of(one, names, place.at(str(key))) for key, one in options.items()})
+    if type(thing) is LOSSES["LossSet"]:
+        terms = node.options.get("terms", node)
+        for tree in (terms.parts if isinstance(terms, Table) else node.options).values():
+            inner = tree.options["loss"] if isinstance(tree, Node) and isinstance(tree.value, PARTS["Term"]) else tree  # type: ignore[arg-type]
+            if isinstance(inner, Node) and isinstance(inner.value, Loss):
+                inner.options.pop("loss_name", None)  # the key names it
+    return node
+
+
+def _options(thing: Any, name: str | None, place: Place) -> dict[str, Any]:
+    """Return what a loss, a term or a schedule is made of."""
     cls = type(thing)
-    if hasattr(thing, "made_by"):
-        preset = _of_preset(thing, names, place)
-        if preset is not None:
-            return preset
-    name = names.name_of(cls)
     if name is None:
         hint = f"to_config(..., allow=[{cls.__name__}]), or LOSSES.register_module()"
         raise place.error(WHO, "of a class that a config can name", f"{cls.__module__}.{cls.__qualname__}", hint)
@@ -104,30 +138,21 @@ def _config(thing: Any, names: Names, place: Place) -> dict[str, Any]:
         options = thing.to_config()
         if not isinstance(options, Mapping):
             raise place.error(WHO, f"a dict from {cls.__name__}.to_config()", short(options))
-        options = dict(options)
-        spoken = any(key in options for key in DIALECTS)
-    elif is_set(cls) and not dataclasses.is_dataclass(cls):
-        options, spoken = _of_set(thing, place), False
-    else:
-        options, spoken = _of_object(thing, place), False
-    plain = {key: _plain(value, names, place.at(str(key))) for key, value in options.items()}
-    for key, loss in zip(thing.names, thing.members, strict=True) if cls is LOSSES["LossSet"] else ():
-        term = plain.get("terms", plain)[key]
-        loss, term = (loss.loss, term["loss"]) if isinstance(loss, PARTS["Term"]) else (loss, term)  # type: ignore[arg-type]
-        if isinstance(loss, Loss):
-            term.pop("loss_name", None)  # the key names it
-    return plain if spoken else {"type": name, **plain}
+        return dict(options)
+    if is_set(cls) and not isinstance(thing, Configured):
+        return _of_set(thing, place)
+    return _of_object(thing, place)
 
 
-def _of_preset(thing: Any, names: Names, place: Place) -> dict[str, Any] | None:
-    """Return how a preset was made, None if it has been changed since."""
-    name, options = thing.made_by
-    again = PRESETS[name](**options)
-    again.loss_weight = thing.loss_weight
-    if repr(again) != repr(thing):
+def _of_preset(thing: Any) -> tuple[str, dict[str, Any]] | None:
+    """Return how a preset was made, None if it has been changed since, and for all others."""
+    if not hasattr(thing, "made_by"):
         return None
+    name, options = thing.made_by
+    again: Any = PRESETS[name](**options)
+    again.loss_weight = thing.loss_weight
     weight = {"loss_weight": thing.loss_weight} if thing.loss_weight != 1 else {}
-    return {"type": name, **{key: _plain(value, names, place.at(key)) for key, value in options.items()}, **weight}
+    return (name, {**options, **weight}) if repr(again) == repr(thing) else None
 
 
 def _of_set(thing: Any, place: Place) -> dict[str, Any]:
@@ -136,53 +161,35 @@ def _of_set(thing: Any, place: Place) -> dict[str, Any]:
         raise place.error(WHO, "a LossSet, or a set with a to_config() of its own", cls.__name__)
     losses: dict[str, Any] = dict(zip(thing.names, thing.members, strict=True))
     weight = {"loss_weight": thing.loss_weight} if thing.loss_weight != 1 else {}
-    taken = {"terms", "loss_name", *DIALECTS, *options_of(type(thing)), *options_of(PARTS["Term"])}
+    taken = {"terms", "loss_name", *DIALECTS, *options_of(cls), *options_of(PARTS["Term"])}
     return {**({"terms": losses} if taken & losses.keys() else losses), **weight}
 
 
 def _of_object(thing: Any, place: Place) -> dict[str, Any]:
     """Return the options that are not at their defaults."""
     cls, found = type(thing), {}
+    hint = f"give {cls.__name__} a method to_config() that returns its options"
     for name, option in options_of(cls).items():
         if isinstance(thing, _Loss) and name in FOLDED_AWAY:
             continue
         if not hasattr(thing, name):
-            hint = f"give {cls.__name__} a method to_config() that returns its options"
             raise place.error(WHO, f"of a class with an attribute {name!r} for its option", cls.__name__, hint)
         value = getattr(thing, name)
-        if option.default is option.empty or not same(value, option.default):
+        if option.default is option.empty or not is_same(value, option.default):
             found[name] = value
     if is_open(cls):
         raise place.error(WHO, "of a class whose options have names", cls.__name__, "give it a method to_config()")
+    if isinstance(thing, Configured) and cls.__init__ is cls.written:
+        again: Any = cls(**found)
+        for field in dataclasses.fields(thing):
+            value = getattr(thing, field.name)
+            if field.name in options_of(cls) or is_same(value, getattr(again, field.name)):
+                continue
+            if field.name != "loss_weight" or again.loss_weight != 1:
+                made = f"{field.name}={getattr(again, field.name)!r}"
+                raise place.error(WHO, f"as its constructor makes it, {made}", f"{field.name}={value!r}"[:80], hint)
+            found["loss_weight"] = value  # with which build multiplies what the constructor makes
     return found
-
-
-def same(value: object, default: object) -> bool:
-    """Whether an option is at its default; arrays are at none."""
-    return value is default or (not getattr(value, "ndim", 0) and bool(value == default))
-
-
-def _plain(value: Any, names: Names, place: Place) -> Any:
-    if isinstance(value, str) and value[:1] in INDIRECT:
-        raise place.error(WHO, "a text that build takes as one", short(value), f"it would be {INDIRECT[value[0]]}")
-    if value is None or isinstance(value, (bool, int, float, str)):
-        return next((kind(value) for kind in (bool, int, float, str) if isinstance(value, kind)), None)
-    if isinstance(value, Mapping):
-        return {
-            key if isinstance(key, str) else _plain(key, names, place): _plain(one, names, place.at(str(key)))
-            for key, one in value.items()
-        }
-    if isinstance(value, (list, tuple)):
-        return [_plain(one, names, place.at(index)) for index, one in enumerate(value)]
-    named = names.name_of(type(value)) is not None
-    if place.path[-1:] == ("network",) and not named:
-        hint = "a network has no place in a config: give pretrained=, or build this loss in code"
-        raise place.error(WHO, "a plain value", type(value).__name__, hint)
-    if isinstance(value, nn.Module) or named or hasattr(value, "to_config"):
-        return _config(value, names, place)
-    if hasattr(value, "tolist"):
-        return value.tolist()
-    raise place.error(WHO, "a plain value", short(value), _instead(value, place))
 
 
 def _instead(value: object, place: Place) -> str:

@@ -10,8 +10,8 @@ import re
 from pathlib import Path as FilePath
 from typing import Any, ClassVar
 
-from lossfold.config.dialects import WHO
 from lossfold.config.place import Path, Place, Source, short
+from lossfold.config.tree import WHO
 from lossfold.errors import LossError
 
 SUFFIXES = (".yaml", ".yml", ".json")

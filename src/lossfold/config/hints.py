@@ -7,6 +7,7 @@ from collections.abc import Collection
 
 from lossfold.config.foreign import translation
 from lossfold.errors import nearest, nearest_name
+from lossfold.options import Number, PerClass, Truth
 
 WRITTEN_TRUTHS = {"yes": "true", "on": "true", "y": "true", "no": "false", "off": "false", "n": "false"}
 WRITTEN_TRUTHS |= {"true": "true", "false": "false"}
@@ -29,13 +30,13 @@ def unknown_option(name: str, valid: Collection[str], of_terms: Collection[str],
     return translation(name, valid) or nearest(name, valid)
 
 
-def unfit_text(value: object, expected: str) -> str:
-    """Return what to write in place of a text where something else is expected."""
+def unfit_text(value: object, kind: object) -> str:
+    """Return what to write in place of a text where something of another kind is expected."""
     if not isinstance(value, str):
         return ""
-    if "True or False" in expected and value.lower() in WRITTEN_TRUTHS:
+    if isinstance(kind, Truth) and value.lower() in WRITTEN_TRUTHS:
         return f"it is a text here: write {WRITTEN_TRUTHS[value.lower()]} without quotes"
-    if re.search(r"number|integer|in [(\[]", expected) and is_written_number(value):
+    if isinstance(kind, (Number, PerClass)) and is_written_number(value):
         dotless = re.fullmatch(r"[-+]?[0-9]+[eE].*|.*[eE][0-9].*", value)
         return "it is a text here, in quotes" + ("; or 1e-3 was read by PyYAML, which wants 1.0e-3" if dotless else "")
     return ""

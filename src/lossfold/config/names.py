@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -12,6 +13,8 @@ from lossfold.config.place import Place, short
 from lossfold.errors import LossError, nearest
 from lossfold.registry import LISTED, LOSSES, PARTS, PRESETS
 
+OURS = re.compile(r"lossfold(\.[a-z_]+)*\.[A-Za-z]\w*", re.ASCII)
+"""Paths of lossfold's classes, wherever they stand now or have stood: the last part is the name."""
 Maker = Callable[..., Any]
 Allow = Mapping[str, Maker] | Iterable[Maker]
 
@@ -28,9 +31,8 @@ class Names:
         self.table: dict[str, Maker] = {**PARTS, **PRESETS, **LOSSES}
         self.ambiguous: dict[str, list[str]] = {}
         for name, maker in list(self.table.items()):
-            self.table.update(dict.fromkeys(paths(maker), maker))
-            if (getattr(maker, "__module__", None) or "").startswith("lossfold."):
-                self.table[f"lossfold.{name}"] = maker
+            ours = (getattr(maker, "__module__", None) or "").startswith("lossfold.")
+            self.table.update(dict.fromkeys([f"lossfold.{name}"] if ours else paths(maker), maker))
         self.allowed: dict[str, Maker] = {}
         for key, maker in self._pairs(allow):
             if not callable(maker) or not hasattr(maker, "__name__"):
@@ -75,6 +77,9 @@ class Names:
         Raises:
             LossError: it is in no table.
         """
+        if isinstance(name, str) and OURS.fullmatch(name):
+            own = f"lossfold.{last_part(name)}"
+            name = own if own in self.table else name
         if among is not None:
             makers = list(among.values())
             if (isinstance(name, str) and name in among) or any(name is maker for maker in makers):

@@ -11,15 +11,14 @@ from typing import Any
 
 from torch import nn
 
-from lossfold.config.builder import is_set
+from lossfold.config.builder import is_set, is_weighed
 from lossfold.config.describe import Option, described, documentation, is_tensor
-from lossfold.config.dialects import DIALECTS
 from lossfold.config.names import Allow, Names
-from lossfold.config.options import is_open, options_of
-from lossfold.config.probe import one_needed
+from lossfold.config.tree import DIALECTS
 from lossfold.errors import LossError
 from lossfold.losses.folded import Folded
-from lossfold.registry import LOSSES, PARTS, PRESETS
+from lossfold.registry import LOSSES, PARTS
+from lossfold.signatures import is_open, options_of
 from lossfold.version import VERSION
 
 Schema = dict[str, Any]
@@ -63,7 +62,7 @@ def schema(*, allow: Allow | None = None, plugins: bool = False) -> Schema:
         own = names.name_of(maker) or name
         spellings.setdefault(own, []).append(name)
         makers[own] = maker
-    every_name = sorted(spelling for own in spellings.values() for spelling in own)
+    every_name = one_of(sorted(spelling for own in spellings.values() for spelling in own))
     schedules = sorted(names.schedules())
     known = {name: described(maker) for name, maker in makers.items()}
     of_terms = {option.name: option_schema(option) for option in known["Term"] if option.name != "loss"}
@@ -88,7 +87,7 @@ def schema(*, allow: Allow | None = None, plugins: bool = False) -> Schema:
             "node": {
                 "type": "object",
                 "oneOf": [{"required": [key]} for key in DIALECTS],
-                "properties": {key: {"enum": every_name} for key in DIALECTS},
+                "properties": dict.fromkeys(DIALECTS, every_name),
                 "allOf": [rule for name in makers for rule in rules(name, spellings[name], makers[name], known[name])],
             },
             **{f"options of {name}": options_schema(maker, known[name], of_terms) for name, maker in makers.items()},
@@ -105,7 +104,14 @@ def loss_or_set(node: Schema, by_name: Schema) -> Schema:
 
 def named(spellings: list[str]) -> Schema:
     """Return the schema of a dict that names one of these."""
-    return {"anyOf": [{"properties": {key: {"enum": spellings}}, "required": [key]} for key in DIALECTS]}
+    return {"anyOf": [{"properties": {key: one_of(spellings)}, "required": [key]} for key in DIALECTS]}
+
+
+def one_of(spellings: list[str]) -> Schema:
+    """Return the schema of a name: one of these, or a path of lossfold's that ends as they do."""
+    own = sorted(name.removeprefix("lossfold.") for name in spellings if name.startswith("lossfold."))
+    names: Schema = {"enum": spellings}
+    return {"anyOf": [names, {"pattern": rf"^lossfold(\.[a-z_]+)*\.({'|'.join(own)})$"}]} if own else names
 
 
 def with_options(names: Iterable[str], value: Any = True) -> list[Schema]:
@@ -125,13 +131,13 @@ def rules(name: str, spellings: list[str], maker: Callable[..., Any], options: l
     for key in ("type", "_target_"):
         beside: Schema = {key: True, "loss_name": loss_name, **(SPECIAL if key == "_target_" else {})}
         then = {**own, **given, "properties": beside, "unevaluatedProperties": closed}
-        found.append({"if": {"properties": {key: {"enum": spellings}}, "required": [key]}, "then": then})
+        found.append({"if": {"properties": {key: one_of(spellings)}, "required": [key]}, "then": then})
     inside: Schema = {"type": ["object", "null"], **own, "properties": {"loss_name": loss_name}, "unevaluatedProperties": closed}
     then = {"properties": {"class_path": True, "init_args": inside, "dict_kwargs": inside}, "additionalProperties": False}
     if given:
         then |= {"if": {"not": {"required": ["dict_kwargs"]}}}
         then |= {"then": {"required": ["init_args"], "properties": {"init_args": {"type": "object", **given}}}}
-    found.append({"if": {"properties": {"class_path": {"enum": spellings}}, "required": ["class_path"]}, "then": then})
+    found.append({"if": {"properties": {"class_path": one_of(spellings)}, "required": ["class_path"]}, "then": then})
     return found
 
 
@@ -144,7 +150,7 @@ def needed(maker: Callable[..., Any], options: list[Option]) -> Schema:
         found["propertyNames"] = LOSSES_BY_NAME["propertyNames"]
         return found
     required = [option.name for option in options if option.required]
-    alternatives = one_needed(maker)
+    alternatives = getattr(maker, "one_needed", ())
     if required:
         found["required"] = required
     if alternatives:
@@ -165,19 +171,19 @@ def options_schema(maker: Callable[..., Any], options: list[Option], of_terms: M
         losses = {"if": {"type": "array"}, "then": {"$ref": "#/$defs/losses"}}
         terms: Schema = {"type": ["object", "array"], **losses, "else": {"minProperties": 1, **LOSSES_BY_NAME}}
         properties["terms"] = {**terms, "description": "the losses, by name or in a list"}
-    if "loss_weight" not in properties and maker in PRESETS.values():
+    if is_weighed(maker):
         properties["loss_weight"] = {"type": "number"}
     return {"description": documentation(maker).partition("\n")[0], "properties": properties}
 
 
 def option_schema(option: Option) -> Schema:
     """Return the schema of one option."""
-    kinds, text, null = kinds_of(option.kind), {"type": "string"}, {"type": "null"}
+    kinds, text, null = schemas_of(option.kind), {"type": "string"}, {"type": "null"}
     if option.words:
         words = {"enum": [*option.words, *([None] if null in kinds else [])]}
         kinds = [words, *(kind for kind in kinds if kind not in (text, null))]
     if option.limits:
-        kinds = [{**kind, **option.limits} if kind.get("type") in ("number", "integer") else kind for kind in kinds]
+        kinds = [within(option.limits, kind) for kind in kinds]
     if option.fixed:
         kinds = [{"const": option.default}]
     found: Schema = kinds[0] if len(kinds) == 1 else {"anyOf": kinds} if kinds else {}
@@ -187,10 +193,17 @@ def option_schema(option: Option) -> Schema:
     return found if option.required or not plain else {**found, "default": option.default}
 
 
-def kinds_of(kind: Any) -> list[Schema]:
+def within(limits: Schema, kind: Schema) -> Schema:
+    """Return the schema of numbers, or of lists of them, in a range; others as they are."""
+    if kind.get("type") == "array" and "items" in kind:
+        return {**kind, "items": within(limits, kind["items"])}
+    return {**kind, **limits} if kind.get("type") in ("number", "integer") else kind
+
+
+def schemas_of(kind: Any) -> list[Schema]:
     """Return the schemas of an annotation's alternatives, [] for anything."""
     if isinstance(kind, types.UnionType) or typing.get_origin(kind) is typing.Union:
-        each = [kinds_of(one) for one in typing.get_args(kind) if not is_tensor(one)]
+        each = [schemas_of(one) for one in typing.get_args(kind) if not is_tensor(one)]
         return [] if [] in each else [schema for one in each for schema in one]
     known = {float: "number", int: "integer", bool: "boolean", str: "string", type(None): "null"}
     if kind in known:
@@ -200,10 +213,10 @@ def kinds_of(kind: Any) -> list[Schema]:
         return [ANY_LOSS]
     if origin in (list, tuple, collections.abc.Sequence):
         items = [one for one in arguments if one is not ...]
-        inner = kinds_of(items[0]) if len(set(items)) == 1 else []
+        inner = schemas_of(items[0]) if len(set(items)) == 1 else []
         return [{"type": "array", **({"items": inner[0] if len(inner) == 1 else {"anyOf": inner}} if inner else {})}]
     if origin in (dict, collections.abc.Mapping, Mapping):
-        inner = kinds_of(arguments[1]) if len(arguments) == 2 else []
+        inner = schemas_of(arguments[1]) if len(arguments) == 2 else []
         steps = {"propertyNames": {"pattern": "^[0-9]+$"}} if arguments[:1] == (int,) else {}
         return [{"type": "object", **steps, **({"additionalProperties": {"anyOf": inner}} if inner else {})}]
     return []

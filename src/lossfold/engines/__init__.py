@@ -68,6 +68,13 @@ def available() -> tuple[str, ...]:
     return tuple(engine.name for engine in reversed(TABLE) if not engine.problem())
 
 
+def serving() -> str:
+    """Say which engine serves what in this installation: "cpp on CPUs, eager elsewhere"."""
+    *special, last = (engine for engine in TABLE if not engine.problem())
+    words = [f"{engine.name} on {engine.devices[0]}" for engine in special if engine.devices is not None]
+    return ", ".join([*words, f"{last.name} elsewhere" if words else last.name])
+
+
 def check_name(argument: str, name: str | None) -> None:
     """Refuse an engine that lossfold does not have."""
     if name is not None and name not in NAMES:

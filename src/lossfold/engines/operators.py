@@ -1,7 +1,7 @@
 """A fold's pass and its gradient as PyTorch operators: schemas, shapes, gradients and second derivatives, once for all folds.
 
-``NAME_fold(inputs, options) -> outputs, kept`` makes the pass. ``NAME_unfold(gradients, kept, inputs, options)`` gives the gradient of
-the first input. ``NAME_map(inputs, coef, kept, options)`` gives what each pixel adds to the sums that ``coef [K, C]`` weighs.
+``NAME_fold(inputs, options) -> outputs, kept`` makes the pass. ``NAME_unfold(gradients, kept, inputs, options)`` gives the gradient
+of the first input. ``NAME_map(inputs, coef, kept, options)`` gives what each pixel adds to the sums that ``coef [K, C]`` weighs.
 Engines implement them for their devices; what an implementation has to equal is the definition in plain PyTorch.
 """
 
@@ -48,7 +48,13 @@ class FoldOperators:
         self._define("fold", f"({inputs}, {options}) -> ({returned})", shapes)
         self._define("unfold", f"({back}{inputs}, {options}) -> Tensor", self._like_the_first)
         self._differentiable("fold", self._backward, self._save)
-        self.fold, self._unfold = getattr(OPERATORS, f"{name}_fold"), getattr(OPERATORS, f"{name}_unfold")
+        self._fold, self._unfold = getattr(OPERATORS, f"{name}_fold"), getattr(OPERATORS, f"{name}_unfold")
+
+    def fold(self, *arguments: Any) -> Any:
+        """Make the pass by the operator."""
+        if torch.compiler.is_compiling() or not (torch.is_grad_enabled() and arguments[0].requires_grad):
+            return self._fold(*arguments)
+        return _Plain.apply(self, *arguments)
 
     def with_map(self, definition: Definition, shapes: Definition) -> Any:
         """Define the operator of the integrand, ``(*inputs, coef, *kept, *options)`` -> values; return it."""
@@ -80,9 +86,7 @@ class FoldOperators:
     def _backward(self, ctx: Any, *returned: Tensor | None) -> tuple[Any, ...]:
         inputs, kept = saved(ctx)
         rest = nothing_for(inputs[1:]) + (None,) * len(ctx.options)
-        grads = [
-            None if g is None or g.shape == (0,) else g for g in returned[: len(self.outputs)]
-        ]  # (0,): of what is not asked for
+        grads = [None if g is None or g.shape == (0,) else g for g in returned[: len(self.outputs)]]  # (0,): nobody asked for it
         if all(grad is None for grad in grads):
             return (None, *rest)
         if torch.is_grad_enabled():  # create_graph=True: the definition has all further derivatives
@@ -100,6 +104,22 @@ class FoldOperators:
         scores, targets, weight, coef, *kept = arguments
         coefs = [coef.expand(len(scores), -1, -1).contiguous(), *[None] * (len(self.outputs) - 1)]
         return (self._unfold(*coefs, *kept, scores, targets, weighed(grad, weight), *ctx.options), *rest)
+
+
+class _Plain(torch.autograd.Function):
+    """What is registered for autograd, called directly: in plain eager mode the detour costs more than a small image."""
+
+    @staticmethod
+    def forward(ctx: Any, operators: FoldOperators, *arguments: Any) -> Any:
+        returned = operators._fold(*arguments)
+        ctx.operators = operators
+        operators._save(ctx, arguments, returned)
+        return returned
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor | None) -> Any:
+        first, *_ = ctx.operators._backward(ctx, *grads)
+        return (None, first, *[None] * (len(ctx.lengths) - 1 + len(ctx.options)))
 
 
 def save(ctx: Any, inputs: tuple[Any, ...], kept: tuple[Tensor, ...], tensors: int) -> None:

@@ -42,6 +42,11 @@ def clamped(p: Tensor) -> Tensor:
     return torch.where((p < 0) | (p > 1), p.detach().clamp(0, 1), p)
 
 
+def total_dtype(tensor: Tensor) -> torch.dtype:
+    """Return what sums are totalled in: float64, or float32 on devices without it."""
+    return torch.float32 if tensor.device.type == "mps" else torch.float64
+
+
 def total(share: Tensor, block: int = 1024) -> Tensor:
     """Sum the last dimension: in its own dtype within blocks, in float64 over them."""
     dtype = total_dtype(share)

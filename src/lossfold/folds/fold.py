@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from typing_extensions import Self
 
-from lossfold.errors import wrong
+from lossfold.errors import LossError, wrong
 
 Sum = tuple[str, float]  # a kind and its number (a focal sum's gamma, say; 0 where it has none)
 Key = tuple[Any, ...]  # what a row of sums is known by: a Sum, or more
@@ -52,7 +52,7 @@ class Fold:
     def __add__(self, other: Fold) -> Self:
         mine, yours = self._shapes(), other._shapes()
         if self.wanted != other.wanted or mine != yours:
-            raise wrong("other", f"a fold of {self.wanted} {mine}", f"{other.wanted} {yours}")
+            raise LossError("Fold", "other", f"a fold of {self.wanted} {mine}", f"{other.wanted} {yours}")
         table = None if self.table is None or other.table is None else self.table + other.table
         return replace(self, sums=self.sums + other.sums, table=table)
 
@@ -99,7 +99,7 @@ class Needs(Generic[Spec]):
 
     def agree(self, other: object) -> bool:
         """Whether one pass can serve both."""
-        return type(other) is type(self) and other.engine == self.engine and self.reads_alike(other.spec)  # type: ignore[attr-defined]
+        return type(other) is type(self) and other.engine == self.engine and self.reads_alike(other.spec)
 
     def merge(self, other: Self) -> Self:
         """Return the needs of both."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import functools
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import InitVar, dataclass
+from dataclasses import InitVar
 from typing import Any, ClassVar, cast
 
 import torch
@@ -14,26 +15,46 @@ from torch import Tensor, nn
 from typing_extensions import Self
 
 from lossfold.errors import LossError, is_number, naming, nearest, wrong
+from lossfold.options import Kind, PerClass, checked_options, configured, declared, option
 from lossfold.routing import arguments_of, check_argument, check_arguments, checked_mapping, is_one_dict, one_dict, route
+from lossfold.signatures import is_same, options_of
+
+
+@functools.cache
+def call_of(forward: Callable[..., Any]) -> tuple[dict[str, bool], bool]:
+    """Return a call's arguments, whether each has to be given, and whether it takes others."""
+    kinds = [parameter.kind for parameter in inspect.signature(forward).parameters.values()]
+    return arguments_of(forward), inspect.Parameter.VAR_POSITIONAL in kinds or inspect.Parameter.VAR_KEYWORD in kinds
 
 
 class Configured(nn.Module):
-    """A module that is a keyword-only dataclass of plain values: it pickles, copies, and its repr evaluates to it."""
+    """A module that is a keyword-only dataclass of plain values: it pickles, copies, and its repr evaluates to it.
+
+    A subclass may have a constructor of its own, which calls ``super().__init__`` with options: what it takes are then its options.
+    """
 
     __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]
     __match_args__: ClassVar[tuple[str, ...]] = ()
+    kinds: ClassVar[dict[str, Kind]] = {}  # what its options may be, as their fields declare it
+    own_kinds: ClassVar[dict[str, Kind]] = {}  # of the fields that it brings itself
+    one_needed: ClassVar[tuple[str, ...]] = ()  # options one of which has to be given, although each has a default
     arguments: ClassVar[dict[str, bool]] = {}  # of a call, and whether each has to be given
     open_call: ClassVar[bool] = True  # whether a call takes arguments of other names, or any number of them
     ready: bool = False  # whether it is a module already, no dataclass that is being filled
+    written: ClassVar[Callable[..., None] | None] = None  # the constructor that somebody has written, where one has
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
-        cls.arguments = arguments_of(cls.forward)
-        kinds = [parameter.kind for parameter in inspect.signature(cls.forward).parameters.values()]
-        cls.open_call = inspect.Parameter.VAR_POSITIONAL in kinds or inspect.Parameter.VAR_KEYWORD in kinds
+        cls.written = vars(cls).get("__init__", cls.written)  # before a dataclass makes one
+        cls.own_kinds = declared(vars(cls))
+        owners = reversed(cls.__mro__)
+        cls.kinds = {name: kind for owner in owners for name, kind in vars(owner).get("own_kinds", {}).items()}
+        cls.arguments, cls.open_call = call_of(cls.forward)
 
     def __new__(cls, *args: object, **options: object) -> Self:
         """Refuse unknown options, and make a module of what the dataclass is about to fill."""
+        if cls.__init__ is cls.written:
+            return super().__new__(cls)
         valid = [name for name in cls.__init__.__annotations__ if name != "return"]
         for name in options:
             if name not in valid:
@@ -51,14 +72,19 @@ class Configured(nn.Module):
             self.validate()
 
     def validate(self) -> None:
-        """Refuse wrong options, and derive from them what the loss keeps; called again when an option is changed."""
+        """Refuse wrong options, and derive from them what the loss keeps; called again when an option is changed.
+
+        What each option may be, its field declares; what is to be said here is what relates several.
+        """
+        for name, value in checked_options(self.kinds, {name: getattr(self, name) for name in self.kinds}).items():
+            object.__setattr__(self, name, value)
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name not in self.__dataclass_fields__:
             return super().__setattr__(name, value)
         value = value.detach() if isinstance(value, nn.Parameter) else value  # an option is no parameter
         if isinstance(value, nn.Module):
-            raise wrong(name, "a plain value", type(value).__name__)
+            raise LossError(type(self).__name__, name, "a plain value", type(value).__name__)
         if not self.ready:
             return super().__setattr__(name, value)
         before = getattr(self, name)
@@ -74,17 +100,19 @@ class Configured(nn.Module):
     def require(self, name: str, holds: bool, expected: str, hint: str = "") -> None:
         """Refuse the value of an option."""
         if not holds:
-            raise wrong(name, expected, repr(getattr(self, name)), hint)
-
-    def require_one_of(self, name: str, choices: Sequence[str]) -> None:
-        """Refuse an option that is not one of some words."""
-        value = getattr(self, name)
-        if not isinstance(value, str) or value not in choices:
-            self.require(name, False, "one of " + ", ".join(map(repr, choices)), nearest(value, choices))
+            raise LossError(type(self).__name__, name, expected, repr(getattr(self, name)), hint)
 
     def __repr__(self) -> str:
-        fields = [f for f in dataclasses.fields(self) if f.init and getattr(self, f.name) != f.default]
-        return f"{type(self).__name__}({', '.join(f'{f.name}={getattr(self, f.name)!r}' for f in fields)})"
+        cls = type(self)
+        if cls.__init__ is not cls.written:
+            fields = [f for f in dataclasses.fields(self) if f.init and getattr(self, f.name) != f.default]
+            return f"{cls.__name__}({', '.join(f'{f.name}={getattr(self, f.name)!r}' for f in fields)})"
+        options = {name: option.default for name, option in options_of(cls).items() if hasattr(self, name)}
+        given = [
+            f"{name}={getattr(self, name)!r}" for name, default in options.items() if not is_same(getattr(self, name), default)
+        ]
+        weight = getattr(self, "loss_weight", 1)
+        return f"{weight!r} * " * ("loss_weight" not in options and weight != 1) + f"{cls.__name__}({', '.join(given)})"
 
 
 class Summable(nn.Module):
@@ -101,16 +129,28 @@ class Summable(nn.Module):
         return Summable.sum_of(self) if other == 0 else NotImplemented  # what sum() begins with
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
+@configured
 class Loss(Configured, Summable):
     """What every loss is: options that are checked, and a weight on its result."""
 
-    loss_weight: float = 1.0
+    loss_weight: float = option(1.0)
     inputs: Mapping[str, str] | None = None
     data_info: InitVar[Mapping[str, str] | None] = None
     loss_name: str | None = None
 
     samples: ClassVar[tuple[dict[str, Any], ...]] = ({},)  # the options that the contract tests and verify run it with
+    per_class_options: ClassVar[tuple[str, ...]] = ()  # those with a number for each class
+    evaluates: ClassVar[bool] = True  # whether a call is its evaluate() times its weight, whoever wrote these
+    as_written: ClassVar[bool] = True  # whether both are lossfold's, so that a set may go by their parts
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        cls.per_class_options = tuple(name for name, kind in cls.kinds.items() if isinstance(kind, PerClass))
+        (forward, *before), (evaluate, *_) = ([c for c in cls.__mro__ if name in vars(c)] for name in ("forward", "evaluate"))
+        first = before in ([], [nn.Module])  # a loss's first forward is its call; a later one is another
+        plain = first or forward.__module__.startswith("lossfold.")
+        cls.evaluates = plain or issubclass(evaluate, forward)
+        cls.as_written = plain and evaluate.__module__.startswith("lossfold.")
 
     def __post_init__(self, data_info: Mapping[str, str] | None) -> None:
         take_alias(self, data_info)
@@ -119,7 +159,8 @@ class Loss(Configured, Summable):
     def validate(self) -> None:
         """Refuse wrong options."""
         super().validate()
-        self.require("loss_weight", is_number(self.loss_weight), "a number")
+        for name in self.per_class_options:
+            self.keep_per_class(name)
         object.__setattr__(self, "inputs", checked_mapping(self.inputs))
         for name in self.inputs or {}:
             check_argument(name, self.arguments)
@@ -157,25 +198,19 @@ class Loss(Configured, Summable):
         return buffer.to(like.dtype)
 
     def keep_per_class(self, name: str) -> None:
-        """Normalise an option with a number for each class to a tuple, and keep a buffer of it that follows the module."""
-        value = getattr(self, name)
-        if value is not None:
-            flat = isinstance(value, Tensor) and value.dim() and value.numel() == len(value)  # [C, 1, 1], as broadcasting wants it
-            numbers = value.flatten().tolist() if flat else value.tolist() if hasattr(value, "tolist") else value
-            ok = isinstance(numbers, (list, tuple)) and len(numbers) > 0 and all(is_number(x) and x >= 0 for x in numbers)
-            self.require(name, ok, "a list of finite numbers >= 0, one for each class")
-            object.__setattr__(self, name, tuple(float(x) for x in numbers))
-            before = self._buffers.get(f"_{name}")
-            value = torch.tensor(getattr(self, name), dtype=torch.float64, device=None if before is None else before.device)
-        self.register_buffer(f"_{name}", value, persistent=False)
+        """Keep a buffer of an option with a number for each class, which follows the module."""
+        value, before = getattr(self, name), self._buffers.get(f"_{name}")
+        buffer = numbers(value, None if before is None else before.device) if isinstance(value, tuple) else None
+        self.register_buffer(f"_{name}", buffer, persistent=False)
 
     def _apply(self, fn: Any, recurse: bool = True) -> Self:
         # .to(device) moves the buffers; their numbers are those of the options, whatever .half() or to_empty() do to them.
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        for name, buffer in self._buffers.items():
-            if buffer is not None and name.startswith("_"):
+        for name in self.per_class_options:
+            buffer = self._buffers.get(f"_{name}")
+            if buffer is not None:
                 with torch.inference_mode(False):
-                    self._buffers[name] = torch.tensor(getattr(self, name[1:]), dtype=torch.float64, device=buffer.device)
+                    self._buffers[f"_{name}"] = numbers(getattr(self, name), buffer.device)
         return self
 
     def __rmul__(self, factor: float) -> Self:
@@ -208,6 +243,12 @@ class Loss(Configured, Summable):
     def due(self, outputs: Any) -> bool:
         """Return whether the loss is to be computed from these outputs."""
         return True
+
+
+def numbers(values: float | Sequence[float], device: torch.device | None) -> Tensor:
+    """Return numbers in float64, or float32 on devices without it."""
+    dtype = torch.float32 if device is not None and device.type == "mps" else torch.float64
+    return torch.tensor(values, dtype=dtype, device=device)
 
 
 def take_alias(loss: Any, data_info: Mapping[str, str] | None) -> None:

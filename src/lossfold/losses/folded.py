@@ -19,7 +19,6 @@ class Folded(Loss):
     reduction: str
 
     of_each: ClassVar[bool] = False  # the formula is one of each image by itself, also where their mean is taken together
-    reading: tuple[str, ...] = ()  # what else makes the pass's tensors others than the arguments, in words, for plans
     beside: ClassVar[tuple[str, ...]] = ()  # arguments that may differ within a pass
 
     @property
@@ -28,9 +27,19 @@ class Folded(Loss):
         return True
 
     @property
+    def reading(self) -> tuple[str, ...]:
+        """What else makes the pass's tensors others than the arguments, in words, for plans."""
+        return ()
+
+    @property
     def second(self) -> str:
         """How the images' own losses are averaged: "counted" leaves out the empty ones, "all" does not; "" where there are none."""
         return ""
+
+    @property
+    def apart(self) -> bool:
+        """Whether the formula is to be one of each image; else their sums are added before."""
+        return self.of_each or bool(self.second)
 
     @property
     def selects(self) -> bool:
@@ -76,8 +85,8 @@ class Folded(Loss):
             every_image: the mean is over all images, those behind the gate with the loss 0.
         """
         fold = fold if gate is None else fold.only(gate)
-        together = not (every_image or self.second or self.of_each)
-        return self.settled(self.formula(fold.sum_images() if together else fold, given), fold.dtype, gate, every_image)
+        ratio = self.formula(fold if every_image or self.apart else fold.sum_images(), given)
+        return self.settled(ratio, fold.dtype, gate, every_image)
 
     def settled(self, ratio: Ratio, dtype: torch.dtype, gate: Tensor | None = None, every_image: bool = False) -> Tensor:
         """Turn numerators and denominators into the loss; the arguments are those of :meth:`reduce`."""

@@ -8,29 +8,34 @@ from lossfold import engines
 from lossfold.errors import wrong
 from lossfold.losses.folded import Folded
 from lossfold.losses.reduce import REDUCTIONS, Ratio, divide
+from lossfold.options import configured, option
 
 
+@configured
 class ImageLoss(Folded):
     """A loss whose mean is over the batch, or with ``sample_wise`` over the samples' own means.
 
     A sample in which nothing counts has the mean 0 and counts, as MMagic has it (``per_image`` of losses of scores leaves it out).
     """
 
-    sample_wise: bool
-    engine: str | None
+    reduction: str = option("mean", words=REDUCTIONS)
+    sample_wise: bool = option(False)
+    engine: str | None = option(None, words=engines.NAMES)
 
     def validate(self) -> None:
         """Refuse wrong options."""
         super().validate()
-        self.require_one_of("reduction", REDUCTIONS)
-        self.require("sample_wise", isinstance(self.sample_wise, bool), "True or False")
         self.require("sample_wise", not self.sample_wise or self.reduction == "mean", "False unless reduction='mean'")
-        engines.check_name("engine", self.engine)
 
     @property
     def second(self) -> str:
         """How the samples' own losses are averaged."""
         return "all" if self.sample_wise else ""
+
+    @property
+    def apart(self) -> bool:
+        """Whether the formula is to be one of each sample."""
+        return self.of_each or self.sample_wise or self.reduction == "none"
 
     def unreduced(self, ratio: Ratio) -> Tensor:
         """Return the loss of each sample and channel, ``[B, C]``."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -16,6 +15,7 @@ from lossfold.folds.pair.spec import LINKS, PairSpec, PairSum
 from lossfold.losses.image_loss import ImageLoss
 from lossfold.losses.reduce import Ratio
 from lossfold.losses.scores import times
+from lossfold.options import configured, option
 
 
 class Mean(NamedTuple):
@@ -26,7 +26,7 @@ class Mean(NamedTuple):
     area: Sum = ("weight", 0.0)
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
+@configured
 class PairLoss(ImageLoss):
     """A loss of ``(pred, target, weight=None)``: the options that all of them have, and the one way from a fold to a number.
 
@@ -34,10 +34,7 @@ class PairLoss(ImageLoss):
     ``sample_wise`` every sample has a mean of its own, 0 where nothing counts, and the loss is their mean.
     """
 
-    link: str = "identity"
-    reduction: str = "mean"
-    sample_wise: bool = False
-    engine: str | None = None
+    link: str = option("identity", words=LINKS)
 
     region_argument: ClassVar[str] = "weight"
     in_unit: ClassVar[bool] = False  # whether the region's values must lie in [0, 1]
@@ -49,11 +46,6 @@ class PairLoss(ImageLoss):
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         cls.beside = (cls.region_argument,)
-
-    def validate(self) -> None:
-        """Refuse wrong options."""
-        super().validate()
-        self.require_one_of("link", LINKS)
 
     def means(self) -> tuple[Mean, ...]:
         """Return the formula."""
@@ -102,8 +94,7 @@ class PairLoss(ImageLoss):
                 sums[PairSum(kind, number, where)] = None
         if self.in_unit and where:
             sums[PairSum("weight", 0.0, where)] = None  # reads every pixel of the region, and so finds wrong ones
-        apart = self.of_each or self.sample_wise or self.reduction == "none"
-        return PairNeeds(PairSpec(self.link, tuple(sums)), self.engine, apart=apart)
+        return PairNeeds(PairSpec(self.link, tuple(sums)), self.engine, apart=self.apart)
 
     def formula(self, fold: Fold, given: PairGiven) -> Ratio:
         """Return the means' numerators and denominators, ``[M, I, C]`` (``[I, C]`` of one mean)."""

@@ -38,8 +38,8 @@ class Ratio(NamedTuple):
 def second_mean(values: Tensor, counts: Tensor | None) -> Tensor:
     """Return the mean of the images' (or samples') own losses ``[I]``.
 
-    Those in which nothing counts have the loss 0. With ``counts`` they are left out of the mean (``per_image``); without, they are in
-    it as 0 (``sample_wise``, as MMagic has it).
+    Those in which nothing counts have the loss 0. With ``counts`` they are left out of the mean (``per_image``); without, they are
+    in it as 0 (``sample_wise``, as MMagic has it).
     """
     if counts is None:
         return values.sum() / max(1, len(values))

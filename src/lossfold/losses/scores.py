@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
@@ -11,6 +10,7 @@ from torch import Tensor
 
 from lossfold import engines
 from lossfold.errors import is_number, wrong
+from lossfold.folds.arithmetic import total_dtype
 from lossfold.folds.dense.needs import DenseNeeds, check_targets
 from lossfold.folds.dense.spec import DenseSpec
 from lossfold.folds.fold import Fold, Sum
@@ -19,6 +19,7 @@ from lossfold.folds.label.spec import LabelSpec
 from lossfold.folds.scores import Given, with_channel
 from lossfold.losses.folded import Folded
 from lossfold.losses.reduce import REDUCTIONS, Ratio, divide
+from lossfold.options import Word, configured, option
 
 LABELS, MASKS, SOFT = "labels", "masks", "soft"
 """What scores are held against: a class for each pixel; or a target for each channel, 0 or 1, or anything between."""
@@ -26,7 +27,7 @@ LABELS, MASKS, SOFT = "labels", "masks", "soft"
 Factor = float | Tensor  # of a sum: of all classes, or of each, [C]
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
+@configured
 class ScoreLoss(Folded):
     """A loss of ``(logits, labels, weight=None, normalizer=None)``.
 
@@ -34,32 +35,23 @@ class ScoreLoss(Folded):
     without counted pixels is left out (``sample_wise`` of losses of images has it as 0).
     """
 
-    link: str = "softmax"
-    ignore_index: int = -100
-    class_weight: Sequence[float] | Tensor | None = None
-    reduction: str = "mean"
-    per_image: bool = False
-    align_corners: bool = False
-    engine: str | None = None
+    link: str = "softmax"  # one of label_links and dense_links
+    ignore_index: int = option(-100)
+    class_weight: Sequence[float] | Tensor | None = option(None, each_class=True)
+    reduction: str = option("mean", words=REDUCTIONS)
+    per_image: bool = option(False)
+    align_corners: bool = option(False)
+    engine: str | None = option(None, words=engines.NAMES)
 
-    per_class_options: ClassVar[tuple[str, ...]] = ("class_weight",)
     label_links: ClassVar[tuple[str, ...]] = ("softmax", "identity")  # that read integer labels
     dense_links: ClassVar[tuple[str, ...]] = ()  # that read targets of the scores' shape
     dense_samples: ClassVar[tuple[dict[str, Any], ...]] = ()  # as samples, for these
     takes_normalizer: ClassVar[bool] = True
     without_channels = False  # read [N, *S] as N masks [N, 1, *S]; see lossfold.presets
 
-    def validate(self) -> None:
-        """Refuse wrong options."""
-        super().validate()
-        self.require_one_of("link", tuple(dict.fromkeys((*self.label_links, *self.dense_links))))
-        integer = isinstance(self.ignore_index, int) and not isinstance(self.ignore_index, bool)
-        self.require("ignore_index", integer and -(2**63) <= self.ignore_index < 2**63, "a 64-bit integer")
-        self.require_one_of("reduction", REDUCTIONS)
-        self.require("per_image", isinstance(self.by_image, bool), "True or False")
-        self.require("align_corners", isinstance(self.align_corners, bool), "True or False")
-        engines.check_name("engine", self.engine)
-        self.keep_per_class("class_weight")
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        cls.kinds["link"] = Word(among=tuple(dict.fromkeys((*cls.label_links, *cls.dense_links))))
 
     @property
     def together(self) -> bool:
@@ -179,7 +171,7 @@ class ScoreLoss(Folded):
         return self.weigh(self.evaluate(logits, labels, weight, normalizer))
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
+@configured
 class PixelLoss(ScoreLoss):
     """A loss that is a sum over pixels: its numerator is linear in the sums, so it also has a map."""
 
@@ -194,16 +186,11 @@ class PixelLoss(ScoreLoss):
 
     def direct(self, given: Given) -> Tensor:
         """Return the loss's map, 0 where nothing counts."""
-        needs = self.needs(given)
         scores, *_ = given.tensors
-        like = scores.new_empty(
-            (), dtype=torch.promote_types(scores.dtype, torch.float32) if scores.device.type == "mps" else torch.float64
-        )
-        factors = self.coefficients(like.expand(scores.shape[1]), given.kind)
-        coef = torch.stack(
-            [f if isinstance(f, Tensor) else torch.full_like(like, f).expand(scores.shape[1]) for f in factors.values()]
-        )
-        return needs.asking(sums=tuple(factors)).integrate(coef, given)
+        like = scores.new_empty(scores.shape[1], dtype=total_dtype(scores))
+        factors = self.coefficients(like, given.kind)
+        coef = torch.stack([f if isinstance(f, Tensor) else torch.full_like(like, f) for f in factors.values()])
+        return self.needs(given).asking(sums=tuple(factors)).integrate(coef, given)
 
     def numerator(self, fold: Fold) -> Tensor:
         """Return the sums weighted by the coefficients, ``[I, C]``."""

@@ -19,7 +19,7 @@ class Collected(NamedTuple):
 
     Attributes:
         sums: ``[B, len(spec.sums), K]`` in float64 (float32 on devices without it).
-        table: ``[I, 4, K, bins]`` as that of :class:`lossfold.folds.label.definition.Collected`; foreground is where targets exceed 1/2.
+        table: ``[I, 4, K, bins]`` as the label fold's; foreground is where targets exceed 1/2.
     """
 
     sums: Tensor

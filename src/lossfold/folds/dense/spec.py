@@ -37,4 +37,4 @@ class DenseSpec(ScoreSpec):
     @property
     def reading(self) -> tuple[object, ...]:
         """How scores and targets are read."""
-        return *super().reading, self.together
+        return self.link, self.ignore_index, self.align_corners, self.together

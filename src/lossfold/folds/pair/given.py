@@ -86,11 +86,8 @@ class PairGiven:
             in_one_row: whether many small images, whose sums are added anyway, may become one.
         """
         pred = as_images(tensor_of(self.pred))
-        target = pred.detach() if self.target is None else as_images(tensor_of(self.target))  # without one, no sum reads it
-        regions = {
-            name: as_images(region if region.dim() == len(self.shape) else region.unsqueeze(1))
-            for name, region in self.regions.items()
-        }
+        target = as_images(tensor_of(self.target)) if self.target is not None else pred.detach()  # which no sum reads
+        regions = {name: as_images(one if one.dim() == len(self.shape) else one[:, None]) for name, one in self.regions.items()}
         images, channels, rows, columns = pred.shape
         if not in_one_row or images * channels <= 256 or rows * columns >= 1024:
             return pred, target, regions

@@ -55,11 +55,8 @@ class PairNeeds(Needs[PairSpec]):
 
     def describe(self) -> tuple[str, str, list[str]]:
         """Return the fold's name, how it reads what it is given, and what it collects."""
-        texts = [
-            f"{text} in {one.where}" if one.where else text
-            for text, one in zip(texts_of(self.spec.sums), self.spec.sums, strict=True)
-        ]
-        return "pair", f"link={self.spec.link}", texts
+        texts = zip(texts_of(self.spec.sums), self.spec.sums, strict=True)
+        return "pair", f"link={self.spec.link}", [f"{text} in {one.where}" if one.where else text for text, one in texts]
 
 
 class refusing_regions:  # noqa: N801 - reads as a verb

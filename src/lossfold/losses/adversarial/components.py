@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from lossfold.errors import wrong
+from lossfold.errors import naming, wrong
 from lossfold.losses.adversarial.gan import DiscShiftLoss, GANLoss
 from lossfold.losses.adversarial.path_length import GeneratorPathRegularizer
 from lossfold.losses.adversarial.penalties import GradientPenaltyLoss, R1GradientPenalty
 from lossfold.losses.base import Loss, left_out
 from lossfold.losses.features.clip import CLIPLoss
 from lossfold.losses.features.identity import FaceIdLoss
+from lossfold.options import configured, option
 from lossfold.registry import LOSSES
 from lossfold.routing import is_one_dict, one_dict
 
@@ -21,7 +21,7 @@ SYNONYMS = {"real_data": "real", "fake_data": "fake", "gt": "target"}
 """MMagic's names of arguments, and ours."""
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
+@configured
 class Component(Loss):
     """A loss as MMagic's configs have it: with an interval.
 
@@ -29,7 +29,7 @@ class Component(Loss):
     these steps: MMagic's configs have the factor in ``loss_weight`` (``every=`` of a set multiplies by itself).
     """
 
-    interval: int = 1
+    interval: int = option(1, at_least=1)
 
     def validate(self) -> None:
         """Refuse wrong options."""
@@ -42,16 +42,15 @@ class Component(Loss):
                     raise wrong("data_info", f"with {name!r} or {ours!r}, which are one", "both")
             object.__setattr__(self, "inputs", {SYNONYMS.get(name, name): path for name, path in self.inputs.items()})
         super().validate()
-        whole = isinstance(self.interval, int) and not isinstance(self.interval, bool)
-        self.require("interval", whole and self.interval >= 1, "an integer >= 1")
         self.require("interval", self.interval == 1 or self.inputs is not None, "1 without data_info")
 
     def __call__(self, *inputs: Any, **named: Any) -> Any:
         """Return the loss of tensors, or of one dict of outputs."""
         if self.interval > 1 and is_one_dict(inputs, named):
-            outputs = one_dict(type(self).__name__, inputs, named)
-            if not self.due(outputs):
-                return left_out(outputs)
+            with naming(type(self).__name__):
+                outputs = one_dict(inputs, named)
+                if not self.due(outputs):
+                    return left_out(outputs)
         return super().__call__(*inputs, **named)
 
     def due(self, outputs: Any) -> bool:
@@ -81,7 +80,7 @@ def component(base: L) -> L:
     head = f"{base.__name__} as a component of MMagic's configs: with an interval, and MMagic's names of arguments."
     own = {"__annotations__": {"loss_weight": "float"}, "loss_weight": base.__dataclass_fields__["loss_weight"].default}
     made = type(name, (Component, base), {"__module__": __name__, "__doc__": f"{head}\n{documentation}", **own})
-    return LOSSES.register(dataclass(kw_only=True, eq=False, repr=False)(made))  # type: ignore[return-value]
+    return LOSSES.register(configured(made))  # type: ignore[return-value]
 
 
 CLIPLossComps = component(CLIPLoss)

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from lossfold.errors import is_number, wrong
+from lossfold.errors import wrong
 from lossfold.folds.checks import SCORE_DTYPES
 from lossfold.folds.fold import describe
 from lossfold.losses.base import Loss
 from lossfold.losses.features.frozen import exactly, wide
 from lossfold.losses.reduce import divide
+from lossfold.options import KIND, Word, configured, option
 from lossfold.registry import LOSSES
 
 Outputs = Tensor | Sequence[Tensor]
@@ -40,11 +41,9 @@ COSTS: dict[str, Callable[[Tensor, float, bool], Tensor]] = {
 }
 """What an output x costs by itself: of x, the label's value, and whether the target is real."""
 
-POLARITIES = ("paper", "inverted")
-
 
 @LOSSES.register
-@dataclass(kw_only=True, eq=False, repr=False)
+@configured
 class GANLoss(Loss):
     """An adversarial loss: the mean cost of a discriminator's outputs x against "real" or "fake", for either network.
 
@@ -88,12 +87,12 @@ class GANLoss(Loss):
         relativistic discriminator, ICLR 2019; Zeng et al., AOT-GAN, TVCG 2022 (smgan).
     """
 
-    gan_type: str = field(kw_only=False)
-    real_label_val: float = 1.0
-    fake_label_val: float = 0.0
-    target_is_real: bool | None = None
-    is_disc: bool | None = None
-    polarity: str = "paper"
+    gan_type: str = field(kw_only=False, metadata={KIND: Word(among=tuple(COSTS))})
+    real_label_val: float = option(1.0)
+    fake_label_val: float = option(0.0)
+    target_is_real: bool | None = option(None, of=bool)
+    is_disc: bool | None = option(None, of=bool)
+    polarity: str = option("paper", words=("paper", "inverted"))
 
     samples: ClassVar[tuple[dict[str, Any], ...]] = (
         {"gan_type": "vanilla", "target_is_real": True},
@@ -103,14 +102,7 @@ class GANLoss(Loss):
     def validate(self) -> None:
         """Refuse wrong options."""
         super().validate()
-        self.require_one_of("gan_type", tuple(COSTS))
-        self.require_one_of("polarity", POLARITIES)
         self.require("polarity", self.polarity == "paper" or self.gan_type == "smgan", "'paper' unless gan_type='smgan'")
-        for name in ("real_label_val", "fake_label_val"):
-            self.require(name, is_number(getattr(self, name)), "a number")
-        for name in ("target_is_real", "is_disc"):
-            value = getattr(self, name)
-            self.require(name, value is None or isinstance(value, bool), "True, False, or None: the call says it")
         hint = "weigh the discriminator's terms by a set around them, or a schedule"
         self.require("loss_weight", not self.is_disc or self.loss_weight == 1, "1 with is_disc=True", hint)
 
@@ -216,7 +208,7 @@ class GANLoss(Loss):
 
 
 @LOSSES.register
-@dataclass(kw_only=True, eq=False, repr=False)
+@configured
 class DiscShiftLoss(Loss):
     """How far a discriminator's outputs x have drifted from 0: the mean of x².
 

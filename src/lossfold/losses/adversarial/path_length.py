@@ -4,26 +4,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
-from torch.distributed.nn import functional as ranks
 from typing_extensions import Self
 
-from lossfold.errors import LossError, is_number, wrong
+from lossfold.errors import LossError, is_number, naming, wrong
 from lossfold.folds.checks import SCORE_DTYPES
 from lossfold.folds.fold import describe
-from lossfold.losses.adversarial.slopes import differentiating, root, slope
+from lossfold.losses.adversarial.slopes import differentiating, outside_graphs, root, slope
 from lossfold.losses.base import Loss
+from lossfold.options import configured, option
 from lossfold.registry import LOSSES
 
 Generator = Callable[[Tensor], Any]
 
 
 @LOSSES.register
-@dataclass(kw_only=True, eq=False, repr=False)
+@configured
 class GeneratorPathRegularizer(Loss):
     """The mean of (‖Jᵀy‖ − a)²: a generator moves its image as far wherever a style w moves, and in whatever direction.
 
@@ -58,17 +57,14 @@ class GeneratorPathRegularizer(Loss):
         Karras et al., Analyzing and Improving the Image Quality of StyleGAN, CVPR 2020.
     """
 
-    decay: float = 0.01
-    batch_shrink: int = 2
+    decay: float = option(0.01, between=(0, 1))
+    batch_shrink: int = option(2, at_least=1)
 
     samples: ClassVar[tuple[dict[str, Any], ...]] = ({}, {"decay": 0.1, "batch_shrink": 1})
 
     def validate(self) -> None:
         """Refuse wrong options."""
         super().validate()
-        self.require("decay", is_number(self.decay) and 0 <= self.decay <= 1, "a number from 0 to 1")
-        whole = isinstance(self.batch_shrink, int) and not isinstance(self.batch_shrink, bool)
-        self.require("batch_shrink", whole and self.batch_shrink >= 1, "an integer >= 1")
         if "mean_path_length" not in self._buffers:
             with torch.inference_mode(False):
                 self.register_buffer("mean_path_length", torch.zeros((), dtype=torch.float64))
@@ -129,7 +125,8 @@ def generator_path_regularizer(
         mean_path_length = torch.tensor(float(mean_path_length), dtype=torch.float64)
     if mean_path_length.dim():
         raise LossError("generator_path_regularizer", "mean_path_length", "a number or a scalar", describe(mean_path_length))
-    return regularizer("generator_path_regularizer", generator, latents, mean_path_length, decay, batch_shrink, all_ranks=True)
+    with naming("generator_path_regularizer"):
+        return regularizer(generator, latents, mean_path_length, decay, batch_shrink, all_ranks=True)
 
 
 def regularizer(
@@ -140,6 +137,8 @@ def regularizer(
     lengths: Tensor = paths(generator, latents[: max(1, len(latents) // batch_shrink)])
     mean = lengths.mean()
     if all_ranks and torch.distributed.is_available() and torch.distributed.is_initialized():
+        from torch.distributed.nn import functional as ranks  # a torch built without distributed has none
+
         mean = ranks.all_reduce(mean) / torch.distributed.get_world_size()  # type: ignore[no-untyped-call]
     moved = moving + decay * (mean - moving)
     return (lengths - moved).square().mean(), moved.detach()
@@ -158,8 +157,9 @@ def path_lengths(generator: Generator, latents: Tensor) -> Tensor:
         >>> path_lengths(torch.nn.Unflatten(1, (1, 8, 8)), torch.randn(4, 64)).shape  # ‖y‖, about 1
         torch.Size([4])
     """
-    check_latents("path_lengths", latents)
-    lengths: Tensor = paths("path_lengths", generator, latents)
+    with naming("path_lengths"):
+        check_latents(latents)
+        lengths: Tensor = paths(generator, latents)
     return lengths
 
 
@@ -169,7 +169,7 @@ def check_latents(latents: object) -> None:
         raise wrong("latents", "a tensor of floats [B, ...]", describe(latents))
 
 
-@torch.compiler.disable  # type: ignore[untyped-decorator]  # which can't follow a gradient in the forward pass
+@outside_graphs  # which can't follow a gradient in the forward pass
 def paths(generator: Generator, latents: Tensor) -> Tensor:
     """Return the path lengths of checked latents, ``[B]``."""
     if not callable(generator):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
@@ -14,17 +13,16 @@ from lossfold.folds.checks import SCORE_DTYPES
 from lossfold.folds.fold import describe
 from lossfold.folds.pair.needs import check_beside
 from lossfold.losses.adversarial.gan import as_list, mean
-from lossfold.losses.adversarial.slopes import differentiating, reads_float32, root, slope
+from lossfold.losses.adversarial.slopes import differentiating, outside_graphs, reads_float32, root, slope
 from lossfold.losses.base import Loss
 from lossfold.losses.reduce import divide
+from lossfold.options import configured, option
 from lossfold.registry import LOSSES
 
 Discriminator = Callable[[Tensor], Tensor | Sequence[Tensor]]
 
-NORM_MODES = ("pixel", "HWC")
 
-
-@dataclass(kw_only=True, eq=False, repr=False)
+@configured
 class GradientPenalty(Loss):
     """A cost of g = ∇ₓ Σ D(x), at every pixel or for every sample.
 
@@ -32,14 +30,9 @@ class GradientPenalty(Loss):
     inside, so that scaled and half-precision trainings have the penalty of float32.
     """
 
-    norm_mode: str = "pixel"
+    norm_mode: str = option("pixel", words=("pixel", "HWC"))
 
     samples: ClassVar[tuple[dict[str, Any], ...]] = ({}, {"norm_mode": "HWC"})
-
-    def validate(self) -> None:
-        """Refuse wrong options."""
-        super().validate()
-        self.require_one_of("norm_mode", NORM_MODES)
 
     @staticmethod
     def cost(squares: Tensor) -> Tensor:
@@ -67,7 +60,7 @@ class GradientPenalty(Loss):
 
 
 @LOSSES.register
-@dataclass(kw_only=True, eq=False, repr=False)
+@configured
 class GradientPenaltyLoss(GradientPenalty):
     """WGAN-GP's penalty: the mean of (‖g‖ − 1)², g = ∇ₓ Σ D(x) at x = u·real + (1 − u)·fake, u uniform for each sample.
 
@@ -130,7 +123,7 @@ class GradientPenaltyLoss(GradientPenalty):
 
 
 @LOSSES.register
-@dataclass(kw_only=True, eq=False, repr=False)
+@configured
 class R1GradientPenalty(GradientPenalty):
     """R1: the mean over pixels (or over samples) of ‖g‖², g = ∇ₓ Σ D(x) at real images.
 
@@ -177,7 +170,7 @@ class R1GradientPenalty(GradientPenalty):
 
 
 @LOSSES.register
-@dataclass(kw_only=True, eq=False, repr=False)
+@configured
 class R2GradientPenalty(GradientPenalty):
     """R2: as R1, the mean over pixels (or over samples) of ‖g‖², at generated images.
 
@@ -229,7 +222,7 @@ def checked_images(argument: str, images: object, mask: object) -> Tensor | None
     return mask if mask.dim() == images.dim() else mask.unsqueeze(1)
 
 
-@torch.compiler.disable  # type: ignore[untyped-decorator]  # which can't follow a gradient in the forward pass
+@outside_graphs  # which can't follow a gradient in the forward pass
 def gradients(discriminator: Discriminator, argument: str, images: Tensor) -> list[Tensor]:
     """Return the gradient of the sum of each of a discriminator's outputs with respect to images; its graph, if one is wanted."""
     if not callable(discriminator):

@@ -2,14 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
+import sys
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from lossfold.losses.features.frozen import exactly, wide
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def outside_graphs(function: F) -> F:
+    """Keep a function out of compiled graphs, as :func:`torch.compiler.disable` does, which imports the whole compiler to do so."""
+    disabled: list[Callable[..., Any]] = []
+
+    @functools.wraps(function)
+    def called(*arguments: Any, **named: Any) -> Any:
+        if "torch._dynamo" not in sys.modules:  # then nothing is being compiled
+            return function(*arguments, **named)
+        if not disabled:
+            disabled.append(torch.compiler.disable(function))  # type: ignore[no-untyped-call]
+        return disabled[0](*arguments, **named)
+
+    called._torchdynamo_disable = True  # type: ignore[attr-defined]  # where a graph ends
+    return called  # type: ignore[return-value]
 
 
 @contextmanager

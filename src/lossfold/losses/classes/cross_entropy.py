@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from torch import Tensor
 
-from lossfold.errors import is_number
 from lossfold.folds.fold import Fold, Sum
 from lossfold.losses.reduce import Ratio
 from lossfold.losses.scores import LABELS, Factor, PixelLoss, times
+from lossfold.options import configured, option
 from lossfold.registry import LOSSES
 
 WEIGHT: Sum = ("weight", 0.0)
@@ -19,7 +18,7 @@ NLL_ALL: Sum = ("nll_all", 0.0)
 
 
 @LOSSES.register
-@dataclass(kw_only=True, eq=False, repr=False)
+@configured
 class CrossEntropyLoss(PixelLoss):
     r"""Cross entropy between class scores and integer or soft labels.
 
@@ -37,7 +36,8 @@ class CrossEntropyLoss(PixelLoss):
         link: ``"softmax"`` for logits, ``"identity"`` for probabilities; then -log p is -log(max(p, 1e-12)).
         ignore_index: the label of pixels that do not count.
         reduction: ``"mean"``, ``"sum"``, or ``"none"`` for the map ``[B, *S]``.
-        per_image: the mean over images of each image's own loss.
+        per_image: the mean of each image's own loss over the images in which something counts; an empty one is left out, where
+            ``sample_wise`` of losses of images counts it as 0.
         align_corners: how logits of another size than the labels are interpolated to it (bilinearly).
         loss_weight: a factor on the result.
         inputs: where the arguments stand in a dict of outputs, from names to dotted paths; the loss then takes that dict.
@@ -58,7 +58,7 @@ class CrossEntropyLoss(PixelLoss):
         Label smoothing: Szegedy et al., Rethinking the Inception Architecture, CVPR 2016.
     """
 
-    label_smoothing: float = 0.0
+    label_smoothing: float = option(0.0, between=(0, 1))
 
     dense_links: ClassVar[tuple[str, ...]] = ("softmax", "identity")
     samples: ClassVar[tuple[dict[str, Any], ...]] = (
@@ -68,11 +68,6 @@ class CrossEntropyLoss(PixelLoss):
         {"link": "identity", "label_smoothing": 0.1},
     )
     dense_samples: ClassVar[tuple[dict[str, Any], ...]] = ({}, *samples[2:])
-
-    def validate(self) -> None:
-        """Refuse wrong options."""
-        super().validate()
-        self.require("label_smoothing", is_number(self.label_smoothing) and 0 <= self.label_smoothing <= 1, "in [0, 1]")
 
     @property
     def together(self) -> bool:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from torch import Tensor
 
-from lossfold.errors import is_number, wrong
+from lossfold.errors import wrong
 from lossfold.folds.fold import Fold, Sum
 from lossfold.folds.scores import Given
 from lossfold.losses.reduce import Ratio
 from lossfold.losses.scores import LABELS, Factor, PixelLoss, times
+from lossfold.options import configured, option
 from lossfold.registry import LOSSES
 
 WEIGHT: Sum = ("weight", 0.0)
@@ -20,7 +20,7 @@ NLL: Sum = ("nll", 0.0)
 
 
 @LOSSES.register
-@dataclass(kw_only=True, eq=False, repr=False)
+@configured
 class FocalLoss(PixelLoss):
     r"""Focal loss: cross entropy that looks away from pixels already right.
 
@@ -59,11 +59,10 @@ class FocalLoss(PixelLoss):
         ICCV 2019.
     """
 
-    gamma: float = 2.0
-    alpha: float | Sequence[float] | Tensor | None = None
-    normalize: str = "pixels"
+    gamma: float = option(2.0, between=(0, 1e6))
+    alpha: float | Sequence[float] | Tensor | None = option(None, of=float, each_class=True)
+    normalize: str = option("pixels", words=("pixels", "focal"))
 
-    per_class_options: ClassVar[tuple[str, ...]] = ("class_weight", "alpha")
     dense_links: ClassVar[tuple[str, ...]] = ("sigmoid", "identity")
     samples: ClassVar[tuple[dict[str, Any], ...]] = (
         {},
@@ -79,16 +78,6 @@ class FocalLoss(PixelLoss):
         {"link": "sigmoid", "gamma": 0.0},
         {"link": "identity", "gamma": 3.0},
     )
-
-    def validate(self) -> None:
-        """Refuse wrong options."""
-        super().validate()
-        self.require("gamma", is_number(self.gamma) and 0 <= self.gamma <= 1e6, "a number from 0 to 1e6")
-        self.require_one_of("normalize", ("pixels", "focal"))
-        if isinstance(self.alpha, (int, float)):
-            self.require("alpha", is_number(self.alpha) and self.alpha >= 0, "a number >= 0, or one for each class")
-        else:
-            self.keep_per_class("alpha")
 
     def sums(self, kind: str) -> tuple[Sum, ...]:
         """Return the sums that the formula reads."""

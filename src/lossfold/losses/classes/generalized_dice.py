@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
 
-from lossfold.errors import is_number
 from lossfold.folds.fold import Fold, Sum
 from lossfold.losses.classes.areas import areas, sums_of_areas
 from lossfold.losses.classes.overlap import included
 from lossfold.losses.reduce import Ratio
 from lossfold.losses.scores import ScoreLoss, times
+from lossfold.options import configured, option
 from lossfold.registry import LOSSES
 
 
 @LOSSES.register
-@dataclass(kw_only=True, eq=False, repr=False)
+@configured
 class GeneralizedDiceLoss(ScoreLoss):
     r"""Generalised Dice loss: classes taken together, each weighted by its size.
 
@@ -48,10 +47,10 @@ class GeneralizedDiceLoss(ScoreLoss):
         Sudre et al., Generalised Dice overlap, DLMIA 2017.
     """
 
-    weighting: str = "square"
-    smooth: float = 0.0
-    absent: str = "skip"
-    include_background: bool = True
+    weighting: str = option("square", words=("square", "simple", "uniform"))
+    smooth: float = option(0.0, at_least=0)
+    absent: str = option("skip", words=("skip", "count", "zero"))
+    include_background: bool = option(True)
 
     samples: ClassVar[tuple[dict[str, Any], ...]] = (
         {},
@@ -66,14 +65,6 @@ class GeneralizedDiceLoss(ScoreLoss):
         {"weighting": "simple", "absent": "count", "per_image": True},
         {"link": "sigmoid", "weighting": "uniform", "class_weight": "random", "smooth": 1.0, "include_background": False},
     )
-
-    def validate(self) -> None:
-        """Refuse wrong options."""
-        super().validate()
-        self.require_one_of("weighting", ("square", "simple", "uniform"))
-        self.require_one_of("absent", ("skip", "count", "zero"))
-        self.require("smooth", is_number(self.smooth) and 0 <= self.smooth < float("inf"), "a finite number >= 0")
-        self.require("include_background", isinstance(self.include_background, bool), "True or False")
 
     @property
     def joint(self) -> bool:

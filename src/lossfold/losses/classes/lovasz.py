@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
@@ -22,6 +21,7 @@ from lossfold.folds.label.needs import LabelNeeds, refusing_labels
 from lossfold.folds.scores import Given
 from lossfold.losses.reduce import Ratio
 from lossfold.losses.scores import LABELS, MASKS, ScoreLoss
+from lossfold.options import configured, option
 from lossfold.registry import LOSSES
 
 WEIGHT: Sum = ("weight", 0.0)
@@ -29,7 +29,7 @@ TARGET: Sum = ("target", 0.0)
 
 
 @LOSSES.register
-@dataclass(kw_only=True, eq=False, repr=False)
+@configured
 class LovaszLoss(ScoreLoss):
     r"""Lovász-Softmax loss: the Lovász extension of the Jaccard loss, at the errors m = ``|[y = c] - p_c|``.
 
@@ -55,7 +55,7 @@ class LovaszLoss(ScoreLoss):
             taken into [0, 1].
         reduction: ``"mean"`` over classes, ``"sum"``, or ``"none"``: ``[C]``, ``[B, C]`` with ``per_image``, weighted, 0 for
             classes left out.
-        per_image: the mean over images of each image's own loss; by default with hinge alone.
+        per_image: the mean of each image's own loss over the images in which something counts; by default with hinge alone.
 
     Pixel weights are >= 0 and should be about 1: the histogram resolves 6e-8 and holds a total of 5e11; beyond it is NaN.
 
@@ -73,10 +73,10 @@ class LovaszLoss(ScoreLoss):
         Berman et al., The Lovász-Softmax loss, CVPR 2018.
     """
 
-    per_image: bool | None = None  # type: ignore[assignment]
-    classes: str | Sequence[int] = "present"
-    bins: int = 4096
-    exact: bool = False
+    per_image: bool | None = option(None, of=bool)  # type: ignore[assignment]
+    classes: str | Sequence[int] = option("present", words=("present", "all"), others=True)
+    bins: int = option(4096, between=(2, 65536))
+    exact: bool = option(False)
 
     takes_normalizer: ClassVar[bool] = False
     dense_links: ClassVar[tuple[str, ...]] = ("sigmoid", "hinge", "identity")
@@ -100,17 +100,12 @@ class LovaszLoss(ScoreLoss):
     def validate(self) -> None:
         """Refuse wrong options."""
         super().validate()
-        if isinstance(self.classes, str):
-            self.require_one_of("classes", ("present", "all"))
-        else:
+        if not isinstance(self.classes, str):
             listed = self.classes.tolist() if hasattr(self.classes, "tolist") else self.classes
             ids = isinstance(listed, (list, tuple)) and all(isinstance(c, int) and not isinstance(c, bool) for c in listed)
             distinct = ids and len(listed) > 0 and min(listed) >= 0 and len(set(listed)) == len(listed)
             self.require("classes", distinct, "'present', 'all' or a list of distinct class indices")
             object.__setattr__(self, "classes", tuple(listed))
-        whole = isinstance(self.bins, int) and not isinstance(self.bins, bool)
-        self.require("bins", whole and 2 <= self.bins <= 65536, "an integer from 2 to 65536")
-        self.require("exact", isinstance(self.exact, bool), "True or False")
         self.require("engine", not self.exact or self.engine in (None, "eager"), "None or 'eager' with exact=True, which sorts")
         if self.link == "hinge":
             self.require("bins", self.bins % OCTAVES == 0, f"a multiple of {OCTAVES} with link='hinge'")
@@ -296,9 +291,8 @@ def lovasz_bounds(logits: Tensor, labels: Tensor, weight: Tensor | None = None, 
         _, width = bin_edges(loss.histogram, f)
         above = [x.flip(-1).cumsum(-1).flip(-1) for x in (f, b)]
         lower, upper = jaccard(f, *(x - y for x, y in zip(above, (f, b), strict=True))), jaccard(f, *above)
-        low, high = (
-            loss.weigh(loss.settled(loss.average((J * width).sum(-1), f.sum(-1), b.sum(-1)), fold.dtype)) for J in (lower, upper)
-        )
+        ratios = (loss.average((J * width).sum(-1), f.sum(-1), b.sum(-1)) for J in (lower, upper))
+        low, high = (loss.weigh(loss.settled(ratio, fold.dtype)) for ratio in ratios)
     return low, high
 
 

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from lossfold.errors import is_number
 from lossfold.folds.fold import Fold, Sum
 from lossfold.folds.label.needs import LabelNeeds
 from lossfold.folds.label.spec import Hard
 from lossfold.folds.scores import Given
 from lossfold.losses.reduce import Ratio
 from lossfold.losses.scores import Factor, PixelLoss, times
+from lossfold.options import configured, option
 from lossfold.registry import LOSSES
 
 HARD_WEIGHT: Sum = ("hard_weight", 0.0)
@@ -22,7 +21,7 @@ HARD_NLL: Sum = ("hard_nll", 0.0)
 
 
 @LOSSES.register
-@dataclass(kw_only=True, eq=False, repr=False)
+@configured
 class OhemCrossEntropyLoss(PixelLoss):
     r"""Cross entropy over the hard pixels: those the network is not sure of.
 
@@ -55,9 +54,9 @@ class OhemCrossEntropyLoss(PixelLoss):
         Wu et al., High-performance Semantic Segmentation Using Very Deep Fully Convolutional Networks, 2016.
     """
 
-    thresh: float = 0.7
-    min_kept: int = 100000
-    top_k_ratio: float | None = None
+    thresh: float = option(0.7, between=(0, 1))
+    min_kept: int = option(100000, at_least=0)
+    top_k_ratio: float | None = option(None, more_than=0, at_most=1)
 
     samples: ClassVar[tuple[dict[str, Any], ...]] = (
         {"thresh": 0.3, "min_kept": 5},
@@ -65,15 +64,6 @@ class OhemCrossEntropyLoss(PixelLoss):
         {"top_k_ratio": 0.4, "class_weight": "random"},
         {"thresh": 0.4, "min_kept": 0, "link": "identity"},
     )
-
-    def validate(self) -> None:
-        """Refuse wrong options."""
-        super().validate()
-        self.require("thresh", is_number(self.thresh) and 0 <= self.thresh <= 1, "in [0, 1]")
-        whole = isinstance(self.min_kept, int) and not isinstance(self.min_kept, bool)
-        self.require("min_kept", whole and 0 <= self.min_kept < 2**63, "an integer >= 0")
-        ratio = self.top_k_ratio
-        self.require("top_k_ratio", ratio is None or (is_number(ratio) and 0 < ratio <= 1), "None or in (0, 1]")
 
     @property
     def selects(self) -> bool:

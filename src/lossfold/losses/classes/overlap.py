@@ -2,32 +2,32 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from lossfold.errors import is_number, wrong
+from lossfold.errors import wrong
 from lossfold.folds.fold import Fold, Sum
 from lossfold.folds.scores import Given
 from lossfold.losses.classes.areas import areas, sums_of_areas
 from lossfold.losses.reduce import Ratio, divide
 from lossfold.losses.scores import ScoreLoss, times
+from lossfold.options import configured, option
 from lossfold.registry import LOSSES
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
+@configured
 class OverlapLoss(ScoreLoss):
     """One minus an overlap score of each class: the options and the averaging that all of them share."""
 
-    average: str = "macro"
-    smooth: float = 1.0
-    squared: bool = False
-    log: bool = False
-    absent: str = "skip"
-    include_background: bool = True
-    soft_overlap: str = "distance"
+    average: str = option("macro", words=("macro", "micro"))
+    smooth: float = option(1.0, at_least=0)
+    squared: bool = option(False)
+    log: bool = option(False)
+    absent: str = option("skip", words=("skip", "count", "zero"))
+    include_background: bool = option(True)
+    soft_overlap: str = option("distance", words=("distance", "product"))
 
     samples: ClassVar[tuple[dict[str, Any], ...]] = (
         {},
@@ -45,16 +45,6 @@ class OverlapLoss(ScoreLoss):
         {"link": "identity", "smooth": 0.0},
         {"link": "sigmoid", "soft_overlap": "product"},
     )
-
-    def validate(self) -> None:
-        """Refuse wrong options."""
-        super().validate()
-        self.require_one_of("average", ("macro", "micro"))
-        self.require_one_of("absent", ("skip", "count", "zero"))
-        self.require_one_of("soft_overlap", ("distance", "product"))
-        self.require("smooth", is_number(self.smooth) and 0 <= self.smooth < float("inf"), "a finite number >= 0")
-        for name in ("squared", "log", "include_background"):
-            self.require(name, isinstance(getattr(self, name), bool), "True or False")
 
     def check(self, logits: Any, labels: Any, weight: Any = None, normalizer: float | Tensor | None = None) -> Given:
         """Refuse what can't be folded, or does not fit the options."""
@@ -104,7 +94,7 @@ class OverlapLoss(ScoreLoss):
 
 
 @LOSSES.register
-@dataclass(kw_only=True, eq=False, repr=False)
+@configured
 class DiceLoss(OverlapLoss):
     r"""Soft Dice loss.
 
@@ -133,7 +123,8 @@ class DiceLoss(OverlapLoss):
         ignore_index: the label of pixels that do not count.
         reduction: ``"mean"`` over classes, ``"sum"``, or ``"none"``: ``[C]``, ``[B, C]`` with ``per_image``, weighted, 0 for
             classes left out; with micro a scalar or ``[B]``.
-        per_image: the mean over images of each image's own loss.
+        per_image: the mean of each image's own loss over the images in which something counts; an empty one is left out, where
+            ``sample_wise`` of losses of images counts it as 0.
         align_corners: how logits of another size than the labels are interpolated to it (bilinearly).
         loss_weight: a factor on the result.
         inputs: where the arguments stand in a dict of outputs, from names to dotted paths; the loss then takes that dict.
@@ -160,7 +151,7 @@ class DiceLoss(OverlapLoss):
 
 
 @LOSSES.register
-@dataclass(kw_only=True, eq=False, repr=False)
+@configured
 class JaccardLoss(OverlapLoss):
     r"""Soft Jaccard (IoU) loss.
 
@@ -192,7 +183,7 @@ class JaccardLoss(OverlapLoss):
 
 
 @LOSSES.register
-@dataclass(kw_only=True, eq=False, repr=False)
+@configured
 class TverskyLoss(OverlapLoss):
     r"""Tversky loss, and focal Tversky loss with an exponent.
 
@@ -223,9 +214,9 @@ class TverskyLoss(OverlapLoss):
         Salehi et al., Tversky loss function, MLMI 2017; Abraham and Khan, focal Tversky, ISBI 2019.
     """
 
-    alpha: float = 0.5
-    beta: float = 0.5
-    exponent: float = 1.0
+    alpha: float = option(0.5, at_least=0)
+    beta: float = option(0.5, at_least=0)
+    exponent: float = option(1.0, more_than=0)
 
     samples: ClassVar[tuple[dict[str, Any], ...]] = (
         *OverlapLoss.samples,
@@ -236,13 +227,6 @@ class TverskyLoss(OverlapLoss):
         *OverlapLoss.dense_samples,
         {"link": "sigmoid", "alpha": 0.3, "beta": 0.7, "exponent": 0.75},
     )
-
-    def validate(self) -> None:
-        """Refuse wrong options."""
-        super().validate()
-        for name in ("alpha", "beta"):
-            self.require(name, is_number(getattr(self, name)) and 0 <= getattr(self, name) < float("inf"), "a finite number >= 0")
-        self.require("exponent", is_number(self.exponent) and 0 < self.exponent < float("inf"), "a finite number > 0")
 
     def overlap(self, both: Tensor, predicted: Tensor, true: Tensor) -> tuple[Tensor, Tensor]:
         """Return Σpt and Σpt + α FP + β FN."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar, cast
 
 import torch
@@ -14,11 +13,12 @@ from lossfold.errors import is_number, wrong
 from lossfold.losses.features.frozen import FrozenLoss, check_images, exactly, wide
 from lossfold.nets import clip
 from lossfold.nets.frozen import Frozen
+from lossfold.options import configured, option
 from lossfold.registry import LOSSES
 
 
 @LOSSES.register
-@dataclass(kw_only=True, eq=False, repr=False)
+@configured
 class CLIPLoss(FrozenLoss):
     """The distance of images from texts in a CLIP model: the mean of 1 − similarity/100, similarity = exp(logit_scale)·cos.
 
@@ -60,11 +60,12 @@ class CLIPLoss(FrozenLoss):
     """
 
     tokenizer: Callable[..., Any] | None = None
-    norm_img: bool = True
+    norm_img: bool = option(True)
     image_size: Sequence[int] | None = None
     mean: Sequence[float] | None = None
     std: Sequence[float] | None = None
 
+    one_needed: ClassVar[tuple[str, ...]] = ("network",)
     samples: ClassVar[tuple[dict[str, Any], ...]] = ()  # there is none without a model
 
     def validate(self) -> None:
@@ -79,7 +80,6 @@ class CLIPLoss(FrozenLoss):
             raise wrong("network", expected, got, hint)
         self.__dict__["frozen"] = network
         self.require("tokenizer", self.tokenizer is None or callable(self.tokenizer), "None or a tokenizer of the model's library")
-        self.require("norm_img", isinstance(self.norm_img, bool), "True or False")
         size = self.image_size
         whole = isinstance(size, (list, tuple)) and len(size) == 2 and all(type(x) is int and x > 0 for x in size)
         ok = size is None or whole

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
@@ -17,6 +16,7 @@ from lossfold.folds.checks import SCORE_DTYPES
 from lossfold.folds.fold import describe
 from lossfold.losses.base import Loss
 from lossfold.nets.frozen import Frozen
+from lossfold.options import configured
 
 CRITERIA: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "l1": lambda first, second: (first - second).abs().mean(),
@@ -24,7 +24,7 @@ CRITERIA: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 }
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
+@configured
 class FrozenLoss(Loss):
     """A loss that keeps a frozen network."""
 
@@ -49,12 +49,13 @@ class FrozenLoss(Loss):
         return self
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
+@configured
 class FeatureLoss(FrozenLoss):
     """A loss that compares what a frozen network makes of two images."""
 
     pretrained: str | None = None
 
+    one_needed: ClassVar[tuple[str, ...]] = ("pretrained", "network")
     sources: ClassVar[str] = "the path of a state dict, or 'random'"  # what pretrained may be
     structure: ClassVar[tuple[str, ...]] = ()  # the options that the network is built from
 

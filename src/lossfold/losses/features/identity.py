@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
@@ -12,6 +11,7 @@ from lossfold.losses.features.frozen import CRITERIA, FeatureLoss, exactly, wide
 from lossfold.nets.ir_se import IRSE50
 from lossfold.nets.light_cnn import LightCNN
 from lossfold.nets.weights import fill, initialize, read
+from lossfold.options import configured, option
 from lossfold.registry import LOSSES
 
 HEAD, FACE = 256, 112
@@ -19,7 +19,7 @@ ROWS, COLUMNS = slice(35, 223), slice(32, 220)  # where the face is in a picture
 
 
 @LOSSES.register
-@dataclass(kw_only=True, eq=False, repr=False)
+@configured
 class FaceIdLoss(FeatureLoss):
     """How far two faces are from being one person's: the mean of 1 − cos(φ(p), φ(t)), φ the identity features.
 
@@ -49,14 +49,10 @@ class FaceIdLoss(FeatureLoss):
         Translation, CVPR 2021 (the loss and the crop).
     """
 
-    crop: bool = True
+    crop: bool = option(True)
 
     sources: ClassVar[str] = "the path of IR-SE50's state dict (the published model_ir_se50.pth), or 'random'"
     samples: ClassVar[tuple[dict[str, Any], ...]] = ({"pretrained": "random"},)
-
-    def check_structure(self) -> None:
-        """Refuse wrong options."""
-        self.require("crop", isinstance(self.crop, bool), "True or False")
 
     def make_network(self, pretrained: str) -> nn.Module:
         """Return IR-SE50."""
@@ -64,7 +60,7 @@ class FaceIdLoss(FeatureLoss):
         if pretrained == "random":
             initialize(network)
         else:
-            fill(network, read(pretrained, type(self).__name__), type(self).__name__, pretrained)
+            fill(network, read(pretrained), pretrained)
         return network
 
     def faces(self, images: Tensor) -> Tensor:
@@ -96,7 +92,7 @@ class FaceIdLoss(FeatureLoss):
 
 
 @LOSSES.register
-@dataclass(kw_only=True, eq=False, repr=False)
+@configured
 class LightCNNFeatureLoss(FeatureLoss):
     """The difference of LightCNN's features of two faces: the mean of ρ(φ(p), φ(t)).
 
@@ -126,14 +122,10 @@ class LightCNNFeatureLoss(FeatureLoss):
         Super-Resolution with Iterative Collaboration between Attentive Recovery and Landmark Estimation, CVPR 2020 (the loss).
     """
 
-    criterion: str = "l1"
+    criterion: str = option("l1", words=CRITERIA)
 
     sources: ClassVar[str] = "the path of LightCNN's state dict (MMagic's light_cnn_feature.pth), or 'random'"
     samples: ClassVar[tuple[dict[str, Any], ...]] = ({"pretrained": "random"}, {"pretrained": "random", "criterion": "mse"})
-
-    def check_structure(self) -> None:
-        """Refuse wrong options."""
-        self.require_one_of("criterion", tuple(CRITERIA))
 
     def make_network(self, pretrained: str) -> nn.Module:
         """Return LightCNN's convolutions."""
@@ -141,7 +133,7 @@ class LightCNNFeatureLoss(FeatureLoss):
         if pretrained == "random":
             initialize(network)
         else:
-            fill(network, read(pretrained, type(self).__name__), type(self).__name__, pretrained, unused=("classifier.",))
+            fill(network, read(pretrained), pretrained, unused=("classifier.",))
         return network
 
     def evaluate(self, pred: Tensor, target: Tensor) -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
@@ -12,13 +11,14 @@ from lossfold.errors import wrong
 from lossfold.losses.features.frozen import FeatureLoss, exactly, wide
 from lossfold.nets import lpips, vgg
 from lossfold.nets.frozen import Frozen
+from lossfold.options import configured, option
 from lossfold.registry import LOSSES
 
 SMALLEST = 1e-10
 
 
 @LOSSES.register
-@dataclass(kw_only=True, eq=False, repr=False)
+@configured
 class LPIPSLoss(FeatureLoss):
     """The learned perceptual distance: Σ_l mean over pixels of Σ_c a_lc·(u_l(p) − u_l(t))², u = φ / (|φ| + 1e-10).
 
@@ -56,10 +56,10 @@ class LPIPSLoss(FeatureLoss):
         Zhang et al., The Unreasonable Effectiveness of Deep Features as a Perceptual Metric, CVPR 2018.
     """
 
-    net: str = "vgg16"
+    net: str = option("vgg16", words=("vgg16",))
     linear: str | None = "lpips"
-    normalize: bool = False
-    reduction: str = "mean"
+    normalize: bool = option(False)
+    reduction: str = option("mean", words=("mean", "none"))
 
     sources: ClassVar[str] = vgg.SOURCES
     structure: ClassVar[tuple[str, ...]] = ("net",)
@@ -67,18 +67,15 @@ class LPIPSLoss(FeatureLoss):
 
     def check_structure(self) -> None:
         """Refuse wrong options, and read the channels' weights."""
-        self.require_one_of("net", ("vgg16",))
-        self.require_one_of("reduction", ("mean", "none"))
-        self.require("normalize", isinstance(self.normalize, bool), "True or False")
         expected = "'lpips', the path of a state dict with the package's names, or None"
         self.require("linear", self.linear is None or (isinstance(self.linear, str) and bool(self.linear)), expected)
         if self.__dict__.get("_read", "") != self.linear:
-            weights = None if self.linear is None else Frozen(lpips.channel_weights(self.linear, type(self).__name__))
+            weights = None if self.linear is None else Frozen(lpips.channel_weights(self.linear))
             self.__dict__.update(weights=weights, _read=self.linear)
 
     def make_network(self, pretrained: str) -> nn.Module:
         """Return VGG16."""
-        return vgg.load(self.net, lpips.LAYERS, True, pretrained, type(self).__name__)
+        return vgg.load(self.net, lpips.LAYERS, True, pretrained)
 
     def distances(self, pred: Tensor, target: Tensor) -> Tensor:
         """Return the distance of each pair of images, ``[B]``."""

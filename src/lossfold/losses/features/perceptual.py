@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
 from torch import Tensor, nn
@@ -12,6 +11,7 @@ from lossfold.errors import is_number, wrong
 from lossfold.losses.base import nothing
 from lossfold.losses.features.frozen import CRITERIA, FeatureLoss, exactly, wide
 from lossfold.nets import vgg
+from lossfold.options import configured, option
 from lossfold.registry import LOSSES
 
 
@@ -28,7 +28,7 @@ class PerceptualParts(NamedTuple):
 
 
 @LOSSES.register
-@dataclass(kw_only=True, eq=False, repr=False)
+@configured
 class PerceptualLoss(FeatureLoss):
     """Differences of a frozen VGG's features, Σ_l a_l·ρ(φ_l(p), φ_l(t)), and of their Gram matrices.
 
@@ -76,12 +76,12 @@ class PerceptualLoss(FeatureLoss):
 
     layer_weights: Mapping[str | int, float] | None = None
     layer_weights_style: Mapping[str | int, float] | None = None
-    vgg_type: str = "vgg19"
-    use_input_norm: bool = True
-    norm_img: bool = True
-    perceptual_weight: float = 1.0
-    style_weight: float = 1.0
-    criterion: str = "l1"
+    vgg_type: str = option("vgg19", words=vgg.TYPES)
+    use_input_norm: bool = option(True)
+    norm_img: bool = option(True)
+    perceptual_weight: float = option(1.0, at_least=0)
+    style_weight: float = option(1.0, at_least=0)
+    criterion: str = option("l1", words=CRITERIA)
 
     sources: ClassVar[str] = vgg.SOURCES
     structure: ClassVar[tuple[str, ...]] = ("vgg_type", "use_input_norm", "wanted")
@@ -92,13 +92,6 @@ class PerceptualLoss(FeatureLoss):
 
     def check_structure(self) -> None:
         """Refuse wrong options, and resolve the layers."""
-        self.require_one_of("criterion", tuple(CRITERIA))
-        self.require_one_of("vgg_type", vgg.TYPES)
-        for name in ("perceptual_weight", "style_weight"):
-            value = getattr(self, name)
-            self.require(name, is_number(value) and value >= 0, "a number >= 0")
-        for name in ("use_input_norm", "norm_img"):
-            self.require(name, isinstance(getattr(self, name), bool), "True or False")
         self.require("layer_weights", self.layer_weights is not None, "a dict from layers to weights, as in {'relu3_3': 1.0}")
         content = self._layers("layer_weights")
         style = content if self.layer_weights_style is None else self._layers("layer_weights_style")
@@ -123,7 +116,7 @@ class PerceptualLoss(FeatureLoss):
         """Return the VGG as deep as the layers need it."""
         if not self.wanted:
             return nn.Identity()
-        return vgg.load(self.vgg_type, sorted(self.wanted), self.use_input_norm, pretrained, type(self).__name__)
+        return vgg.load(self.vgg_type, sorted(self.wanted), self.use_input_norm, pretrained)
 
     def parts(self, pred: Tensor, target: Tensor) -> PerceptualParts:
         """Return both parts before ``loss_weight``."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
@@ -13,11 +12,12 @@ from torch.nn import functional
 from lossfold.errors import wrong
 from lossfold.losses.base import Loss
 from lossfold.losses.features.frozen import CRITERIA, check_images, exactly, wide
+from lossfold.options import configured, option
 from lossfold.registry import LOSSES
 
 
 @LOSSES.register
-@dataclass(kw_only=True, eq=False, repr=False)
+@configured
 class TransferalPerceptualLoss(Loss):
     """Differences of features and transferred textures where the attention is: Σ_l ρ(map_l·s_l, texture_l·s_l).
 
@@ -44,16 +44,10 @@ class TransferalPerceptualLoss(Loss):
         Yang et al., Learning Texture Transformer Network for Image Super-Resolution, CVPR 2020.
     """
 
-    use_attention: bool = True
-    criterion: str = "mse"
+    use_attention: bool = option(True)
+    criterion: str = option("mse", words=CRITERIA)
 
     samples: ClassVar[tuple[dict[str, Any], ...]] = ({}, {"use_attention": False, "criterion": "l1"})
-
-    def validate(self) -> None:
-        """Refuse wrong options."""
-        super().validate()
-        self.require("use_attention", isinstance(self.use_attention, bool), "True or False")
-        self.require_one_of("criterion", tuple(CRITERIA))
 
     def check(self, maps: Sequence[Tensor], soft_attention: Tensor | None, textures: Sequence[Tensor]) -> None:
         """Refuse levels that do not fit together."""

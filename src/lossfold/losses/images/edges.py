@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from torch import Tensor
@@ -13,13 +12,12 @@ from lossfold.folds.pair.given import PairGiven
 from lossfold.folds.pair.needs import check_pred
 from lossfold.folds.pair.spec import AXES, PADDINGS
 from lossfold.losses.pairs import Mean, PairLoss
+from lossfold.options import configured, option
 from lossfold.registry import LOSSES
-
-ORDERS = ("l1", "l2")
 
 
 @LOSSES.register
-@dataclass(kw_only=True, eq=False, repr=False)
+@configured
 class GradientLoss(PairLoss):
     """The absolute error of the image gradient, Σ w·(|Sx p − Sx t| + |Sy p − Sy t|) / Σ w.
 
@@ -29,7 +27,8 @@ class GradientLoss(PairLoss):
         padding: "zeros" around the image, or "replicate" continues its borders.
         link: "identity" takes ``pred`` as it is, "sigmoid" takes its sigmoid.
         reduction: "mean", "sum", or "none": a weighted value for each pixel.
-        sample_wise: every sample has a mean of its own, and the loss is their mean.
+        sample_wise: every sample has a mean of its own, and the loss is their mean; an empty sample is 0, where ``per_image``
+            of losses of scores leaves it out.
         engine: "eager" or "cpp"; None takes the fastest that can serve.
         loss_weight: a factor on the result.
         inputs: where the arguments stand in one dict of outputs.
@@ -49,15 +48,10 @@ class GradientLoss(PairLoss):
         Sobel and Feldman, A 3x3 isotropic gradient operator for image processing, 1968; as a loss: Eigen and Fergus, ICCV 2015.
     """
 
-    padding: str = "zeros"
+    padding: str = option("zeros", words=PADDINGS)
 
     images_only: ClassVar[bool] = True
     samples: ClassVar[tuple[dict[str, Any], ...]] = ({}, {"padding": "replicate", "link": "sigmoid"})
-
-    def validate(self) -> None:
-        """Refuse wrong options."""
-        super().validate()
-        self.require_one_of("padding", PADDINGS)
 
     def means(self) -> tuple[Mean, ...]:
         """Return the formula."""
@@ -65,7 +59,7 @@ class GradientLoss(PairLoss):
 
 
 @LOSSES.register
-@dataclass(kw_only=True, eq=False, repr=False)
+@configured
 class TVLoss(PairLoss):
     """Total variation: Σ w·|p_right − p| / Σ w + Σ w·|p_below − p| / Σ w, with ``order="l2"`` squares.
 
@@ -76,7 +70,8 @@ class TVLoss(PairLoss):
         order: "l1" for absolute steps, "l2" for squared ones.
         link: "identity" takes ``pred`` as it is, "sigmoid" takes its sigmoid.
         reduction: "mean"; "sum" puts sums for the two means; "none" gives the loss of each sample and channel, ``[B, C]``.
-        sample_wise: every sample has means of its own, and the loss is their mean.
+        sample_wise: every sample has means of its own, and the loss is their mean; an empty sample is 0, where ``per_image``
+            of losses of scores leaves it out.
         engine: "eager" or "cpp"; None takes the fastest that can serve.
         loss_weight: a factor on the result.
         inputs: where the arguments stand in one dict of outputs.
@@ -95,17 +90,12 @@ class TVLoss(PairLoss):
         Rudin, Osher and Fatemi, Nonlinear total variation based noise removal algorithms, Physica D 1992 (here anisotropic).
     """
 
-    order: str = "l1"
+    order: str = option("l1", words=("l1", "l2"))
 
     images_only: ClassVar[bool] = True
     has_map: ClassVar[bool] = False
     has_target: ClassVar[bool] = False
     samples: ClassVar[tuple[dict[str, Any], ...]] = ({}, {"order": "l2", "link": "sigmoid"})
-
-    def validate(self) -> None:
-        """Refuse wrong options."""
-        super().validate()
-        self.require_one_of("order", ORDERS)
 
     def means(self) -> tuple[Mean, ...]:
         """Return the formula."""
@@ -142,7 +132,7 @@ class TVLoss(PairLoss):
 
 
 @LOSSES.register
-@dataclass(kw_only=True, eq=False, repr=False)
+@configured
 class MaskedTVLoss(TVLoss):
     """Total variation within a mask: the mean of |p_right − p| under the mask m, and the mean of |p_below − p| under it.
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from torch import Tensor
@@ -14,16 +13,17 @@ from lossfold.errors import LossError
 from lossfold.losses.base import Loss
 from lossfold.losses.images.masked import masked_loss, own_options
 from lossfold.losses.reduce import REDUCTIONS
+from lossfold.options import configured, option
 
 TAKEN = ("loss_weight", "inputs", "data_info", "reduction", "sample_wise")
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
+@configured
 class ElementwiseLoss(Loss):
     """A loss of ``(pred, target, weight=None)`` by somebody's function of single elements; see :func:`elementwise_loss`."""
 
-    reduction: str = "mean"
-    sample_wise: bool = False
+    reduction: str = option("mean", words=REDUCTIONS)
+    sample_wise: bool = option(False)
 
     registered: ClassVar[str] = ""
     function: ClassVar[Callable[..., Tensor]]
@@ -32,8 +32,6 @@ class ElementwiseLoss(Loss):
     def validate(self) -> None:
         """Refuse wrong options; the function's own are its business."""
         super().validate()
-        self.require_one_of("reduction", REDUCTIONS)
-        self.require("sample_wise", isinstance(self.sample_wise, bool), "True or False")
         self.require("sample_wise", not self.sample_wise or self.reduction == "mean", "False unless reduction='mean'")
 
     def forward(self, pred: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
@@ -75,24 +73,22 @@ def elementwise_loss(function: Callable[..., Tensor], name: str) -> type[Element
     Raises:
         LossError: for a function of other arguments, and for options that every loss has.
     """
-    loss, fields = masked_loss(function), []
-    for option in own_options(name, function):
-        if option.kind == option.VAR_KEYWORD or option.name in TAKEN:
+    loss, annotations, defaults = masked_loss(function), {}, {}
+    for parameter in own_options(name, function):
+        if parameter.kind == parameter.VAR_KEYWORD or parameter.name in TAKEN:
             came = f"{name}{inspect.signature(function)}"
-            raise LossError(name, f"option {option}", "an option with a name that no loss has yet", came)
-        annotation = Any if option.annotation is option.empty else option.annotation
-        default = dataclasses.MISSING if option.default is option.empty else option.default
-        fields.append((option.name, annotation, dataclasses.field(default=default)))
+            raise LossError(name, f"option {parameter}", "an option with a name that no loss has yet", came)
+        annotations[parameter.name] = Any if parameter.annotation is parameter.empty else parameter.annotation
+        if parameter.default is not parameter.empty:
+            defaults[parameter.name] = dataclasses.field(default=parameter.default)
     doc = inspect.getdoc(function) or f"Σ w·f / Σ w of the function {function.__module__}.{function.__qualname__}."
     namespace = {
+        **defaults,
+        "__annotations__": annotations,
         "__doc__": doc,
         "__module__": function.__module__,
         "registered": name,
         "function": staticmethod(loss),
-        "options": tuple(field[0] for field in fields),
+        "options": tuple(annotations),
     }
-    made = dataclasses.make_dataclass(
-        name, fields, bases=(ElementwiseLoss,), namespace=namespace, kw_only=True, eq=False, repr=False
-    )
-    made.__module__ = function.__module__
-    return made
+    return configured(type(name, (ElementwiseLoss,), namespace))

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from lossfold.errors import is_number
 from lossfold.losses.pairs import Mean, PairLoss
+from lossfold.options import configured, option
 from lossfold.registry import LOSSES
 
 
 @LOSSES.register
-@dataclass(kw_only=True, eq=False, repr=False)
+@configured
 class L1Loss(PairLoss):
     """The absolute error, Σ w·|p − t| / Σ w.
 
     Args:
         link: "identity" takes ``pred`` as it is, "sigmoid" takes its sigmoid.
         reduction: "mean", "sum", or "none": a weighted value for each pixel.
-        sample_wise: every sample has a mean of its own, and the loss is their mean.
+        sample_wise: every sample has a mean of its own, and the loss is their mean; an empty sample is 0, where ``per_image``
+            of losses of scores leaves it out.
         engine: "eager" or "cpp"; None takes the fastest that can serve.
         loss_weight: a factor on the result.
         inputs: where the arguments stand in one dict of outputs.
@@ -40,7 +40,7 @@ class L1Loss(PairLoss):
 
 
 @LOSSES.register
-@dataclass(kw_only=True, eq=False, repr=False)
+@configured
 class MSELoss(PairLoss):
     """The squared error, Σ w·(p − t)² / Σ w.
 
@@ -64,7 +64,7 @@ class MSELoss(PairLoss):
 
 
 @LOSSES.register
-@dataclass(kw_only=True, eq=False, repr=False)
+@configured
 class SmoothL1Loss(PairLoss):
     """The absolute error with a parabola at 0: Σ w·ρ(p − t) / Σ w, ρ(d) = d²/(2·beta) for |d| < beta, else |d| − beta/2.
 
@@ -88,14 +88,9 @@ class SmoothL1Loss(PairLoss):
         Girshick, Fast R-CNN, ICCV 2015.
     """
 
-    beta: float = 1.0
+    beta: float = option(1.0, between=(0, 1e30))
 
     samples: ClassVar[tuple[dict[str, Any], ...]] = ({}, {"beta": 0.1, "sample_wise": True})
-
-    def validate(self) -> None:
-        """Refuse wrong options."""
-        super().validate()
-        self.require("beta", is_number(self.beta) and 0 <= self.beta <= 1e30, "a number from 0 to 1e30")
 
     def means(self) -> tuple[Mean, ...]:
         """Return the formula."""
@@ -103,7 +98,7 @@ class SmoothL1Loss(PairLoss):
 
 
 @LOSSES.register
-@dataclass(kw_only=True, eq=False, repr=False)
+@configured
 class HuberLoss(PairLoss):
     """Huber's loss, Σ w·ρ(p − t) / Σ w, ρ(d) = d²/2 for |d| < delta, else delta·(|d| − delta/2).
 
@@ -125,14 +120,9 @@ class HuberLoss(PairLoss):
         Huber, Robust estimation of a location parameter, Annals of Mathematical Statistics 1964.
     """
 
-    delta: float = 1.0
+    delta: float = option(1.0, more_than=0, at_most=1e30)
 
     samples: ClassVar[tuple[dict[str, Any], ...]] = ({}, {"delta": 0.1})
-
-    def validate(self) -> None:
-        """Refuse wrong options."""
-        super().validate()
-        self.require("delta", is_number(self.delta) and 0 < self.delta <= 1e30, "a number > 0, at most 1e30")
 
     def means(self) -> tuple[Mean, ...]:
         """Return the formula."""
@@ -140,7 +130,7 @@ class HuberLoss(PairLoss):
 
 
 @LOSSES.register
-@dataclass(kw_only=True, eq=False, repr=False)
+@configured
 class CharbonnierLoss(PairLoss):
     """A differentiable absolute error, Σ w·√((p − t)² + eps) / Σ w.
 
@@ -162,14 +152,9 @@ class CharbonnierLoss(PairLoss):
         Charbonnier et al., Two deterministic half-quadratic regularization algorithms, ICIP 1994; Lai et al., LapSRN, CVPR 2017.
     """
 
-    eps: float = 1e-12
+    eps: float = option(1e-12, at_least=1e-30)
 
     samples: ClassVar[tuple[dict[str, Any], ...]] = ({}, {"eps": 1e-3})
-
-    def validate(self) -> None:
-        """Refuse wrong options."""
-        super().validate()
-        self.require("eps", is_number(self.eps) and self.eps >= 1e-30, "a number of at least 1e-30")
 
     def means(self) -> tuple[Mean, ...]:
         """Return the formula."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
@@ -16,13 +16,14 @@ from lossfold.folds.pair.needs import PairNeeds
 from lossfold.folds.pair.spec import PairSum
 from lossfold.losses.pairs import Mean, PairLoss
 from lossfold.losses.reduce import Ratio, divide
+from lossfold.options import configured, option
 from lossfold.registry import LOSSES
 
 FLOOR = 1e-8  # what is added to a mean square, so that its logarithm is finite where it is 0
 
 
 @LOSSES.register
-@dataclass(kw_only=True, eq=False, repr=False)
+@configured
 class PSNRLoss(PairLoss):
     """The negative peak signal-to-noise ratio in dB: the mean over samples of 10·log10(MSE_n + 1e-8), MSE_n = Σ w·(p − t)² / Σ w.
 
@@ -49,15 +50,10 @@ class PSNRLoss(PairLoss):
         Chen et al., Simple Baselines for Image Restoration, ECCV 2022; the luma: ITU-R BT.601.
     """
 
-    to_y: bool = False
+    to_y: bool = option(False)
 
     has_map: ClassVar[bool] = False
     of_each: ClassVar[bool] = True
-
-    def validate(self) -> None:
-        """Refuse wrong options."""
-        super().validate()
-        self.require("to_y", isinstance(self.to_y, bool), "True or False")
 
     def means(self) -> tuple[Mean, ...]:
         """Return the sums of each sample."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
@@ -16,37 +15,24 @@ from lossfold.folds.window.needs import WindowGiven, WindowNeeds
 from lossfold.folds.window.spec import PADDINGS, WindowSpec
 from lossfold.losses.image_loss import ImageLoss
 from lossfold.losses.reduce import Ratio, divide
+from lossfold.options import configured, option
 from lossfold.registry import LOSSES
 
 MOST_TAPS = 63
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
+@configured
 class WindowLoss(ImageLoss):
     """A loss over the window fold: the options that all of them have."""
 
-    window_size: int = 11
-    sigma: float = 1.5
-    k1: float = 0.01
-    k2: float = 0.03
-    data_range: float = 1.0
-    padding: str = "valid"
-    reduction: str = "mean"
-    sample_wise: bool = False
-    engine: str | None = None
+    window_size: int = option(11, between=(1, 63), odd=True)
+    sigma: float = option(1.5, between=(1e-6, 1e12))
+    k1: float = option(0.01, between=(1e-6, 1e12))
+    k2: float = option(0.03, between=(1e-6, 1e12))
+    data_range: float = option(1.0, between=(1e-6, 1e12))
+    padding: str = option("valid", words=PADDINGS)
 
     scales: ClassVar[int] = 1
-
-    def validate(self) -> None:
-        """Refuse wrong options."""
-        super().validate()
-        size = self.window_size
-        whole = isinstance(size, int) and not isinstance(size, bool)
-        self.require("window_size", whole and 1 <= size <= MOST_TAPS and size % 2 == 1, f"an odd integer from 1 to {MOST_TAPS}")
-        for name in ("sigma", "k1", "k2", "data_range"):
-            value = getattr(self, name)
-            self.require(name, is_number(value) and 1e-6 <= value <= 1e12, "a number from 1e-6 to 1e12")
-        self.require_one_of("padding", tuple(PADDINGS))
 
     def check(self, pred: Any, target: Any, weight: Any = None) -> WindowGiven:
         """Refuse what can't be folded, or does not fit the options."""
@@ -85,7 +71,7 @@ class WindowLoss(ImageLoss):
 
 
 @LOSSES.register
-@dataclass(kw_only=True, eq=False, repr=False)
+@configured
 class SSIMLoss(WindowLoss):
     """One minus the structural similarity, Σ w·(1 − SSIM) / Σ w over all places of a Gaussian window.
 
@@ -100,7 +86,8 @@ class SSIMLoss(WindowLoss):
         data_range: the difference of the largest and the smallest possible value: 1 for images in [0, 1], 2 for [-1, 1].
         padding: "valid" puts the window where it fits, as Wang et al. do; "reflect" and "zeros" around every pixel.
         reduction: "mean", "sum", or "none": a weighted value for each place, ``[B, C, h, w]``.
-        sample_wise: every sample has a mean of its own, and the loss is their mean.
+        sample_wise: every sample has a mean of its own, and the loss is their mean; an empty sample is 0, where ``per_image``
+            of losses of scores leaves it out.
         engine: "eager" or "cpp"; None takes the fastest that can serve.
         loss_weight: a factor on the result.
         inputs: where the arguments stand in one dict of outputs.
@@ -138,7 +125,7 @@ class SSIMLoss(WindowLoss):
 
 
 @LOSSES.register
-@dataclass(kw_only=True, eq=False, repr=False)
+@configured
 class MSSSIMLoss(WindowLoss):
     """One minus the multi-scale structural similarity, the mean over samples and channels of 1 − Π_s c_s^beta_s · SSIM_S^beta_S.
 

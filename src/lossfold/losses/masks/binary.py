@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from torch import Tensor
 
-from lossfold.errors import is_number
 from lossfold.folds.fold import Fold, Sum
 from lossfold.losses.reduce import Ratio
 from lossfold.losses.scores import Factor, PixelLoss, times
+from lossfold.options import configured, option
 from lossfold.registry import LOSSES
 
 WEIGHT: Sum = ("weight", 0.0)
@@ -22,7 +21,7 @@ NLL_NOT_ALL: Sum = ("nll_not_all", 0.0)
 
 
 @LOSSES.register
-@dataclass(kw_only=True, eq=False, repr=False)
+@configured
 class BinaryCrossEntropyLoss(PixelLoss):
     r"""Binary cross entropy between every channel's scores and targets in [0, 1].
 
@@ -40,7 +39,8 @@ class BinaryCrossEntropyLoss(PixelLoss):
         link: ``"sigmoid"`` for logits, ``"identity"`` for probabilities; then -log p is -log(max(p, 1e-12)).
         ignore_index: the value of integer targets that do not count.
         reduction: ``"mean"``, ``"sum"``, or ``"none"`` for the map ``[B, C, *S]``.
-        per_image: the mean over images of each image's own loss.
+        per_image: the mean of each image's own loss over the images in which something counts; an empty one is left out, where
+            ``sample_wise`` of losses of images counts it as 0.
         align_corners: how logits of another size than the targets are interpolated to it (bilinearly).
         loss_weight: a factor on the result.
         inputs: where the arguments stand in a dict of outputs, from names to dotted paths; the loss then takes that dict.
@@ -62,10 +62,9 @@ class BinaryCrossEntropyLoss(PixelLoss):
     """
 
     link: str = "sigmoid"
-    pos_weight: float | Sequence[float] | Tensor | None = None
-    label_smoothing: float = 0.0
+    pos_weight: float | Sequence[float] | Tensor | None = option(None, of=float, each_class=True)
+    label_smoothing: float = option(0.0, between=(0, 1))
 
-    per_class_options: ClassVar[tuple[str, ...]] = ("class_weight", "pos_weight")
     label_links: ClassVar[tuple[str, ...]] = ()
     dense_links: ClassVar[tuple[str, ...]] = ("sigmoid", "identity")
     samples: ClassVar[tuple[dict[str, Any], ...]] = ()
@@ -75,16 +74,6 @@ class BinaryCrossEntropyLoss(PixelLoss):
         {"pos_weight": "random", "class_weight": "random", "per_image": True},
         {"link": "identity", "label_smoothing": 0.2},
     )
-
-    def validate(self) -> None:
-        """Refuse wrong options."""
-        super().validate()
-        self.require("label_smoothing", is_number(self.label_smoothing) and 0 <= self.label_smoothing <= 1, "in [0, 1]")
-        if isinstance(self.pos_weight, (int, float)):
-            holds = is_number(self.pos_weight) and self.pos_weight >= 0
-            self.require("pos_weight", holds, "a number >= 0, or one for each class")
-        else:
-            self.keep_per_class("pos_weight")
 
     def sums(self, kind: str) -> tuple[Sum, ...]:
         """Return the sums that the formula reads."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
@@ -13,10 +13,11 @@ from lossfold.folds.pair.given import Made, PairGiven
 from lossfold.folds.pair.needs import PairNeeds, check_beside, check_pair
 from lossfold.losses.images.pixel import CharbonnierLoss, L1Loss, MSELoss
 from lossfold.losses.pairs import PairLoss
+from lossfold.options import configured
 from lossfold.registry import LOSSES
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
+@configured
 class CompositionLoss(PairLoss):
     """A pixel loss between alpha·fg + (1 − alpha)·bg and the merged image."""
 
@@ -61,7 +62,7 @@ class CompositionLoss(PairLoss):
 
 
 @LOSSES.register
-@dataclass(kw_only=True, eq=False, repr=False)
+@configured
 class L1CompositionLoss(CompositionLoss, L1Loss):
     """The absolute error of the composed image: Σ w·|alpha·fg + (1 − alpha)·bg − merged| / Σ w.
 
@@ -86,7 +87,7 @@ class L1CompositionLoss(CompositionLoss, L1Loss):
 
 
 @LOSSES.register
-@dataclass(kw_only=True, eq=False, repr=False)
+@configured
 class MSECompositionLoss(CompositionLoss, MSELoss):
     """The squared error of the composed image: Σ w·(alpha·fg + (1 − alpha)·bg − merged)² / Σ w.
 
@@ -110,7 +111,7 @@ class MSECompositionLoss(CompositionLoss, MSELoss):
 
 
 @LOSSES.register
-@dataclass(kw_only=True, eq=False, repr=False)
+@configured
 class CharbonnierCompLoss(CompositionLoss, CharbonnierLoss):
     """The Charbonnier error of the composed image: Σ w·√((alpha·fg + (1 − alpha)·bg − merged)² + eps) / Σ w.
 

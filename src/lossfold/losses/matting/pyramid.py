@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from torch import Tensor
 
 from lossfold.folds.pair.given import PairGiven
 from lossfold.losses.pairs import Mean, PairLoss
+from lossfold.options import configured, option
 from lossfold.registry import LOSSES
 
 
 @LOSSES.register
-@dataclass(kw_only=True, eq=False, repr=False)
+@configured
 class LaplacianPyramidLoss(PairLoss):
     """The absolute error of the Laplacian pyramid: (1 / levels)·Σ_l 2^l · mean |L_l(p) − L_l(t)|.
 
@@ -26,7 +26,8 @@ class LaplacianPyramidLoss(PairLoss):
         residual: add the image that is left, with the weight 2^levels.
         link: "identity" for alphas and images, "sigmoid" for logits.
         reduction: "mean"; "sum" puts sums for the means; "none" gives the loss of each sample and channel, ``[B, C]``.
-        sample_wise: every sample has means of its own, and the loss is their mean.
+        sample_wise: every sample has means of its own, and the loss is their mean; an empty sample is 0, where ``per_image``
+            of losses of scores leaves it out.
         engine: "eager" or "cpp"; None takes the fastest that can serve.
         loss_weight: a factor on the result.
         inputs: where the arguments stand in one dict of outputs.
@@ -45,21 +46,14 @@ class LaplacianPyramidLoss(PairLoss):
         Hou and Liu, Context-Aware Image Matting, ICCV 2019; the pyramid: Burt and Adelson, IEEE Trans. Communications 1983.
     """
 
-    levels: int = 5
-    residual: bool = False
+    levels: int = option(5, between=(1, 16))
+    residual: bool = option(False)
 
     region_argument: ClassVar[str] = "region"
     in_unit: ClassVar[bool] = True
     images_only: ClassVar[bool] = True
     has_map: ClassVar[bool] = False
     samples: ClassVar[tuple[dict[str, Any], ...]] = ({}, {"levels": 3, "residual": True, "link": "sigmoid"})
-
-    def validate(self) -> None:
-        """Refuse wrong options."""
-        super().validate()
-        whole = isinstance(self.levels, int) and not isinstance(self.levels, bool)
-        self.require("levels", whole and 1 <= self.levels <= 16, "an integer from 1 to 16")
-        self.require("residual", isinstance(self.residual, bool), "True or False")
 
     def means(self) -> tuple[Mean, ...]:
         """Return the formula."""

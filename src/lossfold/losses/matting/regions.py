@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from torch import Tensor
 
-from lossfold.errors import is_number, wrong
+from lossfold.errors import wrong
 from lossfold.folds.pair.given import PairGiven
 from lossfold.folds.pair.spec import PADDINGS
 from lossfold.losses.images.pixel import L1Loss, SmoothL1Loss
 from lossfold.losses.pairs import Mean, PairLoss
+from lossfold.options import configured, option
 from lossfold.registry import LOSSES
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
+@configured
 class RegionLoss(PairLoss):
     """A loss of ``(pred, target, region)``, the region being the map of the unknown."""
 
-    reference_area: float | None = None
+    reference_area: float | None = option(None, more_than=0)
 
     region_argument: ClassVar[str] = "region"
     in_unit: ClassVar[bool] = True
@@ -28,9 +28,7 @@ class RegionLoss(PairLoss):
     def validate(self) -> None:
         """Refuse wrong options."""
         super().validate()
-        area = self.reference_area
-        self.require("reference_area", area is None or (is_number(area) and area > 0), "None or a number of pixels > 0")
-        self.require("reference_area", area is None or self.reduction == "mean", "None unless reduction='mean'")
+        self.require("reference_area", self.reference_area is None or self.reduction == "mean", "None unless reduction='mean'")
 
     def scale(self, given: PairGiven) -> float:
         """Return reference_area / (H·W)."""
@@ -63,7 +61,7 @@ class RegionLoss(PairLoss):
 
 
 @LOSSES.register
-@dataclass(kw_only=True, eq=False, repr=False)
+@configured
 class UnknownL1Loss(RegionLoss, L1Loss):
     """The absolute error of alpha in the unknown region r: Σ r·|p − t| / Σ r.
 
@@ -71,7 +69,8 @@ class UnknownL1Loss(RegionLoss, L1Loss):
         reference_area: A multiplies the mean by A / (H·W); 262144 gives the values of criteria written for 512x512 crops.
         link: "identity" for alphas, "sigmoid" for logits.
         reduction: "mean", "sum", or "none": a weighted value for each pixel.
-        sample_wise: every sample has a mean of its own, and the loss is their mean.
+        sample_wise: every sample has a mean of its own, and the loss is their mean; an empty sample is 0, where ``per_image``
+            of losses of scores leaves it out.
         engine: "eager" or "cpp"; None takes the fastest that can serve.
         loss_weight: a factor on the result.
         inputs: where the arguments stand in one dict of outputs.
@@ -93,7 +92,7 @@ class UnknownL1Loss(RegionLoss, L1Loss):
 
 
 @LOSSES.register
-@dataclass(kw_only=True, eq=False, repr=False)
+@configured
 class KnownL1Loss(UnknownL1Loss):
     """The absolute error of alpha where it is known, that is where the region is 0: the mean of |p − t| there.
 
@@ -118,7 +117,7 @@ class KnownL1Loss(UnknownL1Loss):
 
 
 @LOSSES.register
-@dataclass(kw_only=True, eq=False, repr=False)
+@configured
 class KnownSmoothL1Loss(RegionLoss, SmoothL1Loss):
     """The smooth absolute error of alpha where it is known: the mean of ρ(p − t) where the region is 0.
 
@@ -146,7 +145,7 @@ class KnownSmoothL1Loss(RegionLoss, SmoothL1Loss):
 
 
 @LOSSES.register
-@dataclass(kw_only=True, eq=False, repr=False)
+@configured
 class MattingGradientLoss(RegionLoss):
     """The error of alpha's gradient in the unknown region, and a share of the gradient itself.
 
@@ -173,17 +172,11 @@ class MattingGradientLoss(RegionLoss):
         Dai et al., Boosting Robustness of Image Matting with Context Assembling and Strong Data Augmentation, CVPR 2022.
     """
 
-    smoothness: float = 0.01
-    padding: str = "replicate"
+    smoothness: float = option(0.01, at_least=0)
+    padding: str = option("replicate", words=PADDINGS)
 
     images_only: ClassVar[bool] = True
     samples: ClassVar[tuple[dict[str, Any], ...]] = ({}, {"padding": "zeros", "smoothness": 0.1, "reference_area": 262144})
-
-    def validate(self) -> None:
-        """Refuse wrong options."""
-        super().validate()
-        self.require("smoothness", is_number(self.smoothness) and self.smoothness >= 0, "a number >= 0")
-        self.require_one_of("padding", PADDINGS)
 
     def means(self) -> tuple[Mean, ...]:
         """Return the formula."""

@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 
 from lossfold.adapters.lightning import AdvanceLosses
 from lossfold.compose.passes import Leaf
+from lossfold.errors import naming
 from lossfold.losses.base import Loss
 from lossfold.train.errors import TrainError
 from lossfold.train.gan.ema import decay_at, follow, moving_mean
@@ -287,7 +288,8 @@ class GANWithCustomizedLoss(TaskModule):
 def computed(leaf: Leaf, iteration: int) -> bool:
     """Whether a term is computed in this step, rather than 0 because of its interval."""
     loss = leaf.loss
-    return leaf.active and (not isinstance(loss, Loss) or loss.due(leaf.who, {"iteration": iteration}))
+    with naming(leaf.who):
+        return leaf.active and (not isinstance(loss, Loss) or loss.due({"iteration": iteration}))
 
 
 def _nothing() -> None:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import dataclasses
 import inspect
 from collections.abc import Callable
 from inspect import Parameter
 from typing import Any
 
+from torch import nn
+
 
 def parameters_of(maker: Callable[..., Any]) -> list[Parameter]:
-    """Return the parameters of a call; those of a dataclass are its fields, whatever its ``__new__`` takes."""
+    """Return the parameters of a call; those of modules are their constructors', whatever ``__new__`` takes."""
     try:
-        if isinstance(maker, type) and dataclasses.is_dataclass(maker) and "__init__" in vars(maker):
+        if isinstance(maker, type) and issubclass(maker, nn.Module):
             return list(inspect.signature(maker.__init__).parameters.values())[1:]
         return list(inspect.signature(maker).parameters.values())
     except (TypeError, ValueError):  # some classes written in C do not say
@@ -28,3 +29,8 @@ def options_of(maker: Callable[..., Any]) -> dict[str, Parameter]:
 def is_open(maker: Callable[..., Any]) -> bool:
     """Whether a class or a function takes options of any name."""
     return any(parameter.kind == Parameter.VAR_KEYWORD for parameter in parameters_of(maker))
+
+
+def is_same(value: object, default: object) -> bool:
+    """Whether an option is at its default; arrays are at none."""
+    return value is default or (not getattr(value, "ndim", 0) and bool(value == default))

@@ -1,0 +1,307 @@
+"""Options of losses: what each may be, declared once in its field; checks, texts of errors and the schema read it there."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar, cast
+
+from torch import Tensor
+from typing_extensions import dataclass_transform
+
+from lossfold.errors import is_number, nearest, wrong
+
+T = TypeVar("T")
+C = TypeVar("C", bound=type)
+KIND = "kind"
+"""Where a field's metadata keep what it may be."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What an option may be.
+
+    Args:
+        none: whether None will do.
+    """
+
+    none: bool = False
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The texts that it may be, () where it is no text."""
+        return ()
+
+    @property
+    def limits(self) -> dict[str, Any]:
+        """The range of its numbers, in the words of JSON's schemas."""
+        return {}
+
+    def admits(self, value: object) -> bool:
+        """Whether a value is one."""
+        raise NotImplementedError
+
+    def expected(self, value: object) -> str:
+        """Say what would be right in place of a value."""
+        raise NotImplementedError
+
+    def hint(self, value: object) -> str:
+        """Say what to do about a value, if there is something to say."""
+        return ""
+
+    def normal(self, value: Any) -> Any:
+        """Return an admitted value as the loss keeps it."""
+        return value
+
+
+@dataclass(frozen=True)
+class Truth(Kind):
+    """True or False."""
+
+    def admits(self, value: object) -> bool:
+        """Whether a value is one."""
+        return isinstance(value, bool) or (self.none and value is None)
+
+    def expected(self, value: object) -> str:
+        """Say what would be right in place of a value."""
+        return "True, False or None" if self.none else "True or False"
+
+
+@dataclass(frozen=True)
+class Word(Kind):
+    """One of some words.
+
+    Args:
+        among: the words.
+        others: whether it may also be something other than a text, which the loss checks itself.
+    """
+
+    among: tuple[str, ...] = ()
+    others: bool = False
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The words."""
+        return self.among
+
+    def admits(self, value: object) -> bool:
+        """Whether a value is one."""
+        return value in self.among if isinstance(value, str) else self.others or (self.none and value is None)
+
+    def expected(self, value: object) -> str:
+        """Say what would be right in place of a value."""
+        return "one of " + ", ".join(map(repr, self.among)) + " or None" * self.none
+
+    def hint(self, value: object) -> str:
+        """Say which word comes nearest."""
+        return nearest(value, self.among)
+
+
+@dataclass(frozen=True)
+class Number(Kind):
+    """A finite number, or an integer of 64 bits, in a range."""
+
+    at_least: float | None = None
+    more_than: float | None = None
+    at_most: float | None = None
+    less_than: float | None = None
+    whole: bool = False
+    odd: bool = False
+
+    @property
+    def limits(self) -> dict[str, Any]:
+        """The range, in the words of JSON's schemas."""
+        ends = (self.at_least, self.more_than, self.at_most, self.less_than)
+        names = ("minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum")
+        found: dict[str, Any] = {name: end for name, end in zip(names, ends, strict=True) if end is not None}
+        return {**found, "not": {"multipleOf": 2}} if self.odd else found
+
+    def admits(self, value: Any) -> bool:
+        """Whether a value is one."""
+        if value is None or not is_number(value):
+            return self.none and value is None
+        if self.whole and not (isinstance(value, int) and -(2**63) <= value < 2**63):
+            return False
+        return (
+            (self.at_least is None or value >= self.at_least)
+            and (self.more_than is None or value > self.more_than)
+            and (self.at_most is None or value <= self.at_most)
+            and (self.less_than is None or value < self.less_than)
+            and (not self.odd or value % 2 == 1)
+        )
+
+    def expected(self, value: object) -> str:
+        """Say what would be right in place of a value."""
+        noun = "an odd integer" if self.odd else "an integer" if self.whole else "a number"
+        if self.at_least is not None and self.at_most is not None:
+            where = [f"from {written(self.at_least)} to {written(self.at_most)}"]
+        else:
+            ends = ((">=", self.at_least), (">", self.more_than), ("<=", self.at_most), ("<", self.less_than))
+            where = [f"{sign} {written(end)}" for sign, end in ends if end is not None]
+        return " ".join(["None or"] * self.none + [noun, " and ".join(where)]).rstrip()
+
+    def hint(self, value: object) -> str:
+        """Say that no number is infinite or of more than 64 bits."""
+        if isinstance(value, float) and not is_number(value):
+            return "a finite one"
+        return "of 64 bits" if self.whole and isinstance(value, int) and not -(2**63) <= value < 2**63 else ""
+
+
+@dataclass(frozen=True)
+class PerClass(Kind):
+    """A number for each class, or None; kept as a tuple.
+
+    Args:
+        one: whether a single number will do, for all classes.
+    """
+
+    none: bool = True
+    one: bool = False
+
+    @property
+    def limits(self) -> dict[str, Any]:
+        """The range of each number."""
+        return {"minimum": 0}
+
+    def admits(self, value: object) -> bool:
+        """Whether a value is one."""
+        if value is None or isinstance(value, (int, float)):
+            return value is None or (self.one and is_number(value) and value >= 0)
+        numbers = listed(value)
+        return isinstance(numbers, (list, tuple)) and len(numbers) > 0 and all(is_number(x) and x >= 0 for x in numbers)
+
+    def expected(self, value: object) -> str:
+        """Say what would be right in place of a value."""
+        each = "one for each class"
+        return f"a number >= 0, or {each}" if self.one else f"a list of finite numbers >= 0, {each}"
+
+    def normal(self, value: Any) -> Any:
+        """Return a list, an array or a tensor as a tuple."""
+        return value if value is None or isinstance(value, (int, float)) else tuple(float(x) for x in listed(value))
+
+
+@dataclass(frozen=True)
+class Only(Kind):
+    """Nothing but its default, of which something else may become of later."""
+
+    default: Any = None
+
+    def admits(self, value: object) -> bool:
+        """Whether a value is the default."""
+        return value is self.default
+
+    def expected(self, value: object) -> str:
+        """Say what would be right in place of a value."""
+        return "left out"
+
+
+def option(
+    default: T,
+    *,
+    of: type | None = None,
+    words: Iterable[str] | None = None,
+    others: bool = False,
+    each_class: bool = False,
+    between: tuple[float, float] | None = None,
+    at_least: float | None = None,
+    more_than: float | None = None,
+    at_most: float | None = None,
+    less_than: float | None = None,
+    odd: bool = False,
+) -> T:
+    """Declare an option, in the place of its default.
+
+    ``smooth: float = option(1.0, at_least=0)``
+
+    Args:
+        default: its value where it is not given. True and False make an option of these, an integer one of integers, a float one
+            of numbers; with None, which is then allowed, ``of`` says it.
+        of: bool, int or float.
+        words: the texts that it may be.
+        others: whether it may be something other than a text as well, which the loss checks in ``validate``.
+        each_class: it is a list with a number >= 0 for each class, or None; with ``of=float`` a number for all of them will do.
+        between, at_least, more_than, at_most, less_than: the range of a number.
+        odd: an odd integer.
+    """
+    none = default is None
+    least, most = (at_least, at_most) if between is None else between
+    if words is not None:
+        kind: Kind = Word(none, tuple(words), others)
+    elif each_class:
+        kind = PerClass(one=of is float)
+    elif (of or type(default)) is bool:
+        kind = Truth(none)
+    else:
+        kind = Number(none, least, more_than, most, less_than, (of or type(default)) is int, odd)
+    return dataclasses.field(default=default, metadata={KIND: kind})
+
+
+def same_as(cls: type, name: str) -> Any:
+    """Declare the option that another loss has: its default and what it may be."""
+    other = cls.__dataclass_fields__[name]  # type: ignore[attr-defined]
+    return dataclasses.field(default=other.default, metadata={KIND: cast(Any, cls).kinds[name]})
+
+
+def declared(fields: Mapping[str, object]) -> dict[str, Kind]:
+    """Return what the fields among some attributes may be."""
+    return {
+        name: field.metadata[KIND]
+        for name, field in fields.items()
+        if isinstance(field, dataclasses.Field) and KIND in field.metadata
+    }
+
+
+def kinds_of(maker: object) -> Mapping[str, Kind]:
+    """Return what the options of a class or a function may be, of those for which it is declared."""
+    found: Mapping[str, Kind] | None = getattr(maker, "kinds", None)
+    return declared(getattr(maker, "__dataclass_fields__", {})) if found is None else found
+
+
+def checked_options(kinds: Mapping[str, Kind], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values of options as the loss keeps them; refuse those that they may not have."""
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        kind = kinds[name]
+        if not kind.admits(value):
+            error = wrong(name, kind.expected(value), repr(value), kind.hint(value))
+            error.kind = kind
+            raise error
+        found[name] = kind.normal(value)
+    return found
+
+
+@dataclass_transform(kw_only_default=True, eq_default=False, field_specifiers=(dataclasses.field,))
+def configured(cls: C) -> C:
+    """Make a dataclass of a loss, whose fields are its options (use as a decorator).
+
+    They are keyword-only, and a loss's own come first: before those of its bases, which come before theirs.
+    """
+    made: Any = dataclass(kw_only=True, eq=False, repr=False)(cls)
+    fields: dict[str, dataclasses.Field[Any]] = made.__dataclass_fields__
+    depth: dict[str, int] = {}
+    for index, owner in enumerate(made.__mro__):
+        depth |= dict.fromkeys(vars(owner).get("__dataclass_fields__", ()), index)  # the farthest is the one that has brought it
+    ordered = {name: fields[name] for name in sorted(fields, key=lambda name: (fields[name].kw_only is True, depth[name]))}
+    fields.clear()
+    fields.update(ordered)
+    if "__init__" in vars(made):
+        signature = inspect.signature(made.__init__)
+        first, *others = signature.parameters.values()
+        places = {name: place for place, name in enumerate(fields)}
+        others.sort(key=lambda parameter: places[parameter.name])
+        made.__init__.__signature__ = signature.replace(parameters=[first, *others])
+    return cls
+
+
+def listed(value: Any) -> Any:
+    """Return an array as a list; a tensor ``[C, 1, 1]``, as broadcasting wants it, too."""
+    if isinstance(value, Tensor) and value.dim() and value.numel() == len(value):
+        value = value.flatten()
+    return value.tolist() if hasattr(value, "tolist") else value
+
+
+def written(number: float) -> str:
+    """Return a number as people write it: 1e6, 0.5, 65536."""
+    return str(number) if isinstance(number, int) else f"{number:g}".replace("e+0", "e").replace("e+", "e").replace("e-0", "e-")

@@ -1,0 +1,127 @@
+"""Terms share a pass if they were given the same tensors, and never because their arguments go by the same names."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import lossfold as lf
+from tests.operators import Watch
+
+
+def alone_and_in_a_set(losses: dict[str, Any], *call: Any) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """What each loss gives on its own, and in a set of all."""
+    alone = {name: loss(*call) for name, loss in losses.items()}
+    alone = {name: value.total if isinstance(value, lf.LossOutput) else value for name, value in alone.items()}
+    together = lf.LossSet(losses)(*call)
+    return alone, {name: sum(v for key, v in together.weighted.items() if key.split(".")[0] == name) for name in losses}
+
+
+def images(batch: int = 2, classes: int = 3) -> tuple[Tensor, Tensor]:
+    return torch.randn(batch, classes, 6, 5, requires_grad=True), torch.randint(0, classes, (batch, 6, 5))
+
+
+def test_masks_and_channels_of_one_tensor() -> None:
+    logits, masks = torch.randn(4, 8, 8, requires_grad=True), (torch.rand(4, 8, 8) > 0.5).float()
+    losses = {"m": lf.presets.mask_losses(), "d": lf.DiceLoss(link="sigmoid", reduction="sum")}
+    alone, together = alone_and_in_a_set(losses, logits, masks)
+    torch.testing.assert_close(together, alone)
+    assert lf.LossSet(losses).plan().count("dense fold") == 2
+
+
+class Scaled(lf.CrossEntropyLoss):
+    """A subclass whose check hands over other scores than it was given."""
+
+    def check(self, logits: Any, *others: Any, **named: Any) -> Any:
+        return super().check(3 * logits, *others, **named)
+
+
+class ScaledLater(lf.CrossEntropyLoss):
+    """The same, after the checks."""
+
+    def check(self, *given: Any, **named: Any) -> Any:
+        checked = super().check(*given, **named)
+        return checked._replace(scores=3 * checked.scores)
+
+
+@pytest.mark.parametrize("cls", [Scaled, ScaledLater])
+@pytest.mark.parametrize("first", [True, False])
+def test_a_check_that_changes_the_scores_changes_no_neighbour(cls: type[Any], first: bool) -> None:
+    logits, labels = images()
+    pairs = [("scaled", cls()), ("plain", lf.CrossEntropyLoss()), ("dice", lf.DiceLoss())]
+    alone, together = alone_and_in_a_set(dict(pairs if first else pairs[::-1]), logits, labels)
+    torch.testing.assert_close(together, alone)
+    assert not torch.equal(together["scaled"], together["plain"])
+
+
+class Doubled(lf.DiceLoss):
+    """A loss with a forward of its own."""
+
+    def forward(self, logits: Tensor, labels: Tensor, weight: Tensor | None = None, normalizer: Any = None) -> Tensor:
+        return 2 * super().forward(logits, labels, weight, normalizer) + 1
+
+
+def test_a_forward_of_ones_own_and_hooks_count() -> None:
+    logits, labels = images()
+    hooked, patched = lf.JaccardLoss(loss_weight=0.5), lf.TverskyLoss()
+    hooked.register_forward_hook(lambda module, given, value: value + 7)
+    hooked.register_forward_pre_hook(lambda module, given: (2 * given[0], *given[1:]))
+    patched.forward = lambda *given: torch.tensor(5.0)  # type: ignore[method-assign]
+    losses = {"own": Doubled(loss_weight=0.25), "hooked": hooked, "patched": patched, "dice": lf.DiceLoss()}
+    alone, together = alone_and_in_a_set(losses, logits, labels)
+    torch.testing.assert_close(together, alone)
+    assert together["patched"] == 5 and together["hooked"] > 7 and together["own"] > 1
+    plan = lf.LossSet(losses).plan()
+    assert all(f"on its own: {name}" in plan for name in ("own", "hooked", "patched"))
+    with pytest.raises(lf.LossError, match=r"term 'own' \(Doubled\): when must be left out"):
+        lf.LossSet(own=lf.Term(Doubled(), when="here"))(logits, labels, here=torch.tensor([True, False]))
+
+
+def test_a_forward_of_ones_own_finds_its_arguments_in_a_dict() -> None:
+    logits, labels = images()
+    places = {"logits": "heads.0", "labels": "truth"}
+    criterion = lf.LossSet(own=Doubled(inputs=places), dice=lf.DiceLoss(inputs=places))
+    out = criterion({"heads": [logits], "truth": labels})
+    torch.testing.assert_close(out.terms["own"], 2 * out.terms["dice"] + 1)
+
+
+def test_the_same_tensors_under_other_names_share_a_pass() -> None:
+    logits, labels = images()
+    criterion = lf.LossSet(
+        ce=lf.CrossEntropyLoss(inputs={"logits": "a", "labels": "truth"}, engine=None),
+        dice=lf.DiceLoss(inputs={"logits": "b", "labels": "truth"}),
+    )
+    with Watch() as watch:
+        out = criterion({"a": logits, "b": logits, "truth": labels})
+        out.total.backward()
+    assert watch.names in (["label_fold", "label_unfold"], [])  # none where the compiled engine is not there
+    with Watch() as watch:
+        criterion({"a": logits, "b": logits + 1, "truth": labels})
+    assert watch.names in (["label_fold", "label_fold"], [])
+
+
+def test_regions_of_one_name_and_other_tensors() -> None:
+    """Two criteria of one set that are given different regions under the same name."""
+    pred, target = torch.rand(2, 1, 9, 8, requires_grad=True), torch.rand(2, 1, 9, 8)
+    regions = [(torch.rand(2, 1, 9, 8) > 0.5).float() for _ in range(2)]
+    criterion = lf.LossSet(
+        one=lf.UnknownL1Loss(inputs={"region": "first.region"}),
+        other=lf.MattingLoss(losses=["unknown_l1_loss"], inputs={"region": "second.region"}),
+    )
+    out = criterion({"pred": pred, "target": target, "first": {"region": regions[0]}, "second": {"region": regions[1]}})
+    expected = [lf.UnknownL1Loss()(pred, target, region) for region in regions]
+    torch.testing.assert_close(list(out.weighted.values()), expected)
+
+
+def test_composed_images_share_a_pass_where_they_are_composed_alike() -> None:
+    alpha, fg, bg, merged = torch.rand(2, 1, 8, 8, requires_grad=True), *(torch.rand(2, 3, 8, 8) for _ in range(3))
+    losses = {"l1": lf.L1CompositionLoss(), "mse": lf.MSECompositionLoss(), "logits": lf.L1CompositionLoss(link="sigmoid")}
+    alone, together = alone_and_in_a_set(losses, alpha, fg, bg, merged)
+    torch.testing.assert_close(together, alone)
+    with Watch() as watch:
+        lf.LossSet(losses)(alpha, fg, bg, merged)
+    assert watch.names in (["pair_fold", "pair_fold"], [])
+    assert lf.LossSet(losses).plan().count("pair fold") == 2
