@@ -58,7 +58,7 @@ def tensors(value: Any) -> list[Tensor]:
 
 
 class Count(TorchDispatchMode):
-    """Counts kernels, bytes read and written, the most bytes alive at once, waits of the host, and copies between host and device."""
+    """Counts kernels, bytes moved, the most bytes alive at once, waits of the host, and copies between host and device."""
 
     def __init__(self, device: str = "meta") -> None:
         super().__init__()

@@ -12,6 +12,7 @@ from typing_extensions import Self
 
 from lossfold.compose.schedules import Schedule
 from lossfold.errors import LossError, is_number, naming
+from lossfold.folds.arithmetic import total_dtype
 from lossfold.losses.base import Summable
 from lossfold.options import Kind, Number, Word, checked_options
 from lossfold.registry import part
@@ -112,7 +113,7 @@ class Term(Summable):
 
     def _apply(self, fn: Any, recurse: bool = True) -> Self:
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        dtype = torch.float32 if self.factor.device.type == "mps" else torch.float64
+        dtype = total_dtype(self.factor)
         with torch.inference_mode(False):  # whatever .half() or to_empty() did to the number
             self.factor = torch.ones((), dtype=dtype, device=self.factor.device)
         self.go_to(self.step)

@@ -25,8 +25,8 @@ class Lean:
     """The lean form of one fold.
 
     Attributes:
-        fold: ``(options, *tensors, keep) -> outputs, kept``; what is kept for the gradient, if ``keep`` says that there will be one,
-            are tensors of the pass's own (or tensors given to it).
+        fold: ``(options, *tensors, keep) -> outputs, kept``; what is kept for the gradient, if ``keep`` says that there will be
+            one, are tensors of the pass's own (or tensors given to it).
         unfold: ``(gradients of the outputs, kept, owned, options, *tensors) -> gradient of the first tensor``. Where ``owned``
             says so nobody reads the first of what was kept again, so that it may become the gradient.
         definition: ``(options, *tensors) -> outputs``, differentiable any number of times.

@@ -15,9 +15,14 @@ def computed_in(scores: Tensor) -> torch.dtype:
     return torch.float64 if scores.dtype == torch.float64 else torch.float32
 
 
+def widest_on(device: torch.device | None) -> torch.dtype:
+    """Return float64, or float32 on devices without it."""
+    return torch.float32 if device is not None and device.type in WITHOUT_FLOAT64 else torch.float64
+
+
 def total_dtype(tensor: Tensor) -> torch.dtype:
-    """Return what sums are totalled in: float64, or float32 on devices without it."""
-    return torch.float32 if tensor.device.type in WITHOUT_FLOAT64 else torch.float64
+    """Return what sums are totalled in."""
+    return widest_on(tensor.device)
 
 
 def resize(scores: Tensor, space: torch.Size, align_corners: bool) -> Tensor:
@@ -40,11 +45,6 @@ def resize_back(gradient: Tensor, scores: Tensor, space: torch.Size, align_corne
 def clamped(p: Tensor) -> Tensor:
     """Take probabilities into [0, 1]; the gradient passes where they are there already, ends included."""
     return torch.where((p < 0) | (p > 1), p.detach().clamp(0, 1), p)
-
-
-def total_dtype(tensor: Tensor) -> torch.dtype:
-    """Return what sums are totalled in: float64, or float32 on devices without it."""
-    return torch.float32 if tensor.device.type == "mps" else torch.float64
 
 
 def total(share: Tensor, block: int = 1024) -> Tensor:

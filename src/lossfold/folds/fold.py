@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
 
@@ -87,6 +87,7 @@ def place(sums: tuple[Key, ...], wanted: Key) -> int:
 
 
 Spec = TypeVar("Spec")
+P = TypeVar("P")
 
 
 @dataclass(frozen=True)
@@ -133,6 +134,28 @@ class Needs(Generic[Spec]):
 def more_of(mine: tuple[Any, ...], yours: tuple[Any, ...]) -> tuple[Any, ...]:
     """Return the sums of both."""
     return mine + tuple(one for one in yours if place(mine, one) < 0)
+
+
+def code_of(kinds: tuple[str, ...], kind: str) -> int:
+    """Return the number that a kind of sums has in the operators."""
+    if kind not in kinds:
+        raise unknown(kinds, kind)
+    return kinds.index(kind)
+
+
+def unknown(kinds: Iterable[str], kind: str) -> LossError:
+    """Return the error of an engine that is asked for a kind of sums that it does not know."""
+    return wrong("sums", f"of kinds that this engine knows: {', '.join(kinds)}", repr(kind))
+
+
+def shares_of(parts: P, sums: Iterable[Sum], shares: Mapping[str, Callable[[P, float], Tensor]]) -> list[Tensor]:
+    """Return what each pixel adds for each sum, made of its parts by a definition's table."""
+    found = []
+    for kind, number in sums:
+        if kind not in shares:
+            raise unknown(shares, kind)
+        found.append(shares[kind](parts, number))
+    return found
 
 
 def texts_of(sums: tuple[Key, ...]) -> list[str]:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from typing_extensions import Self
 
 from lossfold.errors import LossError, is_number, naming, nearest, wrong
+from lossfold.folds.arithmetic import widest_on
 from lossfold.options import Kind, PerClass, checked_options, configured, declared, option
 from lossfold.routing import arguments_of, check_argument, check_arguments, checked_mapping, is_one_dict, one_dict, route
 from lossfold.signatures import is_same, options_of
@@ -247,8 +248,7 @@ class Loss(Configured, Summable):
 
 def numbers(values: float | Sequence[float], device: torch.device | None) -> Tensor:
     """Return numbers in float64, or float32 on devices without it."""
-    dtype = torch.float32 if device is not None and device.type == "mps" else torch.float64
-    return torch.tensor(values, dtype=dtype, device=device)
+    return torch.tensor(values, dtype=widest_on(device), device=device)
 
 
 def take_alias(loss: Any, data_info: Mapping[str, str] | None) -> None:

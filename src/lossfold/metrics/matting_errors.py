@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from lossfold.errors import LossError
+from lossfold.folds.arithmetic import total_dtype
 from lossfold.folds.checks import SCORE_DTYPES
 from lossfold.folds.fold import describe
 from lossfold.metrics.matting_connectivity import levels_connected
@@ -47,7 +48,7 @@ def check(who: str, pred: object, target: object, region: object) -> Mattes:
         raise LossError(who, "target", f"of pred's shape {list(pred.shape)}", f"{list(target.shape)}")
     flat = (len(pred), *pred.shape[-2:])
     pred_map, target_map = pred.detach().reshape(flat), target.detach().reshape(flat)
-    kind = torch.float32 if pred.device.type == "mps" else torch.float64
+    kind = total_dtype(pred)
     unknown = torch.ones(flat, dtype=kind, device=pred.device) if region is None else _check_region(who, region, pred)
     for name, given in (("target", target), ("region", unknown)):
         if given.device != pred.device:

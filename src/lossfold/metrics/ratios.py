@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from lossfold.errors import is_number
+from lossfold.folds.arithmetic import total_dtype
 from lossfold.metrics.counts import check_classes, check_option, count
 
 
@@ -63,7 +64,7 @@ class Ratio:
 
 def divide(numerator: Tensor, denominator: Tensor) -> Tensor:
     """Return the ratio of two counts in float64 (float32 where there is no float64); NaN for 0 / 0."""
-    dtype = torch.float32 if numerator.device.type == "mps" else torch.float64
+    dtype = total_dtype(numerator)
     return numerator.to(dtype) / denominator.to(dtype)
 
 

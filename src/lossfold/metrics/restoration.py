@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from lossfold.errors import LossError, is_number, naming
+from lossfold.folds.arithmetic import total_dtype
 from lossfold.folds.checks import SCORE_DTYPES
 from lossfold.folds.collect import collect
 from lossfold.folds.fold import describe
@@ -161,7 +162,7 @@ def check_range(who: str, data_range: object) -> None:
 
 
 def _psnr(pred: Tensor, target: Tensor, data_range: float) -> Tensor:
-    kind = torch.float32 if pred.device.type == "mps" else torch.float64
+    kind = total_dtype(pred)
     error = (pred.to(kind) - target.to(kind)).square().flatten(1).mean(1)
     return 10 * (data_range**2 / error).log10()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -11,6 +12,7 @@ from torch.nn import functional
 from lossfold.engines.transforms import inside_transform
 from lossfold.folds.arithmetic import PROBABILITY_FLOOR, clamped, resize, total
 from lossfold.folds.dense.spec import DenseSpec
+from lossfold.folds.fold import shares_of
 from lossfold.folds.histogram import OCTAVES, REST, Bins, histogram
 
 
@@ -94,11 +96,43 @@ def elements(scores: Tensor, targets: Tensor, weight: Tensor | None, spec: Dense
     return Elements(t, w, z, p, 1 - p if spec.link == "softmax" else (-z).sigmoid())
 
 
+class Parts(NamedTuple):
+    """What the sums are made of at every element, ``[B, K, P]``."""
+
+    t: Tensor
+    w: Tensor
+    p: Tensor
+    nll: Tensor  # -log p
+    nll_not: Tensor  # -log (1 - p)
+    miss: Tensor  # p (1 - t) + (1 - p) t
+    ce: Tensor  # -t log p - (1 - t) log (1 - p)
+
+
+SHARES: dict[str, Callable[[Parts, float], Tensor]] = {
+    "weight": lambda x, gamma: x.w,
+    "target": lambda x, gamma: x.w * x.t,
+    "target_sq": lambda x, gamma: x.w * x.t * x.t,
+    "prob": lambda x, gamma: x.w * x.p,
+    "prob_sq": lambda x, gamma: x.w * x.p * x.p,
+    "both": lambda x, gamma: x.w * x.t * x.p,
+    "apart": lambda x, gamma: x.w * (x.p - x.t).abs(),
+    "nll": lambda x, gamma: x.w * x.t * x.nll,
+    "nll_all": lambda x, gamma: x.w * x.nll,
+    "nll_not": lambda x, gamma: (x.w - x.w * x.t) * x.nll_not,
+    "nll_not_all": lambda x, gamma: x.w * x.nll_not,
+    "focal": lambda x, gamma: x.w * x.t * x.miss**gamma * x.ce,
+    "focal_not": lambda x, gamma: (x.w - x.w * x.t) * x.miss**gamma * x.ce,
+    "focal_weight": lambda x, gamma: x.w * x.miss**gamma,
+}
+"""What each element adds to each kind of sum."""
+WITHOUT_LOGS = ("weight", "target", "target_sq", "prob", "prob_sq", "both", "apart")
+
+
 def _shares(found: Elements, spec: DenseSpec) -> list[Tensor]:
     """Return what each element adds for each sum, ``[B, K, P]``."""
     t, w, z, p, q = found
     nll = nll_not = miss = ce = z
-    if any(kind.startswith(("nll", "focal")) for kind, _ in spec.sums):
+    if any(kind not in WITHOUT_LOGS for kind, _ in spec.sums):
         if spec.link == "sigmoid":
             nll, nll_not = -functional.logsigmoid(z), -functional.logsigmoid(-z)
         else:
@@ -106,41 +140,7 @@ def _shares(found: Elements, spec: DenseSpec) -> list[Tensor]:
             nll_not = -q.clamp_min(PROBABILITY_FLOOR).log()
         ce = t * nll + (1 - t) * nll_not
         miss = (p * (1 - t) + q * t).clamp_min(torch.finfo(z.dtype).tiny)  # keeps every power of it differentiable
-
-    def share(kind: str, gamma: float) -> Tensor:
-        match kind:
-            case "weight":
-                return w
-            case "target":
-                return w * t
-            case "target_sq":
-                return w * t * t
-            case "prob":
-                return w * p
-            case "prob_sq":
-                return w * p * p
-            case "both":
-                return w * t * p
-            case "apart":
-                return w * (p - t).abs()
-            case "nll":
-                return w * t * nll
-            case "nll_all":
-                return w * nll
-            case "nll_not":
-                return (w - w * t) * nll_not
-            case "nll_not_all":
-                return w * nll_not
-            case "focal":
-                return w * t * miss**gamma * ce
-            case "focal_not":
-                return (w - w * t) * miss**gamma * ce
-            case "focal_weight":
-                return w * miss**gamma
-            case _:
-                raise ValueError(f"the dense fold has no sum {kind!r}")
-
-    return [share(kind, gamma) for kind, gamma in spec.sums]
+    return shares_of(Parts(t, w, p, nll, nll_not, miss, ce), spec.sums, SHARES)
 
 
 def errors_of(found: Elements, hinge: bool) -> tuple[Tensor, Tensor]:

@@ -30,7 +30,7 @@ from lossfold.folds.arithmetic import (
 from lossfold.folds.dense import definition
 from lossfold.folds.dense.definition import Collected
 from lossfold.folds.dense.definition import integrand as integrand
-from lossfold.folds.dense.spec import DenseSpec
+from lossfold.folds.dense.spec import KINDS, DenseSpec
 from lossfold.folds.fold import Sum
 
 Sums = dict[Sum, Tensor]
@@ -40,7 +40,7 @@ FOCAL = ("focal", "focal_not", "focal_weight")
 def fold(scores: Tensor, targets: Tensor, weight: Tensor | None, spec: DenseSpec) -> Collected:
     """Compute :func:`lossfold.folds.dense.definition.fold`."""
     rare = spec.link == "softmax" and has(spec, "nll_not", "nll_not_all", *FOCAL)  # no loss asks for that
-    if spec.bins or rare:
+    if spec.bins or rare or any(kind not in KINDS for kind, _ in spec.sums):
         return definition.fold(scores, targets, weight, spec)
     return Collected(*LEAN.run(spec, scores, targets, weight))
 
@@ -299,7 +299,7 @@ def _through_sigmoid(spec: DenseSpec, found: Elements, named: Sums, cross: Tenso
 
 
 def _through_softmax(spec: DenseSpec, found: Elements, named: Sums, cross: Tensor | None) -> Tensor:
-    t, z, w = found
+    t, z, _ = found
     by_log = None
     if ("nll", 0.0) in named:
         by_log = t * named["nll", 0.0]

@@ -12,6 +12,7 @@ from lossfold.engines.operators import FoldOperators
 from lossfold.folds.dense import definition
 from lossfold.folds.dense.definition import Collected
 from lossfold.folds.dense.spec import KINDS, LINKS, DenseSpec
+from lossfold.folds.fold import code_of
 from lossfold.folds.histogram import Bins
 
 OPTIONS = (
@@ -33,7 +34,7 @@ def integrand(scores: Tensor, targets: Tensor, weight: Tensor | None, coef: Tens
 
 def flat(spec: DenseSpec) -> tuple[Any, ...]:
     """Return a spec as the operators take it."""
-    kinds, gammas = [KINDS.index(kind) for kind, _ in spec.sums], [gamma for _, gamma in spec.sums]
+    kinds, gammas = [code_of(KINDS, kind) for kind, _ in spec.sums], [gamma for _, gamma in spec.sums]
     bins = spec.bins or Bins(0, False)
     link = (spec.ignore_index, LINKS.index(spec.link), spec.together, spec.align_corners)
     return (*link, kinds, gammas, bins.count, bins.per_image, bins.hinge)

@@ -5,6 +5,7 @@ It runs on any device and dtype PyTorch has and is differentiable any number of 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from lossfold.engines.transforms import inside_transform
 from lossfold.folds.arithmetic import PROBABILITY_FLOOR, clamped, resize, total, total_dtype
+from lossfold.folds.fold import shares_of
 from lossfold.folds.histogram import Bins, histogram
 from lossfold.folds.label.spec import Hard, LabelSpec
 
@@ -104,41 +106,43 @@ def pixels(scores: Tensor, labels: Tensor, weight: Tensor | None, spec: LabelSpe
     return Pixels(y, w, counted, z, z.log_softmax(1) if spec.softmax else z.clamp_min(PROBABILITY_FLOOR).log())
 
 
+class Parts(NamedTuple):
+    """What the sums are made of at every pixel: ``[B, 1, P]``, but for p and log_p, ``[B, C, P]``."""
+
+    y: Tensor
+    w: Tensor
+    log_p: Tensor
+    p: Tensor
+    nll: Tensor  # -log p_y
+    miss: Tensor  # 1 - p_y
+    hard: Tensor
+
+
+SHARES: dict[str, Callable[[Parts, float], Tensor]] = {
+    "weight": lambda x, gamma: x.w,
+    "prob": lambda x, gamma: x.w * x.p,
+    "prob_sq": lambda x, gamma: x.w * x.p * x.p,
+    "prob_at_label": lambda x, gamma: x.w * x.p.gather(1, x.y),
+    "nll": lambda x, gamma: x.w * x.nll,
+    "nll_all": lambda x, gamma: -x.w * x.log_p,
+    "focal": lambda x, gamma: x.w * x.miss**gamma * x.nll,
+    "focal_weight": lambda x, gamma: x.w * x.miss**gamma,
+    "hard_weight": lambda x, gamma: torch.where(x.hard, x.w, 0.0),
+    "hard_nll": lambda x, gamma: torch.where(x.hard, x.w * x.nll, 0.0),
+}
+"""What each pixel adds to each kind of sum: ``[B, 1, P]`` for the label's class, or ``[B, C, P]`` for every class."""
+WITHOUT_P = ("weight", "nll", "nll_all", "focal", "focal_weight", "hard_weight", "hard_nll")
+
+
 def _shares(pixels: Pixels, spec: LabelSpec, kept: Tensor | None) -> list[Tensor]:
-    """Return what each pixel adds for each sum: ``[B, 1, P]`` for the label's class, or ``[B, C, P]`` for every class."""
+    """Return what each pixel adds for each sum."""
     y, w, _, z, log_p = pixels
     nll = -log_p.gather(1, y)
     miss = -torch.expm1(-nll) if spec.softmax else 1 - z.gather(1, y)
     miss = miss.clamp_min(torch.finfo(z.dtype).tiny)  # keeps every power of it differentiable at p = 1
-
-    def share(kind: str, gamma: float) -> Tensor:
-        match kind:
-            case "weight":
-                return w
-            case "prob":
-                return w * p
-            case "prob_sq":
-                return w * p * p
-            case "prob_at_label":
-                return w * p.gather(1, y)
-            case "nll":
-                return w * nll
-            case "nll_all":
-                return -w * log_p
-            case "focal":
-                return w * miss**gamma * nll
-            case "focal_weight":
-                return w * miss**gamma
-            case "hard_weight":
-                return torch.where(hard, w, 0.0)
-            case "hard_nll":
-                return torch.where(hard, w * nll, 0.0)
-            case _:
-                raise ValueError(f"the label fold has no sum {kind!r}")
-
-    p = (log_p.exp() if spec.softmax else z) if any(kind.startswith("prob") for kind, _ in spec.sums) else z
+    p = log_p.exp() if spec.softmax and any(kind not in WITHOUT_P for kind, _ in spec.sums) else z
     hard = torch.zeros_like(y, dtype=torch.bool) if kept is None else kept.bool()
-    return [share(kind, gamma) for kind, gamma in spec.sums]
+    return shares_of(Parts(y, w, log_p, p, nll, miss, hard), spec.sums, SHARES)
 
 
 def _kept(pixels: Pixels, softmax: bool, hard: Hard) -> Tensor:

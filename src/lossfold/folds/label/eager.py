@@ -22,7 +22,7 @@ from lossfold.folds.label import definition
 from lossfold.folds.label.definition import Collected, hard_pixels
 from lossfold.folds.label.definition import integrand as integrand
 from lossfold.folds.label.slots import Slots, frame, slots_of, sums_by_class
-from lossfold.folds.label.spec import LabelSpec
+from lossfold.folds.label.spec import KINDS, LabelSpec
 
 Sums = dict[Sum, Tensor]
 FOCAL = ("focal", "focal_weight")
@@ -30,7 +30,7 @@ FOCAL = ("focal", "focal_weight")
 
 def fold(scores: Tensor, labels: Tensor, weight: Tensor | None, spec: LabelSpec) -> Collected:
     """Compute :func:`lossfold.folds.label.definition.fold`."""
-    if spec.bins:
+    if spec.bins or any(kind not in KINDS for kind, _ in spec.sums):
         return definition.fold(scores, labels, weight, spec)
     return Collected(*LEAN.run(spec, scores, labels, weight))
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from lossfold.engines.native import check_codes
 from lossfold.engines.operators import FoldOperators
+from lossfold.folds.fold import code_of
 from lossfold.folds.histogram import Bins
 from lossfold.folds.label import definition
 from lossfold.folds.label.definition import Collected
@@ -34,7 +35,7 @@ def integrand(scores: Tensor, labels: Tensor, weight: Tensor | None, coef: Tenso
 
 def flat(spec: LabelSpec) -> tuple[Any, ...]:
     """Return a spec as the operators take it."""
-    kinds, gammas = [KINDS.index(kind) for kind, _ in spec.sums], [gamma for _, gamma in spec.sums]
+    kinds, gammas = [code_of(KINDS, kind) for kind, _ in spec.sums], [gamma for _, gamma in spec.sums]
     bins, hard = spec.bins or Bins(0, False), spec.hard or Hard(0.0, 0, None, False)
     selection = (hard.thresh, hard.min_kept, 0.0 if hard.ratio is None else hard.ratio, hard.per_image)
     link = (spec.ignore_index, spec.softmax, spec.align_corners)

@@ -10,7 +10,8 @@ from torch.nn import functional
 
 from lossfold.engines.transforms import inside_transform
 from lossfold.folds.arithmetic import total
-from lossfold.folds.pair.spec import AXES, PADDINGS, SMALLEST_SIDE, PairSpec, PairSum
+from lossfold.folds.fold import unknown
+from lossfold.folds.pair.spec import AXES, KINDS, PADDINGS, SMALLEST_SIDE, PairSpec, PairSum
 
 
 def fold(pred: Tensor, target: Tensor, regions: Mapping[str, Tensor], in_unit: frozenset[str], spec: PairSpec) -> Tensor:
@@ -128,7 +129,7 @@ class Values:
             case "low_pass" | "low_pass_weight":
                 found = self.images[min(int(number), len(self.images) - 1)]
             case _:
-                raise ValueError(f"the pair fold has no sum {kind!r}")
+                raise unknown(KINDS, kind)
         return torch.ones_like(found) if kind.endswith("weight") else found.abs()
 
 

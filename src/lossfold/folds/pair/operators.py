@@ -10,6 +10,7 @@ from torch import Tensor
 
 from lossfold.engines.native import check_codes
 from lossfold.engines.operators import FoldOperators
+from lossfold.folds.fold import code_of
 from lossfold.folds.pair import definition
 from lossfold.folds.pair.spec import KINDS, LINKS, SMALLEST_SIDE, PairSpec, PairSum
 
@@ -24,7 +25,7 @@ def fold(pred: Tensor, target: Tensor, regions: Mapping[str, Tensor], in_unit: f
     keys = list(maps)
     where = [2 * keys.index((one.region, one.level or 0)) + one.where.startswith("~") if one.where else -1 for one in spec.sums]
     limited = sum(1 << place for place, (name, level) in enumerate(keys) if name in in_unit and not level)
-    kinds, numbers = [KINDS.index(one.kind) for one in spec.sums], [one.number for one in spec.sums]
+    kinds, numbers = [code_of(KINDS, one.kind) for one in spec.sums], [one.number for one in spec.sums]
     sums: Tensor = OPERATORS.fold(pred, target, list(maps.values()), limited, LINKS.index(spec.link), kinds, numbers, where)[0]
     return sums
 

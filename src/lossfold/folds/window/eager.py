@@ -34,7 +34,9 @@ def _definition(options: Options, pred: Tensor, target: Tensor, weight: Tensor |
     return (definition.fold(pred, target, weight, *options),)
 
 
-def _fold(options: Options, pred: Tensor, target: Tensor, weight: Tensor | None, keep: bool) -> tuple[tuple[Tensor], tuple[Tensor, ...]]:
+def _fold(
+    options: Options, pred: Tensor, target: Tensor, weight: Tensor | None, keep: bool
+) -> tuple[tuple[Tensor], tuple[Tensor, ...]]:
     """Make the pass; kept are m̃_s, m̃_d, D2 and v, ``[4, B, C, h, w]``, D1 and u, the shifts and the window."""
     window, c1, c2 = options
     taps = _taps(window, pred.new_empty(0, dtype=computed_in(pred)))

@@ -11,6 +11,7 @@ from torch import Tensor
 from typing_extensions import Self
 
 from lossfold.errors import LossError, is_number, naming, wrong
+from lossfold.folds.arithmetic import total_dtype
 from lossfold.folds.checks import SCORE_DTYPES
 from lossfold.folds.fold import describe
 from lossfold.losses.adversarial.slopes import differentiating, outside_graphs, root, slope
@@ -95,7 +96,7 @@ class GeneratorPathRegularizer(Loss):
         mean = self.get_buffer("mean_path_length")
         super()._apply(fn, recurse)
         moved = self.get_buffer("mean_path_length")
-        dtype = torch.float32 if moved.device.type == "mps" else torch.float64  # whatever .half() made of it
+        dtype = total_dtype(moved)  # whatever .half() made of it
         kept = torch.zeros_like(moved, dtype=dtype) if mean.is_meta else mean.to(moved.device, dtype)
         self._buffers["mean_path_length"] = kept
         return self
