@@ -31,6 +31,7 @@ from lossfold.losses.features import perceptual as perceptual
 from lossfold.losses.features import texture as texture
 from lossfold.losses.features.perceptual import PerceptualParts
 from lossfold.losses.images import edges as edges
+from lossfold.losses.images import elementwise as elementwise
 from lossfold.losses.images import psnr as psnr
 from lossfold.losses.images import ssim as ssim
 from lossfold.losses.masks import binary as binary

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from torch import nn
 
@@ -33,6 +33,8 @@ class Registry(Mapping[str, type[nn.Module]]):
     Args:
         group: of the entry points; "" for none.
     """
+
+    of_function: ClassVar[Callable[[Callable[..., Any], str], type[nn.Module]]]  # handed in by what makes a loss of a function
 
     def __init__(self, group: str = "") -> None:
         self._classes: dict[str, type[nn.Module]] = {}
@@ -133,9 +135,7 @@ def loss_class(who: str, given: object, name: str) -> type[nn.Module]:
         if issubclass(given, nn.Module):
             return given
     elif callable(given) and hasattr(given, "__name__"):
-        from lossfold.losses.images.elementwise import elementwise_loss
-
-        return elementwise_loss(given, name)
+        return Registry.of_function(given, name)
     raise LossError(who, name or "module", "a class of modules, or a function f(pred, target, **options)", f"{given!r}"[:80])
 
 

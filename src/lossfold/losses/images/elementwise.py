@@ -14,6 +14,7 @@ from lossfold.losses.base import Loss
 from lossfold.losses.images.masked import masked_loss, own_options
 from lossfold.losses.reduce import REDUCTIONS
 from lossfold.options import configured, option
+from lossfold.registry import LOSSES, Registry
 
 TAKEN = ("loss_weight", "inputs", "data_info", "reduction", "sample_wise")
 
@@ -57,8 +58,6 @@ class ElementwiseLoss(Loss):
 
 
 def _blank(name: str) -> Any:
-    from lossfold.registry import LOSSES
-
     cls = LOSSES[name]
     return cls.__new__(cls)
 
@@ -92,3 +91,6 @@ def elementwise_loss(function: Callable[..., Tensor], name: str) -> type[Element
         "options": tuple(annotations),
     }
     return configured(type(name, (ElementwiseLoss,), namespace))
+
+
+Registry.of_function = staticmethod(elementwise_loss)
