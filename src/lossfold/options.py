@@ -137,6 +137,8 @@ class Number(Kind):
         noun = "an odd integer" if self.odd else "an integer" if self.whole else "a number"
         if self.at_least is not None and self.at_most is not None:
             where = [f"from {written(self.at_least)} to {written(self.at_most)}"]
+        elif self.at_least is not None and self.less_than is not None:
+            where = [f"from {written(self.at_least)} to {written(self.less_than)}, which is too much"]
         else:
             ends = ((">=", self.at_least), (">", self.more_than), ("<=", self.at_most), ("<", self.less_than))
             where = [f"{sign} {written(end)}" for sign, end in ends if end is not None]
