@@ -35,6 +35,7 @@ LOSSFOLD_INLINE bool is_hard(Sum kind) { return kind == Sum::hard_weight || kind
 // has four short rows besides, in 48 KiB and [128, 1024]. Depends on the shape alone.
 template <class T>
 LOSSFOLD_INLINE long block_pixels(const Image& image) {
+  if (image.abreast) return image.abreast * image.pixels;
   const long image_pixels = image.resized ? (image.grid.columns + 15) / 16 * 16 * most_rows : (image.pixels + 15) / 16 * 16;
   const long least = image.resized ? 128 : 64;
   long n = image.block ? image.block : (image.resized ? 48 : 24) * 1024 / (long)sizeof(T) / image.classes / 64 * 64;
@@ -131,13 +132,13 @@ LOSSFOLD_INLINE bool copy_labels(const S* __restrict from, long n, long long cla
 }
 
 template <class S, class T>
-LOSSFOLD_INLINE void load_labels(const Image& image, long start, long n, int* __restrict label, T* __restrict weight, BadLabel* bad) {
+LOSSFOLD_INLINE void load_labels(const Image& image, long start, long step, long n, int* __restrict label, T* __restrict weight, BadLabel* bad) {
   const S* __restrict from = (const S*)image.labels + start;
   const long long ignore = image.ignore_index, classes = image.classes;
-  if (copy_labels(from, n, classes, ignore, label)) return;
+  if (step == 1 && copy_labels(from, n, classes, ignore, label)) return;
   bool wrong = false;
   for (long i = 0; i < n; ++i) {
-    const long long y = from[i];
+    const long long y = from[i * step];
     const bool ignored = y == ignore, inside = (unsigned long long)y < (unsigned long long)classes;
     wrong |= !ignored && !inside;
     label[i] = !ignored && inside ? (int)y : 0;
@@ -145,7 +146,7 @@ LOSSFOLD_INLINE void load_labels(const Image& image, long start, long n, int* __
   }
   if (wrong)
     for (long i = 0; i < n; ++i)
-      if (from[i] != ignore && (from[i] < 0 || from[i] >= classes)) *bad = {true, from[i]};
+      if (from[i * step] != ignore && (from[i * step] < 0 || from[i * step] >= classes)) *bad = {true, from[i * step]};
 }
 
 // ---- one block ----
@@ -161,7 +162,8 @@ struct Block {
   const Image& image;
   const long n;                       // pixels a full block, the length of its rows
   long live = 0;                      // pixels in use, rounded up to whole vectors; the tail is weightless
-  long columns = 0;                   // of one image row; at label resolution a block may have several
+  long columns = 0;                   // of one image row; at label resolution a block may have several. Or of images abreast
+  long first_image = 0, images = 0;   // which lie abreast
   T *rows, *high, *label_score, *weight;  // scores then e_c; m; z_y - m (softmax) or p_y; w
   T *inverse, *nll, *p, *u;           // 1/s; -log p_y; p_y; 1 - p_y (at least tiny)
   T *first, *second, *dot;            // scratch a pixel
@@ -194,8 +196,14 @@ struct Block {
 
   // Scores, labels and weights of the pixels [start, start + count).
   LOSSFOLD_INLINE void read(long start, long count, BadLabel* bad) {
+    if (image.abreast) return read_abreast(start / image.pixels, count / image.pixels, bad);
     maximal = sizeof(T) == 4 && image.score_type == Type::f32 && image.pixel_stride == 1 && count == n && image.softmax;
     live = columns = (count + 15) / 16 * 16;
+    exponential = maximal && asks() && count == live && !has(Sum::nll_all);
+    if (exponential) {
+      load_targets(start, count, 0, bad);
+      return load_exponentials((const T*)image.scores + start);
+    }
     for (long c = 0; c < image.classes; ++c) {
       T* row = rows + c * n;
       if (maximal) load_with_max(c, (const T*)image.scores + c * image.class_stride + start);
@@ -210,18 +218,88 @@ struct Block {
     }
   }
 
-  // Labels and weights of the pixels [start, start + count), and of the padding after them up to the next row.
+  // Those of small images: the first pixels of all, then the second ones, ..., so that each image has a lane of its own.
+  LOSSFOLD_INLINE void read_abreast(long first, long count, BadLabel* bad) {
+    first_image = first, images = count;
+    columns = (count + 15) / 16 * 16;
+    live = image.pixels * columns;
+    for (long c = 0; c < image.classes; ++c) {
+      const long start = c * image.class_stride + first * image.image_stride;
+      if (image.pixels > 1 && image.pixel_stride == 1 && image.score_type == (sizeof(T) == 8 ? Type::f64 : Type::f32))
+        turn((const T*)image.scores + start, image.image_stride, 1L, rows + c * n, 1L, columns);
+      else
+        for (long p = 0; p < image.pixels; ++p) load(image.score_type, image.scores, start + p * image.pixel_stride, image.image_stride, count, rows + c * n + p * columns);
+    }
+    for (long p = 0; p < image.pixels; ++p) load_targets(first * image.pixels + p, count, p * columns, bad);
+    blank();
+  }
+
+  // Copy the pixels of images side by side.
+  LOSSFOLD_INLINE void turn(const T* __restrict from, long from_image, long from_pixel, T* __restrict to, long to_image, long to_pixel) const {
+    for (long j = 0; j < images; ++j)
+      for (long p = 0; p < image.pixels; ++p) to[j * to_image + p * to_pixel] = from[j * from_image + p * from_pixel];
+  }
+
+  // run(start, at, count) for the runs of pixels of a block, which begin at `at` in its rows and lie pixel_step() apart.
+  template <class Run>
+  LOSSFOLD_INLINE void runs(long start, long count, Run run) const {
+    if (!image.abreast) return run(start, 0, count);
+    for (long p = 0; p < image.pixels; ++p) run(start + p, p * columns, images);
+  }
+  LOSSFOLD_INLINE long pixel_step() const { return image.abreast ? image.pixels : 1; }
+
+  // The block's rows become the gradient of its scores.
+  LOSSFOLD_INLINE void write(void* gradient, const GradientLayout& layout, long start, long count) const {
+    const bool stream = layout.stream && layout.pixel_stride == 1 && image.score_type == Type::f32 && !image.abreast;
+    for (long c = 0; c < image.classes; ++c) {
+      const T* row = rows + c * n;
+      const long at = c * layout.class_stride + (image.abreast ? first_image * layout.image_stride : start * layout.pixel_stride);
+      if (image.abreast && image.pixels > 1 && layout.pixel_stride == 1 && image.score_type == (sizeof(T) == 8 ? Type::f64 : Type::f32))
+        turn(row, 1L, columns, (T*)gradient + at, layout.image_stride, 1L);
+      else if (image.abreast)
+        for (long p = 0; p < image.pixels; ++p) store(image.score_type, gradient, at + p * layout.pixel_stride, layout.image_stride, images, row + p * columns);
+      else if (!stream || !stream_row((float*)gradient + at, row, count))
+        store(image.score_type, gradient, at, layout.pixel_stride, count, row);
+    }
+  }
+
+  // value(i, sums) adds vectors to N sums over the pixels; cells are where they go, null where nobody asks.
+  template <int N, class Value>
+  LOSSFOLD_INLINE void add_up(double* const (&cells)[N], Value value) const {
+    const long step = image.abreast ? columns : width;
+    for (long from = 0; from < step; from += width) {
+      V sums[N] = {};
+      for (long i = from; i < live; i += step) value(i, sums);
+      for (int j = 0; j < N; ++j)
+        if (cells[j]) hand_over(cells[j], from, sums[j]);
+    }
+  }
+  // The lanes of a sum are added, or go to an image each.
+  LOSSFOLD_INLINE void hand_over(double* cell, long from, V sum) const {
+    if (!image.abreast) {
+      *cell += sum_lanes<T>(sum);
+      return;
+    }
+    T lane[width];
+    __builtin_memcpy(lane, &sum, sizeof sum);
+    const long count = images - from < width ? images - from : width;
+    cell += (first_image + from) * image.sums_stride;
+    for (long j = 0; j < count; ++j) cell[j * image.sums_stride] += lane[j];
+  }
+
+  // Labels and weights of `count` pixels from `start` on, and of the padding after them up to the next row.
   LOSSFOLD_INLINE void load_targets(long start, long count, long at, BadLabel* bad) {
     int* y = label + at;
     T* w = weight + at;
-    if (image.weight) load(image.weight_type, image.weight, start, 1, count, w);
+    const long step = pixel_step();
+    if (image.weight) load(image.weight_type, image.weight, start, step, count, w);
     else for (long i = 0; i < count; ++i) w[i] = 1;
     for (long i = count; i < columns; ++i) w[i] = 0, y[i] = 0;
     if (!image.labels) return;
-    if (image.label_type == Type::i64) load_labels<long long>(image, start, count, y, w, bad);
-    else if (image.label_type == Type::i32) load_labels<int>(image, start, count, y, w, bad);
-    else load_labels<u8>(image, start, count, y, w, bad);
-    if (image.kept) for (long i = 0; i < count; ++i) kept[at + i] = image.kept[start + i];
+    if (image.label_type == Type::i64) load_labels<long long>(image, start, step, count, y, w, bad);
+    else if (image.label_type == Type::i32) load_labels<int>(image, start, step, count, y, w, bad);
+    else load_labels<u8>(image, start, step, count, y, w, bad);
+    if (image.kept) for (long i = 0; i < count; ++i) kept[at + i] = image.kept[start + i * step];
   }
 
   // Ask for the next block's row while this one is computed with.
@@ -240,11 +318,33 @@ struct Block {
     }
   }
 
+  // Of few classes, all that a pixel has fits in registers: e_c, their sum and z_y - m while the scores are there.
+  LOSSFOLD_INLINE void load_exponentials(const T* from) const {
+    typedef typename Lanes<T>::Loose Loose;
+    const bool none = weightless();
+    V z[few];
+    for (long i = 0; i < live; i += width) {
+      const V w = at(weight, i);
+      V m;
+      for (long c = 0; c < image.classes; ++c) {
+        z[c] = *(const Loose*)(from + c * image.class_stride + i);
+        if (none) z[c] = w == 0 ? V{} : z[c];
+        m = c == 0 ? z[0] : max_keeping_nan_of_second(m, z[c]);
+      }
+      at(label_score, i) = ask(i, [&](long c) { return z[c]; }) - m;
+      V sum = V{};
+      for (long c = 0; c < image.classes; ++c) {
+        const V e = exp_(z[c] - m);
+        at(rows, c * n + i) = e;
+        sum += e;
+      }
+      at(inverse, i) = sum;
+    }
+  }
+
   // A pixel without weight takes no part: its scores may be infinite or NaN.
   LOSSFOLD_INLINE void blank() const {
-    typename Lanes<T>::I none = {};
-    for (long i = 0; i < live; i += width) none |= at(weight, i) == 0;
-    if (!any(none)) return;
+    if (!weightless()) return;
     for (long c = 0; c < image.classes; ++c)
       for (long i = 0; i < live; i += width) at(rows, c * n + i) = at(weight, i) == 0 ? V{} : at(rows, c * n + i);
     for (long i = 0; i < live; i += width) at(high, i) = at(weight, i) == 0 ? V{} : at(high, i);
@@ -269,6 +369,12 @@ struct Block {
       for (long i = 0; i < live; i += width) at(out, i) = ask(i, [&](long c) { return V{} + row[c]; });
     else
       for (long i = 0; i < live; ++i) out[i] = row[label[i]];
+  }
+
+  LOSSFOLD_INLINE bool weightless() const {
+    typename Lanes<T>::I none = {};
+    for (long i = 0; i < live; i += width) none |= at(weight, i) == 0;
+    return any(none);
   }
 
   LOSSFOLD_INLINE void gather_label(const T* __restrict from, T* __restrict out) const {

@@ -56,27 +56,33 @@ struct DenseBlock {
   }
 
   template <class S>
-  LOSSFOLD_INLINE void load_integers(long start, long n, T* __restrict t, T* __restrict w) const {
+  LOSSFOLD_INLINE void load_integers(long start, long step, long n, T* __restrict t, T* __restrict w) const {
     const S* __restrict from = (const S*)image.targets + start;
+    const bool wrong = step == 1 ? take_integers<1>(from, step, n, t, w) : take_integers<0>(from, step, n, t, w);
+    if (wrong)
+      for (long i = 0; i < n; ++i)
+        if (w[i] != 0 && (from[i * step] < 0 || from[i * step] > 1)) *bad = {true, (double)from[i * step]};
+  }
+  // Returns whether one is neither 0 nor 1. known: the step, or 0.
+  template <long known, class S>
+  LOSSFOLD_INLINE bool take_integers(const S* __restrict from, long step, long n, T* __restrict t, T* __restrict w) const {
     const long long ignore = image.ignore_index;
     const bool ignores = image.integers;
     bool wrong = false;
     for (long i = 0; i < n; ++i) {
-      const long long y = from[i];
+      const long long y = from[i * (known ? known : step)];
       const bool ignored = ignores && y == ignore;
       wrong |= !ignored && w[i] != 0 && (unsigned long long)y > 1;
       t[i] = !ignored && y == 1 ? 1 : 0;
       w[i] = ignored ? 0 : w[i];
     }
-    if (wrong)
-      for (long i = 0; i < n; ++i)
-        if (w[i] != 0 && (from[i] < 0 || from[i] > 1)) *bad = {true, (double)from[i]};
+    return wrong;
   }
 
   // Targets a little outside [0, 1], as interpolation makes them, are let through.
-  void load_numbers(long start, long n, T* __restrict t, const T* __restrict w) const {
+  void load_numbers(long start, long step, long n, T* __restrict t, const T* __restrict w) const {
     typedef typename Lanes<T>::Loose Loose;
-    load(image.target_type, image.targets, start, 1, n, t);
+    load(image.target_type, image.targets, start, step, n, t);
     const T low = (T)-0.01, high = (T)1.01;
     typename Lanes<T>::LooseI wrong = {};
     long i = 0;
@@ -95,23 +101,30 @@ struct DenseBlock {
         if (!(t[i] >= low && t[i] <= high)) *bad = {true, (double)t[i]};
   }
 
+  // Where a pixel of channel c is in tensors of the targets' shape, and how far a run's next one is.
+  LOSSFOLD_INLINE long element(long c, long pixel) const {
+    if (!image.abreast) return c * image.pixels + pixel;
+    return (pixel / image.pixels * image.classes + c) * image.pixels + pixel % image.pixels;
+  }
+  LOSSFOLD_INLINE long element_step() const { return image.abreast ? image.classes * image.pixels : 1; }
+
   // Targets `t` and weights `w` of channel c; each_row is each_block's.
   template <class EachRow>
   LOSSFOLD_INLINE void load_channel(long c, T* t, T* w, EachRow each_row) const {
     for (long i = 0; i < block.live; ++i) t[i] = 0, w[i] = block.weight[i];
     block.prefetch(c);
     each_row([&](long start, long row, long count) {
-      const long from = c * image.pixels + start;
+      const long from = element(c, start), step = element_step();
       if (block.upcoming) prefetch((const char*)image.targets + (from + count) * target_size, count * target_size);
       if (image.element_weight) {
-        load(image.weight_type, image.element_weight, from, 1, count, first);
+        load(image.weight_type, image.element_weight, from, step, count, first);
         for (long i = 0; i < count; ++i) w[row + i] *= first[i];
       }
       switch (image.target_type) {
-        case Type::i64: return load_integers<long long>(from, count, t + row, w + row);
-        case Type::i32: return load_integers<int>(from, count, t + row, w + row);
-        case Type::u8: return load_integers<u8>(from, count, t + row, w + row);
-        default: load_numbers(from, count, t + row, w + row);
+        case Type::i64: return load_integers<long long>(from, step, count, t + row, w + row);
+        case Type::i32: return load_integers<int>(from, step, count, t + row, w + row);
+        case Type::u8: return load_integers<u8>(from, step, count, t + row, w + row);
+        default: load_numbers(from, step, count, t + row, w + row);
       }
     });
   }

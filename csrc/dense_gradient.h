@@ -175,17 +175,11 @@ void unfold(const DenseImage& image, long begin, long end, void* work, const dou
     };
     return grid.walk(begin, end, nullptr, visit, [&](long next) { gradient.hand_over(next); });
   }
-  const bool stream = layout.stream && layout.pixel_stride == 1 && image.score_type == Type::f32;
   for (long start = begin; start < end; start += block.n) {
     const long count = end - start < block.n ? end - start : block.n;
     block.read(start, count, nullptr);
-    differentiate(dense, binning, derivatives, logs, [&](auto run) { run(start, 0, count); });
-    for (long c = 0; c < image.classes; ++c) {
-      const T* row = block.rows + c * block.n;
-      const long at = c * layout.class_stride + start * layout.pixel_stride;
-      if (!stream || !stream_row((float*)grad_scores + at, row, count))
-        store(image.score_type, grad_scores, at, layout.pixel_stride, count, row);
-    }
+    differentiate(dense, binning, derivatives, logs, [&](auto run) { block.runs(start, count, run); });
+    block.write(grad_scores, layout, start, count);
   }
   finish_streaming();
 }

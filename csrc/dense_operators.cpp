@@ -27,8 +27,8 @@ struct DenseProblem : Problem {
   bool weight_of_elements = false;
 
   DenseProblem(const Tensor& scores_, const Tensor& targets_, const std::optional<Tensor>& weight_, int64_t ignore_index, int64_t link,
-               bool together, bool align_corners, const std::vector<int64_t>& kinds_, const std::vector<double>& gammas_, int64_t bins, bool hinge)
-      : Problem(scores_, space_of(targets_, 2), align_corners, !together),
+               bool together, bool align_corners, const std::vector<int64_t>& kinds_, const std::vector<double>& gammas_, int64_t bins, bool hinge, bool may_join)
+      : Problem(scores_, space_of(targets_, 2), align_corners, !together, may_join),
         targets(torch::stable::contiguous(targets_)), gammas(gammas_) {
     if (weight_) weight = torch::stable::contiguous(*weight_);
     STD_TORCH_CHECK(kinds_.size() == gammas.size() && gammas.size() <= max_sums && link >= 0 && link <= static_cast<int64_t>(Link::identity) && (together || link != 0), "lossfold: malformed dense fold");
@@ -42,6 +42,7 @@ struct DenseProblem : Problem {
     if (weight) image.weight_type = type_of(*weight, "weight");
     image.ignore_index = ignore_index;
     image.bins = static_cast<int>(bins);
+    image.sums_stride = static_cast<int64_t>(kinds.size()) * image.classes;
     static_cast<Image&>(dense) = image;
     dense.target_type = type_of(targets, "targets");
     dense.integers = dense.target_type >= Type::i64 && targets.scalar_type() != ScalarType::Bool;
@@ -83,19 +84,21 @@ void refuse_bad_targets(const std::vector<BadTarget>& bad, const DenseImage& ima
 std::tuple<Tensor, Tensor> dense_fold(Tensor scores, Tensor targets, std::optional<Tensor> weight, int64_t ignore_index, int64_t link,
                                       bool together, bool align_corners, std::vector<int64_t> kinds, std::vector<double> gammas, int64_t bins,
                                       bool bins_per_image, bool hinge) {
-  const DenseProblem problem(scores, targets, weight, ignore_index, link, together, align_corners, kinds, gammas, bins, hinge);
+  const DenseProblem problem(scores, targets, weight, ignore_index, link, together, align_corners, kinds, gammas, bins, hinge, !(bins && bins_per_image));
   const int64_t rows = kinds.size(), classes = problem.image.classes, size = rows * classes, channels = problem.channels;
-  std::vector<double> parts(problem.images * problem.chunks() * size, 0.0);
+  Tensor sums = zero_sums(scores, {problem.batch, rows, channels});
+  double* const total = static_cast<double*>(sums.mutable_data_ptr());
+  const bool whole = problem.chunks() == 1 && !problem.split();  // one chunk an image: its sums are the image's
+  std::vector<double> chunks(whole ? 0 : problem.images * problem.chunks() * size, 0.0);
+  double* const parts = whole ? total : chunks.data();
   std::vector<BadTarget> bad(problem.images * problem.chunks());
   const bool packed = (!weight || problem.image.weight_type == Type::u8) && problem.longest() < int64_t{1} << 20;
   Histograms histograms(problem, packed, bins_per_image);
   problem.run(dense_kernels().workspace(problem.dense), [&](int64_t b, int64_t i, int64_t begin, int64_t end, void* work, int64_t worker) {
-    dense_kernels().fold(problem.at(b), begin, end, work, parts.data() + i * size, histograms.of(worker, b, end - begin), &bad[i]);
+    dense_kernels().fold(problem.at(b), begin, end, work, parts + i * size, histograms.of(worker, b, end - begin), &bad[i]);
   });
   refuse_bad_targets(bad, problem.dense);
-  Tensor sums = torch::stable::new_zeros(scores, {problem.batch, rows, channels}, ScalarType::Double);
-  double* total = static_cast<double*>(sums.mutable_data_ptr());
-  for (int64_t b = 0; b < problem.images; ++b)
+  for (int64_t b = 0; b < problem.images && !whole; ++b)
     for (int64_t j = 0; j < problem.chunks(); ++j)
       for (int64_t k = 0; k < rows; ++k)
         for (int64_t c = 0; c < classes; ++c)
@@ -119,10 +122,11 @@ Tensor dense_unfold(std::optional<Tensor> grad_sums, std::optional<Tensor> grad_
                     std::vector<int64_t> kinds, std::vector<double> gammas, int64_t bins, bool, bool hinge) {
   if (!grad_table) bins = 0;
   if (!grad_sums) kinds.clear(), gammas.clear();
-  const DenseProblem problem(scores, targets, weight, ignore_index, link, together, align_corners, kinds, gammas, bins, hinge);
-  const int64_t each = static_cast<int64_t>(kinds.size()) * problem.channels;
+  const int64_t each = static_cast<int64_t>(kinds.size()) * scores.size(1);
   const Tensor grad = grad_sums ? torch::stable::contiguous(*grad_sums) : torch::stable::new_zeros(scores, {0}, ScalarType::Double);
-  STD_TORCH_CHECK(grad.scalar_type() == ScalarType::Double && grad.numel() == problem.batch * each, "lossfold: malformed gradient");
+  STD_TORCH_CHECK(grad.scalar_type() == ScalarType::Double && grad.numel() == (grad_sums ? scores.size(0) * each : 0), "lossfold: malformed gradient");
+  const bool alike = same_for_all(static_cast<const double*>(grad.const_data_ptr()), grad_sums ? scores.size(0) : 0, each) && !(grad_table && grad_table->size(0) > 1);
+  const DenseProblem problem(scores, targets, weight, ignore_index, link, together, align_corners, kinds, gammas, bins, hinge, alike);
   const Slopes slopes(grad_table, problem, steepness(bins, hinge));
   const double* derivatives = static_cast<const double*>(grad.const_data_ptr());
   return problem.differentiate(dense_kernels().workspace(problem.dense), [&](int64_t b, int64_t begin, int64_t end, void* memory, const GradientLayout& layout, void* out) {
@@ -132,7 +136,7 @@ Tensor dense_unfold(std::optional<Tensor> grad_sums, std::optional<Tensor> grad_
 
 Tensor dense_map(Tensor scores, Tensor targets, std::optional<Tensor> weight, Tensor coef, int64_t ignore_index, int64_t link,
                  bool together, bool align_corners, std::vector<int64_t> kinds, std::vector<double> gammas, int64_t, bool, bool) {
-  const DenseProblem problem(scores, targets, weight, ignore_index, link, together, align_corners, kinds, gammas, 0, false);
+  const DenseProblem problem(scores, targets, weight, ignore_index, link, together, align_corners, kinds, gammas, 0, false, true);
   coef = torch::stable::contiguous(coef);
   const int64_t rows = kinds.size(), channels = problem.channels;
   STD_TORCH_CHECK(coef.scalar_type() == ScalarType::Double && coef.numel() == rows * channels, "lossfold: malformed coefficients");

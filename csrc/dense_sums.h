@@ -21,9 +21,17 @@ struct SumChannel {
     int gammas = 0;
     for (int k = image.dense_sums - 1; k >= 0; --k)
       if (image.dense_kinds[k] >= DenseSum::focal && (gammas == 0 || image.dense_gammas[k] != gamma)) gamma = image.dense_gammas[k], ++gammas;
+    const long step = image.abreast ? dense.block.columns : dense.width;  // of images side by side each lane is one
+    for (long from = 0; from < step; from += dense.width) add<link, Wanted>(from, step, gamma, gammas);
+  }
+
+  // Add what the vectors from `from` on have, `step` apart.
+  template <Link link, class Wanted>
+  LOSSFOLD_INLINE void add(long from, long step, double gamma, int gammas) const {
+    const DenseImage& image = dense.image;
     V weight = V{}, target = V{}, target_sq = V{}, prob = V{}, prob_sq = V{}, both = V{}, apart = V{};
     V nll = V{}, nll_all = V{}, nll_not = V{}, nll_not_all = V{}, focal = V{}, focal_not = V{}, focal_weight = V{};
-    for (long i = 0; i < dense.block.live; i += dense.width) {
+    for (long i = from; i < dense.block.live; i += step) {
       const V w = dense.at(dense.weight, i), y = *(const V*)(t + i), wt = w * y;
       weight += w;
       target += wt;
@@ -56,14 +64,14 @@ struct SumChannel {
     for (int k = 0; k < image.dense_sums; ++k) {
       const DenseSum kind = image.dense_kinds[k];
       const bool further = kind >= DenseSum::focal && image.dense_gammas[k] != gamma;
-      const V total = further ? powers(kind, image.dense_gammas[k]) : found[(int)kind];
-      sums[k * image.classes + c] += sum_lanes<T>(total);
+      const V total = further ? powers(kind, image.dense_gammas[k], from, step) : found[(int)kind];
+      dense.block.hand_over(sums + k * image.classes + c, from, total);
     }
   }
 
-  V powers(DenseSum kind, double gamma) const {
+  V powers(DenseSum kind, double gamma, long from, long step) const {
     V total = V{};
-    for (long i = 0; i < dense.block.live; i += dense.width) {
+    for (long i = from; i < dense.block.live; i += step) {
       const V w = dense.at(dense.weight, i), y = *(const V*)(t + i), m = power(dense.at(dense.u, i), gamma);
       const V share = kind == DenseSum::focal ? w * y : kind == DenseSum::focal_not ? w - w * y : w;
       total += kind == DenseSum::focal_weight ? share * m : share * (m * dense.at(dense.ce, i));
@@ -166,9 +174,9 @@ void map(const DenseImage& image, long begin, long end, void* work, const double
         for (long i = 0; i < block.live; ++i) value[i] = 0;
       map_channel(MapChannel<T>{dense, c, t, coef, value}, groups);
       if (together && c + 1 < image.classes) continue;
-      const long channel = together ? 0 : c * image.pixels;
       each_row([&](long start, long at, long count) {
-        store(sizeof(T) == 8 ? Type::f64 : Type::f32, out, channel + start, 1, count, value + at);
+        const long to = together ? start : dense.element(c, start), step = together ? block.pixel_step() : dense.element_step();
+        store(sizeof(T) == 8 ? Type::f64 : Type::f32, out, to, step, count, value + at);
       });
     }
   });

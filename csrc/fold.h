@@ -44,6 +44,8 @@ struct Image {  // one image; strides in elements; labels and weights are contig
   const unsigned char* kept;  // 1 at the hard pixels; null in the fold, which finds them
   int bins;                   // of the histogram of errors; 0 without
   long block;                 // pixels a block; 0: what suits the number of classes
+  long abreast;               // 0; or how many small images of `pixels` each lie side by side in a block, their sums kept apart
+  long image_stride, sums_stride;  // from one of them to the next: in scores, and in sums
   bool resized;               // whether grid says where scores are; else pixel_stride does
   GridShape grid;
 };
@@ -52,6 +54,7 @@ struct GradientLayout {  // where the gradient of one image goes
   long class_stride, pixel_stride;
   bool stream;  // larger than the caches: write around them
   long row_stride, column_stride;  // of a resized image; there the gradient is added to what is there
+  long image_stride;               // of images side by side
 };
 
 // A histogram under construction: for each class the slots of the foreground, then of the background. Integers, so that it
@@ -133,7 +136,7 @@ struct DenseKernels {  // as LabelKernels; map writes a value for each element, 
   void (*map)(const DenseImage&, long begin, long end, void* work, const double* coef, void* out, BadTarget* bad);
 };
 
-// All work on the pixels [begin, end), whole rows of a resized image. fold adds into its result and reports a label out of
+// All work on the pixels [begin, end), whole rows of a resized image, whole images where they lie side by side. fold adds into its result and reports a label out of
 // range. unfold writes the gradient of the scores, from the derivatives with respect to the sums and, for each class and bin,
 // to the foreground's and the background's errors (float, or double for double scores). map writes
 // sum_k coef[k, .] * (the pixel's share of row k). keep writes the mask of the hard pixels, whose hardness is not below the bound

@@ -281,7 +281,7 @@ struct Grid {
 };
 
 // visit(each_row) for every block of the pixels [begin, end), once its scores, labels and weights are there;
-// each_row(f) calls f(start, at, count) for its runs of neighbouring pixels, whose values begin at `at` in the block's rows.
+// each_row(f) calls f(start, at, count) for its runs of pixels, pixel_step() apart, whose values begin at `at` in the block's rows.
 template <class T, class Visit>
 LOSSFOLD_INLINE void each_block(Block<T>& block, Arena& arena, long begin, long end, BadLabel* bad, Visit visit) {
   if (block.image.resized) {
@@ -296,7 +296,7 @@ LOSSFOLD_INLINE void each_block(Block<T>& block, Arena& arena, long begin, long 
   for (long start = begin; start < end; start += block.n) {
     const long count = end - start < block.n ? end - start : block.n;
     block.read(start, count, bad);
-    visit([&](auto run) { run(start, 0, count); });
+    visit([&](auto run) { block.runs(start, count, run); });
   }
 }
 

@@ -27,14 +27,15 @@ void refuse_bad_labels(const std::vector<BadLabel>& bad, const Image& image) {
 // Find the hard pixels, write their mask and add them to the chunks' sums.
 template <class Int, class T>
 void keep_hard(const LabelProblem& problem, const std::vector<char>& hardness, const HardOptions& options, uint8_t* kept,
-               std::vector<double>* parts, int64_t size) {
+               double* parts, int64_t size) {
   const Int* all = reinterpret_cast<const Int*>(hardness.data());
   const int64_t groups = options.per_image ? problem.images : 1, each = problem.images * problem.pixels / std::max<int64_t>(groups, 1);
   std::vector<Int> bounds;
   for (int64_t g = 0; g < groups; ++g) bounds.push_back(hard_bound<Int, T>(all + g * each, each, options));
-  problem.run(label_kernels().workspace(problem.image), [&](int64_t b, int64_t i, int64_t begin, int64_t end, void* work, int64_t) {
-    label_kernels().keep(problem.at(b), begin, end, work, all + b * problem.pixels, bounds[options.per_image ? b : 0], kept + b * problem.pixels,
-                         parts->data() + i * size);
+  const LabelProblem apart = problem.apart();
+  apart.run(label_kernels().workspace(apart.image), [&](int64_t b, int64_t i, int64_t begin, int64_t end, void* work, int64_t) {
+    label_kernels().keep(apart.at(b), begin, end, work, all + b * problem.pixels, bounds[options.per_image ? b : 0], kept + b * problem.pixels,
+                         parts + i * size);
   });
 }
 
@@ -42,9 +43,13 @@ std::tuple<Tensor, Tensor, Tensor> label_fold(Tensor scores, Tensor labels, std:
                                               bool softmax, bool align_corners, std::vector<int64_t> kinds,
                                               std::vector<double> gammas, int64_t bins, bool bins_per_image, double thresh,
                                               int64_t min_kept, double ratio, bool hard_per_image) {
-  const LabelProblem problem(scores, labels, weight, {ignore_index, softmax, align_corners, kinds, gammas, bins});
+  const LabelProblem problem(scores, labels, weight, {ignore_index, softmax, align_corners, kinds, gammas, bins, !(bins && bins_per_image)});
   const int64_t rows = kinds.size(), classes = problem.image.classes, size = rows * classes, images = problem.images;
-  std::vector<double> parts(images * problem.chunks() * size, 0.0);
+  Tensor sums = zero_sums(scores, {images, rows, classes});
+  double* const total = static_cast<double*>(sums.mutable_data_ptr());
+  const bool whole = problem.chunks() == 1;  // one chunk an image: its sums are the image's
+  std::vector<double> chunks(whole ? 0 : images * problem.chunks() * size, 0.0);
+  double* const parts = whole ? total : chunks.data();
   std::vector<BadLabel> bad(images * problem.chunks());
   const bool hard = problem.has_hard();
   const int64_t wide = problem.image.score_type == Type::f64 ? 8 : 4;
@@ -53,7 +58,7 @@ std::tuple<Tensor, Tensor, Tensor> label_fold(Tensor scores, Tensor labels, std:
   Histograms histograms(problem, packed, bins_per_image);
   problem.run(label_kernels().workspace(problem.image), [&](int64_t b, int64_t i, int64_t begin, int64_t end, void* work, int64_t worker) {
     void* const at = hard ? hardness.data() + b * problem.pixels * wide : nullptr;
-    label_kernels().fold(problem.at(b), begin, end, work, {parts.data() + i * size, histograms.of(worker, b, end - begin), at, thresh}, &bad[i]);
+    label_kernels().fold(problem.at(b), begin, end, work, {parts + i * size, histograms.of(worker, b, end - begin), at, thresh}, &bad[i]);
   });
   refuse_bad_labels(bad, problem.image);
   Tensor kept = hard ? torch::stable::new_empty(scores, labels.sizes(), ScalarType::Byte)
@@ -61,12 +66,10 @@ std::tuple<Tensor, Tensor, Tensor> label_fold(Tensor scores, Tensor labels, std:
   if (hard) {
     const HardOptions options{thresh, min_kept, ratio, hard_per_image};
     uint8_t* mask = static_cast<uint8_t*>(kept.mutable_data_ptr());
-    if (wide == 8) keep_hard<int64_t, double>(problem, hardness, options, mask, &parts, size);
-    else keep_hard<int32_t, float>(problem, hardness, options, mask, &parts, size);
+    if (wide == 8) keep_hard<int64_t, double>(problem, hardness, options, mask, parts, size);
+    else keep_hard<int32_t, float>(problem, hardness, options, mask, parts, size);
   }
-  Tensor sums = torch::stable::new_zeros(scores, {images, rows, classes}, ScalarType::Double);
-  double* total = static_cast<double*>(sums.mutable_data_ptr());
-  for (int64_t b = 0; b < images; ++b)
+  for (int64_t b = 0; b < images && !whole; ++b)
     for (int64_t j = 0; j < problem.chunks(); ++j)
       for (int64_t k = 0; k < size; ++k) total[b * size + k] += parts[(b * problem.chunks() + j) * size + k];
   return {sums, histograms.table(scores), kept};
@@ -76,11 +79,11 @@ Tensor label_unfold(std::optional<Tensor> grad_sums, std::optional<Tensor> grad_
                     std::optional<Tensor> weight, int64_t ignore_index, bool softmax, bool align_corners,
                     std::vector<int64_t> kinds, std::vector<double> gammas, int64_t bins, bool, double, int64_t, double, bool) {
   if (!grad_table) bins = 0;
-  LabelProblem problem(scores, labels, weight, {ignore_index, softmax, align_corners, kinds, gammas, bins});
+  const int64_t size = static_cast<int64_t>(kinds.size()) * scores.size(1), images = scores.size(0);
+  const Tensor grad = grad_sums ? torch::stable::contiguous(*grad_sums) : torch::stable::new_zeros(scores, {images, size}, ScalarType::Double);
+  const bool alike = grad.numel() == images * size && same_for_all(static_cast<const double*>(grad.const_data_ptr()), images, size);
+  LabelProblem problem(scores, labels, weight, {ignore_index, softmax, align_corners, kinds, gammas, bins, alike && !(grad_table && grad_table->size(0) > 1)});
   problem.read_kept(&kept);
-  const int64_t classes = problem.image.classes, size = static_cast<int64_t>(kinds.size()) * classes;
-  const Tensor grad = grad_sums ? torch::stable::contiguous(*grad_sums)
-                                : torch::stable::new_zeros(scores, {problem.images, size}, ScalarType::Double);
   STD_TORCH_CHECK(grad.scalar_type() == ScalarType::Double && grad.numel() == problem.images * size, "lossfold: malformed gradient");
   const Slopes slopes(grad_table, problem, std::vector<double>(bins, static_cast<double>(bins)));
   const double* derivatives = static_cast<const double*>(grad.const_data_ptr());
@@ -92,7 +95,7 @@ Tensor label_unfold(std::optional<Tensor> grad_sums, std::optional<Tensor> grad_
 Tensor label_map(Tensor scores, Tensor labels, std::optional<Tensor> weight, Tensor coef, Tensor kept, int64_t ignore_index,
                  bool softmax, bool align_corners, std::vector<int64_t> kinds, std::vector<double> gammas, int64_t, bool, double,
                  int64_t, double, bool) {
-  LabelProblem problem(scores, labels, weight, {ignore_index, softmax, align_corners, kinds, gammas, 0});
+  LabelProblem problem(scores, labels, weight, {ignore_index, softmax, align_corners, kinds, gammas, 0, true});
   problem.read_kept(&kept);
   coef = torch::stable::contiguous(coef);
   STD_TORCH_CHECK(coef.scalar_type() == ScalarType::Double &&

@@ -12,6 +12,7 @@ struct LabelOptions {
   std::vector<int64_t> kinds;
   std::vector<double> gammas;
   int64_t bins;
+  bool may_join;
 };
 
 struct LabelProblem : Problem {
@@ -22,7 +23,7 @@ struct LabelProblem : Problem {
   const uint8_t* kept = nullptr;
 
   LabelProblem(const Tensor& scores_, const Tensor& labels_, const std::optional<Tensor>& weight_, const LabelOptions& options)
-      : Problem(scores_, space_of(labels_, 1), options.align_corners, false), labels(torch::stable::contiguous(labels_)), gammas(options.gammas) {
+      : Problem(scores_, space_of(labels_, 1), options.align_corners, false, options.may_join), labels(torch::stable::contiguous(labels_)), gammas(options.gammas) {
     if (weight_) weight = torch::stable::contiguous(*weight_);
     STD_TORCH_CHECK(options.kinds.size() == gammas.size() && gammas.size() <= max_sums, "lossfold: malformed label fold");
     for (int64_t kind : options.kinds) {
@@ -40,6 +41,16 @@ struct LabelProblem : Problem {
     image.kinds = kinds.data();
     image.gammas = gammas.data();
     image.bins = static_cast<int>(options.bins);
+    image.sums_stride = image.sums * image.classes;
+  }
+
+  // The same, of each image apart.
+  LabelProblem apart() const {
+    LabelProblem other = *this;
+    other.image.abreast = other.joined = 0;
+    other.image.kinds = other.kinds.data();
+    other.image.gammas = other.gammas.data();
+    return other;
   }
 
   bool has_hard() const {

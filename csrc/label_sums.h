@@ -45,6 +45,15 @@ struct LabelTable {
     }
   }
 
+  // Of images side by side each has sums of its own.
+  LOSSFOLD_INLINE void add_abreast(const Block<T>& block, const T* const* values, double* sums) const {
+    sums += block.first_image * image.sums_stride;
+    for (int k = 0; k < count; ++k)
+      for (long p = 0; p < image.pixels; ++p)
+        for (long j = 0, i = p * block.columns; j < block.images; ++j, ++i)
+          sums[j * image.sums_stride + rows[k] * image.classes + block.label[i]] += values[k][i];
+  }
+
   // With few classes: in T over the block, along pixels.
   LOSSFOLD_INLINE void add_asking(const Block<T>& block, const T* const* values, double* sums) const {
     typedef typename Lanes<T>::V V;
@@ -57,6 +66,7 @@ struct LabelTable {
   }
 
   void add(const Block<T>& block, const T* const* values, double* sums) {
+    if (image.abreast) return add_abreast(block, values, sums);
     if (block.asks()) return add_asking(block, values, sums);
     const int* label = block.label;
     const long n = block.live;
@@ -90,9 +100,8 @@ LOSSFOLD_INLINE void evaluate(Block<T>& block, double* nll_all) {
     block.finish_identity();
     if (nll_all)
       for (long c = 0; c < block.image.classes; ++c) {
-        V sum = V{};
-        for (long i = 0; i < block.live; i += width) sum += block.at(block.weight, i) * block.neg_log(block.at(block.rows, c * n + i));
-        nll_all[c] += sum_lanes<T>(sum);
+        double* const cell[] = {nll_all + c};
+        block.add_up(cell, [&](long i, V* sum) { *sum += block.at(block.weight, i) * block.neg_log(block.at(block.rows, c * n + i)); });
       }
     return;
   }
@@ -100,7 +109,18 @@ LOSSFOLD_INLINE void evaluate(Block<T>& block, double* nll_all) {
     block.find_max();
     block.label_minus_max();
   }
-  if (nll_all) {
+  if (nll_all && block.image.abreast) {
+    for (long c = 0; c < block.image.classes; ++c) {
+      double* const cell[] = {nll_all + c};
+      block.add_up(cell, [&](long i, V* sum) { *sum += block.at(block.weight, i) * (block.at(block.high, i) - block.at(block.rows, c * n + i)); });
+    }
+    block.exponentials(Nothing<T>{});
+    for (long i = 0; i < block.live; i += width) block.at(block.nll, i) = block.at(block.weight, i) * log_(block.at(block.inverse, i));
+    for (long c = 0; c < block.image.classes; ++c) {
+      double* const cell[] = {nll_all + c};
+      block.add_up(cell, [&](long i, V* sum) { *sum += block.at(block.nll, i); });
+    }
+  } else if (nll_all) {
     block.exponentials(Distances<T>{block, nll_all, V{}});
     V log_sums = V{};
     for (long i = 0; i < block.live; i += width) log_sums += block.at(block.weight, i) * log_(block.at(block.inverse, i));
@@ -121,17 +141,17 @@ LOSSFOLD_INLINE void sum_probabilities(Block<T>& block, double* prob, double* pr
   for (long i = 0; i < block.live; i += width) block.at(scale, i) = block.at(block.weight, i) * block.at(inverse, i);
   for (long c = 0; c < block.image.classes; ++c) {
     T* row = block.rows + c * n;
-    V sum = V{}, sum_sq = V{};
-    if (prob_sq)
-      for (long i = 0; i < block.live; i += width) {
+    double* const cells[] = {prob ? prob + c : nullptr, prob_sq ? prob_sq + c : nullptr};
+    if (prob_sq) {
+      block.add_up(cells, [&](long i, V* sums) {
         const V e = block.at(row, i), wp = e * block.at(scale, i);
-        sum += wp;
-        sum_sq += wp * e * block.at(inverse, i);
-      }
-    else
-      for (long i = 0; i < block.live; i += width) sum += block.at(row, i) * block.at(scale, i);
-    if (prob) prob[c] += sum_lanes<T>(sum);
-    if (prob_sq) prob_sq[c] += sum_lanes<T>(sum_sq);
+        sums[0] += wp;
+        sums[1] += wp * e * block.at(inverse, i);
+      });
+    } else {
+      double* const cell[] = {cells[0]};
+      block.add_up(cell, [&](long i, V* sum) { *sum += block.at(row, i) * block.at(scale, i); });
+    }
   }
 }
 
@@ -156,9 +176,10 @@ LOSSFOLD_INLINE T* label_values(Block<T>& block, int k) {
 // -log p_y of each pixel, with what the selection of hard pixels has to know in its sign and in NaN.
 template <class T>
 LOSSFOLD_INLINE void write_hardness(const Block<T>& block, T thresh, T* out, long at, long count) {
+  const long step = block.pixel_step();
   for (long i = at; i < at + count; ++i) {
     const T hardness = block.nll[i] > 0 ? block.nll[i] : block.nll[i] <= 0 ? 0 : (T)__builtin_nan("");
-    out[i - at] = block.weight[i] == 0 ? -(T)__builtin_nan("") : block.p[i] < thresh ? -hardness : hardness;
+    out[(i - at) * step] = block.weight[i] == 0 ? -(T)__builtin_nan("") : block.p[i] < thresh ? -hardness : hardness;
   }
 }
 
@@ -251,7 +272,7 @@ void map(const Image& image, long begin, long end, void* work, const double* coe
       const T* share = label_values(block, k);
       for (long i = 0; i < block.live; ++i) value[i] += (T)coef[k * classes + block.label[i]] * share[i];
     }
-    each_row([&](long start, long at, long count) { store(sizeof(T) == 8 ? Type::f64 : Type::f32, out, start, 1, count, value + at); });
+    each_row([&](long start, long at, long count) { store(sizeof(T) == 8 ? Type::f64 : Type::f32, out, start, block.pixel_step(), count, value + at); });
   });
 }
 

@@ -250,7 +250,7 @@ Tensor pair_unfold(std::optional<Tensor> grad_sums, Tensor signs, Tensor pred, T
     }));
   char* out = static_cast<char*>(result.mutable_data_ptr());
   const int64_t size = result.element_size();
-  const GradientLayout layout{0, 0, result.numel() * size >= large_result, result.stride(2), result.stride(3)};
+  const GradientLayout layout{0, 0, result.numel() * size >= large_result, result.stride(2), result.stride(3), 0};
   steps.push_back(step(problem.bands(), [&](int64_t i, const PairLevel* levels, signed char** rest, int64_t begin, int64_t end, char* memory, const double* mine) {
     const int64_t start = i / problem.channels * result.stride(0) + i % problem.channels * result.stride(1);
     kernels.unfold(problem.at(i), problem.pyramid ? levels : nullptr, begin, end, problem.tile, memory, mine, rest, layout, out + start * size);

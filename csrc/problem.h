@@ -6,6 +6,7 @@
 #include <torch/headeronly/core/ScalarType.h>
 #include <torch/headeronly/util/Exception.h>
 
+#include <cstring>
 #include <optional>
 #include <string>
 #include <vector>
@@ -68,14 +69,16 @@ inline int64_t node_of(int64_t row, const GridShape& grid) {
 }
 
 // Scores [B, C, *S] whose space can be walked with one stride; or [B, C, h, w] of any strides, where the targets' space [H, W]
-// is of another size. Where `may_split` is set, each channel may be an image of its own, [B C, 1, *S].
+// is of another size. Where `may_split` is set, each channel may be an image of its own, [B C, 1, *S]; where `may_join` is,
+// many small images lie side by side in a block, each with sums of its own.
 struct Problem {
   Tensor scores;
   Image image;
   int64_t batch, images, pixels, channels;  // channels: of the scores; images: batch, or batch * channels
   std::vector<int64_t> edges;               // of the chunks of an image
+  int64_t joined = 0;                       // images of a chunk, where they lie side by side
 
-  Problem(const Tensor& scores_, const std::vector<int64_t>& space, bool align_corners, bool may_split)
+  Problem(const Tensor& scores_, const std::vector<int64_t>& space, bool align_corners, bool may_split, bool may_join)
       : scores(resizes(scores_, space) ? scores_ : walkable(scores_)) {
     STD_TORCH_CHECK(scores.dim() >= 2 && scores.size(1) > 0 && static_cast<int64_t>(space.size()) == scores.dim() - 2, "lossfold: malformed scores");
     image.resized = resizes(scores, space);
@@ -92,11 +95,17 @@ struct Problem {
     image.label_type = image.weight_type = Type::u8;
     image.class_stride = scores.stride(1);
     image.pixel_stride = image.resized ? 0 : pixel_stride(scores).value();
+    image.pixels = pixels;
+    image.classes = channels;
+    image.abreast = may_join && !image.resized ? abreast() : 0;
+    image.image_stride = scores.stride(0);
+    image.sums_stride = 0;
+    joined = image.abreast ? std::max<int64_t>(1, 8192 / (image.abreast * pixels)) * image.abreast : 0;
+    may_split = may_split && !image.abreast;
     // Channels that do not meet are best walked one by one, unless they lie beside each other in memory.
     const bool split = may_split && (image.resized ? scores.stride(3) == 1 : image.pixel_stride == 1);
     images = split ? batch * channels : batch;
     image.classes = split ? 1 : channels;
-    image.pixels = pixels;
     image.ignore_index = 0;
     image.softmax = false;
     image.sums = image.bins = 0;
@@ -107,6 +116,14 @@ struct Problem {
     if (image.resized)
       image.grid = {space[0], space[1], scores.size(2), scores.size(3), scores.stride(2), scores.stride(3), align_corners};
     cut(may_split ? batch * channels : batch);
+  }
+
+  // How many images lie side by side in a block: none, unless they are many and so small that a block of one, or of its vectors,
+  // would be mostly empty. A block's rows are about as long as otherwise.
+  int64_t abreast() const {
+    const int64_t size = image.score_type == Type::f64 ? 8 : 4, usual = std::clamp<int64_t>(24 * 1024 / size / channels / 64 * 64, 64, 1024);
+    if (batch < 16 || pixels == 0 || pixels >= 64 || (pixels >= 16 && 16 * pixels > usual) || 16 * pixels * channels * size > 1 << 20) return 0;
+    return std::min(std::max<int64_t>(1, usual / (16 * pixels)), (batch + 15) / 16) * 16;
   }
 
   // Chunks follow the shape alone, so that sums are the same bits on any number of threads.
@@ -131,7 +148,7 @@ struct Problem {
   int64_t longest() const {
     int64_t most = 0;
     for (int64_t i = 0; i < chunks(); ++i) most = std::max(most, edges[i + 1] - edges[i]);
-    return most;
+    return std::max(most, joined * pixels);
   }
 
   bool split() const { return images != batch; }
@@ -163,12 +180,18 @@ struct Problem {
     return static_cast<const char*>(tensor.const_data_ptr()) + elements * static_cast<int64_t>(tensor.element_size());
   }
 
-  int64_t workers() const { return workers_for(images * chunks(), images * pixels * image.classes); }
+  int64_t workers() const { return workers_for(joined ? (images + joined - 1) / joined : images * chunks(), images * pixels * image.classes); }
 
-  // work(image, chunk, begin, end, workspace, worker) for every step-th chunk from `first`.
+  // work(image, chunk, begin, end, workspace, worker) for every step-th chunk from `first`. A chunk of images side by side is
+  // that of the first one, and its pixels are those of all.
   template <class Work>
   void run(int64_t bytes, int64_t first, int64_t step, const Work& work) const {
     const int64_t each = (chunks() - first + step - 1) / step;
+    if (joined)
+      return in_parallel((images + joined - 1) / joined, workers(), bytes, [&](int64_t piece, char* memory, int64_t worker) {
+        const int64_t b = piece * joined;
+        work(b, b, 0, std::min(joined, images - b) * pixels, memory, worker);
+      });
     in_parallel(images * each, workers(), bytes, [&](int64_t piece, char* memory, int64_t worker) {
       const int64_t b = piece / each, j = first + piece % each * step;
       work(b, b * chunks() + j, edges[j], edges[j + 1], memory, worker);
@@ -187,7 +210,7 @@ struct Problem {
     Tensor target = direct ? result : torch::stable::new_empty(scores, scores.sizes());
     advise_huge_pages(target);
     const int64_t size = target.element_size();
-    GradientLayout layout{target.stride(1), 0, target.numel() * size >= large_result, 0, 0};
+    GradientLayout layout{target.stride(1), 0, target.numel() * size >= large_result, 0, 0, target.stride(0)};
     if (image.resized) {
       torch::stable::zero_(target);
       layout.row_stride = target.stride(2);
@@ -206,6 +229,21 @@ struct Problem {
     return result;
   }
 };
+
+// Sums of images, in double, that begin at 0.
+Tensor zero_sums(const Tensor& like, const std::vector<int64_t>& sizes) {
+  Tensor sums = torch::stable::new_empty(like, sizes, ScalarType::Double);
+  advise_huge_pages(sums);
+  std::memset(sums.mutable_data_ptr(), 0, sums.numel() * sizeof(double));
+  return sums;
+}
+
+// Whether each of the images has the same numbers, `size` of them.
+bool same_for_all(const double* numbers, int64_t images, int64_t size) {
+  for (int64_t b = 1; b < images; ++b)
+    if (std::memcmp(numbers, numbers + b * size, size * sizeof(double)) != 0) return false;
+  return true;
+}
 
 }  // namespace
 }  // namespace lossfold

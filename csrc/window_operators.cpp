@@ -103,7 +103,7 @@ Tensor window_unfold(std::optional<Tensor> grad_sums, Tensor pred, Tensor target
   advise_huge_pages(result);
   char* out = static_cast<char*>(result.mutable_data_ptr());
   const int64_t size = result.element_size();
-  const GradientLayout layout{0, 0, result.numel() * size >= large_result, result.stride(2), result.stride(3)};
+  const GradientLayout layout{0, 0, result.numel() * size >= large_result, result.stride(2), result.stride(3), 0};
   const Tiles tiles(pred.size(2), pred.size(3));
   problem.run(tiles, [&](int64_t i, const WindowPlane& plane, const WindowTile& tile, void* work) {
     const int64_t image = i / tiles.count() / problem.channels, channel = i / tiles.count() % problem.channels;

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -18,10 +19,9 @@ NAMESPACE = "lossfold_r5"
 cache on the operator's name."""
 
 OPERATORS = getattr(torch.ops, NAMESPACE)
-LIBRARY = torch.library.Library(NAMESPACE, "DEF")
-LIBRARY.define("simd_level() -> str")
-LIBRARY.define("simd_levels() -> str")
-LIBRARY.define("codes() -> str")
+LIBRARY: Any = torch.library.Library(NAMESPACE, "DEF")  # type: ignore[no-untyped-call]
+for schema in ("simd_level() -> str", "simd_levels() -> str", "codes() -> str"):
+    LIBRARY.define(schema)
 
 
 def _load() -> str:

@@ -48,7 +48,13 @@ class FoldOperators:
         self._define("fold", f"({inputs}, {options}) -> ({returned})", shapes)
         self._define("unfold", f"({back}{inputs}, {options}) -> Tensor", self._like_the_first)
         self._differentiable("fold", self._backward, self._save)
-        self.fold, self._unfold = getattr(OPERATORS, f"{name}_fold"), getattr(OPERATORS, f"{name}_unfold")
+        self._fold, self._unfold = getattr(OPERATORS, f"{name}_fold"), getattr(OPERATORS, f"{name}_unfold")
+
+    def fold(self, *arguments: Any) -> Any:
+        """Make the pass by the operator."""
+        if torch.compiler.is_compiling() or not (torch.is_grad_enabled() and arguments[0].requires_grad):
+            return self._fold(*arguments)
+        return _Plain.apply(self, *arguments)
 
     def with_map(self, definition: Definition, shapes: Definition) -> Any:
         """Define the operator of the integrand, ``(*inputs, coef, *kept, *options)`` -> values; return it."""
@@ -98,6 +104,22 @@ class FoldOperators:
         scores, targets, weight, coef, *kept = arguments
         coefs = [coef.expand(len(scores), -1, -1).contiguous(), *[None] * (len(self.outputs) - 1)]
         return (self._unfold(*coefs, *kept, scores, targets, weighed(grad, weight), *ctx.options), *rest)
+
+
+class _Plain(torch.autograd.Function):
+    """What is registered for autograd, called directly: in plain eager mode the detour costs more than a small image."""
+
+    @staticmethod
+    def forward(ctx: Any, operators: FoldOperators, *arguments: Any) -> Any:
+        returned = operators._fold(*arguments)
+        ctx.operators = operators
+        operators._save(ctx, arguments, returned)
+        return returned
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor | None) -> Any:
+        first, *_ = ctx.operators._backward(ctx, *grads)
+        return (None, first, *[None] * (len(ctx.lengths) - 1 + len(ctx.options)))
 
 
 def save(ctx: Any, inputs: tuple[Any, ...], kept: tuple[Tensor, ...], tensors: int) -> None:

@@ -99,7 +99,7 @@ class Needs(Generic[Spec]):
 
     def agree(self, other: object) -> bool:
         """Whether one pass can serve both."""
-        return type(other) is type(self) and other.engine == self.engine and self.reads_alike(other.spec)  # type: ignore[attr-defined]
+        return type(other) is type(self) and other.engine == self.engine and self.reads_alike(other.spec)
 
     def merge(self, other: Self) -> Self:
         """Return the needs of both."""

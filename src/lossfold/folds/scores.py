@@ -38,9 +38,7 @@ class Given(NamedTuple):
     @property
     def tensors(self) -> tuple[Tensor, Tensor, Tensor | None]:
         """Scores ``[B, C, *S]``, targets ``[B, *S]`` or ``[B, C, *S]`` and the weight ``[B, *S]`` or ``[B, C, *S]``."""
-        scores, targets, weight = self[:3]
-        if self.as_masks:
-            scores, targets, weight = with_channel(scores, targets, weight)
+        scores, targets, weight = with_channel(*self[:3]) if self.as_masks else self[:3]
         if self.kind != "labels" and targets.dim() == scores.dim() - 1:
             targets = targets.unsqueeze(1)
         pixels = targets.dim() - (self.kind != "labels")  # dimensions of a weight of pixels
@@ -49,10 +47,7 @@ class Given(NamedTuple):
         return scores, targets, weight
 
 
-T = TypeVar("T")
-
-
-def with_channel(*tensors: T) -> tuple[T, ...]:
+def with_channel(*tensors: Any) -> Any:
     """Return logits, masks and weights ``[N, P]`` or ``[N, H, W]`` with a channel; those that have one, as they are."""
     points = any(isinstance(x, Tensor) and x.dim() == 2 for x in tensors)  # then [N, 1, P] has its channel
 

@@ -19,13 +19,17 @@ class Folded(Loss):
     reduction: str
 
     of_each: ClassVar[bool] = False  # the formula is one of each image by itself, also where their mean is taken together
-    reading: tuple[str, ...] = ()  # what else makes the pass's tensors others than the arguments, in words, for plans
     beside: ClassVar[tuple[str, ...]] = ()  # arguments that may differ within a pass
 
     @property
     def folds(self) -> bool:
         """Whether the loss is a formula over its fold, so that a set may make the pass for it; else it is ``direct``."""
         return True
+
+    @property
+    def reading(self) -> tuple[str, ...]:
+        """What else makes the pass's tensors others than the arguments, in words, for plans."""
+        return ()
 
     @property
     def second(self) -> str:

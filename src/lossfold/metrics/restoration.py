@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lossfold.errors import LossError, is_number
+from lossfold.errors import LossError, is_number, naming
 from lossfold.folds.checks import SCORE_DTYPES
+from lossfold.folds.collect import collect
 from lossfold.folds.fold import describe
 from lossfold.losses.images.ssim import SSIMLoss
 from lossfold.metrics.accumulators import Accumulator
@@ -167,8 +168,10 @@ def _psnr(pred: Tensor, target: Tensor, data_range: float) -> Tensor:
 
 def _ssim(pred: Tensor, target: Tensor, data_range: float, **window: Any) -> Tensor:
     loss = SSIMLoss(data_range=data_range, **window)
-    fold = loss.collect(loss.asks(), "ssim", loss.check("ssim", pred, target))
-    return 1 - fold.at(0, "ssim_error").sum(1) / fold.at(0, "weight").sum(1)
+    with naming("ssim"):
+        given = loss.check(pred, target)
+        error, weight = loss.formula(collect(loss.needs(given), given), given)
+    return 1 - error.sum(1) / weight.sum(1)
 
 
 METRICS: dict[str, Callable[[Tensor, Tensor, float], Tensor]] = {"psnr": _psnr, "ssim": _ssim}

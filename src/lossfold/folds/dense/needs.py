@@ -37,7 +37,8 @@ class DenseNeeds(ScoreNeeds[DenseSpec]):
         scores, targets, weight = given.tensors
         run = engines.select(self.engine, scores, weight, targets).among(definition, operators)
         with refusing_targets(targets, self.spec.ignore_index):
-            return run.integrand(scores, targets, weight, coef, self.spec)
+            values: Tensor = run.integrand(scores, targets, weight, coef, self.spec)
+        return values
 
     def describe(self) -> tuple[str, str, list[str]]:
         """Return the fold's name, how it reads what it is given, and what it collects."""

@@ -48,14 +48,16 @@ class LabelNeeds(ScoreNeeds[LabelSpec]):
                 kept = self._fold(scores, labels, weight).kept
         run = engines.select(self.engine, scores, weight).among(definition, operators)
         with refusing_labels(scores.shape[1], labels, self.spec.ignore_index):
-            return run.integrand(scores, labels, weight, coef, kept, self.spec)
+            values: Tensor = run.integrand(scores, labels, weight, coef, kept, self.spec)
+        return values
 
     def _fold(self, scores: Tensor, labels: Tensor, weight: Tensor | None) -> Collected:
         if scores.dim() == 2 and not self.apart:  # without space, images that are added anyway serve as pixels
             scores, labels, weight = scores.t()[None], labels[None], None if weight is None else weight[None]
         run = engines.select(self.engine, scores, weight).among(definition, operators)
         with refusing_labels(scores.shape[1], labels, self.spec.ignore_index):
-            return run.fold(scores, labels, weight, self.spec)
+            collected: Collected = run.fold(scores, labels, weight, self.spec)
+        return collected
 
     def describe(self) -> tuple[str, str, list[str]]:
         """Return the fold's name, how it reads what it is given, and what it collects."""

@@ -26,7 +26,7 @@ def outside_graphs(function: F) -> F:
         if "torch._dynamo" not in sys.modules:  # then nothing is being compiled
             return function(*arguments, **named)
         if not disabled:
-            disabled.append(torch.compiler.disable(function))
+            disabled.append(torch.compiler.disable(function))  # type: ignore[no-untyped-call]
         return disabled[0](*arguments, **named)
 
     called._torchdynamo_disable = True  # type: ignore[attr-defined]  # where a graph ends
