@@ -23,7 +23,7 @@ CONTAINERS = {"LossSet"}
 PAIR_LOSSES = [name for name in lf.LOSSES if issubclass(lf.LOSSES[name], (PairLoss, MattingSet))]
 """Registered names that hold a prediction against a target of the same kind: `tests.pair` has them."""
 FOLDLESS = [name for name in lf.LOSSES if issubclass(lf.LOSSES[name], Loss) and not issubclass(lf.LOSSES[name], Folded)]
-ADVERSARIAL = ("adversarial", "penalties", "path_length", "components")
+ADVERSARIAL = ("gan", "penalties", "path_length", "components")
 ADVERSARIAL_LOSSES = [name for name in FOLDLESS if lf.LOSSES[name].__module__.rpartition(".")[2] in ADVERSARIAL]
 """Registered names that take outputs of a discriminator, or a network, and components: `tests.adversarial` has them."""
 FEATURE_LOSSES = [name for name in FOLDLESS if name not in ADVERSARIAL_LOSSES]

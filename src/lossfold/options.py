@@ -19,7 +19,7 @@ KIND = "kind"
 """Where a field's metadata keep what it may be."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Kind:
     """What an option may be.
 
@@ -56,7 +56,7 @@ class Kind:
         return value
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Truth(Kind):
     """True or False."""
 
@@ -69,7 +69,7 @@ class Truth(Kind):
         return "True, False or None" if self.none else "True or False"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Word(Kind):
     """One of some words.
 
@@ -99,7 +99,7 @@ class Word(Kind):
         return nearest(value, self.among)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Number(Kind):
     """A finite number, or an integer of 64 bits, in a range."""
 
@@ -137,6 +137,8 @@ class Number(Kind):
         noun = "an odd integer" if self.odd else "an integer" if self.whole else "a number"
         if self.at_least is not None and self.at_most is not None:
             where = [f"from {written(self.at_least)} to {written(self.at_most)}"]
+        elif self.at_least is not None and self.less_than is not None:
+            where = [f"from {written(self.at_least)} to {written(self.less_than)}, which is too much"]
         else:
             ends = ((">=", self.at_least), (">", self.more_than), ("<=", self.at_most), ("<", self.less_than))
             where = [f"{sign} {written(end)}" for sign, end in ends if end is not None]
@@ -149,7 +151,7 @@ class Number(Kind):
         return "of 64 bits" if self.whole and isinstance(value, int) and not -(2**63) <= value < 2**63 else ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class PerClass(Kind):
     """A number for each class, or None; kept as a tuple.
 
@@ -182,7 +184,7 @@ class PerClass(Kind):
         return value if value is None or isinstance(value, (int, float)) else tuple(float(x) for x in listed(value))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Only(Kind):
     """Nothing but its default, of which something else may become of later."""
 

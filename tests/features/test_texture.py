@@ -107,6 +107,6 @@ def test_wrong_options() -> None:
     with pytest.raises(lf.LossError, match="criterion must be one of 'l1', 'mse'"):
         lf.TransferalPerceptualLoss(criterion="huber")
     loss = 2 * lf.TransferalPerceptualLoss(criterion="l1")
-    assert repr(loss) == "TransferalPerceptualLoss(loss_weight=2.0, criterion='l1')" and repr(eval(repr(loss), vars(lf))) == repr(
+    assert repr(loss) == "TransferalPerceptualLoss(criterion='l1', loss_weight=2.0)" and repr(eval(repr(loss), vars(lf))) == repr(
         loss
     )

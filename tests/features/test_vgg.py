@@ -35,7 +35,7 @@ def test_every_layer_is_torchvisions(vgg_type: str, tmp_path: Path) -> None:
     torch.save(state, tmp_path / "vgg.pth")
     names = [layer.name for layer in vgg.layers_of(vgg_type)]
     assert len(names) == len(peer.features)
-    network = vgg.load(vgg_type, names, True, str(tmp_path / "vgg.pth"), "test").eval()
+    network = vgg.load(vgg_type, names, True, str(tmp_path / "vgg.pth")).eval()
     images = torch.rand(1, 3, 32, 32)
     x = (images - torch.tensor([0.485, 0.456, 0.406])[:, None, None]) / torch.tensor([0.229, 0.224, 0.225])[:, None, None]
     with torch.no_grad():
@@ -59,7 +59,7 @@ def test_names_say_what_the_layers_are() -> None:
 
 def test_only_what_is_needed_is_built_and_nothing_is_overwritten() -> None:
     """A feature in front of a ReLU is not changed by it, and deeper layers do not exist."""
-    deep = vgg.load("vgg16", ["conv2_1", "relu2_1", "conv2_2"], False, "random", "test")
+    deep = vgg.load("vgg16", ["conv2_1", "relu2_1", "conv2_2"], False, "random")
     assert len(deep.features) == 8 and deep.smallest == 2
     found = deep(torch.rand(1, 3, 8, 8))
     assert (found["conv2_1"] < 0).any() and torch.equal(found["relu2_1"], found["conv2_1"].relu())
@@ -68,9 +68,9 @@ def test_only_what_is_needed_is_built_and_nothing_is_overwritten() -> None:
 
 def test_normalisation_can_be_left_out() -> None:
     torch.manual_seed(1)
-    with_norm = vgg.load("vgg11", ["conv1_1"], True, "random", "test")
+    with_norm = vgg.load("vgg11", ["conv1_1"], True, "random")
     torch.manual_seed(1)
-    without = vgg.load("vgg11", ["conv1_1"], False, "random", "test")
+    without = vgg.load("vgg11", ["conv1_1"], False, "random")
     images = torch.rand(1, 3, 8, 8)
     mean, std = torch.tensor(vgg.IMAGENET.mean)[:, None, None], torch.tensor(vgg.IMAGENET.std)[:, None, None]
     torch.testing.assert_close(with_norm(images)["conv1_1"], without((images - mean) / std)["conv1_1"])
@@ -79,10 +79,10 @@ def test_normalisation_can_be_left_out() -> None:
 
 def test_random_is_he_and_follows_the_generator() -> None:
     torch.manual_seed(3)
-    one = vgg.load("vgg16", ["conv3_1"], True, "random", "test")
+    one = vgg.load("vgg16", ["conv3_1"], True, "random")
     torch.manual_seed(3)
-    two = vgg.load("vgg16", ["conv3_1"], True, "random", "test")
-    three = vgg.load("vgg16", ["conv3_1"], True, "random", "test")
+    two = vgg.load("vgg16", ["conv3_1"], True, "random")
+    three = vgg.load("vgg16", ["conv3_1"], True, "random")
     convolution = one.features[10]
     assert torch.equal(convolution.weight, two.features[10].weight)
     assert not torch.equal(convolution.weight, three.features[10].weight)
@@ -102,7 +102,7 @@ def test_hed_is_the_file_in_rgb() -> None:
     images = torch.rand(1, 3, 16, 16, dtype=torch.float64)
     theirs = 255 * images.flip(1) - torch.tensor([104.00699, 116.66877, 122.67892], dtype=torch.float64)[:, None, None]
     inner = nn.functional.conv2d(theirs, kernel.double().permute(3, 2, 0, 1), bias.double())
-    network = vgg.load("vgg16", ["conv1_1", "conv3_3", "conv4_2", "conv5_3"], True, "hed", "test")
+    network = vgg.load("vgg16", ["conv1_1", "conv3_3", "conv4_2", "conv5_3"], True, "hed")
     found = network.double()(images)["conv1_1"][..., 1:-1, 1:-1]
     torch.testing.assert_close(found, inner, rtol=1e-5, atol=1e-4)
     for index, weight in zip((14, 19, 28), deep, strict=True):

@@ -23,7 +23,7 @@ MOST_VALUES = 100_000
 MOST_LOSSES = 1_000
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, repr=False)
 class Tree:
     """What stands at a place; by itself a value, of which nothing is made.
 
@@ -41,7 +41,7 @@ class Tree:
         return self.value
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, repr=False)
 class Table(Tree):
     """A dict."""
 
@@ -53,7 +53,7 @@ class Table(Tree):
         return {key: part.plain for key, part in self.parts.items()}
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, repr=False)
 class Row(Tree):
     """A list."""
 
@@ -65,7 +65,7 @@ class Row(Tree):
         return [part.plain for part in self.parts]
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, repr=False)
 class Node(Tree):
     """A class by its name, and its options."""
 
