@@ -17,6 +17,7 @@ namespace {
 constexpr long alignment = 64;
 constexpr long most_rows = 8;  // of a block at label resolution
 constexpr long few = 8;        // classes: up to so many, asking every class whether it is the label's beats a table of them
+constexpr long very_few = 4;   // likewise, of sums in double
 
 // The row of `data` that belongs to a kind, or null.
 template <class U>

@@ -19,10 +19,11 @@ struct Distances {
   LOSSFOLD_INLINE void end(long c) { sums[c] += sum_lanes<T>(sum); }
 };
 
-// Sums at the label: a pixel adds its values to its label's row of a table that lives as long as the chunk. Two tables in
+// Sums at the label: a pixel adds its values to its label's row of a table that lives as long as the chunk. Four tables in
 // turn, because a run of one label would wait on one sum; up to four values at a time, so that they share the wait.
 template <class T>
 struct LabelTable {
+  static constexpr int turns = 4;
   const Image& image;
   int rows[max_sums];
   int count = 0;
@@ -31,18 +32,19 @@ struct LabelTable {
   LabelTable(const Image& image_, Arena& arena) : image(image_) {
     for (int k = 0; k < image.sums; ++k)
       if (at_label(image.kinds[k]) && !is_hard(image.kinds[k])) rows[count++] = k;
-    table = arena.take<double>(2 * image.classes * count);
-    for (long i = 0; i < 2 * image.classes * count; ++i) table[i] = 0;
+    table = arena.take<double>(turns * image.classes * count);
+    for (long i = 0; i < turns * image.classes * count; ++i) table[i] = 0;
   }
-  static long bytes(const Image& image) { return 2 * image.classes * image.sums * (long)sizeof(double) + alignment; }
+  static long bytes(const Image& image) { return turns * image.classes * image.sums * (long)sizeof(double) + alignment; }
 
   template <int K>
   LOSSFOLD_INLINE void add(const int* label, const T* const* values, long n, double* part) {
-    double *even = part, *odd = part + image.classes * K;
-    for (long i = 0; i < n; i += 2) {
-      double *a = even + label[i] * K, *b = odd + label[i + 1] * K;
-      for (int k = 0; k < K; ++k) a[k] += values[k][i], b[k] += values[k][i + 1];
-    }
+    const long one = image.classes * K;
+    for (long i = 0; i < n; i += turns)
+      for (int j = 0; j < turns; ++j) {
+        double* const to = part + j * one + label[i + j] * K;
+        for (int k = 0; k < K; ++k) to[k] += values[k][i + j];
+      }
   }
 
   // Of images side by side each has sums of its own.
@@ -54,24 +56,25 @@ struct LabelTable {
           sums[j * image.sums_stride + rows[k] * image.classes + block.label[i]] += values[k][i];
   }
 
-  // With few classes: in T over the block, along pixels.
+  // With very few classes: every one of them, along pixels.
   LOSSFOLD_INLINE void add_asking(const Block<T>& block, const T* const* values, double* sums) const {
-    typedef typename Lanes<T>::V V;
-    for (long c = 0; c < image.classes; ++c)
-      for (int k = 0; k < count; ++k) {
-        V sum = V{};
-        for (long i = 0; i < block.live; i += block.width) sum += block.labels(i) == (typename Lanes<T>::Int)c ? *(const V*)(values[k] + i) : V{};
-        sums[rows[k] * image.classes + c] += sum_lanes<T>(sum);
-      }
+    typedef typename Lanes<T>::Int Int;
+    for (int k = 0; k < count; ++k) {
+      WideSums of[very_few];
+      for (long i = 0; i < block.live; i += block.width)
+        for (long c = 0; c < very_few; ++c) of[c].add(block.labels(i) == (Int)c, *(const F*)(values[k] + i));
+      for (long c = 0; c < image.classes; ++c) sums[rows[k] * image.classes + c] += of[c].total();
+    }
   }
 
   void add(const Block<T>& block, const T* const* values, double* sums) {
     if (image.abreast) return add_abreast(block, values, sums);
-    if (block.asks()) return add_asking(block, values, sums);
+    if constexpr (sizeof(T) == 4)
+      if (WideSums::fast && image.classes <= very_few) return add_asking(block, values, sums);
     const int* label = block.label;
     const long n = block.live;
     for (int done = 0; done < count; done += 4) {
-      double* part = table + 2 * image.classes * done;
+      double* part = table + turns * image.classes * done;
       if (count - done == 1) add<1>(label, values + done, n, part);
       else if (count - done == 2) add<2>(label, values + done, n, part);
       else if (count - done == 3) add<3>(label, values + done, n, part);
@@ -82,10 +85,13 @@ struct LabelTable {
   void flush(double* sums) const {
     for (int done = 0; done < count; done += 4) {
       const int group = count - done < 4 ? count - done : 4;
-      const double* part = table + 2 * image.classes * done;
+      const double* part = table + turns * image.classes * done;
       for (long c = 0; c < image.classes; ++c)
-        for (int k = 0; k < group; ++k)
-          sums[rows[done + k] * image.classes + c] += part[c * group + k] + part[(image.classes + c) * group + k];
+        for (int k = 0; k < group; ++k) {
+          double sum = 0;
+          for (int j = 0; j < turns; ++j) sum += part[(j * image.classes + c) * group + k];
+          sums[rows[done + k] * image.classes + c] += sum;
+        }
     }
   }
 };

@@ -55,6 +55,24 @@ LOSSFOLD_INLINE T sum_lanes(typename Lanes<T>::V v) {
   return lane[0];
 }
 
+// Sums of floats in double, in turn over all lanes.
+struct WideSums {
+  static constexpr bool fast = LOSSFOLD_VECTOR_BYTES == 64;
+#if defined(__AVX512F__)
+  __m512d low = _mm512_setzero_pd(), high = _mm512_setzero_pd();
+  // Of v, the lanes that are set in `where`.
+  LOSSFOLD_INLINE void add(Lanes<float>::I where, F v) {
+    const __mmask16 lanes = _mm512_movepi32_mask((__m512i)where);
+    low = _mm512_mask_add_pd(low, (__mmask8)lanes, low, _mm512_cvtps_pd(_mm512_castps512_ps256((__m512)v)));
+    high = _mm512_mask_add_pd(high, (__mmask8)(lanes >> 8), high, _mm512_cvtps_pd(_mm512_extractf32x8_ps((__m512)v, 1)));
+  }
+  LOSSFOLD_INLINE double total() const { return sum_lanes<double>((D)low + (D)high); }
+#else
+  LOSSFOLD_INLINE void add(Lanes<float>::I, F) {}
+  LOSSFOLD_INLINE double total() const { return 0; }
+#endif
+};
+
 // Whether any lane is not 0.
 template <class I>
 LOSSFOLD_INLINE bool any(I v) {
