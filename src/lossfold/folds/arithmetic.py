@@ -67,9 +67,9 @@ def slopes_of(grad: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def minus_times_exp(factor: Tensor, x: Tensor, owned: bool) -> Tensor:
-    """Return ``-factor * exp(x)`` for x <= 0 (something else where x is NaN), in the place of x if that is owned."""
+    """Return ``-factor * exp(x)`` for x <= 0, 0 where the factor is 0 even if x is NaN; in the place of x if that is owned."""
     if x.device.type == "cpu":
-        return (x.exp_() if owned else x.exp()).mul_(-factor)
+        return (x.exp_() if owned else x.exp()).mul_(-factor).masked_fill_(factor == 0, 0)
     elu_backward = torch.ops.aten.elu_backward  # below 0, the derivative of ELU is exp
     step = factor, -1.0, 1.0, 1.0, False, x
     return elu_backward.grad_input(*step, grad_input=x) if owned else elu_backward(*step)

@@ -16,7 +16,7 @@ from lossfold import engines
 from lossfold.errors import wrong
 from lossfold.folds.checks import SCORE_DTYPES, check_dense, check_floats, result_dtype
 from lossfold.folds.fold import MOST_SUMS, Fold, Needs, describe, more_of, texts_of
-from lossfold.folds.pair import definition, operators
+from lossfold.folds.pair import definition, eager, operators
 from lossfold.folds.pair.given import PairGiven
 from lossfold.folds.pair.spec import CONSTANT, PairSpec
 
@@ -40,7 +40,7 @@ class PairNeeds(Needs[PairSpec]):
     def collect(self, given: PairGiven) -> Fold:
         """Make the pass over a call's arguments, which have been checked."""
         pred, target, regions = given.tensors(in_one_row=not self.apart and all(one.alone for one in self.spec.sums))
-        run = engines.select(self.engine, pred, target, *regions.values()).among(definition, operators)
+        run = engines.select(self.engine, pred, target, *regions.values()).among(eager, operators)
         with refusing_regions(regions, given.in_unit):
             sums = run.fold(pred, target, regions, given.in_unit, self.spec)
         fixed = not any(region.requires_grad for region in regions.values())

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from lossfold.engines.lean import Lean
 from lossfold.folds.arithmetic import computed_in, slopes_of, total, total_dtype
+from lossfold.folds.filters import constants
 from lossfold.folds.window import definition
 from lossfold.folds.window.definition import shielded
 
@@ -39,7 +40,7 @@ def _fold(
 ) -> tuple[tuple[Tensor], tuple[Tensor, ...]]:
     """Make the pass; kept are m̃_s, m̃_d, D2 and v, ``[4, B, C, h, w]``, D1 and u, the shifts and the window."""
     window, c1, c2 = options
-    taps = _taps(window, pred.new_empty(0, dtype=computed_in(pred)))
+    taps = constants(window, pred.new_empty(0, dtype=computed_in(pred)))
     maps, shift = _filtered_images(pred, target, weight, taps)
     means, variances = maps.split(2)
     variances.addcmul_(means, means, value=-1).clamp_(min=0)
@@ -97,17 +98,6 @@ def filtered(maps: Tensor, taps: Tensor, adjoint: bool = False) -> Tensor:
             options = (1, 1), padding, (1, 1), False, (0, 0), count, False, True, False, False  # no cuDNN, no TF32
             planes = torch.ops.aten._convolution(planes, kernel, None, *options)
     return planes[0].unflatten(0, shape)
-
-
-def _taps(window: tuple[float, ...], like: Tensor) -> Tensor:
-    """Return the window's weights on a device, made there: nothing is copied from the host."""
-    taps, last = like.new_empty(len(window)), len(window) - 1
-    for place, weight in enumerate(window):
-        if window[last - place] != weight or 2 * place == last:
-            taps[place].fill_(weight)
-        elif 2 * place < last:  # both ends at once
-            taps[place : last - place + 1 : last - 2 * place].fill_(weight)
-    return taps
 
 
 def _unfold(
