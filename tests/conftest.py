@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 
 os.environ["TORCHINDUCTOR_FORCE_DISABLE_CACHES"] = "1"
@@ -32,6 +33,12 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "slow: left to `make test-all`")
     config.addinivalue_line("filterwarnings", "ignore:dynamo_pgo force disabled:UserWarning")  # the variable above
     torch.set_num_threads(1)  # small tensors, and xdist's workers share the cores; tests of threads set their own
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Thousands of tests are as many objects, which every later garbage collection would look at."""
+    gc.collect()
+    gc.freeze()
 
 
 def asked_for(config: pytest.Config) -> list[str]:

@@ -13,12 +13,13 @@ import torch
 from torch import Tensor, nn
 
 import lossfold as lf
-from tests.cases import ENGINES, LABEL_LOSSES, close, same_bits, value
-from tests.operators import Watch
+from tests import internals
+from tests.contract.case import ENGINES, close, same_bits, value
+from tests.internals import Watch
 
 MAIN, AUX = {"logits": "heads.0"}, {"logits": "heads.1"}
 NAMES = {name: getattr(lf, name) for name in dir(lf) if not name.startswith("_")}
-LOSSES = LABEL_LOSSES
+LOSSES = internals.folded("label")
 
 
 def outputs(low: tuple[int, int] = (9, 11)) -> dict[str, Any]:

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import lossfold as lf
-from tests.cases import ENGINES, Case, Data, as_scores, close, evaluate
-from tests.truth import truth_of
+from tests.contract.case import ENGINES, Data, close, evaluate
+from tests.contract.truth import truth_of
+from tests.folds.label.cases import LabelCase, as_scores
 
 COMMON: dict[str, st.SearchStrategy[Any]] = {
     "link": st.sampled_from(["softmax", "identity"]),
@@ -50,7 +51,7 @@ SPECIFIC: dict[str, dict[str, st.SearchStrategy[Any]]] = {
 
 
 @st.composite
-def problems(draw: st.DrawFn) -> tuple[Case, Data]:
+def problems(draw: st.DrawFn) -> tuple[LabelCase, Data]:
     """A loss with options, and data of any shape, sparsity of labels, scale of logits and kind of weight."""
     name = draw(st.sampled_from(sorted(SPECIFIC)))
     options = {key: draw(strategy) for key, strategy in (COMMON | SPECIFIC[name]).items()}
@@ -70,12 +71,12 @@ def problems(draw: st.DrawFn) -> tuple[Case, Data]:
     elif weight == "mask":
         given_weight = torch.rand(labels.shape, generator=generator) < 0.5
     scores = as_scores(raw.double(), options["link"])
-    return Case(name, options), Data(scores, labels, given_weight)
+    return LabelCase(name, options), Data(scores, labels, given_weight)
 
 
 @settings(max_examples=300)
 @given(problems())
-def test_value_and_gradient(problem: tuple[Case, Data]) -> None:
+def test_value_and_gradient(problem: tuple[LabelCase, Data]) -> None:
     """Every engine is plain PyTorch in float64, whatever the shapes, options and holes in the data."""
     case, data = problem
     truth, slope = truth_of(case, data)
@@ -87,9 +88,9 @@ def test_value_and_gradient(problem: tuple[Case, Data]) -> None:
 
 @settings(max_examples=60)
 @given(problems())
-def test_values_of_each_pixel_or_class(problem: tuple[Case, Data]) -> None:
+def test_values_of_each_pixel_or_class(problem: tuple[LabelCase, Data]) -> None:
     case, data = problem
-    case = Case(case.name, case.options | {"reduction": "none"})
+    case = LabelCase(case.name, case.options | {"reduction": "none"})
     truth, slope = truth_of(case, data)
     for engine in ENGINES:
         result, gradient = evaluate(case.build(engine=engine), data)
@@ -100,10 +101,10 @@ def test_values_of_each_pixel_or_class(problem: tuple[Case, Data]) -> None:
 
 @settings(max_examples=60)
 @given(problems())
-def test_bounds(problem: tuple[Case, Data]) -> None:
+def test_bounds(problem: tuple[LabelCase, Data]) -> None:
     """Overlap losses without a log and Lovász lie in [0, 1]; cross entropy and focal are not negative."""
     case, data = problem
-    case = Case(case.name, case.options | {"reduction": "mean", "log": False})
+    case = LabelCase(case.name, case.options | {"reduction": "mean", "log": False})
     if "log" not in SPECIFIC[case.name]:
         case.options.pop("log")
     result, _ = evaluate(case.build(), data)
@@ -114,16 +115,16 @@ def test_bounds(problem: tuple[Case, Data]) -> None:
 
 @settings(max_examples=60)
 @given(problems(), st.integers(1, 4))
-def test_repeating_the_batch_changes_no_mean(problem: tuple[Case, Data], times: int) -> None:
+def test_repeating_the_batch_changes_no_mean(problem: tuple[LabelCase, Data], times: int) -> None:
     """Without a smoothing constant, and without a number of pixels to keep, a mean knows only proportions."""
     case, data = problem
-    case = Case(case.name, case.options | {"reduction": "mean"} | ({"min_kept": 0} if "min_kept" in case.options else {}))
+    case = LabelCase(case.name, case.options | {"reduction": "mean"} | ({"min_kept": 0} if "min_kept" in case.options else {}))
     case.options.pop("top_k_ratio", None)  # it rounds up
     if "smooth" in case.options:
         case.options["smooth"] = 0.0
-    weight = None if data.weight is None else data.weight.repeat(times, *[1] * (data.labels.ndim - 1))
-    scores = data.scores.repeat(times, *[1] * (data.scores.ndim - 1))
-    labels = data.labels.repeat(times, *[1] * (data.labels.ndim - 1))
+    weight = None if data.weight is None else data.weight.repeat(times, *[1] * (data.truth.ndim - 1))
+    scores = data.pred.repeat(times, *[1] * (data.pred.ndim - 1))
+    labels = data.truth.repeat(times, *[1] * (data.truth.ndim - 1))
     once, _ = evaluate(case.build(), data)
     often, _ = evaluate(case.build(), Data(scores, labels, weight))
     close(often, once, 1e-9, 1e-10)
@@ -131,11 +132,11 @@ def test_repeating_the_batch_changes_no_mean(problem: tuple[Case, Data], times: 
 
 @settings(max_examples=60)
 @given(problems(), st.floats(-50.0, 50.0))
-def test_a_constant_added_to_the_logits_of_a_pixel_changes_nothing(problem: tuple[Case, Data], shift: float) -> None:
+def test_a_constant_added_to_the_logits_of_a_pixel_changes_nothing(problem: tuple[LabelCase, Data], shift: float) -> None:
     case, data = problem
-    case = Case(case.name, case.options | {"link": "softmax"})
-    offset = shift * torch.rand(data.scores[:, :1].shape, dtype=torch.float64)
-    result, gradient = evaluate(case.build(), Data(data.scores + offset, data.labels, data.weight))
+    case = LabelCase(case.name, case.options | {"link": "softmax"})
+    offset = shift * torch.rand(data.pred[:, :1].shape, dtype=torch.float64)
+    result, gradient = evaluate(case.build(), Data(data.pred + offset, data.truth, data.weight))
     truth, slope = evaluate(case.build(), data)
     close(result, truth, 1e-9, 1e-10, 2 * case.grain)
     close(gradient, slope, 1e-8, 1e-9)

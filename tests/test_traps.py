@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 import lossfold as lf
-from tests.cases import ENGINES, Data, close, evaluate
+from tests.contract.case import ENGINES, Data, close, evaluate
 
 engines = pytest.mark.parametrize("engine", ENGINES)
 HALF = torch.tensor([[[0.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0]]], dtype=torch.float64)

@@ -2,15 +2,14 @@
 
 import json
 import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
-from lossfold.bench import main, memory, results
-from lossfold.bench.case import Sample
+from lossfold.bench import main, results, worker
 from lossfold.bench.options import Plan, parse_plan
 from lossfold.bench.session import measure, run_worker
 
@@ -23,13 +22,33 @@ def no_compiler_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TORCHINDUCTOR_FORCE_DISABLE_CACHES", "1")
 
 
+def in_this_process(task: dict[str, Any], variables: Mapping[str, str] | None = None) -> Iterator[dict[str, Any]]:
+    """What a worker does, where nothing hangs on its being a fresh process; what does, goes to one."""
+    if variables:
+        yield from run_worker(task, variables)
+        return
+    told = json.loads(json.dumps(task))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(told["threads"])
+    for row in worker.TASKS[told["do"]](told):
+        yield json.loads(json.dumps(row))
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(autouse=True)
+def _few_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lossfold.bench.session.run_worker", in_this_process)
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """One run with every kind of output."""
+    """One run with every kind of output; the allocator's switch is read by a process that starts."""
     folder = tmp_path_factory.mktemp("bench")
     arguments = ["--allocator", "both", "--logits", "both", "--scaling", "--out", str(folder / "rows.jsonl")]
     outputs = ["--markdown", str(folder / "table.md")]
-    code = main([*SMALL, *PROVIDERS, *arguments, *outputs])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("lossfold.bench.session.run_worker", in_this_process)
+        code = main([*SMALL, *PROVIDERS, *arguments, *outputs])
     return {"folder": folder, "code": code, "text": (folder / "rows.jsonl").read_text()}
 
 
@@ -111,52 +130,6 @@ def write_floors(folder: Path, floor: float) -> Path:
     path = folder / "floors.json"
     path.write_text(json.dumps({"provider": "lossfold-eager", "quick": {"ce": {"vs_eager": floor}}}))
     return path
-
-
-def test_memory_covers_the_gradient() -> None:
-    setting = {"size": [1, 8, 512, 512], "dtype": "float32", "labels": "int64", "logits": "random", "seed": 0}
-    task = {"do": "memory", "case": "ce", "provider": "eager", "setting": setting, "threads": 1}
-    (row,) = run_worker(task)
-    if row["status"] == "absent":
-        pytest.skip(row["reason"])
-    assert row["bytes"] > 8 * 2**20
-    assert 1.0 < row["units"] < 6.0
-    assert row["bytes_per_pixel"] == pytest.approx(row["bytes"] / 2**18)
-
-
-def test_memory_at_label_resolution_is_in_units_of_the_small_gradient() -> None:
-    """Interpolating and scoring builds several tensors of the labels' size: many times the gradient."""
-    setting = {"size": [1, 8, 512, 512], "dtype": "float32", "labels": "int64", "logits": "random", "seed": 0}
-    task = {"do": "memory", "case": "ce-x4", "provider": "eager", "setting": setting, "threads": 1}
-    (row,) = run_worker(task, memory.PROMPT_RELEASE)
-    if row["status"] == "absent":
-        pytest.skip(row["reason"])
-    gradient, scores = 4 * 8 * 128**2, 4 * 8 * 512**2
-    assert 2 * scores < row["bytes"] < 6 * scores
-    assert row["units"] == pytest.approx(row["bytes"] / gradient)
-    assert results.beyond_gradient(row) == pytest.approx((row["bytes"] - gradient) / 512**2)
-
-
-class KeepsBytes(torch.autograd.Function):
-    """Holds 4 bytes for each pixel of the second argument until the gradient of the first is written."""
-
-    @staticmethod
-    def forward(ctx: Any, leaf: Tensor, pixels: Tensor) -> Tensor:
-        ctx.save_for_backward(leaf, torch.ones(pixels.shape))
-        return leaf[0].clone()
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        return torch.full(ctx.saved_tensors[0].shape, grad.item()), None
-
-
-def test_peak_growth_is_what_was_allocated() -> None:
-    """To a fraction of a byte a pixel, with a gradient that is smaller than the rest."""
-    if not memory.measurable():
-        pytest.skip("this system tells no resettable peak")
-    sample = Sample(torch.ones(1 << 19, requires_grad=True), (torch.zeros(1 << 21, dtype=torch.uint8),))
-    growth = memory.peak_growth(KeepsBytes.apply, sample)
-    assert growth / (1 << 21) == pytest.approx(4 + 1, abs=0.25)
 
 
 def test_terms_of_a_set_are_timed_beside_it() -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 import lossfold as lf
-from tests.operators import Watch
+from tests.internals import Watch
 
 
 def alone_and_in_a_set(losses: dict[str, Any], *call: Any) -> tuple[dict[str, Tensor], dict[str, Tensor]]:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 import lossfold as lf
 from lossfold.compose.loss_set import PATIENCE
-from tests.operators import Watch
+from tests.internals import Watch
 
 GATE = torch.tensor([True, False, True, False])
 LINEAR = lf.LinearSchedule(start=0.0, end=1.0, steps=4)

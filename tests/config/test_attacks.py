@@ -198,10 +198,10 @@ def test_the_watch_sees() -> None:
 
 
 @pytest.mark.parametrize("way", WRITERS)
-@pytest.mark.parametrize("name", NAMES)
-def test_names_are_refused(name: str, way: str) -> None:
-    message = refused(WRITERS[way](name))
-    assert "must be" in message
+def test_names_are_refused(way: str) -> None:
+    for name in NAMES:
+        message = refused(WRITERS[way](name))
+        assert "must be" in message, name
 
 
 @pytest.mark.parametrize("value", ["$os.system('touch hit')", "$import os", "@attack", "%attack.yaml", "${attack:x}"])

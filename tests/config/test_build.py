@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-import json
 import re
 from typing import Any
 
@@ -11,7 +9,8 @@ import pytest
 import torch
 
 import lossfold as lf
-from tests.cases import Case, cases, evaluate, make, same_bits
+from tests.contract.case import same_bits
+from tests.folds.label.cases import LabelCase
 
 PAIR = {
     "type": "LossSet",
@@ -20,33 +19,18 @@ PAIR = {
 }
 
 
-@pytest.mark.parametrize("case", cases(), ids=lambda case: case.id)
-def test_build_gives_the_loss(case: Case) -> None:
-    """From a dict that went through JSON, as it does through YAML."""
-    config = {"type": case.name, **case.options}
-    before = copy.deepcopy(config)
-    loss = lf.build(json.loads(json.dumps(config)))
-    assert lf.build(config) is not lf.build(config)
-    assert config == before, "the caller's dict was changed"
-    assert type(loss) is lf.LOSSES[case.name]
-    assert repr(loss) == repr(case.build())
-    data = make(case, weight="float")
-    for actual, expected in zip(evaluate(loss, data), evaluate(case.build(), data), strict=True):
-        same_bits(actual, expected)
-
-
 def test_build_gives_a_set() -> None:
     criterion = lf.build(PAIR)
     assert isinstance(criterion, lf.LossSet)
     by_hand = lf.LossSet(ce=lf.CrossEntropyLoss(ignore_index=255), dice=0.5 * lf.DiceLoss(ignore_index=255))
-    data = make(Case("", {"ignore_index": 255}), (5, 6))
+    data = LabelCase("DiceLoss", {"ignore_index": 255}).make((5, 6))
     same_bits(criterion(*data.call).total, by_hand(*data.call).total)
     assert list(criterion(*data.call).terms) == ["ce", "dice"]
 
 
 def test_build_gives_nested_sets() -> None:
     criterion = lf.build({"type": "LossSet", "main": PAIR, "focal": {"type": "FocalLoss", "ignore_index": 255}})
-    data = make(Case("", {"ignore_index": 255}), (5, 6))
+    data = LabelCase("DiceLoss", {"ignore_index": 255}).make((5, 6))
     out = criterion(*data.call)
     assert list(out.terms) == ["main.ce", "main.dice", "focal"]
     torch.testing.assert_close(out.weighted["main.dice"], 0.5 * out.terms["main.dice"])

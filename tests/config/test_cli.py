@@ -8,7 +8,6 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -17,11 +16,11 @@ import lossfold as lf
 from lossfold.cli.__main__ import main
 from lossfold.cli.plot import curve
 from lossfold.registry import PARTS, PRESETS
-from tests.cases import FOLDLESS
+from tests import internals
 
 MAKERS = {**lf.LOSSES, **PRESETS}
 ONE_DICT = {"stylegan2_discriminator", "stylegan2_generator"}
-DRAWN = [name for name in MAKERS if name not in {"LossSet", *FOLDLESS, *ONE_DICT}]
+DRAWN = [name for name in MAKERS if name not in {"LossSet", *internals.foldless(), *ONE_DICT}]
 
 
 def test_list(capsys: pytest.CaptureFixture[str]) -> None:
@@ -60,27 +59,49 @@ def test_show_of_classes_without_documentation(capsys: pytest.CaptureFixture[str
     assert "Return the loss" in text  # Heir's, which L1Loss has from its bases
 
 
-def run(*arguments: str, **options: Any) -> subprocess.CompletedProcess[bytes]:
-    environment = {**os.environ, **options.pop("environment", {})}
-    command = [sys.executable, "-m", "lossfold.cli", *arguments]
-    return subprocess.run(command, stderr=subprocess.PIPE, env=environment, timeout=120, **options)
+FORKS = """
+import os, runpy, sys
+import lossfold.cli.__main__
+
+folder = sys.argv[1]
 
 
-def test_readers_that_stop_full_disks_and_ascii() -> None:
-    reading, writing = os.pipe()
-    os.close(reading)
-    done = run("list", stdout=writing)
-    os.close(writing)
-    assert done.returncode == 1 and done.stderr == b""
-    if Path("/dev/full").exists():
-        with open("/dev/full", "wb") as full:
-            done = run("show", "L1Loss", stdout=full)
-        assert done.returncode == 1 and done.stderr.startswith(b"lossfold: the output can't be written: No space left")
-        assert done.stderr.count(b"\n") == 1
-    done = run("list", "--json", stdout=subprocess.PIPE, environment={"PYTHONIOENCODING": "ascii"})
-    assert done.returncode == 0 and any("Σ" in one["summary"] for one in json.loads(done.stdout.decode("ascii")))
-    done = run("show", "L1Loss", stdout=subprocess.PIPE, environment={"PYTHONIOENCODING": "ascii"})
-    assert done.returncode == 0 and b"\\u03a3" in done.stdout
+def run(name, output, *arguments):
+    child = os.fork()
+    if not child:
+        for number, path in ((1, output), (2, f"{folder}/{name}.err")):
+            os.dup2(path if isinstance(path, int) else os.open(path, os.O_WRONLY | os.O_CREAT), number)
+        sys.stdout, sys.stderr = (open(number, "w", encoding="ascii") for number in (1, 2))
+        sys.argv = ["lossfold", *arguments]
+        del sys.modules["lossfold.cli.__main__"]
+        runpy.run_module("lossfold.cli", run_name="__main__")
+    print(name, os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+
+
+reading, writing = os.pipe()
+os.close(reading)
+run("pipe", writing, "list")
+if os.path.exists("/dev/full"):
+    run("full", "/dev/full", "show", "L1Loss")
+run("list", f"{folder}/list.out", "list", "--json")
+run("show", f"{folder}/show.out", "show", "L1Loss")
+"""
+"""Four processes that begin where `python -m lossfold.cli` is about to run, so that torch is imported once."""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system can't fork")
+def test_readers_that_stop_full_disks_and_ascii(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", FORKS, str(tmp_path)], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    codes = dict(line.split() for line in done.stdout.splitlines())
+    assert codes.pop("pipe") == "1" and (tmp_path / "pipe.err").read_bytes() == b""
+    if "full" in codes:
+        said = (tmp_path / "full.err").read_bytes()
+        assert codes.pop("full") == "1" and said.startswith(b"lossfold: the output can't be written: No space left")
+        assert said.count(b"\n") == 1
+    assert codes == {"list": "0", "show": "0"}
+    assert any("Σ" in one["summary"] for one in json.loads((tmp_path / "list.out").read_bytes().decode("ascii")))
+    assert b"\\u03a3" in (tmp_path / "show.out").read_bytes()
 
 
 def test_the_plot_is_advertised_where_there_is_one(capsys: pytest.CaptureFixture[str]) -> None:

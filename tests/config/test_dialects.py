@@ -11,8 +11,9 @@ import pytest
 import torch
 
 import lossfold as lf
-from tests.cases import Case, make, same_bits
 from tests.config.dialects import DIALECTS
+from tests.contract.case import same_bits
+from tests.folds.label.cases import LabelCase
 
 yaml = pytest.importorskip("yaml")
 BY_HAND = lf.LossSet(
@@ -44,7 +45,7 @@ def test_every_dialect_is_the_same_set(dialect: str, form: str, tmp_path: Path) 
     order = sorted if dialect == "mixed" else list
     assert order(built.names) == order(BY_HAND.names)
     assert sorted(map(repr, built.members)) == sorted(map(repr, BY_HAND.members))
-    data = make(Case("", {"ignore_index": 255}), (5, 6))
+    data = LabelCase("DiceLoss", {"ignore_index": 255}).make((5, 6))
     ours, expected = built(*data.call), BY_HAND(*data.call)
     for name, value in expected.terms.items():
         same_bits(ours.terms[name], value)

@@ -11,7 +11,8 @@ import pytest
 import torch
 
 import lossfold as lf
-from tests.cases import Case, make, same_bits
+from tests.contract.case import same_bits
+from tests.folds.label.cases import LabelCase
 
 yaml = pytest.importorskip("yaml")
 SETS = {
@@ -66,7 +67,7 @@ def test_every_loss_round_trips(name: str, options: dict[str, Any], tmp_path: Pa
 
 
 def test_values_round_trip(tmp_path: Path) -> None:
-    data = make(Case("", {"ignore_index": 255}), (5, 6))
+    data = LabelCase("DiceLoss", {"ignore_index": 255}).make((5, 6))
     for again in there_and_back(SETS["a set"], tmp_path):
         same_bits(again(*data.call).total, SETS["a set"](*data.call).total)
     masks, logits = torch.rand(4, 6, 6) > 0.5, torch.randn(4, 6, 6)

@@ -17,7 +17,7 @@ from torch import Tensor
 
 import lossfold as lf
 from lossfold import LOSSES
-from tests.cases import same_bits
+from tests.contract.case import same_bits
 
 
 @pytest.fixture(autouse=True)

@@ -1,8 +1,8 @@
-"""torch.compile without graph breaks, and torch.library's own checks of the operators."""
+"""torch.compile without graph breaks: all losses of a fold that read alike in one graph, and inductor once a fold."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 import lossfold as lf
-from tests.cases import Case, Data, cases, close, evaluate, every_case, make, one_case_a_loss, value
-from tests.operators import NAMESPACE, Watch
-from tests.steps import settled
+from tests.contract.case import ENGINES, Case, Data, close, evaluate, run, slope_of
+from tests.contract.cases import CASES, each, every, first_of, native
+
+engines = pytest.mark.parametrize("engine", ENGINES)
 
 
 @pytest.fixture(autouse=True)
@@ -22,147 +23,153 @@ def _forget_compiled_code() -> Iterator[None]:
     torch._dynamo.reset()
 
 
-def compiled(case: Case, data: Data, backend: str, **options: Any) -> tuple[Tensor, Tensor]:
-    """Value and gradient of the loss as a compiled function of its three arguments."""
-    loss = case.build()
+def compiled(function: Callable[..., Any], data: Data, backend: str, **options: Any) -> tuple[Tensor, Tensor]:
+    """Value and gradient of a function of tensors, compiled; what is no scalar is summed."""
+    leaf = data.leaf()
+    result = torch.compile(lambda *given: run(function, data_of(given, data)).sum(), fullgraph=True, backend=backend, **options)(
+        *leaf.tensors
+    )
+    return result.detach(), slope_of(result, leaf.pred)
 
-    def run(scores: Tensor, labels: Tensor, weight: Tensor | None) -> Tensor:
-        return value(loss(scores, labels, weight)).sum()
+
+def data_of(tensors: tuple[Tensor, ...], like: Data) -> Data:
+    """`Data.tensors`, undone."""
+    left = list(tensors)
+    pred, images = left.pop(0), tuple(left.pop(0) for _ in like.images)
+    target = left.pop(0) if like.target is not None else None
+    return Data(pred, target, left.pop(0) if like.weight is not None else None, images)
+
+
+def kind_of(case: Case) -> str:
+    """What can be given the same data, and so be compiled into one graph."""
+    data = case.make()
+    return f"{case.fold}-{case.link}" + "-composed" * bool(data.images) + "-alone" * (data.target is None)
+
+
+GROUPS: dict[str, list[Case]] = {}
+for _case in first_of(lambda case: (case.fold, case.name, case.maps)):
+    if _case.any_channels and not (_case.maps and _case.fold == "pair"):
+        GROUPS.setdefault(kind_of(_case), []).append(_case)
+
+
+@engines
+@pytest.mark.parametrize("group", GROUPS)
+def test_fullgraph(group: str, engine: str) -> None:
+    """The compiled graph makes the same passes, so that only the formulas' last roundings may differ."""
+    cases = [case.small() for case in GROUPS[group] if engine in case.engines]
+    data = cases[0].make((9, 11) if cases[0].fold != "window" else max(case.spaces[0] for case in cases), way=cases[0].rich)
+    losses = [case.build(engine=engine) for case in cases]
+
+    def several(*tensors: Tensor) -> Tensor:
+        return torch.stack([run(loss, data_of(tensors, data)).sum() for loss in losses])
 
     leaf = data.leaf()
-    result = torch.compile(run, fullgraph=True, backend=backend, **options)(*leaf.call)
-    (gradient,) = torch.autograd.grad(result, leaf.scores)
-    return result.detach(), gradient
-
-
-def eager_sum(case: Case, data: Data) -> tuple[Tensor, Tensor]:
-    result, gradient = evaluate(case.build(), data)
-    return result.sum(), gradient
-
-
-def assert_compiles(case: Case, backend: str) -> None:
-    """The compiled graph makes the same pass, so that only the formula's last rounding may differ."""
-    data = make(case, (9, 11), weight="float")
-    result, gradient = compiled(case, data, backend)
-    truth, slope = eager_sum(case, data)
-    close(result, truth, 1e-13, 1e-14)
-    close(gradient, slope, 1e-12, 1e-15)
-
-
-@every_case(among=one_case_a_loss())
-def test_fullgraph(case: Case) -> None:
-    assert_compiles(case, "aot_eager")
+    results = torch.compile(several, fullgraph=True, backend="aot_eager")(*leaf.tensors)
+    factors = 1 + torch.arange(len(cases), dtype=torch.float64)
+    gradient, slope = slope_of(results, leaf.pred, factors), torch.zeros_like(data.pred)
+    for case, factor, loss, result in zip(cases, factors, losses, results, strict=True):
+        truth, own = evaluate(loss, data)
+        torch.testing.assert_close(result.detach(), truth.sum(), rtol=1e-13, atol=1e-14, msg=lambda m, case=case: f"{case.id}: {m}")
+        slope += factor * own
+    close(gradient, slope, 1e-12, 1e-15 * len(cases))
 
 
 @pytest.mark.slow
-@every_case()
-def test_fullgraph_of_every_sample(case: Case) -> None:
-    assert_compiles(case, "aot_eager")
-
-
-@pytest.mark.parametrize("engine", lf.engines.available())
-@pytest.mark.parametrize("link", ["softmax", "identity"])
-def test_fullgraph_with_shapes_that_change(engine: str, link: str) -> None:
-    case = Case("DiceLoss", {"engine": engine, "link": link})
-    loss = case.build()
-    run = torch.compile(lambda s, y: value(loss(s, y)), fullgraph=True, backend="aot_eager", dynamic=True)
-    for space in ((5, 6), (7, 4), (8, 8)):
-        data = make(case, space, dtype=torch.float32)
-        leaf = data.leaf()
-        result = run(leaf.scores, leaf.labels)
-        (gradient,) = torch.autograd.grad(result, leaf.scores)
-        truth, slope = evaluate(loss, data)
-        close(result.detach(), truth, 1e-6, 1e-6)
-        close(gradient, slope, 1e-5, 1e-7)
-
-
-ONCE = [
-    Case("CEDiceLoss", {}),
-    Case("FocalLoss", {"reduction": "none"}),
-    Case("LovaszLoss", {}),
-    Case("OhemCrossEntropyLoss", {"min_kept": 20}),
-]
-
-
-@pytest.mark.parametrize("case", ONCE, ids=lambda case: case.id)
-def test_inductor_once_a_fold(case: Case) -> None:
-    """On the engine that serves by itself; every loss on every engine is left to the slow matrix."""
-    data = settled(case, make(case, (9, 11), dtype=torch.float32, weight="float"))
-    result, gradient = compiled(case, data, "inductor")
-    truth, slope = eager_sum(case, data)
-    close(result, truth, 1e-6, 1e-6)
-    close(gradient, slope, 1e-5, 1e-7)
-
-
-@pytest.mark.slow
-@every_case()
-@pytest.mark.parametrize("dynamic", [False, True])
-def test_inductor(case: Case, dynamic: bool, dtype: torch.dtype) -> None:
-    data = settled(case, make(case, (9, 11), dtype=dtype, weight="float"))
-    result, gradient = compiled(case, data, "inductor", dynamic=dynamic)
-    truth, slope = eager_sum(case, data)
+@every(CASES)
+@pytest.mark.parametrize("backend", ["aot_eager", "inductor"])
+def test_fullgraph_of_every_sample(case: Case, backend: str, dtype: torch.dtype) -> None:
+    case = case.small()
+    space = case.spaces[0] if case.fold == "window" else (9, 11)
+    data = case.settled(case.make(space, dtype=dtype, way=case.rich))
+    result, gradient = compiled(case.build(), data, backend)
+    truth, slope = evaluate(case.build(), data)
     coarse = dtype in (torch.bfloat16, torch.float16)
-    close(result, truth, 1e-5, 1e-6)
-    close(gradient, slope, 1e-2 if coarse else 1e-5, 1e-4 if coarse else 1e-7)
+    loose = 1e-4 if case.fold == "window" else 1e-5
+    close(result, truth.sum(), 1e-5, 1e-6)
+    close(gradient, slope, 1e-2 if coarse else loose, 1e-4 if coarse else loose / 100)
 
 
-def test_labels_out_of_range_surface_from_compiled_code() -> None:
-    for engine in lf.engines.available():
-        case = Case("DiceLoss", {"engine": engine})
-        data = make(case, dtype=torch.float32)
-        data.labels[0, 0, 0] = case.classes
-        with pytest.raises((RuntimeError, lf.LossError, IndexError)):
-            compiled(case, data, "aot_eager")
+CHANGING: dict[str, Callable[[str], Any]] = {
+    "label": lambda engine: lf.LossSet(dice=lf.DiceLoss(engine=engine), ce=lf.CrossEntropyLoss(engine=engine)),
+    "label-identity": lambda engine: lf.DiceLoss(link="identity", engine=engine),
+    "dense": lambda engine: lf.DiceLoss(link="sigmoid", engine=engine),
+    "pair": lambda engine: lf.MattingLoss(
+        losses=["unknown_l1_loss", *([lf.LaplacianPyramidLoss(levels=2, engine=engine)] if engine == "cpp" else [])], engine=engine
+    ),
+    "window": lambda engine: lf.MSSSIMLoss(betas=(0.4, 0.6), padding="reflect", engine=engine),
+}
+"""The operators of the compiled engine also with a pyramid: the sides of each level follow those of the image."""
 
 
-native = pytest.mark.skipif("cpp" not in lf.engines.available(), reason="no compiled engine here")
+SLOWLY = [pytest.param("eager", kind, marks=pytest.mark.slow) for kind in ("label-identity", "dense")]
+SHAPES = [("eager", "label"), ("eager", "pair"), *SLOWLY, *(("cpp", kind) for kind in CHANGING if "cpp" in ENGINES)]
 
 
-@native
-@every_case(engines=["cpp"])
-def test_the_compiled_engine_runs_operators(case: Case) -> None:
-    """One fold and one unfold a call, and nothing of the kind from the definition."""
-    with Watch() as watch:
-        evaluate(case.build(), make(case, weight="float"))
-    folds = watch.count("label_fold") + watch.count("label_map")
-    assert folds >= 1 and watch.count("label_unfold") + watch.count("label_map") >= 1
-    if case.options.get("reduction") != "none":
-        assert watch.names == ["label_fold", "label_unfold"]
-    with Watch() as watch:
-        evaluate(case.changed(engine="eager").build(), make(case))
-    assert not watch.names
+@pytest.mark.parametrize(("engine", "kind"), SHAPES)  # the definition of the window fold pads by fixed sides
+def test_fullgraph_with_shapes_that_change(kind: str, engine: str) -> None:
+    loss = CHANGING[kind](engine)
+    fold, _, link = kind.partition("-")
+    case = next(one for one in CASES if one.fold == fold and one.link == (link or one.link))
+    case = case if fold != "dense" else next(one for one in CASES if one.fold == fold and one.link == "sigmoid")
+    like = case.make(way=case.rich)
+    function = torch.compile(lambda *given: run(loss, data_of(given, like)), fullgraph=True, backend="aot_eager", dynamic=True)
+    for space in ((28, 31), (37, 24), (24, 24)):
+        leaf = case.make(space, dtype=torch.float32, way=case.rich).leaf()
+        result = function(*leaf.tensors)
+        truth, slope = evaluate(loss, leaf)
+        close(result.detach(), truth, 1e-6, 1e-6)
+        close(slope_of(result, leaf.pred), slope, 1e-5, 1e-7)
 
 
-def recorded() -> list[Any]:
-    """Operator calls over all losses, one for each operator, dtype, set of absent arguments and kind of fold."""
-    seen: dict[str, Any] = {}
-    for case in [case for case in cases() if "cpp" in case.engines]:
-        for dtype in (torch.float64, torch.float16):
-            for weight in (None, "float"):
-                with Watch() as watch:
-                    evaluate(case.changed(engine="cpp").build(), make(case, (2, 3), dtype=dtype, weight=weight))
-                for func, args, kwargs in watch.calls:
-                    tensors = [(a.dtype, a.ndim) if isinstance(a, Tensor) else a is None for a in args]
-                    kind = case.name if case.name in ("LovaszLoss", "OhemCrossEntropyLoss") else ""
-                    seen.setdefault(f"{func}{tensors}{case.link}{kind}", (func, args, kwargs))
-    return [pytest.param(*call, id=f"{call[0]}-{i}") for i, call in enumerate(seen.values())]
-
-
-@native
-@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # opcheck's own
-@pytest.mark.parametrize(("operator", "args", "kwargs"), recorded())
-def test_opcheck(operator: Any, args: Any, kwargs: Any) -> None:
-    """The scores, which come first, ask for a gradient; the unfold is the gradient."""
-    copies = [a.detach().clone() if isinstance(a, Tensor) else a for a in args]
-    if "unfold" not in operator._schema.name:
-        copies[0].requires_grad_()
-    torch.library.opcheck(operator, tuple(copies), kwargs)
+ONCE: dict[str, Callable[[], Any]] = {
+    "label": lambda: lf.CEDiceLoss(),
+    "dense": lambda: lf.BinaryCrossEntropyLoss(reduction="none"),
+    "pair": lambda: lf.MattingLoss(losses=["unknown_l1_loss", "known_l1_loss"]),
+    "window": lambda: lf.SSIMLoss(engine=ENGINES[-1]),
+}
 
 
 @native
-def test_every_operator_is_checked() -> None:
-    """The label fold's operators that take tensors are the ones that the losses above were seen to call."""
-    seen = {call.values[0]._schema.name for call in recorded()}
-    schemas = [s for s in torch._C._jit_get_all_schemas() if s.name.startswith(f"{NAMESPACE}::label_")]
-    registered = {schema.name for schema in schemas if schema.arguments}
-    assert registered and seen == registered
+@pytest.mark.parametrize("fold", ONCE)
+def test_inductor_once_a_fold(fold: str) -> None:
+    """On the engine that serves by itself; every loss on every engine is left to the slow matrix."""
+    loss = ONCE[fold]()
+    case = next(one for one in CASES if one.fold == fold)
+    data = case.make((24, 20), dtype=torch.float32, way=case.rich)
+    result, gradient = compiled(loss, data, "inductor")
+    truth, slope = evaluate(loss, data)
+    close(result, truth.sum(), 1e-6, 1e-6)
+    close(gradient, slope, 1e-4 if fold == "window" else 1e-5, 1e-6 if fold == "window" else 1e-7)
+
+
+WRONG: dict[str, tuple[Callable[[str], Any], int, str | None]] = {
+    "label": (lambda engine: lf.DiceLoss(engine=engine), 5, None),
+    "dense": (lambda engine: lf.BinaryCrossEntropyLoss(engine=engine), 255, None),
+    "pair": (lambda engine: lf.UnknownL1Loss(engine=engine), 128, "region"),
+}
+
+
+@engines
+@pytest.mark.parametrize("fold", WRONG)
+def test_what_is_out_of_range_surfaces_from_compiled_code(fold: str, engine: str) -> None:
+    build, wrong, word = WRONG[fold]
+    case = next(one for one in CASES if one.fold == fold)
+    data = case.make(dtype=torch.float32, way=case.rich)
+    spoilt = data.weight if fold == "pair" else data.target
+    assert spoilt is not None
+    spoilt.view(-1)[0] = wrong
+    with pytest.raises((RuntimeError, lf.LossError, IndexError), match=word):
+        compiled(build(engine), data, "aot_eager")
+
+
+@each([case for case in CASES if case.name == "CEDiceLoss"][:1])
+def test_a_set_compiles(case: Case) -> None:
+    """As a whole: its total and each of its terms."""
+    loss, data = case.build(), case.make(way=case.rich)
+    leaf = data.leaf()
+    out = torch.compile(lambda *given: loss(*given), fullgraph=True, backend="aot_eager")(*leaf.call)
+    truth = loss(*data.call)
+    assert list(out.terms) == list(truth.terms)
+    close(out.total.detach(), truth.total)
+    for name, term in truth.terms.items():
+        close(out.terms[name], term)

@@ -2,119 +2,111 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 import torch
-from torch import Tensor
 
 import lossfold as lf
-from tests.cases import Case, Data, cases, close, every_case, make, value
-from tests.steps import settled
+from tests.contract.case import Case, close, random_cotangent, run, same_bits
+from tests.contract.cases import each, every, native
 
 
-def function(case: Case, data: Data) -> Callable[[Tensor], Tensor]:
-    loss = case.build()
-    return lambda scores: value(loss(scores, data.labels, data.weight))
+def twice_the_same(case: Case) -> bool:
+    """The sum of an image's loss is its mean, times a number."""
+    return case.fold in ("pair", "window") and case.reduction == "sum"
 
 
-def step(case: Case) -> float:
-    """For finite differences. A histogram's value has steps of 2^-24 of a bin: go a sixteenth of one, a million times as far."""
-    return 1 / 16 / case.bins if case.bins else 1e-6
+@every(among=lambda case: not twice_the_same(case))
+def test_first_and_second_derivatives(case: Case) -> None:
+    """With two kinds of targets and weights."""
+    engine = case.options["engine"]
+    turn = len(case.id)
+    case = case.small()
+    for i, spread in enumerate((2.0, 1.0)):
+        way = case.ways[(turn + i * (1 + len(engine))) % len(case.ways)]
+        data, loss = case.tiny(way, spread), case.build()
+        function = lambda pred, loss=loss, data=data: run(loss, data.with_pred(pred))  # noqa: E731
+        assert torch.autograd.gradcheck(function, (data.pred,), eps=case.step, fast_mode=True)
+        assert torch.autograd.gradgradcheck(function, (data.pred,), fast_mode=True)
 
 
-def smooth(case: Case, weight: str | None, spread: float) -> Data:
-    """Pixels that no step of this size takes over a step of the gradient."""
-    data = settled(case, make(case, (4,), weight=weight, spread=spread), distance=step(case))
-    assert (data.labels != case.ignore_index).sum() >= 3
-    return data.leaf()
+@every()
+def test_gradients_of_one_result(case: Case) -> None:
+    """Whatever comes in scales what goes out, however it is laid out and as often as it is asked; inputs stay as they were."""
+    data, loss = case.make(way=case.rich).leaf(), case.build()
+    before = [one.detach().clone() for one in data.tensors]
+    result = run(loss, data)
+    ones = torch.ones((), dtype=torch.float64).expand(result.shape)
+
+    def slope(seed: torch.Tensor, **options: bool) -> torch.Tensor:
+        return torch.autograd.grad(result, data.pred, seed, retain_graph=True, **options)[0]
+
+    once = slope(ones)
+    assert once.abs().max() > 0 and not once.requires_grad
+    close(slope(3 * ones), 3 * once)
+    graphed = slope(ones, create_graph=True)
+    close(graphed.detach(), once)
+    assert case.curved is None or graphed.requires_grad == case.curved
+    seed = random_cotangent(result.shape)
+    weighted = slope(seed)
+    same_bits(slope(seed.mT.contiguous().mT if seed.dim() > 1 else seed), weighted)
+    assert result.dim() == 0 or not torch.equal(weighted, once)
+    same_bits(slope(ones), once)
+    result.sum().backward()
+    assert data.pred.grad is not None
+    close(data.pred.grad, once)
+    for old, new in zip(before, data.tensors, strict=True):
+        assert torch.equal(old, new.detach())
 
 
-@every_case()
-@pytest.mark.parametrize("weight", [None, "float"])
-def test_gradcheck(case: Case, weight: str | None) -> None:
-    data = smooth(case, weight, 2.0)
-    assert torch.autograd.gradcheck(function(case, data), (data.scores,), eps=step(case))
+@every()
+def test_no_graph_without_a_request(case: Case) -> None:
+    data, loss = case.make(way=case.rich), case.build()
+    truth = run(loss, data)
+    assert not truth.requires_grad
+    with torch.no_grad():
+        same_bits(run(loss, data.leaf()), truth)
+    with torch.inference_mode():
+        same_bits(run(loss, data).clone(), truth)
 
 
-@every_case()
-@pytest.mark.parametrize("weight", [None, "float"])
-def test_gradgradcheck(case: Case, weight: str | None) -> None:
-    data = smooth(case, weight, 1.0)
-    assert torch.autograd.gradgradcheck(function(case, data), (data.scores,))
-
-
-@every_case()
-def test_create_graph_gives_the_same_first_derivative(case: Case) -> None:
-    data = make(case, weight="float").leaf()
-    result = value(case.build()(*data.call)).sum()
-    (graphed,) = torch.autograd.grad(result, data.scores, create_graph=True)
-    (plain,) = torch.autograd.grad(result, data.scores)
-    assert graphed.requires_grad != case.linear and not plain.requires_grad
-    close(graphed.detach(), plain)
-
-
-@every_case()
-def test_the_incoming_gradient_scales_the_outgoing(case: Case) -> None:
-    data = make(case).leaf()
-    result = value(case.build()(*data.call))
-    seed = torch.ones((), dtype=torch.float64).expand(result.shape)
-    (once,) = torch.autograd.grad(result, data.scores, seed, retain_graph=True)
-    (thrice,) = torch.autograd.grad(result, data.scores, 3 * seed, retain_graph=True)
-    close(thrice, 3 * once)
-    (again,) = torch.autograd.grad(result, data.scores, seed)
-    close(again, once, 0, 0)
-    assert once.abs().max() > 0
-
-
-@every_case()
-def test_inputs_are_left_as_they_were(case: Case) -> None:
-    data = make(case, weight="float").leaf()
-    before = [tensor.detach().clone() for tensor in data.call if tensor is not None]
-    value(case.build()(*data.call)).sum().backward()
-    after = [tensor.detach() for tensor in data.call if tensor is not None]
-    for old, new in zip(before, after, strict=True):
-        assert torch.equal(old, new)
-
-
-@every_case(engines=["eager"], among=[case for case in cases() if case.differentiates_weights])
-def test_a_weight_that_requires_a_gradient_is_served_by_the_definition(case: Case) -> None:
-    data = make(case, (3,), weight="float").leaf()
-    assert data.weight is not None
-    weight = data.weight.requires_grad_()
+@each(among=lambda case: case.differentiates_weights)
+def test_weights_and_targets_that_require_a_gradient_are_served_by_the_definition(case: Case) -> None:
+    case = case.small()
+    data = case.requests()
+    asking: list[torch.Tensor] = []
+    data.each(lambda one: asking.append(one) or one if one.requires_grad else one)  # type: ignore[func-returns-value]
+    assert data.pred.requires_grad and (len(asking) > 1 or case.weights_are_regions or data.target is None)
     for engine in (None, "eager"):
         loss = case.build(engine=engine)
-        assert torch.autograd.gradcheck(
-            lambda scores, given, loss=loss: value(loss(scores, data.labels, given)), (data.scores, weight)
-        )
+
+        def function(*given: torch.Tensor, loss: torch.nn.Module = loss) -> torch.Tensor:
+            left = iter(given)
+            return run(loss, data.each(lambda one: next(left) if one.requires_grad else one))
+
+        assert torch.autograd.gradcheck(function, tuple(asking), fast_mode=True)
 
 
-@pytest.mark.skipif("cpp" not in lf.engines.available(), reason="no compiled engine here")
-@every_case(engines=["cpp"])
-def test_a_forced_engine_refuses_a_weight_that_requires_a_gradient(case: Case) -> None:
-    data = make(case, weight="float")
+@native
+@every(engines=["cpp"], among=lambda case: case.differentiates_weights)
+def test_a_forced_engine_refuses_weights_and_targets_that_require_a_gradient(case: Case) -> None:
+    data = case.make(way=case.rich)
     assert data.weight is not None
-    with pytest.raises(lf.LossError, match=r"(?s)weight.*gradient|gradient.*weight"):
-        case.build()(data.scores, data.labels, data.weight.requires_grad_())
+    wrong = [data.with_weight(data.weight.clone().requires_grad_())]
+    if case.differentiates_targets and data.target is not None:
+        wrong.append(data.with_target(data.target.clone().requires_grad_()))
+    for one in wrong:
+        with pytest.raises(lf.LossError, match=r"(?s)engine.*gradient"):
+            run(case.build(), one)
+        with torch.no_grad():
+            same_bits(run(case.build(), one), run(case.build(), data))
 
 
-@every_case(among=[case for case in cases() if not case.differentiates_weights])
+@every(among=lambda case: not case.differentiates_weights)
 def test_a_loss_that_counts_weights_refuses_one_that_requires_a_gradient(case: Case) -> None:
-    data = make(case, weight="float")
+    data = case.make(way=case.rich)
     assert data.weight is not None
+    data = data.with_weight(data.weight.clone().requires_grad_())
     with pytest.raises(lf.LossError, match=r"weight.*gradient"):
-        case.build(engine=None)(data.scores, data.labels, data.weight.requires_grad_())
+        run(case.build(engine=None), data)
     with torch.no_grad():
-        assert torch.isfinite(value(case.build(engine=None)(*data.call))).all()
-
-
-@every_case()
-def test_no_graph_without_a_request(case: Case) -> None:
-    data = make(case)
-    assert not value(case.build()(*data.call)).requires_grad
-    with torch.no_grad():
-        assert not value(case.build()(*data.leaf().call)).requires_grad
-    with torch.inference_mode():
-        result = value(case.build()(*data.call))
-    truth = value(case.build()(*data.call))
-    close(result.clone(), truth, 0, 0)
+        assert torch.isfinite(run(case.build(engine=None), data)).all()

@@ -2,97 +2,83 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable
-
-import pytest
 import torch
 from torch import Tensor
 
-from tests.cases import Case, Data, close, evaluate, every_case, make, value
-
-
-def all_ignored(case: Case, data: Data) -> Data:
-    return Data(data.scores, torch.full_like(data.labels, case.ignore_index))
-
-
-def all_weight_zero(case: Case, data: Data) -> Data:
-    return Data(data.scores, data.labels, torch.zeros(data.labels.shape))
-
-
-def all_masked(case: Case, data: Data) -> Data:
-    return Data(data.scores, data.labels, torch.zeros(data.labels.shape, dtype=torch.bool))
+from tests.contract.case import Case, Data, both_close, close, evaluate, result_dtype, run, slope_of
+from tests.contract.cases import A_LOSS, every
 
 
 def nothing(case: Case, data: Data) -> Tensor:
     """Asserts a finite zero with a finite zero gradient; returns the value."""
     leaf = data.leaf()
-    result = value(case.build()(*leaf.call))
+    result = run(case.build(), leaf)
     assert result.requires_grad
     assert torch.equal(result, torch.zeros_like(result))
-    (gradient,) = torch.autograd.grad(result.sum(), leaf.scores)
+    gradient = slope_of(result.sum(), leaf.pred)
     assert torch.equal(gradient, torch.zeros_like(gradient))
     return result
 
 
-@every_case()
-@pytest.mark.parametrize("empty", [all_ignored, all_weight_zero, all_masked])
-def test_nothing_counted(case: Case, empty: Callable[[Case, Data], Data], dtypes: list[torch.dtype], device: torch.device) -> None:
-    for dtype, per_image in itertools.product(dtypes, (False, True)):
-        case = case.changed(per_image=per_image)
-        result = nothing(case, empty(case, make(case, dtype=dtype, device=device)))
-        assert result.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
+@every(among=lambda case: case.blanks)
+def test_nothing_counted(case: Case, dtypes: list[torch.dtype]) -> None:
+    """Also of samples that have means of their own."""
+    apart = case.apart() if case.reduction == "mean" else case
+    for i, dtype in enumerate(dtypes):
+        for j, data in enumerate(case.empties(dtype)):
+            assert nothing((case, apart)[(i + j) % 2], data).dtype == result_dtype(dtype)
 
 
-@every_case()
-@pytest.mark.parametrize("shape", [(0, 3, 4), (2, 0, 4), (2, 3, 0), (0, 5), (2, 0)], ids=str)
-def test_zero_sized_batch_or_space(case: Case, shape: tuple[int, ...]) -> None:
-    scores = torch.zeros(shape[0], case.classes, *shape[1:], dtype=torch.float64)
-    for weight in (None, torch.zeros(shape)):
-        nothing(case, Data(scores, torch.zeros(shape, dtype=torch.int64), weight))
+@every()
+def test_zero_sized_batch_or_space(case: Case) -> None:
+    for i, (batch, space) in enumerate(case.hollow):
+        for way in (case.ways[i % len(case.ways)], case.rich):
+            nothing(case, case.make(space, batch=batch, way=way))
 
 
-@every_case()
+@every(among=lambda case: case.blanks)
 def test_one_empty_image_beside_a_full_one(case: Case) -> None:
-    """An image without counted pixels changes neither value nor gradient of the mean and the sum."""
-    if case.options.get("reduction") == "none":
-        case = case.changed(reduction="mean")
-    data = make(case, batch=2, ignored=0.0)
-    data.labels[1] = case.ignore_index
-    result, gradient = evaluate(case.build(), data)
-    truth, slope = evaluate(case.build(), Data(data.scores[:1], data.labels[:1]))
-    close(result, truth)
-    close(gradient[:1], slope)
-    assert gradient[1].abs().max() == 0
+    """It changes nothing of the sum and of a mean over the batch, and counts as 0 in a mean over samples."""
+    case = case.changed(reduction="mean") if case.reduction == "none" else case
+    loss = case.build()
+    data = case.make(way=case.rich)
+    assert data.weight is not None
+    empty = case.blank(data).weight
+    assert empty is not None
+    ways = [data.with_weight(torch.cat([data.weight[:1], empty[1:].to(data.weight)]))]
+    if case.fold in ("label", "dense"):
+        data = case.make(way=("int64" if case.fold == "label" else "int", None), ignored=0.0)
+        target = data.truth.clone()
+        target[1] = getattr(case, "ignore_index")  # noqa: B009 - of scores alone
+        ways.append(data.with_target(target))
+    for one in ways:
+        result, gradient = evaluate(loss, one)
+        truth, slope = evaluate(loss, one.each(lambda tensor: tensor[:1]))
+        close(result, case.empty_share * truth, grain=case.grain)
+        close(gradient[:1], case.empty_share * slope)
+        assert gradient[1].abs().max() == 0 and slope.abs().max() > 0
 
 
-@every_case()
+@every(among=lambda case: case.blanks and case.pixelwise and not case.scales_with_area)
 def test_one_pixel(case: Case) -> None:
-    scores = make(case, (1,), batch=1).scores
-    label = 1 + int(scores[0, 1:].argmin())  # hard, and foreground
-    one = Data(scores, torch.full((1, 1), label))
-    result, gradient = evaluate(case.build(), one)
-    many = Data(scores.expand(-1, -1, 6), torch.tensor([[label] + [case.ignore_index] * 5]))
+    """One pixel with nothing else is the pixel among five that don't count."""
+    data = case.make((1,), batch=1, way=(case.rich[0], "bool"), ignored=0.0)
+    if case.fold == "label":
+        data = data.with_target(1 + data.pred[:, 1:].argmin(1))  # hard, and foreground
+    data = case.full(data)
+    many = data.each(lambda one: one.expand(*one.shape[:-1], 6).clone())
+    empty = case.blank(many).weight
+    assert many.weight is not None and empty is not None
+    many.weight[..., 1:] = empty[..., 1:]
+    result, gradient = evaluate(case.build(), data)
     truth, slope = evaluate(case.build(), many)
-    if result.shape == one.labels.shape and truth.shape == many.labels.shape:
-        truth = truth[:, :1]
-    close(result, truth, grain=case.grain)
-    close(gradient, slope[:, :, :1])
+    both_close((result, gradient), (truth[..., :1] if case.maps else truth, slope[..., :1]), grain=case.grain)
+    assert torch.isfinite(result).all() and torch.isfinite(gradient).all() and slope[..., 1:].abs().max() == 0
+    assert gradient.abs().max() > 0 or case.fold != "label"
+
+
+@every(A_LOSS, among=lambda case: case.fold == "pair" and not case.pixelwise)
+def test_one_pixel_under_a_filter(case: Case) -> None:
+    """Which reaches beyond it; and a pyramid has no level."""
+    result, gradient = evaluate(case.build(), case.make((1, 1), batch=1))
     assert torch.isfinite(result).all() and torch.isfinite(gradient).all()
-    assert gradient.abs().max() > 0
-
-
-@every_case()
-def test_one_class(case: Case) -> None:
-    """Softmax of one class is 1: the prediction is perfect, whatever the score."""
-    options = {k: [v[0]] for k, v in case.per_class.items()} | ({"classes": [0]} if "classes" in case.options else {})
-    case = case.changed(**options, ignore_index=-100)
-    scores = torch.randn(2, 1, 5, dtype=torch.float64)
-    if case.link == "identity":
-        scores = torch.ones_like(scores)
-    labels = torch.tensor([[0, 0, -100, 0, 0], [0, -100, 0, 0, 0]])
-    result, gradient = evaluate(case.build(), Data(scores, labels))
-    close(result, torch.zeros_like(result))
-    assert torch.isfinite(gradient).all()
-    if case.link == "softmax":
-        close(gradient, torch.zeros_like(gradient))

@@ -1,216 +1,142 @@
-"""A dense loss is a sum over counted pixels: what removing, weighting, repeating and permuting them must do."""
+"""Where a loss is made of sums over pixels: what removing, weighting, repeating and permuting them must do."""
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
-import pytest
 import torch
 from torch import Tensor
 
-from tests.cases import Case, Data, cases, close, evaluate, every_case, is_map, make, value
+from tests.contract.case import Case, Data, both_close, evaluate, run, slope_of
+from tests.contract.cases import every
 
-SIZE = 12
+SIZE = 12  # of a line
+
+
+def by_pixels(case: Case) -> bool:
+    return case.pixelwise and not case.scales_with_area
 
 
 def outcome(case: Case, data: Data) -> tuple[Tensor, Tensor]:
     """Value and gradient; a map is summed, so that maps of different sizes can be compared."""
-    loss = case.build()
     leaf = data.leaf()
-    result = value(loss(*leaf.call))
-    total = result.sum() if is_map(result, data.labels) else result
+    result = run(case.build(), leaf)
+    total = result.sum() if case.maps else result
     cotangent = torch.linspace(0.5, 1.5, max(total.numel(), 1), dtype=torch.float64).reshape(total.shape)
-    (gradient,) = torch.autograd.grad(total, leaf.scores, cotangent)
-    return total.detach(), gradient
+    return total.detach(), slope_of(total, leaf.pred, cotangent)
 
 
-def line(case: Case, weight: str | None = None, **options: Any) -> Data:
-    """One-dimensional data with no ignored pixel; SIZE is no number of classes, so a map is known by its shape."""
-    return make(case, (SIZE,), batch=3, ignored=0.0, weight=weight, **options)
-
-
-def spots(batch: int = 3) -> tuple[Tensor, Tensor]:
-    """For each image 5 positions to drop and the 7 to keep, [B, 5] and [B, 7]."""
-    order = torch.stack([torch.randperm(SIZE) for _ in range(batch)])
+def spots() -> tuple[Tensor, Tensor]:
+    """For each of three images 5 positions to drop and the 7 to keep."""
+    order = torch.stack([torch.randperm(SIZE) for _ in range(3)])
     return order[:, :5].sort(1).values, order[:, 5:].sort(1).values
 
 
+def at(index: Tensor, like: Tensor) -> Tensor:
+    """Positions ``[B, N]`` as those of a tensor ``[B, SIZE]`` or ``[B, C, SIZE]``."""
+    return index if like.dim() == 2 else index[:, None].expand(-1, like.shape[1], -1)
+
+
 def pick(data: Data, index: Tensor) -> Data:
-    scores = data.scores.gather(2, index.unsqueeze(1).expand(-1, data.scores.shape[1], -1))
-    weight = None if data.weight is None else data.weight.gather(1, index)
-    return Data(scores, data.labels.gather(1, index), weight)
+    return data.each(lambda one: one.gather(-1, at(index, one)))
 
 
-def spread(gradient: Tensor, index: Tensor) -> Tensor:
-    """The gradient of `pick`: zero where nothing was picked."""
-    whole = gradient.new_zeros(*gradient.shape[:2], SIZE)
-    return whole.scatter_add(2, index.unsqueeze(1).expand_as(gradient), gradient)
+def put(tensor: Tensor, index: Tensor, number: Any) -> Tensor:
+    return tensor.scatter(-1, at(index, tensor), number)
 
 
-@every_case()
-@pytest.mark.parametrize("weight", [None, "float"])
-def test_ignoring_is_removing(case: Case, weight: str | None) -> None:
-    data = line(case, weight)
-    drop, keep = spots()
-    labels = data.labels.scatter(1, drop, case.ignore_index)
-    result, gradient = outcome(case, Data(data.scores, labels, data.weight))
-    truth, slope = outcome(case, pick(data, keep))
-    close(result, truth, grain=case.grain)
-    close(gradient, spread(slope, keep))
-    assert gradient.gather(2, drop.unsqueeze(1).expand(-1, case.classes, -1)).abs().max() == 0
+def same(case: Case, data: Data, other: Data, index: Tensor) -> None:
+    """`data` costs what the picked `other` costs, and what is picked alone has its gradient."""
+    found = outcome(case, data)
+    truth, slope = outcome(case, pick(other, index))
+    whole = torch.zeros_like(found[1]).scatter_add(-1, at(index, slope), slope)
+    both_close(found, (truth, whole), grain=case.grain)
     assert slope.abs().max() > 0
 
 
-@every_case()
-def test_weight_zero_is_removing(case: Case) -> None:
-    data = line(case, "float")
-    assert data.weight is not None
+def uncounted(case: Case, drop: Tensor) -> list[tuple[str, Data, Data]]:
+    """Data, and the same with some pixels that don't count."""
+    found = []
+    ways = case.ways if len(case.ways) <= 5 else case.ways[len(case.id) % 3 :: 3]
+    for target, weight in ways:
+        data = case.make((SIZE,), batch=3, way=(target, weight), ignored=0.0)
+        if data.weight is not None:
+            data = data if case.weights_are_regions else case.full(data) if weight == "bool" else data
+            empty = case.blank(data).weight
+            assert empty is not None
+            where = put(torch.zeros_like(data.weight, dtype=torch.bool), drop, True)
+            found.append((f"weight {weight}", data, data.with_weight(torch.where(where, empty, data.weight))))
+        integers = data.target is not None and not data.target.is_floating_point() and data.target.dtype != torch.bool
+        if case.fold in ("label", "dense") and integers:
+            ignored = getattr(case, "ignore_index")  # noqa: B009 - of scores alone
+            wide = data.truth.long() if ignored < 0 else data.truth
+            found.append((f"ignored {data.truth.dtype}", data, data.with_target(put(wide, drop, ignored))))
+    return found
+
+
+@every(among=by_pixels)
+def test_what_does_not_count_is_not_there(case: Case) -> None:
+    """Ignored, of weight 0 or masked: as if removed, whatever stands in its scores and targets."""
     drop, keep = spots()
-    result, gradient = outcome(case, Data(data.scores, data.labels, data.weight.scatter(1, drop, 0.0)))
-    truth, slope = outcome(case, pick(data, keep))
-    close(result, truth, grain=case.grain)
-    close(gradient, spread(slope, keep))
+    poisons = itertools.cycle((None, torch.nan, torch.inf, 1e30))
+    for _, data, without in uncounted(case, drop):
+        poison = next(poisons)
+        if poison is not None:
+            without = without.with_pred(put(without.pred, drop, poison))
+            if without.target is not None and without.target.is_floating_point():
+                without = without.with_target(put(without.target, drop, poison))
+        same(case, without, data, keep)
 
 
-@every_case()
-@pytest.mark.parametrize(
-    ("how", "poison"), [("ignored", float("nan")), ("weight 0", float("nan")), ("mask", float("inf")), ("ignored", 1e30)]
-)
-def test_what_does_not_count_is_not_read(case: Case, how: str, poison: float) -> None:
-    """NaN and infinity at pixels that don't count reach neither the value nor the gradient."""
-    data = line(case, "bool" if how == "mask" else "float")
-    assert data.weight is not None
-    drop, keep = spots()
-    scores = data.scores.scatter(2, drop.unsqueeze(1).expand(-1, case.classes, -1), poison)
-    labels = data.labels.scatter(1, drop, case.ignore_index) if how == "ignored" else data.labels
-    weight = data.weight if how == "ignored" else data.weight.scatter(1, drop, 0)
-    result, gradient = outcome(case, Data(scores, labels, weight))
-    truth, slope = outcome(case, pick(data, keep))
-    close(result, truth, grain=case.grain)
-    close(gradient, spread(slope, keep))
-
-
-@every_case(among=[case for case in cases() if not case.counts_pixels])
+@every(among=lambda case: by_pixels(case) and not case.counts_pixels and not case.weights_are_regions)
 def test_weight_two_is_the_pixel_twice(case: Case) -> None:
-    data = line(case)
     twice, _ = spots()
-    weight = torch.ones(3, SIZE).scatter(1, twice, 2.0)
-    result, gradient = outcome(case, Data(data.scores, data.labels, weight))
     index = torch.cat([torch.arange(SIZE).expand(3, -1), twice], 1)
-    truth, slope = outcome(case, pick(data, index))
-    close(result, truth, grain=case.grain)
-    close(gradient, spread(slope, index))
+    for target in dict(case.ways):
+        data = case.make((SIZE,), batch=3, way=(target, case.rich[1]), ignored=0.0)
+        assert data.weight is not None
+        ones = torch.ones_like(data.weight)
+        same(case, data.with_weight(put(ones, twice, 2.0)), data.with_weight(ones), index)
 
 
-@every_case()
-def test_unit_weights_are_no_weights(case: Case) -> None:
-    data = make(case)
+@every(among=by_pixels)
+def test_the_order_of_pixels_is_of_no_account(case: Case) -> None:
+    """Nor is the space that they are laid out in."""
+    data = case.make((SIZE,), batch=3, way=case.rich)
+    same(case, data, data, torch.stack([torch.randperm(SIZE) for _ in range(3)]))
     truth, slope = outcome(case, data)
-    for weight in (torch.ones(data.labels.shape), torch.ones(data.labels.shape, dtype=torch.bool)):
-        result, gradient = outcome(case, Data(data.scores, data.labels, weight))
-        close(result, truth, grain=case.grain)
-        close(gradient, slope)
+    for space in ((3, 4), (2, 3, 2), (1, SIZE, 1)):
+        result, gradient = outcome(case, data.each(lambda one, space=space: one.unflatten(-1, space)))
+        both_close((result, gradient.flatten(2)), (truth, slope), grain=case.grain)
 
 
-@every_case()
-def test_a_mask_is_zero_one_weights(case: Case) -> None:
-    data = make(case, weight="bool")
-    assert data.weight is not None and 0 < data.weight.sum() < data.weight.numel()
-    truth, slope = outcome(case, Data(data.scores, data.labels, data.weight.double()))
-    result, gradient = outcome(case, data)
-    close(result, truth, grain=case.grain)
-    close(gradient, slope)
-    full, _ = outcome(case, Data(data.scores, data.labels))
-    assert not torch.equal(full, result)
-
-
-@every_case()
-@pytest.mark.parametrize("weight", ["float", "bool"])
-def test_a_weight_may_have_a_channel(case: Case, weight: str) -> None:
-    data = make(case, (3, 4), weight=weight)
-    assert data.weight is not None
-    truth, slope = outcome(case, data)
-    result, gradient = outcome(case, Data(data.scores, data.labels, data.weight.unsqueeze(1)))
-    close(result, truth, 0, 0)
-    close(gradient, slope, 0, 0)
-
-
-@every_case()
-def test_weights_of_every_float_dtype(case: Case) -> None:
-    data = make(case, weight="float")
-    assert data.weight is not None
-    for weight_dtype in (torch.float32, torch.bfloat16, torch.float16):
-        rounded = data.weight.to(weight_dtype)
-        assert not torch.equal(rounded.double(), data.weight)
-        truth, slope = outcome(case, Data(data.scores, data.labels, rounded.double()))
-        result, gradient = outcome(case, Data(data.scores, data.labels, rounded))
-        close(result, truth, grain=case.grain)
-        close(gradient, slope)
-
-
-@every_case()
-def test_permuting_pixels(case: Case) -> None:
-    data = line(case, "float")
-    order = torch.stack([torch.randperm(SIZE) for _ in range(3)])
-    truth, slope = outcome(case, data)
-    result, gradient = outcome(case, pick(data, order))
-    close(result, truth, grain=case.grain)
-    close(spread(gradient, order), slope)
-
-
-@every_case()
-def test_permuting_images(case: Case) -> None:
-    data = line(case, "float")
-    assert data.weight is not None
-    order = torch.tensor([2, 0, 1])
-    loss = case.build()
-    truth, slope = evaluate(loss, data)
-    result, gradient = evaluate(loss, Data(data.scores[order], data.labels[order], data.weight[order]))
-    images = truth.ndim > 0 and (is_map(truth, data.labels) or bool(case.options.get("per_image")))
-    close(result, truth[order] if images else truth, grain=case.grain)
-    close(gradient, slope[order])
-
-
-@every_case()
-def test_permuting_classes_with_their_labels(case: Case) -> None:
-    """The background, where it is told apart, and an ignore label among the classes stay where they are."""
-    data = line(case, "float")
-    fixed = {case.ignore_index} | ({0} if not case.options.get("include_background", True) else set())
-    free = torch.tensor([c for c in range(case.classes) if c not in fixed])
-    order = torch.arange(case.classes)
-    order[free] = free.roll(1)
-    inverse = order.argsort()
-    options: dict[str, Any] = {k: [v[i] for i in order] for k, v in case.per_class.items()}
-    if isinstance(case.options.get("classes"), list):
-        options["classes"] = [int(inverse[c]) for c in case.options["classes"]]
-    truth, slope = outcome(case, data)
-    permuted = case.changed(**options)
-    result, gradient = outcome(permuted, Data(data.scores[:, order], inverse[data.labels], data.weight))
-    by_class = truth.ndim > 0 and truth.shape[-1] == case.classes
-    if by_class:
-        # The cotangent of `outcome` names classes by position: compare values class by class, gradients by their sum.
-        close(result, truth[..., order], grain=case.grain)
-        truth, slope = evaluate(case.build(), data)
-        result, gradient = evaluate(permuted.build(), Data(data.scores[:, order], inverse[data.labels], data.weight))
-        close(gradient, slope[:, order])
+@every(among=lambda case: case.fold == "dense")
+def test_one_element_that_does_not_count_is_not_read(case: Case) -> None:
+    """Its weight is 0 in one channel alone; where channels belong together an ignored one takes its pixel along."""
+    together = bool(getattr(case, "together", False))
+    data = case.make(way=("int", None) if together else case.rich, ignored=0.0)
+    twin = data.leaf().with_target(data.truth.clone())
+    pred, target = data.pred.clone(), data.truth.clone()
+    if together:
+        ignored = int(getattr(case, "ignore_index"))  # noqa: B009
+        target[0, 1, 2, 2], twin.truth[0, :, 2, 2] = ignored, ignored
+        pred[0, :, 2, 2] = torch.nan
     else:
-        close(result, truth, grain=case.grain)
-        close(gradient, slope[:, order])
+        assert data.weight is not None
+        data.weight[0, 1, 2, 2] = 0
+        pred[0, 1, 2, 2], target[0, 1, 2, 2] = torch.inf, torch.nan
+    found = outcome(case, data.with_pred(pred).with_target(target))
+    both_close(found, outcome(case, twin), grain=case.grain)
+    assert found[1][0, 1, 2, 2] == 0
 
 
-@every_case()
-def test_per_image_is_the_mean_of_each_image(case: Case) -> None:
-    """The mean of each image's own loss, over the images in which something counts."""
-    if case.options.get("reduction", "mean") != "mean":
-        case = case.changed(reduction="mean")
-    case = case.changed(per_image=True)
-    data = make(case, (SIZE,), batch=4, weight="float")
-    assert data.weight is not None
-    data.labels[2] = case.ignore_index
-    result, gradient = evaluate(case.build(), data)
-    singles = [
-        evaluate(case.build(), Data(data.scores[i : i + 1], data.labels[i : i + 1], data.weight[i : i + 1])) for i in (0, 1, 3)
-    ]
-    close(result, torch.stack([single for single, _ in singles]).mean(0), grain=case.grain)
-    close(gradient[[0, 1, 3]], torch.cat([slope for _, slope in singles]) / 3)
-    assert gradient[2].abs().max() == 0
+@every(among=lambda case: not by_pixels(case) and case.fold == "pair" and not case.is_set)
+def test_mirrored_and_transposed_images(case: Case) -> None:
+    """Steps weigh where they begin, and a pyramid keeps every other column: those have no mirror."""
+    data = case.make((9, 8), way=case.rich)
+    truth, slope = evaluate(case.build(), data)
+    ways = [lambda one: one.mT] if getattr(case, "one_way", False) else [lambda one: one.mT, lambda one: one.flip(-1)]
+    for way in ways:
+        result, gradient = evaluate(case.build(), data.each(way))
+        both_close((result, gradient), (way(truth) if case.maps else truth, way(slope)))

@@ -20,7 +20,7 @@ from lossfold.folds.fold import MOST_SUMS, Fold, Needs, more_of, texts_of
 from lossfold.folds.pair.needs import check_pair
 from lossfold.losses.image_loss import ImageLoss
 from lossfold.losses.reduce import Ratio
-from tests.operators import Watch
+from tests.internals import Watch
 
 # spec.py: what can be asked for.
 

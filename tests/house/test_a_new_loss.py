@@ -20,7 +20,7 @@ from lossfold.losses.classes.areas import areas, sums_of_areas
 from lossfold.losses.reduce import Ratio
 from lossfold.losses.scores import ScoreLoss
 from tests.house.missing import missing
-from tests.operators import Watch
+from tests.internals import Watch
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
