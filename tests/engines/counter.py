@@ -134,7 +134,9 @@ def moved(func: Any, name: str, args: Any, kwargs: Any, given: list[Tensor], mad
         case "nll_loss2d_backward" | "nll_loss_backward":
             return nbytes(made[0]) + nbytes(args[2]) + nbytes(args[0]) + some(made[0], args[2].numel())
         case "index":
-            return 2 * nbytes(made[0]) + sum(nbytes(i) for i in args[1] if i is not None)
+            return nbytes(made[0]) + some(args[0], made[0].numel()) + sum(nbytes(i) for i in args[1] if i is not None)
+        case "sort":  # by radix: a pass over keys and places for every eight bits
+            return args[0].element_size() * 2 * sum(nbytes(t) for t in made)
         case "binary_cross_entropy_with_logits":  # log_sigmoid, 1 - target, two in place, and the mean
             return 11 * nbytes(args[0])
         case "masked_fill" if not in_place:  # a copy first
@@ -154,3 +156,9 @@ def count(function: Callable[..., Tensor], leaf: Tensor, rest: tuple[Tensor, ...
         (gradient,) = torch.autograd.grad(function(leaf, *rest), leaf)
     assert gradient.shape == leaf.shape
     return counter
+
+
+def enlarged(tensor: Tensor, factor: int) -> Tensor:
+    """A tensor without data, of the same dtype, whose last two sides are so many times as long."""
+    shape = (*tensor.shape[:-2], *(factor * side for side in tensor.shape[-2:]))
+    return torch.empty(shape, dtype=tensor.dtype, device="meta", requires_grad=tensor.requires_grad)

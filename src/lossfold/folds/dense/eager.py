@@ -27,6 +27,7 @@ from lossfold.folds.arithmetic import (
     total,
     total_dtype,
 )
+from lossfold.folds.bins import Slots
 from lossfold.folds.dense import definition
 from lossfold.folds.dense.definition import Collected
 from lossfold.folds.dense.definition import integrand as integrand
@@ -40,7 +41,7 @@ FOCAL = ("focal", "focal_not", "focal_weight")
 def fold(scores: Tensor, targets: Tensor, weight: Tensor | None, spec: DenseSpec) -> Collected:
     """Compute :func:`lossfold.folds.dense.definition.fold`."""
     rare = spec.link == "softmax" and has(spec, "nll_not", "nll_not_all", *FOCAL)  # no loss asks for that
-    if spec.bins or rare or any(kind not in KINDS for kind, _ in spec.sums):
+    if rare or any(kind not in KINDS for kind, _ in spec.sums):
         return definition.fold(scores, targets, weight, spec)
     return Collected(*LEAN.run(spec, scores, targets, weight))
 
@@ -106,14 +107,37 @@ def _fold(
     found = elements(spec, scores, targets, weight, check=True)
     focal = has(spec, "focal", "focal_not")
     p = None
-    if has(spec, "prob", "prob_sq", "both", "apart", *FOCAL):
+    if has(spec, "prob", "prob_sq", "both", "apart", *FOCAL) or (spec.bins and not spec.bins.hinge):
         p = found.z if spec.link == "identity" else found.z.sigmoid() if spec.link == "sigmoid" else found.z.softmax(1)
     sums = _sums_of_targets(spec, found) | _sums_of_p(spec, found, p)
     cross = _sums_of_logs(spec, found, sums, focal)
     if p is not None and has(spec, *FOCAL):
         _sums_of_focal(spec, found, _miss(spec, found, p), cross, sums)
-    collected = Collected(torch.stack([sums[one] for one in spec.sums], 1), scores.new_empty(0))
-    return collected, (cross,) if keep and cross is not None else ()
+    table = bins = nothing = scores.new_empty(0)
+    if spec.bins:
+        table, bins = _table(spec, found, p)
+    collected = Collected(torch.stack([sums[one] for one in spec.sums], 1), table)
+    return collected, (nothing if cross is None else cross, bins) if keep else ()
+
+
+def _table(spec: DenseSpec, found: Elements, p: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Return the histogram of the errors, and every error's slot."""
+    bins, (t, z, w) = spec.bins, found
+    assert bins is not None
+    slots = Slots(bins, z.shape)
+    foreground = torch.gt(t, 0.5, out=slots.empty(t.new_empty(0, dtype=torch.bool)))
+    error = slots.empty(z)
+    if p is None:
+        torch.where(foreground, torch.neg(z, out=error), z, out=error).add_(1)
+        index, position = slots.octaves(slots.rows(error))
+    else:
+        q = times_sigmoid(None, z, negative=True) if spec.link == "sigmoid" else 1 - p
+        torch.where(foreground, q, p, out=error)
+        del q
+        index, position = slots.even(slots.rows(error.clamp_(0, 1) if spec.link == "identity" else error).mul_(bins.count))
+    del error
+    index.add_(slots.rows(foreground), alpha=slots.half)
+    return slots.table(index, position, w), slots.packed(index)
 
 
 def _sums_of_targets(spec: DenseSpec, found: Elements) -> Sums:
@@ -208,13 +232,22 @@ def _unfold(
     targets: Tensor,
     weight: Tensor | None,
 ) -> Tensor:
-    (grad, _), found = grads, elements(spec, scores, targets, weight)
-    assert grad is not None
-    rows = slopes_of(grad, computed_in(scores))
+    (grad, by_bin), (cross, bins) = grads, kept
+    found, dtype = elements(spec, scores, targets, weight), computed_in(scores)
+    shape = len(scores), len(spec.sums), scores.shape[1]
+    rows = found.z.new_zeros(shape) if grad is None else slopes_of(grad, dtype)
     named = {one: rows[:, place, :, None] for place, one in enumerate(spec.sums)}
-    slope = {"sigmoid": _through_sigmoid, "softmax": _through_softmax, "identity": _of_probabilities}[spec.link](
-        spec, found, named, kept[0] if kept else None
-    )
+    by_error = None
+    if spec.bins and by_bin is not None:
+        by_error = Slots(spec.bins, found.z.shape).slopes(bins, by_bin, dtype).contiguous()
+        if spec.link == "identity":
+            by_error.masked_fill_((found.z < 0) | (found.z > 1), 0)
+        if not spec.bins.hinge:
+            named["error", 0.0] = by_error
+    of_link = {"sigmoid": _through_sigmoid, "softmax": _through_softmax, "identity": _of_probabilities}[spec.link]
+    slope = of_link(spec, found, named, cross)
+    if spec.bins and spec.bins.hinge and by_error is not None:
+        slope = by_error.add_(slope)
     if found.w is not None:
         slope.mul_(found.w)
     return resize_back(slope, scores, targets.shape[2:], spec.align_corners)
@@ -228,20 +261,22 @@ def _by_p(found: Elements, p: Tensor, named: Sums) -> Tensor | None:
         slope = torch.lerp(both * 0 if slope is None else slope, both if slope is None else slope + both, found.t)
     if square is not None:
         slope = p * (2 * square) if slope is None else torch.addcmul(slope, p, 2 * square)
+    error = named.get(("error", 0.0))
+    if error is not None:
+        slope = error if slope is None else error.add_(slope)
     if apart is not None:
         sign = (p - found.t).sign_()
         slope = sign.mul_(apart) if slope is None else torch.addcmul(slope, sign, apart)
     return slope
 
 
-def _focal(spec: DenseSpec, t: Tensor, u: Tensor, cross: Tensor | None, named: Sums) -> tuple[Tensor, Tensor | None]:
+def _focal(spec: DenseSpec, t: Tensor, u: Tensor, cross: Tensor, named: Sums) -> tuple[Tensor, Tensor | None]:
     """Return the loss's derivative by p through u, and that by -t log p - (1-t) log q."""
     by_miss = by_cross = None
     for gamma in gammas(spec):
         focal, focal_not, alone = (named.get((kind, gamma)) for kind in FOCAL)
         power = u.pow(gamma - 1)  # small factors first: it may be near the largest number
         if focal is not None or focal_not is not None:
-            assert cross is not None
             zero = torch.zeros_like(rows_of(focal, focal_not))
             share = torch.lerp(zero if focal_not is None else focal_not, zero if focal is None else focal, t)
             part = (power * u).mul_(share)
@@ -267,10 +302,10 @@ def rows_of(*found: Tensor | None) -> Tensor:
     return next(one for one in found if one is not None)
 
 
-def _through_sigmoid(spec: DenseSpec, found: Elements, named: Sums, cross: Tensor | None) -> Tensor:
+def _through_sigmoid(spec: DenseSpec, found: Elements, named: Sums, cross: Tensor) -> Tensor:
     t, z, _ = found
     slope = through = by_cross = None
-    p = z.sigmoid() if has(spec, "prob", "prob_sq", "both", "apart", *FOCAL) else z
+    p = z.sigmoid() if has(spec, "prob", "prob_sq", "both", "apart", *FOCAL) or ("error", 0.0) in named else z
     if has(spec, *FOCAL):
         through, by_cross = _focal(spec, t, _miss(spec, found, p), cross, named)
     minus_n, m = named.get(("nll", 0.0)), named.get(("nll_not", 0.0))
@@ -298,7 +333,7 @@ def _through_sigmoid(spec: DenseSpec, found: Elements, named: Sums, cross: Tenso
     return torch.zeros_like(z) if slope is None else slope
 
 
-def _through_softmax(spec: DenseSpec, found: Elements, named: Sums, cross: Tensor | None) -> Tensor:
+def _through_softmax(spec: DenseSpec, found: Elements, named: Sums, cross: Tensor) -> Tensor:
     t, z, _ = found
     by_log = None
     if ("nll", 0.0) in named:
@@ -318,7 +353,7 @@ def _through_softmax(spec: DenseSpec, found: Elements, named: Sums, cross: Tenso
     return slope if by_log is None else slope.sub_(by_log)
 
 
-def _of_probabilities(spec: DenseSpec, found: Elements, named: Sums, cross: Tensor | None) -> Tensor:
+def _of_probabilities(spec: DenseSpec, found: Elements, named: Sums, cross: Tensor) -> Tensor:
     t, p, _ = found
     by_p = _by_p(found, p, named)
     slope = torch.zeros_like(p) if by_p is None else by_p.expand_as(p).clone()

@@ -169,12 +169,20 @@ def hard_pixels(nll: Tensor, p: Tensor, counted: Tensor, hard: Hard) -> Tensor:
 
 
 def _kth_largest(bits: Tensor, k: Tensor) -> Tensor:
-    """Return the k-th largest of each row, ``[R]``, for integers of which at least k are not negative: bit by bit."""
-    found = torch.zeros_like(bits[:, 0]) if bits.shape[1] else bits.new_zeros(len(bits))
-    for bit in range(8 * bits.element_size() - 2, -1, -1):
-        candidate = found | (1 << bit)
-        found = torch.where((bits >= candidate[:, None]).sum(1) >= k, candidate, found)
-    return found
+    """Return the k-th largest of each row, ``[R]``, for integers of which at least k are not negative: digit by digit."""
+    pixels, size = bits.shape[1], 8 * bits.element_size()
+    width = 16 if pixels >= 2**16 else 8 if pixels >= 2**8 else 4
+    found = torch.zeros_like(k)
+    for shift in range(size - width, -1, -width):
+        live = bits >= 0 if shift == size - width else (bits >> (shift + width)) == found[:, None]
+        digit = torch.where(live, (bits >> shift) & (2**width - 1), 2**width).long()
+        counts = torch.zeros((len(bits), 2**width + 1), dtype=torch.int64, device=bits.device)
+        counts = counts.scatter_add(1, digit, torch.ones_like(digit[:1, :1]).expand(digit.shape))[:, :-1]
+        above = counts.flip(1).cumsum(1).flip(1)
+        here = ((above >= k[:, None]).sum(1, keepdim=True) - 1).clamp_min(0)
+        k = k - (above - counts).gather(1, here)[:, 0]
+        found = (found << width) | here[:, 0]
+    return found.to(bits.dtype)
 
 
 def _table(pixels: Pixels, softmax: bool, bins: Bins) -> Tensor:

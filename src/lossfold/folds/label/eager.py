@@ -17,7 +17,9 @@ from torch import Tensor
 
 from lossfold.engines.lean import Lean
 from lossfold.folds.arithmetic import PROBABILITY_FLOOR, computed_in, minus_times_exp, resize, resize_back, slopes_of, total
+from lossfold.folds.bins import Slots as BinSlots
 from lossfold.folds.fold import Sum
+from lossfold.folds.histogram import Bins
 from lossfold.folds.label import definition
 from lossfold.folds.label.definition import Collected, hard_pixels
 from lossfold.folds.label.definition import integrand as integrand
@@ -30,7 +32,7 @@ FOCAL = ("focal", "focal_weight")
 
 def fold(scores: Tensor, labels: Tensor, weight: Tensor | None, spec: LabelSpec) -> Collected:
     """Compute :func:`lossfold.folds.label.definition.fold`."""
-    if spec.bins or any(kind not in KINDS for kind, _ in spec.sums):
+    if any(kind not in KINDS for kind, _ in spec.sums):
         return definition.fold(scores, labels, weight, spec)
     return Collected(*LEAN.run(spec, scores, labels, weight))
 
@@ -48,6 +50,7 @@ class Kept(NamedTuple):
         nll: ``[B, P]``, -log p at the labels.
         w: ``[B, P]``, the weights, 0 at pixels that do not count; nothing for 1.
         mask: the hard pixels.
+        bins: ``[I, C, N]``, the slots of a histogram.
     """
 
     state: Tensor
@@ -55,6 +58,7 @@ class Kept(NamedTuple):
     nll: Tensor
     w: Tensor
     mask: Tensor
+    bins: Tensor
 
 
 def has(spec: LabelSpec, *kinds: str) -> bool:
@@ -64,7 +68,7 @@ def has(spec: LabelSpec, *kinds: str) -> bool:
 
 def reads_p(spec: LabelSpec) -> bool:
     """Whether sums read every class's probability, and not the label's -log p alone."""
-    return has(spec, "prob", "prob_sq", "prob_at_label")
+    return spec.bins is not None or has(spec, "prob", "prob_sq", "prob_at_label")
 
 
 def _fold(
@@ -92,14 +96,29 @@ def _fold(
     if spec.hard:
         p = torch.exp(-nll) if spec.softmax else -slots.minus_at(state)
         mask = hard_pixels(nll, p, ~slots.out, spec.hard).byte()
-    kept = Kept(state, slots.y, nll, w, mask)
+    kept = Kept(state, slots.y, nll, w, mask, nothing)
     sums |= _sums_of_p(spec, kept) | _sums_at_label(spec, kept, slots)
     if weight is None:
         sums["weight", 0.0] = counts
-    collected = Collected(
-        torch.stack([sums[one] for one in spec.sums], 1), scores.new_empty(0), mask.view(labels.shape) if spec.hard else mask
-    )
+    table = nothing
+    if spec.bins:
+        table, bins = _table(spec.bins, kept, slots, spec.softmax)
+        kept = kept._replace(bins=bins)
+    collected = Collected(torch.stack([sums[one] for one in spec.sums], 1), table, mask.view(labels.shape) if spec.hard else mask)
     return collected, kept._replace(state=state if spec.softmax else nothing) if keep else ()
+
+
+def _table(bins: Bins, kept: Kept, slots: Slots, softmax: bool) -> tuple[Tensor, Tensor]:
+    """Return the histogram of the errors |[y = c] - p|, and every error's slot."""
+    p, _, _, w, _, _ = kept
+    found = BinSlots(bins, p.shape)
+    place = torch.mul(p, bins.count, out=found.empty(p))
+    own = slots.minus_at(p).add_(1).mul_(bins.count).masked_fill_(slots.out, 0)
+    place.scatter_(1, slots.within[:, None], own[:, None])
+    index, position = found.even(found.rows(place if softmax else place.clamp_(0, bins.count)))
+    del place
+    found.elements(index).scatter_add_(1, slots.within[:, None], (~slots.out).long().mul_(bins.count)[:, None])
+    return found.table(index, position, w[:, None] if w.numel() else ~slots.out[:, None]), found.packed(index)
 
 
 def _sums_of_p(spec: LabelSpec, kept: Kept) -> Sums:
@@ -117,7 +136,7 @@ def _sums_of_p(spec: LabelSpec, kept: Kept) -> Sums:
 def _sums_at_label(spec: LabelSpec, kept: Kept, slots: Slots) -> Sums:
     """Return the sums within the pixels of each class."""
     shares: Sums = {}
-    _, _, nll, w, mask = kept
+    _, _, nll, w, mask, _ = kept
     miss = _miss(spec, nll)
     for kind, gamma in spec.sums:
         match kind:
@@ -156,11 +175,13 @@ def _unfold(
     labels: Tensor,
     *_: object,
 ) -> Tensor:
-    kept, grad = Kept(*saved), grads[0]
-    assert grad is not None
+    kept, (grad, by_bin, _) = Kept(*saved), grads
     slots = frame(kept.y, spec.ignore_index, scores.shape[1])
-    rows = slopes_of(grad, computed_in(scores))
+    shape = len(scores), len(spec.sums), scores.shape[1]
+    rows = kept.y.new_zeros(shape, dtype=computed_in(scores)) if grad is None else slopes_of(grad, computed_in(scores))
     named = {kind: rows[:, place, :, None] for place, (kind, _) in enumerate(spec.sums)}
+    if spec.bins and by_bin is not None:
+        named["bins"] = BinSlots(spec.bins, torch.Size((*shape[::2], kept.y.shape[1]))).slopes(kept.bins, by_bin, rows.dtype)
     if spec.softmax:
         slope = _through_softmax(spec, kept, slots, rows, named, owned)
     else:
@@ -171,7 +192,7 @@ def _unfold(
 
 
 def _through_softmax(spec: LabelSpec, kept: Kept, slots: Slots, rows: Tensor, named: dict[str, Tensor], owned: bool) -> Tensor:
-    state, _, nll, w, _ = kept
+    state, _, nll, w, _, _ = kept
     fix, by_p = _at_label(spec, kept, slots, rows)  # L p_y - q
     if by_p is not None:
         p_y = torch.exp(-nll) if nll.numel() else slots.minus_at(state).neg_()
@@ -201,6 +222,8 @@ def _through_softmax(spec: LabelSpec, kept: Kept, slots: Slots, rows: Tensor, na
 def _times_p(p: Tensor, named: dict[str, Tensor]) -> Tensor | None:
     """Return p_c times the derivative of the loss by p_c, the label's own left aside."""
     slope = p * named["prob"] if "prob" in named else None
+    if "bins" in named:
+        slope = torch.mul(p, named["bins"], out=torch.empty_like(p)) if slope is None else slope.addcmul_(p, named["bins"])
     if "prob_sq" in named:
         square = (p * (2 * named["prob_sq"])).mul_(p)
         slope = square if slope is None else slope.add_(square)
@@ -208,9 +231,11 @@ def _times_p(p: Tensor, named: dict[str, Tensor]) -> Tensor | None:
 
 
 def _of_probabilities(spec: LabelSpec, kept: Kept, slots: Slots, rows: Tensor, named: dict[str, Tensor]) -> Tensor:
-    p, _, _, w, _ = kept
+    p, _, _, w, _, _ = kept
     counted = (w if w.numel() else (~slots.out).to(p.dtype))[:, None]
     slope = counted * named["prob"] if "prob" in named else torch.zeros_like(p)
+    if "bins" in named:
+        slope.addcmul_(named["bins"].masked_fill((p < 0) | (p > 1), 0), counted)
     if "prob_sq" in named:
         slope.addcmul_(p * (2 * named["prob_sq"]), counted)
     if "nll_all" in named:

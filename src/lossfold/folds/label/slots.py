@@ -76,13 +76,15 @@ def frame(y: Tensor, ignore_index: int, classes: int) -> Slots:
 def slots_of(labels: Tensor, weight: Tensor | None, ignore_index: int, classes: int) -> tuple[Slots, Tensor]:
     """Return the pixels' slots, and how many pixels each class has, ``[B, C]`` in the dtype of totals, whatever the weights."""
     slots = frame((labels.flatten(1) if labels.dim() > 1 else labels[:, None]).long(), ignore_index, classes)
-    if slots.ignored != ignore_index:
-        slots = slots._replace(y=torch.where(slots.y == ignore_index, slots.ignored, slots.y))
-    y, ignored, low, count, _ = slots
     message = f"lossfold: a label is out of range [0, {classes}) and is not ignore_index={ignore_index}"
+    if slots.ignored != ignore_index:
+        out = slots.y == ignore_index
+        _assert_between(torch.where(out, 0, slots.y), classes, message)
+        slots = slots._replace(y=torch.where(out, slots.ignored, slots.y))
+    y, ignored, low, count, _ = slots
     index = slots.index
-    least, most = index.aminmax()
-    torch._assert_async((least >= 0) & (most < count), message)
+    if slots.ignored == ignore_index:
+        _assert_between(index, count, message)
     found = by_slot(torch.ones((), dtype=total_dtype(labels), device=y.device).expand(len(y), 1, y.shape[1]), index, count)[:, 0]
     between = found[:, classes:ignored] if ignored > classes else found[:, 1:-low]
     if between.shape[1]:
@@ -91,6 +93,12 @@ def slots_of(labels: Tensor, weight: Tensor | None, ignore_index: int, classes: 
     if weight is not None:
         slots = slots._replace(y=torch.where(weight.reshape(y.shape) != 0, y, ignored))
     return slots, counts
+
+
+def _assert_between(values: Tensor, end: int, message: str) -> None:
+    """Stop, without waiting for the device, unless all are from 0 to below an end."""
+    least, most = values.aminmax()
+    torch._assert_async((least >= 0) & (most < end), message)
 
 
 def sums_by_class(shares: list[Tensor], slots: Slots) -> Tensor:
