@@ -48,7 +48,7 @@ class Slots:
         index = torch.bucketize(error, torch.cat([lower.new_zeros(1), lower[1:]]), out_int32=True).long()
         # Errors up to 0 are in slot 0, as far as its lower edge; those that are not finite show.
         lower, scale = torch.cat([lower[:1], lower]), torch.cat([torch.zeros_like(scale[:1]), scale])
-        position = error.sub_(lower[index]).mul_(scale[index])
+        position = error.clamp_min_(0).sub_(lower[index]).mul_(scale[index])
         return index, position
 
     def _edges(self, like: Tensor) -> tuple[Tensor, Tensor]:
@@ -70,9 +70,9 @@ class Slots:
         """
         dtype = total_dtype(position)
         size = (*index.shape[:2], 2 * self.half)
-        bad = position.sum(2, keepdim=True).mul_(0)  # NaN if one is not finite
         if w is not None and w.dtype != torch.bool:
             position = position.mul_(self.rows(w))
+        bad = position.sum(2, keepdim=True).mul_(0)  # NaN if one, or its weight, is not finite
         fixed = position.nan_to_num_(0.0, 0.0, 0.0).mul_(UNIT).round_().long()
         del position
         places = fixed.new_zeros(size).scatter_add_(2, index, fixed).to(dtype).div_(UNIT).add_(bad)

@@ -14,6 +14,7 @@ from torch.nn import functional
 import lossfold as lf
 from lossfold.folds.histogram import Bins
 from lossfold.losses.classes.lovasz import bin_edges
+from tests import internals
 from tests.contract.case import ENGINES, Data, close, evaluate, same_bits
 from tests.folds.label.cases import LabelCase
 
@@ -281,19 +282,19 @@ def test_folds_of_halves_add_up_to_the_bit(engine: str, bins: int) -> None:
     data = natural("random")
     weight = torch.rand(data.truth.shape)
     for per_image in (False, True):
-        needs = lf.LovaszLoss(engine=engine, bins=bins, per_image=per_image).needs()
-        whole = needs.collect("whole", data.pred, data.truth, weight)
+        loss = lf.LovaszLoss(engine=engine, bins=bins, per_image=per_image)
+        whole, _ = internals.collected(loss, data.pred, data.truth, weight)
         for dim in (1, 2):
             cut = data.truth.shape[dim] // 3
             parts = [
-                needs.collect("part", *(t.narrow(t.ndim - 3 + dim, a, n) for t in (data.pred, data.truth, weight)))
+                internals.collected(loss, *(t.narrow(t.ndim - 3 + dim, a, n) for t in (data.pred, data.truth, weight)))[0]
                 for a, n in ((0, cut), (cut, data.truth.shape[dim] - cut))
             ]
             total = parts[0] + parts[1]
             same_bits(total.table, whole.table)
             close(total.sums, whole.sums)
             assert not torch.equal(parts[0].table, whole.table)
-    other = lf.LovaszLoss(engine=engine, bins=bins + 1).needs().collect("other", data.pred, data.truth, weight)
+    other, _ = internals.collected(lf.LovaszLoss(engine=engine, bins=bins + 1), data.pred, data.truth, weight)
     with pytest.raises(lf.LossError, match="fold"):
         whole + other
 

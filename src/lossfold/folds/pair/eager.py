@@ -17,10 +17,11 @@ from torch.nn import functional
 from lossfold.engines.lean import Lean
 from lossfold.folds.arithmetic import computed_in, slopes_of, total, total_dtype
 from lossfold.folds.filters import Pyramid, PyramidAdjoint, Sobel, phases_of
+from lossfold.folds.fold import unknown
 from lossfold.folds.pair import definition
 from lossfold.folds.pair.definition import at_levels
 from lossfold.folds.pair.definition import integrand as integrand
-from lossfold.folds.pair.spec import AXES, CONSTANT, PADDINGS, SMALLEST_SIDE, PairSpec, PairSum
+from lossfold.folds.pair.spec import AXES, CONSTANT, KINDS, PADDINGS, SMALLEST_SIDE, PairSpec, PairSum
 
 Fields = dict[tuple[str, float], Tensor]
 
@@ -104,7 +105,7 @@ def value_of(kind: str, number: float, x: Tensor) -> Tensor:
         case "abs" | "step" | "laplacian" | "low_pass":
             return x.abs()
         case _:
-            raise ValueError(f"the pair fold has no sum {kind!r}")
+            raise unknown(KINDS, kind)
 
 
 def slope_of(kind: str, number: float, x: Tensor) -> Tensor:

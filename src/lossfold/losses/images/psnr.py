@@ -66,13 +66,12 @@ class PSNRLoss(PairLoss):
 
     def check(self, pred: Any, target: Any, weight: Any = None) -> PairGiven:
         """Refuse what can't be folded, or does not fit the options."""
-        given = super().check(pred, target, weight)
+        given = super().check(pred, target, None if self.to_y else weight)
         if not self.to_y:
             return given
         if given.shape[1] != 3:
             raise wrong("pred", "RGB images [B, 3, *S] with to_y=True", describe(pred))
-        if weight is not None and weight.dim() == pred.dim() and weight.shape[1] == 3:
-            raise wrong("weight", "[B, 1, *S] with to_y=True, which compares one channel", describe(weight))
+        given = self.checked(pred.narrow(1, 0, 1), target, weight)  # which has to fit the luma's one channel
         lumas = Made(luma, (pred,), (pred.dtype, self.link)), Made(luma, (target,), (pred.dtype, "identity"))
         return replace(given, pred=lumas[0], target=lumas[1])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, ClassVar
 
 from torch import Tensor
@@ -32,8 +33,7 @@ class RegionLoss(PairLoss):
 
     def scale(self, given: PairGiven) -> float:
         """Return reference_area / (H·W)."""
-        rows, columns = ((1, *given.shape) if len(given.shape) == 3 else given.shape)[-2:]
-        return 1.0 if self.reference_area is None else self.reference_area / max(1, rows * columns)
+        return 1.0 if self.reference_area is None else self.reference_area / max(1, math.prod(given.shape[2:]))
 
     def check(self, pred: Any, target: Any, region: Any) -> PairGiven:  # type: ignore[override]
         """Refuse what can't be folded, or does not fit the options."""
