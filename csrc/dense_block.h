@@ -56,7 +56,7 @@ struct DenseBlock {
   }
 
   template <class S>
-  LOSSFOLD_INLINE void load_integers(long start, long step, long n, T* __restrict t, T* __restrict w) const {
+  LOSSFOLD_APART void load_integers(long start, long step, long n, T* __restrict t, T* __restrict w) const {
     const S* __restrict from = (const S*)image.targets + start;
     const bool wrong = step == 1 ? take_integers<1>(from, step, n, t, w) : take_integers<0>(from, step, n, t, w);
     if (wrong)

@@ -116,7 +116,7 @@ struct UnfoldChannel {
 };
 
 template <class T>
-__attribute__((noinline)) void unfold_channel(const UnfoldChannel<T>& channel) {
+LOSSFOLD_APART void unfold_channel(const UnfoldChannel<T>& channel) {
   Groups groups = channel.dense.groups();
   groups.probability |= channel.d.slopes && !channel.dense.image.hinge;
   if (groups.probability || groups.logs || groups.focal) return with_constants(channel.dense.image.link, groups, channel);

@@ -69,7 +69,7 @@ struct SumChannel {
     }
   }
 
-  V powers(DenseSum kind, double gamma, long from, long step) const {
+  LOSSFOLD_APART V powers(DenseSum kind, double gamma, long from, long step) const {
     V total = V{};
     for (long i = from; i < dense.block.live; i += step) {
       const V w = dense.at(dense.weight, i), y = *(const V*)(t + i), m = power(dense.at(dense.u, i), gamma);
@@ -80,9 +80,8 @@ struct SumChannel {
   }
 };
 
-// Not inlined, here and in map and unfold: twelve variants of a loop in each caller double the time to compile and buy nothing.
 template <class T>
-__attribute__((noinline)) void sum_channel(const SumChannel<T>& channel, Groups groups) {
+LOSSFOLD_APART void sum_channel(const SumChannel<T>& channel, Groups groups) {
   if (groups.probability || groups.logs || groups.focal) return with_constants(channel.dense.image.link, groups, channel);
   channel.template run<Link::sigmoid, Constants<false, false, false>>();
 }
@@ -154,7 +153,7 @@ struct MapChannel {
 };
 
 template <class T>
-__attribute__((noinline)) void map_channel(const MapChannel<T>& channel, Groups groups) {
+LOSSFOLD_APART void map_channel(const MapChannel<T>& channel, Groups groups) {
   with_constants(channel.dense.image.link, groups, channel);
 }
 

@@ -16,6 +16,8 @@
 #endif
 
 #define LOSSFOLD_INLINE inline __attribute__((always_inline))
+// For what is called once a block or a channel: copies of it in every kernel would take most of the time to compile.
+#define LOSSFOLD_APART __attribute__((noinline))
 
 namespace {
 

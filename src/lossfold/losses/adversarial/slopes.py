@@ -51,7 +51,7 @@ def differentiating(network: object, tensor: Tensor) -> Iterator[tuple[Tensor, b
 def reads_float32(network: object, tensor: Tensor) -> bool:
     """Return whether autocast, where it is on, stands between half tensors and a network that is not half itself."""
     device = tensor.device.type
-    mixed = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+    mixed = device != "meta" and torch.is_autocast_enabled(device)  # as in losses.features.frozen.exactly
     parameters = network.parameters() if isinstance(network, nn.Module) else ()
     half = next((p.dtype in (torch.float16, torch.bfloat16) for p in parameters if p.is_floating_point()), False)
     return mixed and not half
