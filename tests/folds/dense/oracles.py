@@ -171,7 +171,8 @@ def overlap(score: Callable[[Any, Any, Any, Options], tuple[Any, Any]]) -> Calla
             above, below = score(both, predicted, true, options)
             ratio = above / below if below != 0 else 1.0 + 0 * above
             raw = -np.log(at_least(np.asarray(ratio), SCORE_FLOOR)) if options.get("log") else 1 - ratio
-            return raw ** options.get("exponent", 1.0)
+            exponent = options.get("exponent", 1.0)
+            return raw if exponent == 1 else at_least(np.asarray(raw), 0.0) ** exponent  # rounding may leave -1e-17
 
         rows, parts = [], []
         for row in grid(x, t, w, options, options["link"] == "softmax").rows:
