@@ -10,6 +10,11 @@ PROBABILITY_FLOOR = 1e-12  # with link="identity": -log p is -log(max(p, floor))
 WITHOUT_FLOAT64 = ("mps",)  # devices
 
 
+def on_cpu(tensor: Tensor) -> bool:
+    """Whether a tensor is where additions are made in order, launches cost nothing, and convolutions a lot."""
+    return tensor.device.type == "cpu"
+
+
 def computed_in(scores: Tensor) -> torch.dtype:
     """Return the dtype that values are computed in."""
     return torch.float64 if scores.dtype == torch.float64 else torch.float32
@@ -68,7 +73,7 @@ def slopes_of(grad: Tensor, dtype: torch.dtype) -> Tensor:
 
 def minus_times_exp(factor: Tensor, x: Tensor, owned: bool) -> Tensor:
     """Return ``-factor * exp(x)`` for x <= 0, 0 where the factor is 0 even if x is NaN; in the place of x if that is owned."""
-    if x.device.type == "cpu":
+    if on_cpu(x):
         return (x.exp_() if owned else x.exp()).mul_(-factor).masked_fill_(factor == 0, 0)
     elu_backward = torch.ops.aten.elu_backward  # below 0, the derivative of ELU is exp
     step = factor, -1.0, 1.0, 1.0, False, x
@@ -79,7 +84,7 @@ def times_sigmoid(factor: Tensor | None, z: Tensor, negative: bool = False) -> T
     """Return ``factor`` (1 if there is none) times the sigmoid of z, or of -z where ``negative``."""
     if factor is None and not negative:
         return z.sigmoid()
-    if z.device.type == "cpu":
+    if on_cpu(z):
         p = z.neg().sigmoid_() if negative else z.sigmoid()
         return p if factor is None else p.mul_(factor)
     one = z.new_ones(1) if factor is None else factor
@@ -88,12 +93,12 @@ def times_sigmoid(factor: Tensor | None, z: Tensor, negative: bool = False) -> T
 
 def log_sigmoid(z: Tensor) -> Tensor:
     """Return log(sigmoid z)."""
-    return functional.logsigmoid(z) if z.device.type == "cpu" else functional.softplus(z, -1.0, _linear_from(z))
+    return functional.logsigmoid(z) if on_cpu(z) else functional.softplus(z, -1.0, _linear_from(z))
 
 
 def softplus(z: Tensor) -> Tensor:
     """Return log(1 + exp z)."""
-    return functional.logsigmoid(-z).neg_() if z.device.type == "cpu" else functional.softplus(z, 1.0, _linear_from(z))
+    return functional.logsigmoid(-z).neg_() if on_cpu(z) else functional.softplus(z, 1.0, _linear_from(z))
 
 
 def _linear_from(z: Tensor) -> float:

@@ -21,16 +21,31 @@ def constants(numbers: Sequence[float], like: Tensor) -> Tensor:
     return made
 
 
-def convolve(planes: Tensor, kernels: Tensor, stride: int = 1, padding: int = 0) -> Tensor:
+def convolve(planes: Tensor, kernels: Tensor, stride: int = 1, padding: tuple[int, int] = (0, 0)) -> Tensor:
     """Return ``[G, M, h, w]``: the correlations of each plane ``[G, H, W]`` with its own M kernels ``[G M, 1, k, l]``.
 
     In the planes' own dtype: neither autocast nor a device's shorter multiplications touch it.
     """
     groups, device = len(planes), planes.device.type
     library = groups == 1  # PyTorch's own kernel is for groups; the library's without TF32, and always by the same algorithm
-    options = (stride, stride), (padding, padding), (1, 1), False, (0, 0), groups, False, True, library, False
+    options = (stride, stride), padding, (1, 1), False, (0, 0), groups, False, True, library, False
     with torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext():
         return torch.ops.aten._convolution(planes[None], kernels, None, *options)[0].unflatten(0, (groups, -1))
+
+
+def shifted_sum(planes: Tensor, taps: Sequence[float], dim: int, adjoint: bool) -> Tensor:
+    """Correlate planes with numbers along one side, where all of them fit; ``adjoint``: apply the transpose."""
+    length = planes.shape[dim] + (len(taps) - 1) * (1 if adjoint else -1)
+    shape = [*planes.shape[:dim], length, *planes.shape[dim + 1 :]]
+    if adjoint:
+        made = planes.new_zeros(shape)
+        for place, tap in enumerate(taps):
+            made.narrow(dim, place, planes.shape[dim]).add_(planes, alpha=tap)
+        return made
+    made = planes.narrow(dim, 0, length) * taps[0]
+    for place, tap in enumerate(taps[1:], 1):
+        made.add_(planes.narrow(dim, place, length), alpha=tap)
+    return made.contiguous()
 
 
 class Pyramid:
@@ -81,7 +96,7 @@ class PyramidAdjoint:
 
     def _of_up(self, slopes: Tensor) -> Tensor:
         groups = len(slopes)
-        padded = convolve(slopes.flatten(0, 2), self.up, padding=2)[:, 0].unflatten(0, (groups, 4)).sum(1)
+        padded = convolve(slopes.flatten(0, 2), self.up, padding=(2, 2))[:, 0].unflatten(0, (groups, 4)).sum(1)
         for dim in (1, 2):
             last = padded.shape[dim] - 1
             add_border(padded, dim, 0, 2)
@@ -91,7 +106,7 @@ class PyramidAdjoint:
 
     def _of_down(self, slopes: Tensor) -> Tensor:
         """Return the gradient of planes with borders of 2; these are added to their insides."""
-        phases = convolve(slopes, self.down, padding=2).unflatten(1, (2, 2))
+        phases = convolve(slopes, self.down, padding=(2, 2)).unflatten(1, (2, 2))
         padded = phases.new_empty((len(slopes), *(2 * side for side in phases.shape[-2:])))
         phases_of(padded).copy_(phases)
         del phases
@@ -129,13 +144,17 @@ class Sobel:
     def responses(self, planes: Tensor, padding: str) -> Tensor:
         """Return ``[G, 2, H, W]``."""
         if padding == "zeros":
-            return convolve(planes, self.kernels, padding=1)
+            return convolve(planes, self.kernels, padding=(1, 1))
         return convolve(functional.pad(planes[None], (1, 1, 1, 1), mode="replicate")[0], self.kernels)
 
     def adjoint(self, slopes: Tensor, padding: str) -> Tensor:
         """Return the gradient of the planes from that of the responses."""
         reach = 1 if padding == "zeros" else 2
-        padded = convolve(slopes.flatten(0, 1), self.kernels.flip(2, 3), padding=reach)[:, 0].unflatten(0, (len(slopes), 2)).sum(1)
+        padded = (
+            convolve(slopes.flatten(0, 1), self.kernels.flip(2, 3), padding=(reach, reach))[:, 0]
+            .unflatten(0, (len(slopes), 2))
+            .sum(1)
+        )
         for dim in (1, 2) if padding == "replicate" else ():
             last = padded.shape[dim] - 1
             add_border(padded, dim, 0, 1)

@@ -173,9 +173,11 @@ def _kth_largest(bits: Tensor, k: Tensor) -> Tensor:
     pixels, size = bits.shape[1], 8 * bits.element_size()
     width = 16 if pixels >= 2**16 else 8 if pixels >= 2**8 else 4
     found = torch.zeros_like(k)
+    before = bits.new_zeros(()).expand(bits.shape)  # the digits above, of negative numbers -1
     for shift in range(size - width, -1, -width):
-        live = bits >= 0 if shift == size - width else (bits >> (shift + width)) == found[:, None]
-        digit = torch.where(live, (bits >> shift) & (2**width - 1), 2**width).long()
+        digits = bits >> shift
+        digit = torch.where((before == found[:, None]) & (digits >= 0), digits & (2**width - 1), 2**width).long()
+        before = digits
         counts = torch.zeros((len(bits), 2**width + 1), dtype=torch.int64, device=bits.device)
         counts = counts.scatter_add(1, digit, torch.ones_like(digit[:1, :1]).expand(digit.shape))[:, :-1]
         above = counts.flip(1).cumsum(1).flip(1)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from lossfold.folds import arithmetic
 from lossfold.folds.arithmetic import total, total_dtype
 
 MOST_COLUMNS, LEAST_ROWS = 256, 1024
@@ -109,7 +110,7 @@ def sums_by_class(shares: list[Tensor], slots: Slots) -> Tensor:
     """
     values = torch.stack(shares, 1) if len(shares) > 1 else shares[0][:, None]
     dtype = total_dtype(values)
-    if values.device.type == "cpu":
+    if arithmetic.on_cpu(values):
         return slots.of_classes(by_slot(values.to(dtype), slots.index, slots.count))
     if values.dtype == dtype:
         return masked_sums(values, slots)
@@ -137,7 +138,7 @@ def by_slot(values: Tensor, index: Tensor, count: int) -> Tensor:
     """Add values ``[B, K, P]`` up by slot ``[B, P]``: ``[B, K, slots]``. Neighbours add to different columns of a slot."""
     images, kinds, pixels = values.shape
     index = index[:, None].expand(values.shape)
-    columns = 1 if values.device.type == "cpu" else columns_for(pixels)
+    columns = 1 if arithmetic.on_cpu(values) else columns_for(pixels)
     if columns == 1:
         return values.new_zeros((images, kinds, count)).scatter_add_(2, index, values)
     found = values.new_zeros((images, kinds, count, columns))

@@ -12,48 +12,54 @@ where G and H are the derivatives by the sums of both errors and of the contrast
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import nullcontext
 
 import torch
 from torch import Tensor
 
 from lossfold.engines.lean import Lean
+from lossfold.folds import arithmetic
 from lossfold.folds.arithmetic import computed_in, slopes_of, total, total_dtype
-from lossfold.folds.filters import constants
+from lossfold.folds.filters import constants, convolve, shifted_sum
 from lossfold.folds.window import definition
 from lossfold.folds.window.definition import shielded
 
-Options = tuple[tuple[float, ...], float, float]  # the window's weights, c1 and c2
+Options = tuple[tuple[float, ...], float, float, bool]  # the window's weights, c1 and c2, whether luminance is asked for
 
 
-def fold(pred: Tensor, target: Tensor, weight: Tensor | None, window: Sequence[float], c1: float, c2: float) -> Tensor:
-    """Compute :func:`lossfold.folds.window.definition.fold`."""
-    return LEAN.run((tuple(window), c1, c2), pred, target, weight)[0]
+def fold(
+    pred: Tensor, target: Tensor, weight: Tensor | None, window: Sequence[float], c1: float, c2: float, whole: bool = True
+) -> Tensor:
+    """Compute :func:`lossfold.folds.window.definition.fold`; without ``whole`` its second sum is not to be read."""
+    return LEAN.run((tuple(window), c1, c2, whole), pred, target, weight)[0]
 
 
 def _definition(options: Options, pred: Tensor, target: Tensor, weight: Tensor | None) -> tuple[Tensor]:
-    return (definition.fold(pred, target, weight, *options),)
+    return (definition.fold(pred, target, weight, *options[:3]),)
 
 
 def _fold(
     options: Options, pred: Tensor, target: Tensor, weight: Tensor | None, keep: bool
 ) -> tuple[tuple[Tensor], tuple[Tensor, ...]]:
     """Make the pass; kept are m̃_s, m̃_d, D2 and v, ``[4, B, C, h, w]``, D1 and u, the shifts and the window."""
-    window, c1, c2 = options
+    window, c1, c2, whole = options
     taps = constants(window, pred.new_empty(0, dtype=computed_in(pred)))
     maps, shift = _filtered_images(pred, target, weight, taps)
     means, variances = maps.split(2)
     variances.addcmul_(means, means, value=-1).clamp_(min=0)
-    powers = (means + shift).square_()
-    u, v = _quotient(powers, c1), _quotient(variances, c2)
-    errors = torch.addcmul(u, u, v, value=-1).add_(v)
+    powers = (means + shift).square_() if whole else means[:0]
+    v = errors = _quotient(variances, c2)
+    if whole:
+        u = _quotient(powers, c1)
+        errors = torch.addcmul(u, u, v, value=-1).add_(v)
     if weight is None:
-        count = torch.full(u.shape[:2], u.shape[2] * u.shape[3], dtype=total_dtype(u), device=u.device)
+        count = torch.full(v.shape[:2], v.shape[2] * v.shape[3], dtype=total_dtype(v), device=v.device)
     else:
-        w = weight.to(u.dtype).contiguous()
-        count = total(w.flatten(2)).expand(u.shape[:2])
-        errors, v = (torch.where(w != 0, w * values, 0.0) for values in (errors, v))
-    sums = torch.stack([count, total(errors.flatten(2)), total(v.flatten(2))], 1)
+        w = weight.to(v.dtype).contiguous()
+        count = total(w.flatten(2)).expand(v.shape[:2])
+        v = torch.where(w != 0, w * v, 0.0)
+        errors = torch.where(w != 0, w * errors, 0.0) if whole else v
+    of_contrast = total(v.flatten(2))
+    sums = torch.stack([count, total(errors.flatten(2)) if whole else of_contrast, of_contrast], 1)
     return (sums,), (maps, powers, shift, taps) if keep else ()
 
 
@@ -83,21 +89,18 @@ def _quotient(pair: Tensor, constant: float) -> Tensor:
 
 
 def filtered(maps: Tensor, taps: Tensor, adjoint: bool = False) -> Tensor:
-    """Filter ``[M, B, C, H, W]`` along columns and rows, where the whole window fits; ``adjoint``: apply the transpose.
-
-    In the maps' own dtype: neither autocast nor a device's shorter multiplications touch it.
-    """
-    shape, device = maps.shape[:3], maps.device.type
-    planes = maps.flatten(0, 2)[None]
+    """Filter ``[M, B, C, H, W]`` along columns and rows, where the whole window fits; ``adjoint``: apply the transpose."""
+    shape = maps.shape[:3]
+    planes = maps.flatten(0, 2)
     del maps
-    count, reach = planes.shape[1], len(taps) - 1 if adjoint else 0
-    with torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext():
-        for across in (True, False):
-            kernel = (taps.view(1, 1, 1, -1) if across else taps.view(1, 1, -1, 1)).expand(count, 1, -1, -1)
-            padding = (0, reach) if across else (reach, 0)
-            options = (1, 1), padding, (1, 1), False, (0, 0), count, False, True, False, False  # no cuDNN, no TF32
-            planes = torch.ops.aten._convolution(planes, kernel, None, *options)
-    return planes[0].unflatten(0, shape)
+    for dim in (2, 1):
+        if arithmetic.on_cpu(planes):  # convolutions take longer there
+            planes = shifted_sum(planes, taps.tolist(), dim, adjoint)
+            continue
+        kernels = taps.view(1, 1, *((1, -1) if dim == 2 else (-1, 1))).expand(len(planes), 1, -1, -1)
+        reach = len(taps) - 1 if adjoint else 0
+        planes = convolve(planes, kernels, padding=(0, reach) if dim == 2 else (reach, 0))[:, 0]
+    return planes.unflatten(0, shape)
 
 
 def _unfold(
@@ -114,19 +117,22 @@ def _unfold(
     _, both, contrast = slopes_of(grad, maps.dtype)[..., None, None].unbind(1)
     maps = maps if owned else maps.clone()
     mean_s, mean_d, below_v, v = maps
-    below_u, u = powers
-    alpha = torch.rsub(v, 1).mul_(both).div_(below_u)
-    beta = torch.div(torch.rsub(u, 1).mul_(both).add_(contrast), below_v, out=below_v)
+    if options[3]:
+        below_u, u = powers
+        alpha = torch.rsub(v, 1).mul_(both).div_(below_u)
+        beta = torch.div(torch.rsub(u, 1).mul_(both).add_(contrast), below_v, out=below_v)
+        a = torch.add(mean_d, shift[1])
+        a = torch.addcmul(a + a, u, a.add_(mean_s).add_(shift[0]), value=-1, out=a).mul_(alpha)  # (2-u) m_d - u m_s
+        del alpha
+    else:
+        beta, a = torch.div(contrast, below_v, out=below_v), torch.zeros_like(v)
     b_s = torch.mul(beta, v, out=v).neg_()
     b_d = torch.add(b_s, beta, alpha=2, out=beta)
-    a = torch.add(mean_d, shift[1])
-    a = torch.addcmul(a + a, u, a.add_(mean_s).add_(shift[0]), value=-1, out=a)  # (2-u) m_d - u m_s
-    a.mul_(alpha).addcmul_(mean_s, b_s, value=-1)
-    torch.addcmul(a, mean_d, b_d, value=-1, out=mean_d)
-    del alpha, a
+    torch.addcmul(a.addcmul_(mean_s, b_s, value=-1), mean_d, b_d, value=-1, out=mean_d)
+    del a
     slopes = maps[1:]  # a, b_d, b_s
     if weight is not None:
-        w = weight.to(u.dtype)
+        w = weight.to(v.dtype)
         slopes = torch.where(w != 0, slopes * w, 0.0)
     slopes = filtered(slopes, taps, adjoint=True)
     images, _ = _images(pred, target, weight, taps)

@@ -47,19 +47,26 @@ class WindowNeeds(Needs[WindowSpec]):
 
     def reads_alike(self, other: WindowSpec) -> bool:
         """Whether one pass can serve both."""
-        return replace(other, scales=1) == replace(self.spec, scales=1)
+        return replace(other, scales=1, whole=()) == replace(self.spec, scales=1, whole=())
 
     def joined(self, other: WindowSpec) -> WindowSpec:
         """Return the spec of a pass for both."""
-        return replace(self.spec, scales=max(self.spec.scales, other.scales))
+        whole = tuple(sorted({*self.spec.whole, *other.whole}))
+        return replace(self.spec, scales=max(self.spec.scales, other.scales), whole=whole)
 
     def collect(self, given: WindowGiven) -> Fold:
         """Make the pass over a call's arguments, which have been checked; the sums' numbers are the scales."""
         run = engines.select(self.engine, given.pred, given.target, given.weight).among(eager, operators)
-        sums = [run.fold(*tensors, *self.spec.constants) for tensors in scales(given, self.spec)]
-        wanted = tuple((kind, float(scale)) for scale in range(self.spec.scales) for kind in KINDS)
+        sums, wanted = [], []
+        for scale, tensors in enumerate(scales(given, self.spec)):
+            whole = scale in self.spec.whole
+            found = run.fold(*tensors, *self.spec.constants, whole)
+            sums.append(found if whole else found[:, ::2])
+            wanted += [(kind, float(scale)) for kind in (KINDS if whole else KINDS[::2])]
         fixed = given.weight is None or not given.weight.requires_grad
-        return Fold(sums[0] if len(sums) == 1 else torch.cat(sums, 1), wanted, result_dtype(given.pred), CONSTANT if fixed else ())
+        return Fold(
+            sums[0] if len(sums) == 1 else torch.cat(sums, 1), tuple(wanted), result_dtype(given.pred), CONSTANT if fixed else ()
+        )
 
     def integrate(self, given: WindowGiven) -> Tensor:
         """Return 1 - SSIM at every place of the window, times its weight: a map of PyTorch's own in every engine."""

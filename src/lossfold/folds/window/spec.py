@@ -21,6 +21,7 @@ class WindowSpec:
     data_range: float
     padding: str
     scales: int = 1
+    whole: tuple[int, ...] = (0,)  # the scales at which luminance is asked for as well; contrast alone at the others
 
     @property
     def window(self) -> tuple[float, ...]:

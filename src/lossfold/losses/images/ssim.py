@@ -54,7 +54,7 @@ class WindowLoss(ImageLoss):
     def needs(self, given: WindowGiven | None = None) -> WindowNeeds:
         """Return the fold that the formula reads."""
         numbers = float(self.sigma), float(self.k1), float(self.k2), float(self.data_range)
-        return WindowNeeds(WindowSpec(self.window_size, *numbers, self.padding, self.scales), self.engine)
+        return WindowNeeds(WindowSpec(self.window_size, *numbers, self.padding, self.scales, whole=(self.scales - 1,)), self.engine)
 
     def forward(self, pred: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
         """Return the loss.
