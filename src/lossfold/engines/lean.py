@@ -42,7 +42,7 @@ class Lean:
         if serves(*tensors):
             assert first is not None
             if torch.is_grad_enabled() and first.requires_grad:
-                outputs: Outputs = _Pass.apply(self, options, *tensors)  # type: ignore[no-untyped-call]
+                outputs: Outputs = _Pass.apply(self, options, *tensors)
                 return outputs
             with torch.no_grad():
                 return self.fold(options, *tensors, keep=False)[0]

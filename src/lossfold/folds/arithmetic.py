@@ -77,7 +77,7 @@ def minus_times_exp(factor: Tensor, x: Tensor, owned: bool) -> Tensor:
         return (x.exp_() if owned else x.exp()).mul_(-factor).masked_fill_(factor == 0, 0)
     elu_backward = torch.ops.aten.elu_backward  # below 0, the derivative of ELU is exp
     step = factor, -1.0, 1.0, 1.0, False, x
-    return elu_backward.grad_input(*step, grad_input=x) if owned else elu_backward(*step)
+    return elu_backward.grad_input(*step, grad_input=x) if owned else elu_backward(*step)  # type: ignore[no-any-return]
 
 
 def times_sigmoid(factor: Tensor | None, z: Tensor, negative: bool = False) -> Tensor:
@@ -88,7 +88,7 @@ def times_sigmoid(factor: Tensor | None, z: Tensor, negative: bool = False) -> T
         p = z.neg().sigmoid_() if negative else z.sigmoid()
         return p if factor is None else p.mul_(factor)
     one = z.new_ones(1) if factor is None else factor
-    return torch.ops.aten.softplus_backward(one, z, -1.0 if negative else 1.0, _linear_from(z))
+    return torch.ops.aten.softplus_backward(one, z, -1.0 if negative else 1.0, _linear_from(z))  # type: ignore[no-any-return]
 
 
 def log_sigmoid(z: Tensor) -> Tensor:

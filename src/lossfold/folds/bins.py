@@ -35,7 +35,7 @@ class Slots:
 
     def elements(self, rows: Tensor) -> Tensor:
         """Return rows as ``[B, C, P]``."""
-        return rows if self.apart else rows[0].unflatten(1, self.shape[::2]).transpose(0, 1)
+        return rows if self.apart else rows[0].unflatten(1, self.shape[::2]).transpose(0, 1)  # type: ignore[no-untyped-call]
 
     def even(self, place: Tensor) -> tuple[Tensor, Tensor]:
         """Return the slots and the positions in bins of equal width, from error times their number, which is used up."""
@@ -80,7 +80,7 @@ class Slots:
         shares = index.new_ones(()) if w is None else self.rows(w.long() if w.dtype == torch.bool else (w * UNIT).round_().long())
         counts = index.new_zeros(size).scatter_add_(2, index, shares.expand(index.shape)).to(dtype)
         counts = counts if w is None or w.dtype == torch.bool else counts.div_(UNIT)
-        parts = [one.unflatten(2, (2, self.half)).unbind(2) for one in (counts, places)]
+        parts = [one.unflatten(2, (2, self.half)).unbind(2) for one in (counts, places)]  # type: ignore[no-untyped-call]
         table = torch.stack([parts[0][1], parts[1][1], parts[0][0], parts[1][0]], 1)
         if self.bins.hinge:
             table[..., 1] += table[..., 0]

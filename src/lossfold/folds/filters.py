@@ -30,7 +30,7 @@ def convolve(planes: Tensor, kernels: Tensor, stride: int = 1, padding: tuple[in
     library = groups == 1  # PyTorch's own kernel is for groups; the library's without TF32, and always by the same algorithm
     options = (stride, stride), padding, (1, 1), False, (0, 0), groups, False, True, library, False
     with torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext():
-        return torch.ops.aten._convolution(planes[None], kernels, None, *options)[0].unflatten(0, (groups, -1))
+        return torch.ops.aten._convolution(planes[None], kernels, None, *options)[0].unflatten(0, (groups, -1))  # type: ignore[no-any-return]
 
 
 def shifted_sum(planes: Tensor, taps: Sequence[float], dim: int, adjoint: bool) -> Tensor:
@@ -69,7 +69,7 @@ class Pyramid:
         """Return the coefficients of planes, and the smaller planes that are left; an odd side is cut."""
         small = convolve(functional.pad(even(planes)[None], (2, 1, 2, 1), mode="reflect")[0], self.down, stride=2)[:, 0]
         padded = functional.pad(functional.pad(small[None], (1, 0, 1, 0), mode="reflect"), (0, 1, 0, 1), mode="replicate")[0]
-        up = convolve(padded, self.up).unflatten(1, (2, 2))
+        up = convolve(padded, self.up).unflatten(1, (2, 2))  # type: ignore[no-untyped-call]
         return torch.sub(phases_of(planes), up, out=up), small
 
 
@@ -96,17 +96,17 @@ class PyramidAdjoint:
 
     def _of_up(self, slopes: Tensor) -> Tensor:
         groups = len(slopes)
-        padded = convolve(slopes.flatten(0, 2), self.up, padding=(2, 2))[:, 0].unflatten(0, (groups, 4)).sum(1)
+        padded = convolve(slopes.flatten(0, 2), self.up, padding=(2, 2))[:, 0].unflatten(0, (groups, 4)).sum(1)  # type: ignore[no-untyped-call]
         for dim in (1, 2):
             last = padded.shape[dim] - 1
             add_border(padded, dim, 0, 2)
             add_border(padded, dim, last, last - 1)
             padded = padded.narrow(dim, 1, last - 1)
-        return padded
+        return padded  # type: ignore[no-any-return]
 
     def _of_down(self, slopes: Tensor) -> Tensor:
         """Return the gradient of planes with borders of 2; these are added to their insides."""
-        phases = convolve(slopes, self.down, padding=(2, 2)).unflatten(1, (2, 2))
+        phases = convolve(slopes, self.down, padding=(2, 2)).unflatten(1, (2, 2))  # type: ignore[no-untyped-call]
         padded = phases.new_empty((len(slopes), *(2 * side for side in phases.shape[-2:])))
         phases_of(padded).copy_(phases)
         del phases
@@ -115,7 +115,7 @@ class PyramidAdjoint:
             add_border(padded, dim, 1, 3)
             add_border(padded, dim, 0, 4)
             add_border(padded, dim, last, last - 2)
-        return padded
+        return padded  # type: ignore[no-any-return]
 
 
 def add_border(planes: Tensor, dim: int, border: int, inside: int) -> None:
@@ -130,8 +130,8 @@ def even(planes: Tensor) -> Tensor:
 
 def phases_of(planes: Tensor) -> Tensor:
     """Return a view ``[..., 2, 2, h, w]`` of planes: even and odd rows and columns apart."""
-    split = even(planes).unflatten(-1, (-1, 2)).unflatten(-3, (-1, 2))  # [..., h, 2, w, 2]
-    return split.movedim((-3, -1), (-4, -3))
+    split = even(planes).unflatten(-1, (-1, 2)).unflatten(-3, (-1, 2))  # type: ignore[no-untyped-call]  # [..., h, 2, w, 2]  # type: ignore[no-untyped-call]
+    return split.movedim((-3, -1), (-4, -3))  # type: ignore[no-any-return]
 
 
 class Sobel:
@@ -151,7 +151,7 @@ class Sobel:
         """Return the gradient of the planes from that of the responses."""
         reach = 1 if padding == "zeros" else 2
         padded = (
-            convolve(slopes.flatten(0, 1), self.kernels.flip(2, 3), padding=(reach, reach))[:, 0]
+            convolve(slopes.flatten(0, 1), self.kernels.flip(2, 3), padding=(reach, reach))[:, 0]  # type: ignore[no-untyped-call]
             .unflatten(0, (len(slopes), 2))
             .sum(1)
         )
@@ -160,4 +160,4 @@ class Sobel:
             add_border(padded, dim, 0, 1)
             add_border(padded, dim, last, last - 1)
             padded = padded.narrow(dim, 1, last - 1)
-        return padded
+        return padded  # type: ignore[no-any-return]

@@ -86,7 +86,7 @@ def _sums_of_targets(spec: DenseSpec, found: Elements) -> Sums:
         match kind:
             case "weight" if w is None:
                 sums[kind, number] = torch.full(t.shape[:2], t.shape[2], dtype=total_dtype(t), device=t.device)
-            case "weight":
+            case "weight" if w is not None:
                 sums[kind, number] = total(w).expand(t.shape[:2])
             case "target":
                 sums[kind, number] = found.summed(t)

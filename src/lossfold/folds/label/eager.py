@@ -175,7 +175,7 @@ def _unfold(
     labels: Tensor,
     *_: object,
 ) -> Tensor:
-    kept, (grad, by_bin, _) = Kept(*saved), grads
+    kept, grad, by_bin = Kept(*saved), grads[0], grads[1]
     slots = frame(kept.y, spec.ignore_index, scores.shape[1])
     shape = len(scores), len(spec.sums), scores.shape[1]
     rows = kept.y.new_zeros(shape, dtype=computed_in(scores)) if grad is None else slopes_of(grad, computed_in(scores))

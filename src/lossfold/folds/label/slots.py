@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -14,7 +14,8 @@ from lossfold.folds.arithmetic import total, total_dtype
 MOST_COLUMNS, LEAST_ROWS = 256, 1024
 
 
-class Slots(NamedTuple):
+@dataclass(frozen=True)
+class Slots:
     """Where pixels are summed: those of class c in slot ``c - low``, those that do not count in one that is none of a class's.
 
     Attributes:
@@ -81,8 +82,8 @@ def slots_of(labels: Tensor, weight: Tensor | None, ignore_index: int, classes: 
     if slots.ignored != ignore_index:
         out = slots.y == ignore_index
         _assert_between(torch.where(out, 0, slots.y), classes, message)
-        slots = slots._replace(y=torch.where(out, slots.ignored, slots.y))
-    y, ignored, low, count, _ = slots
+        slots = replace(slots, y=torch.where(out, slots.ignored, slots.y))
+    y, ignored, low, count = slots.y, slots.ignored, slots.low, slots.count
     index = slots.index
     if slots.ignored == ignore_index:
         _assert_between(index, count, message)
@@ -92,7 +93,7 @@ def slots_of(labels: Tensor, weight: Tensor | None, ignore_index: int, classes: 
         torch._assert_async(between.sum() == 0, message)
     counts = slots.of_classes(found)
     if weight is not None:
-        slots = slots._replace(y=torch.where(weight.reshape(y.shape) != 0, y, ignored))
+        slots = replace(slots, y=torch.where(weight.reshape(y.shape) != 0, y, ignored))
     return slots, counts
 
 
@@ -146,7 +147,7 @@ def by_slot(values: Tensor, index: Tensor, count: int) -> Tensor:
     for part in (slice(0, whole), slice(whole, pixels)):
         if part.start < part.stop:
             shape = (images, kinds, -1, min(columns, part.stop - part.start))
-            found.scatter_add_(2, index[..., part].unflatten(2, shape[2:]), values[..., part].unflatten(2, shape[2:]))
+            found.scatter_add_(2, index[..., part].unflatten(2, shape[2:]), values[..., part].unflatten(2, shape[2:]))  # type: ignore[no-untyped-call]
     return found.sum(3)
 
 

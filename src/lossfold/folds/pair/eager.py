@@ -64,8 +64,8 @@ class Images:
         sides, pyramid = self.d.shape[:2], Pyramid(self.d, self.planes)
         while len(self.coefficients) < self.depth and min(self.images[-1].shape[-2:]) >= SMALLEST_SIDE:
             detail, small = pyramid.split(self.images[-1].flatten(0, 1))
-            self.coefficients.append(detail.unflatten(0, sides))
-            self.images.append(small.unflatten(0, sides))
+            self.coefficients.append(detail.unflatten(0, sides))  # type: ignore[no-untyped-call]
+            self.images.append(small.unflatten(0, sides))  # type: ignore[no-untyped-call]
         return pyramid.up, *self.coefficients, *self.images[1:]
 
     def of(self, kind: str, number: float) -> Tensor | None:
@@ -74,7 +74,7 @@ class Images:
             case "edge" | "edge_of_pred":
                 image = self.d if kind == "edge" else self.p
                 assert self.sobel is not None
-                return self.sobel.responses(image.flatten(0, 1), PADDINGS[int(number)]).unflatten(0, image.shape[:2])
+                return self.sobel.responses(image.flatten(0, 1), PADDINGS[int(number)]).unflatten(0, image.shape[:2])  # type: ignore[no-any-return, no-untyped-call]
             case "step" | "step_sq":
                 return self.p.diff(dim=-2 if AXES[int(number)] == "rows" else -1)
             case "laplacian":
@@ -263,15 +263,15 @@ def _joined(spec: PairSpec, images: Images, fields: Fields, pyramid: PyramidAdjo
         if found:
             both = found[0] if len(found) == 1 else found[0].add_(found[1])
             assert images.sobel is not None
-            part = images.sobel.adjoint(both.flatten(0, 1), padding).unflatten(0, shape[:2])
+            part = images.sobel.adjoint(both.flatten(0, 1), padding).unflatten(0, shape[:2])  # type: ignore[no-untyped-call]
             slope = part if slope is None else part.add_(slope)
     if pyramid is not None:
         part = _through_pyramid(images, fields, pyramid)
         slope = part if slope is None else part.add_(slope)
     slope = torch.zeros_like(images.p) if slope is None else slope
-    for (kind, number), field in fields.items():
+    for (kind, axis), field in fields.items():
         if kind.startswith("step"):
-            dim, length = (-2, shape[-2]) if AXES[int(number)] == "rows" else (-1, shape[-1])
+            dim, length = (-2, shape[-2]) if AXES[int(axis)] == "rows" else (-1, shape[-1])
             slope.narrow(dim, 1, length - 1).add_(field)
             slope.narrow(dim, 0, length - 1).sub_(field)
     return torch.ops.aten.sigmoid_backward(slope, images.p) if spec.link == "sigmoid" else slope
@@ -289,9 +289,9 @@ def _through_pyramid(images: Images, fields: Fields, pyramid: PyramidAdjoint) ->
         for (kind, number), field in fields.items():
             if kind == "low_pass" and min(number, last) == level:
                 by_image = field.flatten(0, 1) if by_image is None else by_image + field.flatten(0, 1)
-        field = fields.get(("laplacian", level - 1))
-        if level and (field is not None or by_image is not None):
-            by_image = pyramid.join(None if field is None else field.flatten(0, 1), by_image, sides[level - 1])
+        detail = fields.get(("laplacian", level - 1))
+        if level and (detail is not None or by_image is not None):
+            by_image = pyramid.join(None if detail is None else detail.flatten(0, 1), by_image, sides[level - 1])
     return torch.zeros_like(images.d) if by_image is None else by_image.reshape(images.d.shape)
 
 

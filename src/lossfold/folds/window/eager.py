@@ -44,7 +44,7 @@ def _fold(
     window, c1, c2, whole = options
     taps = constants(window, pred.new_empty(0, dtype=computed_in(pred)))
     maps, shift = _filtered_images(pred, target, weight, taps)
-    means, variances = maps.split(2)
+    means, variances = maps.split(2)  # type: ignore[no-untyped-call]
     variances.addcmul_(means, means, value=-1).clamp_(min=0)
     powers = (means + shift).square_() if whole else means[:0]
     v = errors = _quotient(variances, c2)
@@ -100,7 +100,7 @@ def filtered(maps: Tensor, taps: Tensor, adjoint: bool = False) -> Tensor:
         kernels = taps.view(1, 1, *((1, -1) if dim == 2 else (-1, 1))).expand(len(planes), 1, -1, -1)
         reach = len(taps) - 1 if adjoint else 0
         planes = convolve(planes, kernels, padding=(0, reach) if dim == 2 else (reach, 0))[:, 0]
-    return planes.unflatten(0, shape)
+    return planes.unflatten(0, shape)  # type: ignore[no-any-return, no-untyped-call]
 
 
 def _unfold(
