@@ -1,4 +1,4 @@
-"""``lossfold info | list | show NAME | schema | train RECIPE ... | bench ...``."""
+"""``lossfold info | list | show NAME | schema | migrate FILE | train RECIPE ... | bench ...``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 import lossfold
-from lossfold.cli.catalogue import show, show_losses
+from lossfold.cli.catalogue import show, show_losses, show_peer
 from lossfold.config.schema import schema
 from lossfold.engines import native
 from lossfold.errors import LossError
@@ -66,7 +66,7 @@ def printed(arguments: argparse.Namespace) -> int:
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         if arguments.command == "show":
-            status = show(arguments.name, arguments.plot)
+            status = show_peer(arguments.peer) if arguments.peer else show(arguments.name, arguments.plot)
         elif arguments.command == "schema":
             status = write_schema(arguments.output)
         else:
@@ -91,7 +91,9 @@ def main(argv: list[str] | None = None) -> int:
     listing = commands.add_parser("list", help="every loss, by family")
     listing.add_argument("--json", action="store_true", help="for programs")
     showing = commands.add_parser("show", help="one loss, preset or schedule: formula, options, shapes, a plot")
-    showing.add_argument("name", help="DiceLoss, mask_losses, Term, linear; `lossfold list` shows the losses")
+    named = showing.add_mutually_exclusive_group(required=True)
+    named.add_argument("name", nargs="?", help="DiceLoss, mask_losses, Term, linear; `lossfold list` shows the losses")
+    named.add_argument("--from", dest="peer", metavar="PEER.CLASS", help="another library's loss, monai.DiceCELoss; or a library")
     showing.add_argument("--plot", metavar="FILE", default="", help="draw value and gradient into FILE (.png, .svg, .pdf)")
     text = "a JSON schema of configurations, for editors; with the losses of installed plug-ins, which it imports"
     describing = commands.add_parser("schema", help=text, description=text[0].upper() + text[1:] + ".")
