@@ -55,6 +55,13 @@ def write_schema(output: str) -> int:
     return 0
 
 
+def moved(file: str, dialect: str) -> int:
+    """Print another library's losses in our words."""
+    from lossfold.migrate.command import main as migrate
+
+    return migrate(file, dialect)
+
+
 def unicode_output() -> bool:
     """Whether the standard output takes every character."""
     return (getattr(sys.stdout, "encoding", None) or "").lower().startswith("utf")
@@ -67,6 +74,8 @@ def printed(arguments: argparse.Namespace) -> int:
     try:
         if arguments.command == "show":
             status = show_peer(arguments.peer) if arguments.peer else show(arguments.name, arguments.plot)
+        elif arguments.command == "migrate":
+            status = moved(arguments.file, arguments.dialect)
         elif arguments.command == "schema":
             status = write_schema(arguments.output)
         else:
@@ -98,6 +107,10 @@ def main(argv: list[str] | None = None) -> int:
     text = "a JSON schema of configurations, for editors; with the losses of installed plug-ins, which it imports"
     describing = commands.add_parser("schema", help=text, description=text[0].upper() + text[1:] + ".")
     describing.add_argument("-o", "--output", metavar="FILE", default="", help="write it to FILE, in UTF-8")
+    text = "the losses of another library's config in lossfold's words, and what has to be decided; nothing of it is run"
+    moving = commands.add_parser("migrate", help=text, description=text[0].upper() + text[1:] + ".")
+    moving.add_argument("file", help="a Python config of MMEngine, a YAML option file of BasicSR, JSON")
+    moving.add_argument("--from", dest="dialect", metavar="DIALECT", default="", help="mmseg, mmdet, mmagic, mmgen or basicsr")
     commands.add_parser("train", help="reference training: lossfold train segmentation", add_help=False)
     commands.add_parser("bench", help="speed and memory beside other libraries", add_help=False)
     arguments, rest = parser.parse_known_args(argv)

@@ -47,12 +47,14 @@ class Dialect(NamedTuple):
         losses: its classes by name, as functions of their options, with their defaults.
         refused: classes of which nothing can be made, and why.
         scopes: what may stand before a name, with a dot.
+        heads: whether its losses are called by heads, with ``ignore_index`` and ``avg_factor``.
     """
 
     name: str
     losses: Mapping[str, Converter]
     refused: Mapping[str, str] = {}
     scopes: tuple[str, ...] = ()
+    heads: bool = False
 
     def plain(self, name: object) -> str:
         """Return a class's name without the library's before it, "" for what is no name."""

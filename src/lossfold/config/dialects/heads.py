@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lossfold.errors import naming, wrong
 from lossfold.folds.fold import Fold
@@ -21,6 +21,7 @@ from lossfold.losses.classes.overlap import DiceLoss
 from lossfold.losses.masks.binary import BinaryCrossEntropyLoss
 from lossfold.losses.reduce import REDUCTIONS, Ratio
 from lossfold.options import configured
+from lossfold.registry import snake_case
 
 EPS = torch.finfo(torch.float32).eps  # beside avg_factor, there
 
@@ -51,7 +52,7 @@ class HeadLoss(Summable):
         self.loss_weight, self.reduction, self.ignore_index = loss_weight, reduction, ignore
         if reduction not in REDUCTIONS:
             raise wrong("reduction", f"one of {', '.join(REDUCTIONS)}", repr(reduction))
-        self.losses: dict[Any, Loss] = {}  # those in use, by what a call says
+        self.losses: dict[Any, Any] = {}  # those in use, by what a call says
 
     def extra_repr(self) -> str:
         """Return the options."""
@@ -89,6 +90,7 @@ class HeadLoss(Summable):
             if avg_factor is not None and reduction == "sum":
                 raise wrong("avg_factor", "left out with reduction='sum'", repr(avg_factor))
             ignore = self.ignore_index if ignore_index is None else ignore_index
+            weight = weight if weight is None else weight.to(pred.dtype)  # MMDetection's are integers
             return self.loss_weight * self.value(pred, target, weight, avg_factor, reduction, ignore)
 
     def value(self, pred: Tensor, target: Tensor, weight: Tensor | None, avg_factor: Any, reduction: str, ignore: int) -> Tensor:
@@ -237,6 +239,49 @@ class Boundary(HeadLoss):
         balance = torch.where(positive, share[1], torch.where(negative, share[0], 0.0)).to(pred.dtype)
         total = self.ours(BinaryCrossEntropyLoss, reduction="sum")(pred, positive.to(pred.dtype), balance)
         return divided(total, pred.numel(), None, "mean")
+
+
+class Called(HeadLoss):
+    """A loss with lossfold's meaning, called as heads call: what they ignore is set, and ``avg_factor`` is ``normalizer``."""
+
+    def __init__(self, *, inner: nn.Module, **shared: Any) -> None:
+        super().__init__(**shared)
+        self.inner = inner
+
+    def extra_repr(self) -> str:
+        """Return nothing: the loss itself is shown."""
+        return ""
+
+    def value(self, pred: Tensor, target: Tensor, weight: Tensor | None, avg_factor: Any, reduction: str, ignore: int) -> Tensor:
+        """Return the loss, the total of a set's."""
+        key = (ignore, reduction)
+        if key not in self.losses:
+            self.losses[key] = changed(self.inner, ignore, reduction if reduction != self.reduction else None)
+        named = {"weight": weight, "normalizer": avg_factor}
+        result = self.losses[key](pred, target, **{name: value for name, value in named.items() if value is not None})
+        return getattr(result, "total", result)  # type: ignore[no-any-return]
+
+
+def changed(loss: nn.Module, ignore: int, reduction: str | None) -> nn.Module:
+    """Return a loss with another ignored label and, unless None, another reduction; of a set, each of its losses."""
+    found = copy.deepcopy(loss)
+    scored = [found] if hasattr(found, "ignore_index") else [one for one in found.modules() if hasattr(one, "ignore_index")]
+    for one in scored:
+        one.ignore_index = ignore  # type: ignore[assignment]
+    if reduction is not None:
+        found.reduction = reduction  # type: ignore[assignment]
+    return found
+
+
+def called_by_heads(loss: nn.Module, name: str) -> nn.Module:
+    """Return a loss of scores under a head's call; others as they are."""
+    if not isinstance(loss, Summable) or not any(hasattr(one, "ignore_index") for one in loss.modules()):
+        return loss
+    loss_name = getattr(loss, "loss_name", None) or f"loss_{snake_case(name).removesuffix('_loss')}"
+    ignore = getattr(loss, "ignore_index", -100)
+    return Called(
+        inner=loss, name=name, options={}, loss_name=loss_name, reduction=getattr(loss, "reduction", "mean"), ignore=ignore
+    )
 
 
 def one_hot(labels: Tensor, classes: int) -> Tensor:

@@ -65,5 +65,7 @@ def scoped(table: Mapping[str, T]) -> dict[str, T]:
     return {f"mmdet.{name}": value for name, value in table.items()}
 
 
-MMDET = Dialect("mmdet", LOSSES_THERE, refused=COSTS, scopes=("mmdet",))
-MMSEG = Dialect("mmseg", {**LOSSES, **scoped(LOSSES_THERE)}, refused={**REFUSED, **COSTS, **scoped(COSTS)}, scopes=("mmseg",))
+MMDET = Dialect("mmdet", LOSSES_THERE, refused=COSTS, scopes=("mmdet",), heads=True)
+MMSEG = Dialect(
+    "mmseg", {**LOSSES, **scoped(LOSSES_THERE)}, refused={**REFUSED, **COSTS, **scoped(COSTS)}, scopes=("mmseg",), heads=True
+)
