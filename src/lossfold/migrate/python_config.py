@@ -196,7 +196,7 @@ class File:
         if isinstance(node, ast.Constant):
             return node.value
         if isinstance(node, ast.Name):
-            if node.id == "_base_" and "_base_" not in self.names:
+            if node.id == "_base_":
                 return self.base
             return self.names[node.id] if node.id in self.names else self.base.get(node.id, self.unread(node))
         if isinstance(node, (ast.List, ast.Tuple)):

@@ -19,19 +19,22 @@ FEATURES = "images [B, 3, H, W], and the weights of a network"
 class Way(NamedTuple):
     """One way of calling a loss.
 
-    ``v`` stands for a number for each class, ``w`` for a weight for each pixel.
+    ``v`` stands for a number for each class, ``w`` for a weight for each pixel, ``ignored`` for labels with 255 among them and
+    ``share`` for the share of the others, B and C for the numbers of images and classes.
 
     Attributes:
         theirs: how it is written there.
         ours: how it is written here; "" where there is nothing like it.
         inputs: what both are called with.
         differs: what is not the same, "" where value and gradient are equal.
+        by: how far the values are apart on the random inputs of the tests, relative to ours; None where that is not measured.
     """
 
     theirs: str
     ours: str
     inputs: str
     differs: str = ""
+    by: float | None = None
 
 
 class Row(NamedTuple):
@@ -60,6 +63,8 @@ class Row(NamedTuple):
         for way in self.ways:
             lines += ["", f"  theirs   {way.theirs}", f"  ours     {way.ours or '-'}", f"  called   {way.inputs}"]
             lines.append(f"  differs  {way.differs}" if way.differs else "  equal    value and gradient")
+            if way.by is not None:
+                lines.append(f"  by       {way.by:.2g} of ours, on random inputs")
         return "\n".join(lines)
 
 
@@ -84,9 +89,9 @@ def equal(theirs: str, ours: str, inputs: str = LABELS) -> Way:
     return Way(theirs, ours, inputs)
 
 
-def differs(theirs: str, ours: str, differs: str, inputs: str = LABELS) -> Way:
-    """Return a way in which something is not the same, and what."""
-    return Way(theirs, ours, inputs, differs)
+def differs(theirs: str, ours: str, differs: str, inputs: str = LABELS, by: float | None = None) -> Way:
+    """Return a way in which something is not the same: what, and by how much."""
+    return Way(theirs, ours, inputs, differs, by)
 
 
 def peer(name: str, modules: tuple[str, ...], facts: str, classes: dict[str, tuple[Way, ...] | Way | str]) -> Peer:

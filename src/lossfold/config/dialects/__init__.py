@@ -51,6 +51,9 @@ class DialectBuilder(Builder):
         found = converted(self.dialect, node)
         if found.make is not None:
             return found.make()
+        if found.changes:
+            hint = f"as {found.config} it would have lossfold's meaning"
+            raise node.place.error(f"{self.dialect.name}'s {node.name}", "of the same meaning here", "; ".join(found.changes), hint)
         ours = Reader().read(found.config, node.place)
         assert isinstance(ours, Node)
         return super().made(ours, term)

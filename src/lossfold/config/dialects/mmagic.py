@@ -7,6 +7,7 @@ from typing import Any
 
 from lossfold.config.dialects.converted import Converted, Converter, Dialect, given, refuse
 
+SMGAN = "a fake's target is 1 in the hole there, its blur pads with zeros, and the generator's mean is taken before the mask"
 LATENTS = "the dict of outputs has to hold the latents: the generator is called with them, not with num_batches"
 
 
@@ -17,6 +18,13 @@ def same(name: str, ours: str = "", **defaults: Any) -> Converter:
         return Converted(ours or name, {**defaults, **options})
 
     return convert
+
+
+def gan(gan_type: str, real_label_val: float = 1.0, fake_label_val: float = 0.0, loss_weight: float = 1.0) -> Converted:
+    """The weight acts on the generator only."""
+    labels = {"real_label_val": real_label_val, "fake_label_val": fake_label_val} if gan_type in ("vanilla", "lsgan") else {}
+    options = {"gan_type": gan_type, **labels, **given(loss_weight=loss_weight)}
+    return Converted("GANLoss", options, (SMGAN,) if gan_type == "smgan" else ())
 
 
 def psnr(loss_weight: float = 1.0, toY: bool = False) -> Converted:  # noqa: N803 - as it is written there
@@ -82,7 +90,7 @@ def without_scaler(info: Mapping[str, str]) -> dict[str, str]:
 NAMES = (
     *("L1Loss", "MSELoss", "CharbonnierLoss", "HuberLoss", "MaskedTVLoss", "GradientLoss"),
     *("L1CompositionLoss", "MSECompositionLoss", "CharbonnierCompLoss"),
-    *("GANLoss", "GradientPenaltyLoss", "FaceIdLoss", "CLIPLoss", "GANLossComps", "FaceIdLossComps", "CLIPLossComps"),
+    *("GradientPenaltyLoss", "FaceIdLoss", "CLIPLoss", "GANLossComps", "FaceIdLossComps", "CLIPLossComps"),
 )
 VGG = {"pretrained": "torchvision"}
 DIFFUSION = "of diffusion models, which are not here"
@@ -91,6 +99,7 @@ MMAGIC = Dialect(
     "mmagic",
     {
         **{name: same(name) for name in NAMES},
+        "GANLoss": gan,
         "PSNRLoss": psnr,
         "DiscShiftLoss": same("DiscShiftLoss", loss_weight=0.1),
         "PerceptualLoss": same("PerceptualLoss", **VGG),
@@ -112,7 +121,8 @@ MMAGIC = Dialect(
 MMGEN = Dialect(
     "mmgen",
     {
-        **{name: same(name) for name in ("L1Loss", "MSELoss", "GANLoss")},
+        **{name: same(name) for name in ("L1Loss", "MSELoss")},
+        "GANLoss": gan,
         "DiscShiftLoss": same("DiscShiftLoss", "DiscShiftLossComps", loss_weight=1.0),
         "GradientPenaltyLoss": penalty("GradientPenaltyLossComps"),
         "R1GradientPenalty": penalty("R1GradientPenaltyComps"),

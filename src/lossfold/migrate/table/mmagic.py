@@ -23,7 +23,13 @@ MMAGIC = peer(
         "MaskedTVLoss": equal("MaskedTVLoss()(pred, w)", "MaskedTVLoss()(pred, w)", IMAGES),
         "PSNRLoss": (
             equal("PSNRLoss()", "PSNRLoss()", IMAGES),
-            differs("PSNRLoss(toY=True)", "PSNRLoss(to_y=True)", "toY changes nothing there; to_y takes the luma here", IMAGES),
+            differs(
+                "PSNRLoss(toY=True)",
+                "PSNRLoss(to_y=True)",
+                "toY changes nothing there; to_y takes the luma here",
+                IMAGES,
+                by=0.16,
+            ),
         ),
         "GradientLoss": equal("GradientLoss()(pred[:, :1], target[:, :1])", "GradientLoss()(pred[:, :1], target[:, :1])", IMAGES),
         "L1CompositionLoss": equal("L1CompositionLoss()", "L1CompositionLoss()", MERGED),
@@ -37,8 +43,10 @@ MMAGIC = peer(
             differs(
                 "GANLoss('smgan')(score, False, is_disc=True, mask=mask)",
                 "GANLoss('smgan')(score, False, is_disc=True, mask=mask)",
-                "the blur pads the hole map with zeros there, with its border's values here",
+                "there a fake's target is 1 in the hole (polarity='inverted' here), the blur pads with zeros, not the border, and"
+                " the generator's mean is taken before the mask",
                 CRITIC,
+                by=0.39,
             ),
         ),
         "AdvLoss": "several losses of DeblurGAN in one, with memories of past images; relativistic: GANLoss('ragan')",

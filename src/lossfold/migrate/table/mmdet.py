@@ -14,6 +14,7 @@ MMDET = peer(
                 "CrossEntropyLoss(class_weight=v)",
                 "CrossEntropyLoss(class_weight=v)",
                 "its mean divides by the number of pixels, here by the sum of their class weights; avg_factor= divides at call",
+                by=0.43,
             ),
         ),
         "DiceLoss": (
@@ -23,6 +24,7 @@ MMDET = peer(
                 "DiceLoss(link='sigmoid', per_image=True, absent='count', smooth=1e-3)(logits, masks, normalizer=5.0)",
                 "a row of the batch is a mask there, every channel of every image here; both divide by what the call says",
                 MASKS,
+                by=0.77,
             ),
         ),
         "FocalLoss": (
@@ -32,6 +34,7 @@ MMDET = peer(
                 "FocalLoss(link='sigmoid', alpha=0.25)",
                 "avg_factor= at call divides; and of labels, C stands for the background",
                 MASKS,
+                by=95,
             ),
         ),
     },

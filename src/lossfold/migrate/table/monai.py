@@ -45,6 +45,7 @@ MONAI = peer(
                 "DiceLoss(softmax=True, to_onehot_y=True, weight=v)",
                 "DiceLoss(per_image=True, absent='count', smooth=1e-5, class_weight=v)",
                 "the weighted sum is divided by C there, by the sum of the weights here: theirs is sum(v) / C times ours",
+                by=0.25,
             ),
         ),
         "MaskedDiceLoss": equal(
@@ -84,6 +85,7 @@ MONAI = peer(
                 "DiceFocalLoss(softmax=True, to_onehot_y=True)",
                 "LossSet(dice=DiceLoss(per_image=True, absent='count', smooth=1e-5), focal=FocalLoss())",
                 "its focal part is one sigmoid for each channel beside the softmax of the Dice part; softmax's here",
+                by=0.52,
             ),
         ),
         "GeneralizedDiceFocalLoss": equal(
@@ -99,6 +101,7 @@ MONAI = peer(
                 "FocalLoss(use_softmax=True, to_onehot_y=True)",
                 "FocalLoss()",
                 "the mean runs over the zeros of the one-hot, too: theirs is ours / C",
+                by=0.75,
             ),
         ),
         "TverskyLoss": (
@@ -132,6 +135,7 @@ MONAI = peer(
                 "tanh before the hinge, a leaky ReLU before the squares unless it is told not to; the generator's hinge is the"
                 " discriminator's there, -mean here",
                 CRITIC,
+                by=16,
             ),
         ),
         "MaskedLoss": "masks logits and targets before any loss; the losses here take weight=, in which masked pixels do not count",

@@ -38,18 +38,20 @@ SMP = peer(
                 "TverskyLoss('multiclass', gamma=0.75)",
                 "TverskyLoss(exponent=0.75, smooth=0, absent='zero')",
                 "the exponent there is of the mean over classes, here of each class (Abraham and Khan, 2019)",
+                by=0.075,
             ),
         ),
         "FocalLoss": (
             equal("FocalLoss('multilabel', alpha=0.25)", "FocalLoss(link='sigmoid', alpha=0.25)", MASKS),
             equal("FocalLoss('binary')", "FocalLoss(link='sigmoid')", BINARY),
             equal("FocalLoss('multiclass')", "FocalLoss(link='sigmoid')(logits, one_hot)"),
-            differs("FocalLoss('multiclass')", "FocalLoss()", "one sigmoid for each class there, softmax here"),
+            differs("FocalLoss('multiclass')", "FocalLoss()", "one sigmoid for each class there, softmax here", by=0.66),
             differs(
                 "FocalLoss('multilabel', normalized=True)",
                 "FocalLoss(link='sigmoid', normalize='focal')",
                 "divided by the sum of the factors and then by the number of elements there; a mean of each channel's own",
                 MASKS,
+                by=1,
             ),
         ),
         "LovaszLoss": (
@@ -69,6 +71,7 @@ SMP = peer(
                 "LovaszLoss(link='hinge', per_image=False, exact=True)",
                 "all channels are one mask there, each its own here",
                 MASKS,
+                by=0.22,
             ),
         ),
         "SoftBCEWithLogitsLoss": (
@@ -79,14 +82,20 @@ SMP = peer(
                 "BinaryCrossEntropyLoss(ignore_index=255)(logits, ignored[:, None])",
                 "its mean divides by ignored pixels too; here by those that count",
                 BINARY,
+                by=0.18,
             ),
         ),
         "SoftCrossEntropyLoss": (
             equal("SoftCrossEntropyLoss(smooth_factor=0.1)", "CrossEntropyLoss(label_smoothing=0.1)"),
+            equal(
+                "SoftCrossEntropyLoss(smooth_factor=0, ignore_index=255)(logits, ignored)",
+                "share * CrossEntropyLoss(ignore_index=255)(logits, ignored)",
+            ),
             differs(
-                "SoftCrossEntropyLoss(smooth_factor=0, ignore_index=255)",
-                "CrossEntropyLoss(ignore_index=255)",
+                "SoftCrossEntropyLoss(smooth_factor=0, ignore_index=255)(logits, ignored)",
+                "CrossEntropyLoss(ignore_index=255)(logits, ignored)",
                 "its mean divides by ignored pixels too: theirs is ours times the share of the pixels that count",
+                by=0.22,
             ),
         ),
         "MCCLoss": "not yet",

@@ -19,14 +19,15 @@ TOOLBELT = peer(
             "CrossEntropyFocalLoss()",
             "FocalLoss()",
             "sigmoid cross entropy of every channel, with factors of softmax probabilities; its mean divides by ignored pixels too",
+            by=0.0025,
         ),
         "BinaryFocalLoss": (
             equal("BinaryFocalLoss()", "FocalLoss(link='sigmoid')", MASKS),
             equal("BinaryFocalLoss(alpha=0.25)", "FocalLoss(link='sigmoid', alpha=0.25)", MASKS),
         ),
         "LovaszLoss": (
-            equal("LovaszLoss(ignore=255)(logits.softmax(1), labels)", "LovaszLoss(exact=True, ignore_index=255)"),
-            differs("LovaszLoss()", "LovaszLoss()", "its argument is called logits, and no softmax is applied to it"),
+            equal("LovaszLoss(ignore=255)(logits.softmax(1), ignored)", "LovaszLoss(exact=True, ignore_index=255)"),
+            differs("LovaszLoss()", "LovaszLoss()", "its argument is called logits, and no softmax is applied to it", by=3.5),
         ),
         "BinaryLovaszLoss": equal("BinaryLovaszLoss(per_image=True)", "LovaszLoss(link='hinge', exact=True)", BINARY),
         "SoftBCEWithLogitsLoss": (
@@ -35,10 +36,15 @@ TOOLBELT = peer(
         ),
         "SoftCrossEntropyLoss": (
             equal("SoftCrossEntropyLoss(smooth_factor=0.1)", "CrossEntropyLoss(label_smoothing=0.1)"),
+            equal(
+                "SoftCrossEntropyLoss(ignore_index=255)(logits, ignored)",
+                "share * CrossEntropyLoss(ignore_index=255)(logits, ignored)",
+            ),
             differs(
-                "SoftCrossEntropyLoss(ignore_index=255)",
-                "CrossEntropyLoss(ignore_index=255)",
+                "SoftCrossEntropyLoss(ignore_index=255)(logits, ignored)",
+                "CrossEntropyLoss(ignore_index=255)(logits, ignored)",
                 "its mean divides by ignored pixels too: theirs is ours times the share of the pixels that count",
+                by=0.22,
             ),
         ),
         "BalancedBCEWithLogitsLoss": "weights from the share of positives: give weight= or pos_weight=",

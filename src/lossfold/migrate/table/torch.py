@@ -33,6 +33,7 @@ TORCH = peer(
                 "BinaryCrossEntropyLoss()(logits, masks, w[:, None])",
                 "weight= there divides by the number of elements, here by the sum of the weights",
                 MASKS,
+                by=0.49,
             ),
         ),
         "BCELoss": equal(
@@ -49,6 +50,7 @@ TORCH = peer(
             "CrossEntropyLoss()(logits, 0.6 * one_hot + 0.1)",
             "cross entropy is the divergence plus the entropy of the targets, which has no gradient; the mean there is over"
             " B C or over B alone ('batchmean')",
+            by=0.27,
         ),
         "AdaptiveLogSoftmaxWithLoss": "a layer of its own for words",
         "CTCLoss": "of sequences",

@@ -21,6 +21,7 @@ TORCHVISION = peer(
                 "FocalLoss(link='sigmoid', alpha=0.25, gamma=0.5, reduction='sum')(50 + 0 * logits, 1 + 0 * masks)",
                 "where p reaches 1 and gamma is below 1 its gradient is NaN, here it is finite",
                 MASKS,
+                by=1,
             ),
         ),
         "complete_box_iou_loss": BOXES,
