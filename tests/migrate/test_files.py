@@ -16,7 +16,8 @@ norm_cfg = dict(type='BN', requires_grad=True)
 model = dict(
     type='EncoderDecoder',
     decode_head=dict(type='FCNHead', num_classes=19, loss_decode=dict(type='CrossEntropyLoss', use_sigmoid=False, loss_weight=1.0)),
-    auxiliary_head=[dict(loss_decode=dict(type='DiceLoss')), dict(loss_decode=dict(type='LovaszLoss', reduction='none'))])
+    auxiliary_head=dict(loss_decode=dict(type='DiceLoss'), channels=8),
+    neck=[dict(loss_decode=dict(type='LovaszLoss', reduction='none'))])
 """
 TOP = """
 import os
@@ -28,7 +29,7 @@ weight = [1.0] * num + [0.1]
 head = dict(loss_decode=[dict(type='CrossEntropyLoss', class_weight=weight, loss_weight=2 * 0.5), dict(type=TverskyLoss)])
 model = dict(
     decode_head=dict(head, num_classes=num + 1),
-    auxiliary_head={'0': dict(loss_decode=dict(_delete_=True, type='OhemCrossEntropy', thres=-(-0.9)))},
+    auxiliary_head=dict(_delete_=True, loss_decode=dict(type='OhemCrossEntropy', thres=-(-0.9))),
     copy={{_base_.model.decode_head.num_classes}},
     other=_base_.norm_cfg.type)
 model['decode_head'].update(dropout=0.1)
@@ -55,8 +56,8 @@ def test_a_python_config_is_read(config: Path) -> None:
     ]
     assert model["decode_head"]["num_classes"] == 5 and model["decode_head"]["type"] == "FCNHead"
     assert model["decode_head"]["dropout"] == 0.1
-    assert model["auxiliary_head"][0] == {"loss_decode": {"type": "OhemCrossEntropy", "thres": 0.9}}
-    assert model["auxiliary_head"][1] == {"loss_decode": {"type": "LovaszLoss", "reduction": "none"}}
+    assert model["auxiliary_head"] == {"loss_decode": {"type": "OhemCrossEntropy", "thres": 0.9}}
+    assert model["neck"] == [{"loss_decode": {"type": "LovaszLoss", "reduction": "none"}}]
     assert (model["copy"], model["other"], model["type"]) == (19, "BN", "EncoderDecoder")
     assert values["folder"] == Unread("os.path.join('data', 'x')", 15) and isinstance(values["lists"], Unread)
     assert notes == ["top.py:17: for is not followed"]

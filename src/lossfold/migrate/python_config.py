@@ -275,12 +275,10 @@ def is_place(key: Any, items: Sequence[Any]) -> TypeGuard[int]:
 
 
 def merged(own: Any, base: Any) -> Any:
-    """Return a config over its base: dicts are merged, unless ``_delete_`` says otherwise; digits are places in a list."""
+    """Return a config over its base: dicts are merged, unless ``_delete_`` says otherwise."""
     if not isinstance(own, dict):
         return own
     found = dict(base) if isinstance(base, dict) else {}
-    if isinstance(base, list) and own and all(isinstance(key, str) and key.isdecimal() and int(key) < len(base) for key in own):
-        return [merged(own[str(index)], one) if str(index) in own else one for index, one in enumerate(base)]
     if own.get("_delete_"):
         found = {}
     for name, value in own.items():
