@@ -40,6 +40,18 @@ BASICSR = peer(
             "lists of outputs are averaged by both; of a list of lists the last output counts there: hand over that",
             CRITIC,
         ),
+        "calculate_psnr": differs(
+            "calculate_psnr(image, true, crop_border=4, test_y_channel=True)",
+            "psnr(pred, target, data_range=255, crop_border=4, to_y=True)",
+            "one NumPy image in BGR order from 0 to 255 there, a batch in RGB order here",
+            IMAGES,
+        ),
+        "calculate_ssim": differs(
+            "calculate_ssim(image, true, crop_border=4, test_y_channel=True)",
+            "ssim(pred, target, data_range=255, crop_border=4, to_y=True)",
+            "one NumPy image in BGR order from 0 to 255 there, a batch in RGB order here",
+            IMAGES,
+        ),
         "GANFeatLoss": "not yet",
         "r1_penalty": differs(
             "r1_penalty(real_pred, real)",

@@ -13,10 +13,17 @@ TORCHMETRICS = peer(
     ("torchmetrics.segmentation", "torchmetrics.image", "torchmetrics.classification", "torchmetrics"),
     "torchmetrics 1.9.0, compared",
     {
-        "MeanIoU": equal(
-            "MeanIoU(C, input_format='index')(predicted, labels)",
-            "iou(predicted, labels, C, per_image=True, fraction=True).mean()",
-            HARD,
+        "MeanIoU": (
+            equal(
+                "MeanIoU(C, input_format='index')(predicted, labels)",
+                "iou(predicted, labels, C, per_image=True, fraction=True).mean()",
+                HARD,
+            ),
+            equal(
+                "MeanIoU(C, input_format='index', per_class=True)(predicted, labels)",
+                "iou(predicted, labels, C, per_image='each', fraction=True).mean(0)",
+                HARD,
+            ),
         ),
         "DiceScore": equal(
             "DiceScore(C, average='macro', input_format='index')(predicted, labels)",
@@ -36,6 +43,11 @@ TORCHMETRICS = peer(
         ),
         "PeakSignalNoiseRatio": (
             equal("PeakSignalNoiseRatio(data_range=1.0, dim=(1, 2, 3))", "psnr(pred, target).mean()", IMAGES),
+            equal(
+                "PeakSignalNoiseRatio(data_range=1.0, dim=(1, 2, 3))(pred[..., 4:-4, 4:-4], target[..., 4:-4, 4:-4])",
+                "psnr(pred, target, crop_border=4).mean()",
+                IMAGES,
+            ),
             differs(
                 "PeakSignalNoiseRatio(data_range=1.0)",
                 "psnr(pred, target).mean()",
