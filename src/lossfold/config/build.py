@@ -9,7 +9,6 @@ from typing import Any, cast
 from torch import nn
 
 from lossfold.config.builder import Builder
-from lossfold.config.dialects import DialectBuilder, dialect_named
 from lossfold.config.files import SUFFIXES, load
 from lossfold.config.names import Allow, Names
 from lossfold.config.place import Place, Source, short
@@ -53,7 +52,11 @@ def build(cfg: Config, *, allow: Allow | None = None, key: str = "", dialect: st
         cfg = cast(Any, cfg).to_dict()  # MMEngine's Config, which is no Mapping
     tree = Reader().read(*enter(cfg, key, Place(source)))
     names = Names(allow)
-    return (Builder(names) if dialect is None else DialectBuilder(names, dialect_named(dialect))).loss(tree)
+    if dialect is None:
+        return Builder(names).loss(tree)
+    from lossfold.config.dialects import DialectBuilder, dialect_named  # imported where they are spoken
+
+    return DialectBuilder(names, dialect_named(dialect)).loss(tree)
 
 
 build_loss = build

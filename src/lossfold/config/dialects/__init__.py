@@ -7,11 +7,12 @@ from typing import Any
 
 from lossfold.config.builder import Builder
 from lossfold.config.dialects.basicsr import BASICSR
-from lossfold.config.dialects.converted import Converted, Dialect
+from lossfold.config.dialects.converted import Converted as Converted
+from lossfold.config.dialects.converted import Dialect as Dialect
 from lossfold.config.dialects.mmagic import MMAGIC, MMGEN
 from lossfold.config.dialects.mmdet import MMDET, MMSEG
 from lossfold.config.names import Names
-from lossfold.config.place import Place, short
+from lossfold.config.place import short
 from lossfold.config.tree import WHO, Node, Reader
 from lossfold.errors import LossError, nearest
 
@@ -57,6 +58,3 @@ class DialectBuilder(Builder):
         ours = Reader().read(found.config, node.place)
         assert isinstance(ours, Node)
         return super().made(ours, term)
-
-
-__all__ = ["DIALECTS", "Converted", "Dialect", "DialectBuilder", "Place", "converted", "dialect_named"]
