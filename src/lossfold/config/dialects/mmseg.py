@@ -9,7 +9,8 @@ from typing import Any
 from torch import nn
 
 from lossfold.config.dialects.converted import Converted, Converter, given, refuse
-from lossfold.config.dialects.heads import Boundary, ChosenClass, EachChannel, HardPixels, HeadLoss, MaskDice, Whole
+from lossfold.config.dialects.head_losses import Boundary, ChosenClass, EachChannel, HardPixels, MaskDice, Whole
+from lossfold.config.dialects.heads import HeadLoss
 from lossfold.losses.base import Loss
 from lossfold.losses.classes.focal import FocalLoss
 from lossfold.losses.classes.lovasz import LovaszLoss
@@ -53,7 +54,7 @@ def cross_entropy(
 ) -> Converted:
     """Of the chosen class, or of each channel with use_sigmoid."""
     said = {"use_sigmoid": use_sigmoid, "class_weight": class_weight, "reduction": reduction, "avg_non_ignore": avg_non_ignore}
-    shared: dict[str, Any] = {"reduction": reduction, "ignore": -100 if ignore_index is None else ignore_index}
+    shared: dict[str, Any] = {"reduction": reduction, "ignore_index": -100 if ignore_index is None else ignore_index}
     shared["avg_non_ignore"] = avg_non_ignore
     v, common = weights(class_weight), given(reduction=reduction, loss_weight=loss_weight, loss_name=loss_name)
     changes: tuple[str, ...] = () if avg_non_ignore or reduction != "mean" or detection else (ALL_PIXELS,)
@@ -126,7 +127,7 @@ def focal(
     v = weights(class_weight)
     said = {"gamma": gamma, "alpha": alpha, "class_weight": class_weight, "reduction": reduction}
     given_ = {"link": "sigmoid", "gamma": gamma, "alpha": alpha, **given(class_weight=v)}
-    shared = {"kind": FocalLoss, "given": given_, "reduction": reduction, "ignore": ignore, "background": True}
+    shared = {"kind": FocalLoss, "given": given_, "reduction": reduction, "ignore_index": ignore, "background": True}
     make = made(EachChannel, "FocalLoss", said, loss_name, loss_weight, **shared)
     return Converted(
         "FocalLoss", {**given_, **given(reduction=reduction, loss_weight=loss_weight, loss_name=loss_name)}, changes, make=make
@@ -156,14 +157,14 @@ def lovasz(
     )
     own |= {"per_image": per_image, "exact": True}
     said = {"loss_type": loss_type, "classes": classes, "per_image": per_image, "reduction": reduction}
-    make = made(Whole, "LovaszLoss", said, loss_name, loss_weight, ignore=255, with_ignore=partial(sorted_lovasz, own))
+    make = made(Whole, "LovaszLoss", said, loss_name, loss_weight, ignore_index=255, for_label=partial(sorted_lovasz, own))
     note = ("exact=True sorts, as it does there; without it 4096 bins serve, within 1/4096 and faster",)
     return Converted("LovaszLoss", {**own, **IGNORED, **given(loss_weight=loss_weight, loss_name=loss_name)}, (), note, make)
 
 
-def sorted_lovasz(own: dict[str, Any], ignore: int, reduction: str) -> Loss:
+def sorted_lovasz(own: dict[str, Any], ignore_index: int) -> Loss:
     """Return ours, for a label that is ignored."""
-    return LovaszLoss(ignore_index=ignore, **own)
+    return LovaszLoss(ignore_index=ignore_index, **own)
 
 
 def ohem(
@@ -178,15 +179,15 @@ def ohem(
     v = weights(class_weight)
     own = {"thresh": thres, "min_kept": max(1, min_kept), **given(class_weight=v)}
     said = {"ignore_label": ignore_label, "thres": thres, "min_kept": min_kept, "class_weight": class_weight}
-    make = made(Whole, "OhemCrossEntropy", said, loss_name, loss_weight, with_ignore=partial(hard_pixels, own, ignore_label))
+    make = made(Whole, "OhemCrossEntropy", said, loss_name, loss_weight, for_label=partial(hard_pixels, own, ignore_label))
     changes = ("class weights are in the mean's denominator here, not there",) if v else ()
     options = {"ignore_index": ignore_label, **own, **given(loss_weight=loss_weight, loss_name=loss_name)}
     return Converted("OhemCrossEntropyLoss", options, changes, make=make)
 
 
-def hard_pixels(own: dict[str, Any], ignore_label: int, ignore: int, reduction: str) -> Loss:
+def hard_pixels(own: dict[str, Any], ignore_label: int, ignore_index: int) -> Loss:
     """Return ours with the mean over the hard pixels; the ignored label is that of the constructor, as there."""
-    return HardPixels(ignore_index=ignore_label, reduction=reduction, **own)
+    return HardPixels(ignore_index=ignore_label, **own)
 
 
 def tversky(
@@ -204,12 +205,12 @@ def tversky(
     label = -100 if ignore_index is None else ignore_index
     said = {"alpha": alpha, "beta": beta, "smooth": smooth, "class_weight": class_weight}
     mean = sum(v) / len(v) if v else 1.0  # what divides by the sum of the weights here divides by C there
-    make = made(Whole, "TverskyLoss", said, loss_name, mean * loss_weight, with_ignore=partial(tversky_of, own, label))
+    make = made(Whole, "TverskyLoss", said, loss_name, mean * loss_weight, for_label=partial(tversky_of, own, label))
     options = {**own, **given(loss_weight=mean * loss_weight, loss_name=loss_name), "ignore_index": label}
     return Converted("TverskyLoss", options, make=make)
 
 
-def tversky_of(own: dict[str, Any], label: int, ignore: int, reduction: str) -> Loss:
+def tversky_of(own: dict[str, Any], label: int, ignore_index: int) -> Loss:
     """Return ours; the ignored label is that of the constructor, as there."""
     return TverskyLoss(ignore_index=label, **own)
 
