@@ -55,17 +55,7 @@ def parts(package: str, folders: tuple[str, ...], names: tuple[str, ...]) -> dic
 @functools.cache
 def mmseg() -> dict[str, Any]:
     """MMSegmentation's losses by name."""
-    names = (
-        "cross_entropy_loss",
-        "dice_loss",
-        "focal_loss",
-        "lovasz_loss",
-        "ohem_cross_entropy_loss",
-        "tversky_loss",
-        "boundary_loss",
-    )
-    parts("mmseg", ("mmseg.models",), ("builder",))
-    return parts("mmseg", ("mmseg.models", "mmseg.models.losses"), names)
+    return parts("mmseg", ("mmseg.models",), ("losses",))
 
 
 @functools.cache
