@@ -13,13 +13,13 @@ from torch import Tensor
 
 from lossfold.config.dialects.heads import Call, HeadLoss
 from lossfold.errors import wrong
-from lossfold.folds.fold import Fold
+from lossfold.folds.fold import Sum
 from lossfold.losses.base import Loss
 from lossfold.losses.classes.cross_entropy import CrossEntropyLoss
 from lossfold.losses.classes.ohem import HARD_WEIGHT, OhemCrossEntropyLoss
 from lossfold.losses.classes.overlap import DiceLoss
 from lossfold.losses.masks.binary import BinaryCrossEntropyLoss
-from lossfold.losses.reduce import Ratio
+from lossfold.losses.scores import Factor
 from lossfold.options import configured
 
 
@@ -119,9 +119,9 @@ class MaskDice(HeadLoss):
 class HardPixels(OhemCrossEntropyLoss):
     """Cross entropy over the hard pixels, whose mean divides by their number: class weights are not in it."""
 
-    def formula(self, fold: Fold, given: object) -> Ratio:
-        """Return Σ v times the sums over the hard pixels, and their number."""
-        return Ratio(self.numerator(fold), fold[HARD_WEIGHT])
+    def denominators(self, like: Tensor, kind: str) -> dict[Sum, Factor]:
+        """Return 1 for each hard pixel."""
+        return {HARD_WEIGHT: 1.0}
 
 
 class Whole(HeadLoss):
