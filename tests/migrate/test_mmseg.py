@@ -161,6 +161,10 @@ def test_what_is_refused() -> None:
         "TverskyLoss": ({"class_weight": "weights.npy"}, "class_weight must be a list of numbers"),
         "FocalLoss": ({"gama": 2.0}, "did you mean 'gamma'"),
         "SiLogLoss": ({}, "not here yet"),
+        "BoundaryLoss": ({"loss_weight": "1"}, "cfg.loss_weight must be a number"),
+        "OhemCrossEntropy": ({"thres": 2.0}, "cfg.thresh must be a number from 0 to 1, got 2.0"),
+        "mmdet.CrossEntropyLoss": ({"reduction": "avg"}, "cfg.reduction must be one of"),
+        "mmdet.FocalLoss": ({"gamma": -1.0}, "cfg.gamma must be"),
         "OHEMPixelSampler": ({"thresh": 0.7, "min_kept": 10}, "'OhemCrossEntropyLoss', 'thresh': 0.7"),
         "DiceLos": ({}, "did you mean 'DiceLoss'"),
     }.items():

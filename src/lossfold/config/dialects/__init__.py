@@ -50,11 +50,10 @@ class DialectBuilder(Builder):
             hint = nearest(self.dialect.plain(node.name), [*self.dialect.losses], "lossfold's own are lossfold.DiceLoss, ...")
             raise node.named_at.error(WHO, f"the name of a loss of {self.dialect.name}", short(node.name), hint)
         found = converted(self.dialect, node)
-        if found.make is not None:
-            return found.make()
-        if found.changes:
+        if found.changes and found.make is None:
             hint = f"as {found.config} it would have lossfold's meaning"
             raise node.place.error(f"{self.dialect.name}'s {node.name}", "of the same meaning here", "; ".join(found.changes), hint)
         ours = Reader().read(found.config, node.place)
         assert isinstance(ours, Node)
-        return super().made(ours, term)
+        built = super().made(ours, term)  # which refuses what is out of range
+        return built if found.make is None else found.make()
