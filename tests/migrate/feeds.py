@@ -15,10 +15,6 @@ import lossfold as lf
 from lossfold.migrate import PEERS, Row, Way, rows
 from tests.migrate import oracles
 
-READ = {"basicsr", "LovaszSoftmax", "ViTMatte"}
-"""Libraries that are in no package that imports here: their rows are read, not compared."""
-DRAWN = {"mmagic.GradientPenaltyLoss", "mmseg.OHEMPixelSampler"}
-"""Of random points; and no loss: see test_heads.py."""
 FLOATS = {"smp.LovaszLoss", "toolbelt.LovaszLoss", "toolbelt.BinaryLovaszLoss", "mmseg.LovaszLoss"}
 """Classes that take float32 alone."""
 SINGLE = {"monai.FocalLoss", "monai.DiceFocalLoss", "monai.GeneralizedDiceLoss", "monai.GeneralizedDiceFocalLoss", "monai.SSIMLoss"}
@@ -34,7 +30,7 @@ def compared() -> list[tuple[str, Row, Way]]:
         for peer in PEERS.values()
         for row in peer.rows
         for index, way in enumerate(row.ways)
-        if peer.name not in READ and row.name not in DRAWN and way.inputs != rows.FEATURES and not row.name.endswith("Comps")
+        if way.run
     ]
 
 

@@ -27,7 +27,8 @@ class Way(NamedTuple):
         ours: how it is written here; "" where there is nothing like it.
         inputs: what both are called with.
         differs: what is not the same, "" where value and gradient are equal.
-        by: how far the values are apart on the random inputs of the tests, relative to ours; None where that is not measured.
+        by: how far the values are apart on the random inputs of the tests, relative to ours; None where they are NaN there.
+        run: whether the tests run both; else the row is from reading: there is no package, it draws at random, or it wants weights.
     """
 
     theirs: str
@@ -35,6 +36,7 @@ class Way(NamedTuple):
     inputs: str
     differs: str = ""
     by: float | None = None
+    run: bool = True
 
 
 class Row(NamedTuple):
@@ -63,6 +65,8 @@ class Row(NamedTuple):
         for way in self.ways:
             lines += ["", f"  theirs   {way.theirs}", f"  ours     {way.ours or '-'}", f"  called   {way.inputs}"]
             lines.append(f"  differs  {way.differs}" if way.differs else "  equal    value and gradient")
+            if not way.run:
+                lines.append("  known    from reading alone")
             if way.by is not None:
                 lines.append(f"  by       {way.by:.2g} of ours, on random inputs")
         return "\n".join(lines)
@@ -92,6 +96,11 @@ def equal(theirs: str, ours: str, inputs: str = LABELS) -> Way:
 def differs(theirs: str, ours: str, differs: str, inputs: str = LABELS, by: float | None = None) -> Way:
     """Return a way in which something is not the same: what, and by how much."""
     return Way(theirs, ours, inputs, differs, by)
+
+
+def read(theirs: str, ours: str, differs: str, inputs: str = LABELS) -> Way:
+    """Return a way that is known from reading alone, with what differs or what is the same."""
+    return Way(theirs, ours, inputs, differs, run=False)
 
 
 def peer(name: str, modules: tuple[str, ...], facts: str, classes: dict[str, tuple[Way, ...] | Way | str]) -> Peer:

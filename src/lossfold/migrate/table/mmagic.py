@@ -1,6 +1,6 @@
 """MMagic's losses, with the names that they had in MMEditing and MMGeneration; ``dialect="mmagic"`` builds their dicts."""
 
-from lossfold.migrate.rows import CRITIC, FEATURES, IMAGES, differs, equal, peer
+from lossfold.migrate.rows import CRITIC, FEATURES, IMAGES, differs, equal, peer, read
 
 WEIGHTS = "the same words; weights are pretrained='torchvision' or a path here, and nothing is downloaded unasked"
 COMPONENT = "the same words; a component's interval multiplies nothing, as there"
@@ -9,7 +9,7 @@ MERGED = "pred_alpha, fg, bg, ori_merged [B, C, H, W]"
 MMAGIC = peer(
     "mmagic",
     ("mmagic.models.losses", "mmagic.models", "mmagic", "mmedit.models.losses", "mmgen.models.losses"),
-    "MMagic 1.2.0, compared where the row says so in numbers",
+    "MMagic 1.2.0, compared, but for networks and random draws",
     {
         "L1Loss": (
             equal("L1Loss(loss_weight=0.5)", "L1Loss(loss_weight=0.5)", IMAGES),
@@ -50,34 +50,34 @@ MMAGIC = peer(
             ),
         ),
         "AdvLoss": "several losses of DeblurGAN in one, with memories of past images; relativistic: GANLoss('ragan')",
-        "GradientPenaltyLoss": differs(
+        "GradientPenaltyLoss": read(
             "GradientPenaltyLoss(10.0)", "GradientPenaltyLoss(loss_weight=10.0)", "nothing but the draw", CRITIC
         ),
         "DiscShiftLoss": equal("DiscShiftLoss()(score)", "DiscShiftLoss()(score)", CRITIC),
-        "PerceptualLoss": differs(
+        "PerceptualLoss": read(
             "PerceptualLoss(layer_weights={'34': 1.0})",
             "PerceptualLoss(layer_weights={'34': 1.0}, pretrained='torchvision')",
             WEIGHTS,
             FEATURES,
         ),
-        "TransferalPerceptualLoss": differs("TransferalPerceptualLoss()", "TransferalPerceptualLoss()", "the same words", FEATURES),
-        "LightCNNFeatureLoss": differs(
+        "TransferalPerceptualLoss": read("TransferalPerceptualLoss()", "TransferalPerceptualLoss()", "the same words", FEATURES),
+        "LightCNNFeatureLoss": read(
             "LightCNNFeatureLoss(pretrained=path)",
             "LightCNNFeatureLoss(pretrained=path)",
             "the same words; a path, no address",
             FEATURES,
         ),
-        "FaceIdLoss": differs("FaceIdLoss()", "FaceIdLoss(pretrained=path)", WEIGHTS, FEATURES),
-        "CLIPLoss": differs("CLIPLoss(clip_model=...)", "CLIPLoss(network=...)", WEIGHTS, FEATURES),
-        "GANLossComps": differs("GANLossComps('vanilla')", "GANLossComps('vanilla')", COMPONENT, CRITIC),
-        "GradientPenaltyLossComps": differs("GradientPenaltyLossComps()", "GradientPenaltyLossComps()", COMPONENT, CRITIC),
-        "R1GradientPenaltyComps": differs("R1GradientPenaltyComps()", "R1GradientPenaltyComps()", COMPONENT, CRITIC),
-        "GeneratorPathRegularizerComps": differs(
+        "FaceIdLoss": read("FaceIdLoss()", "FaceIdLoss(pretrained=path)", WEIGHTS, FEATURES),
+        "CLIPLoss": read("CLIPLoss(clip_model=...)", "CLIPLoss(network=...)", WEIGHTS, FEATURES),
+        "GANLossComps": read("GANLossComps('vanilla')", "GANLossComps('vanilla')", COMPONENT, CRITIC),
+        "GradientPenaltyLossComps": read("GradientPenaltyLossComps()", "GradientPenaltyLossComps()", COMPONENT, CRITIC),
+        "R1GradientPenaltyComps": read("R1GradientPenaltyComps()", "R1GradientPenaltyComps()", COMPONENT, CRITIC),
+        "GeneratorPathRegularizerComps": read(
             "GeneratorPathRegularizerComps(pl_batch_shrink=2)", "GeneratorPathRegularizerComps(batch_shrink=2)", COMPONENT, CRITIC
         ),
-        "DiscShiftLossComps": differs("DiscShiftLossComps()", "DiscShiftLossComps(loss_weight=1.0)", COMPONENT, CRITIC),
-        "FaceIdLossComps": differs("FaceIdLossComps()", "FaceIdLossComps(pretrained=path)", WEIGHTS, FEATURES),
-        "CLIPLossComps": differs("CLIPLossComps(clip_model=...)", "CLIPLossComps(network=...)", WEIGHTS, FEATURES),
+        "DiscShiftLossComps": read("DiscShiftLossComps()", "DiscShiftLossComps(loss_weight=1.0)", COMPONENT, CRITIC),
+        "FaceIdLossComps": read("FaceIdLossComps()", "FaceIdLossComps(pretrained=path)", WEIGHTS, FEATURES),
+        "CLIPLossComps": read("CLIPLossComps(clip_model=...)", "CLIPLossComps(network=...)", WEIGHTS, FEATURES),
         "DDPMVLBLoss": "of diffusion models",
         "DDPMMSELoss": "of diffusion models",
     },

@@ -3,7 +3,7 @@
 ``lossfold.build(cfg, dialect="mmseg")`` builds them with their own meaning and call; the rows say what changes with ours.
 """
 
-from lossfold.migrate.rows import BINARY, ONE_HOT, differs, equal, peer
+from lossfold.migrate.rows import BINARY, ONE_HOT, differs, equal, peer, read
 
 ALL_PIXELS = "its mean divides by ignored pixels too, unless avg_non_ignore=True: theirs is ours times the share that counts"
 IGNORED_AS_BACKGROUND = (
@@ -93,7 +93,7 @@ MMSEG = peer(
                 by=0.0042,
             ),
         ),
-        "OHEMPixelSampler": differs(
+        "OHEMPixelSampler": read(
             "OHEMPixelSampler(context, thresh=0.2, min_kept=20)",
             "OhemCrossEntropyLoss(thresh=0.2, min_kept=20 * B)",
             "a sampler, whose weights reach the loss through the head: its mean divides by all pixels; min_kept is of an image",

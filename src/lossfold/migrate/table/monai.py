@@ -3,7 +3,7 @@
 Its means run over images and classes together, and count absent classes: ``per_image=True, absent="count"``.
 """
 
-from lossfold.migrate.rows import CRITIC, FEATURES, IMAGES, MASKS, ONE_HOT, differs, equal, peer
+from lossfold.migrate.rows import CRITIC, FEATURES, IMAGES, MASKS, ONE_HOT, differs, equal, peer, read
 
 REGISTRATION = "of registered images"
 NOT_YET = "not yet"
@@ -139,7 +139,7 @@ MONAI = peer(
             ),
         ),
         "MaskedLoss": "masks logits and targets before any loss; the losses here take weight=, in which masked pixels do not count",
-        "PerceptualLoss": differs(
+        "PerceptualLoss": read(
             "PerceptualLoss(spatial_dims=2, network_type='vgg')",
             "LPIPSLoss()",
             "LPIPS there, of 2-D slices for 3-D; PerceptualLoss here is the VGG distance of Johnson et al.",

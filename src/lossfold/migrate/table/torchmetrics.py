@@ -3,7 +3,7 @@
 A class that is neither in the labels nor predicted is left out there; ``empty=`` says what it is worth here.
 """
 
-from lossfold.migrate.rows import FEATURES, HARD, IMAGES, differs, equal, peer
+from lossfold.migrate.rows import FEATURES, HARD, IMAGES, differs, equal, peer, read
 
 SPECTRAL = "of multispectral images"
 WHOLE = "of whole data sets"
@@ -71,7 +71,7 @@ TORCHMETRICS = peer(
             by=0.00025,
         ),
         "TotalVariation": differs("TotalVariation()(pred)", "TVLoss()(pred)", "sums there, means here", IMAGES, by=3.3e03),
-        "LearnedPerceptualImagePatchSimilarity": differs(
+        "LearnedPerceptualImagePatchSimilarity": read(
             "LearnedPerceptualImagePatchSimilarity('vgg')", "LPIPSLoss()", "VGG16 alone here", FEATURES
         ),
         "DeepImageStructureAndTextureSimilarity": "not yet",
