@@ -88,7 +88,7 @@ import sys, warnings, importlib.util
 warnings.filterwarnings("ignore")
 from pathlib import Path
 from tests.migrate.oracles import Missing
-sys.modules["mmcv._ext"] = Missing("mmcv._ext")
+sys.modules["mmcv._ext"] = Missing()
 import torch
 from mmengine.config import ConfigDict
 from mmengine.structures import PixelData
