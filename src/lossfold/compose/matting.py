@@ -15,7 +15,7 @@ from lossfold.compose.arguments import Handed
 from lossfold.compose.loss_set import LossSet
 from lossfold.compose.output import LossOutput
 from lossfold.config.build import build
-from lossfold.errors import LossError, is_number, naming, nearest, wrong
+from lossfold.errors import LossError, is_number, naming, nearest, python_scalar, wrong
 from lossfold.folds.fold import describe
 from lossfold.folds.pair.needs import check_pair
 from lossfold.folds.pair.spec import LINKS
@@ -58,19 +58,20 @@ class MattingSet(Configured, LossSet):
     def __post_init__(self, data_info: Mapping[str, str] | None) -> None:
         take_alias(self, data_info)
         with naming(type(self).__name__):
-            self.validate()
+            self.settle()
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "loss_weight" and self.ready:  # is read at each call: nothing to rebuild
+            value = python_scalar(value)
             if not is_number(value):
                 raise LossError(type(self).__name__, name, "a number", repr(value))
             object.__setattr__(self, name, value)
             return
         super().__setattr__(name, value)
 
-    def validate(self) -> None:
+    def settle(self) -> None:
         """Refuse wrong options, and build the terms from them."""
-        super().validate()
+        super().settle()
         object.__setattr__(self, "inputs", checked_mapping(self.inputs))
         self.take(self.built())
 
@@ -129,7 +130,7 @@ class MattingSet(Configured, LossSet):
     @staticmethod
     def built_from(one: object) -> object:
         """Return a term, built if it is a configuration."""
-        return build(one) if isinstance(one, Mapping) else one
+        return build(one) if isinstance(one, Mapping) else python_scalar(one)
 
     def published(self, name: str, weight: float) -> Loss:
         """Return the term of a published name."""

@@ -73,11 +73,11 @@ class CEDiceLoss(Configured, LossSet):
     def __post_init__(self, data_info: Mapping[str, str] | None) -> None:
         take_alias(self, data_info)
         with naming("CEDiceLoss"):
-            self.validate()
+            self.settle()
 
-    def validate(self) -> None:
+    def settle(self) -> None:
         """Refuse wrong options, and build the terms from them."""
-        super().validate()
+        super().settle()
         shared = ("link", "ignore_index", "class_weight", "reduction", "per_image", "align_corners", "engine", "inputs")
         overlap = ("average", "smooth", "squared", "log", "absent", "include_background")
         ce = {name: getattr(self, name) for name in (*shared, "label_smoothing")}

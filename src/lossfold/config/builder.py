@@ -14,7 +14,7 @@ from lossfold.config.hints import unfit_text, unknown_option
 from lossfold.config.names import Maker, Names
 from lossfold.config.place import Place, short
 from lossfold.config.tree import INDIRECT, WHO, Node, Row, Table, Tree, may_be_loss
-from lossfold.errors import LossError, is_number, nearest_name
+from lossfold.errors import LossError, is_number, nearest_name, python_scalar
 from lossfold.losses.base import Loss, Summable
 from lossfold.registry import LOSSES, PARTS, PRESETS, snake_case
 from lossfold.signatures import is_open, options_of
@@ -207,9 +207,10 @@ def called(maker: Maker, tree: Tree, options: dict[str, Any], *given: Any) -> An
 
 def scaled(loss: Any, maker: Maker, weight: Tree) -> Any:
     """Return a loss with a weight that its class could not be told."""
-    if not is_number(weight.value):
+    factor = python_scalar(weight.value)
+    if not is_number(factor):
         raise weight.place.error(named(maker), "a number", short(weight.value))
-    return weight.value * loss
+    return factor * loss
 
 
 def has_integer_keys(maker: Maker, name: str) -> bool:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import Self
 
-from lossfold.errors import LossError, is_number, naming, nearest, wrong
+from lossfold.errors import LossError, is_number, naming, nearest, python_scalar, wrong
 from lossfold.folds.arithmetic import widest_on
 from lossfold.options import Kind, PerClass, checked_options, configured, declared, option
 from lossfold.routing import arguments_of, check_argument, check_arguments, checked_mapping, is_one_dict, one_dict, route
@@ -46,6 +46,8 @@ class Configured(nn.Module):
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
+        if callable(vars(cls).get("validate")):  # what settle() was called; it would never run
+            raise TypeError(f"{cls.__name__}: write settle(self) in place of validate(self)")
         cls.written = vars(cls).get("__init__", cls.written)  # before a dataclass makes one
         cls.own_kinds = declared(vars(cls))
         owners = reversed(cls.__mro__)
@@ -70,9 +72,9 @@ class Configured(nn.Module):
         super().__init__()
         self.ready = True
         with naming(type(self).__name__):
-            self.validate()
+            self.settle()
 
-    def validate(self) -> None:
+    def settle(self) -> None:
         """Refuse wrong options, and derive from them what the loss keeps; called again when an option is changed.
 
         What each option may be, its field declares; what is to be said here is what relates several.
@@ -92,10 +94,10 @@ class Configured(nn.Module):
         super().__setattr__(name, value)
         with naming(type(self).__name__):
             try:
-                self.validate()
+                self.settle()
             except LossError:
                 super().__setattr__(name, before)
-                self.validate()
+                self.settle()
                 raise
 
     def require(self, name: str, holds: bool, expected: str, hint: str = "") -> None:
@@ -157,9 +159,9 @@ class Loss(Configured, Summable):
         take_alias(self, data_info)
         super().__post_init__()
 
-    def validate(self) -> None:
+    def settle(self) -> None:
         """Refuse wrong options."""
-        super().validate()
+        super().settle()
         for name in self.per_class_options:
             self.keep_per_class(name)
         object.__setattr__(self, "inputs", checked_mapping(self.inputs))
@@ -215,6 +217,7 @@ class Loss(Configured, Summable):
         return self
 
     def __rmul__(self, factor: float) -> Self:
+        factor = python_scalar(factor)
         if not is_number(factor):
             return NotImplemented
         scaled = copy.deepcopy(self)

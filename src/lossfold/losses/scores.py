@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lossfold import engines
-from lossfold.errors import is_number, wrong
+from lossfold.errors import is_number, python_scalar, wrong
 from lossfold.folds.arithmetic import total_dtype
 from lossfold.folds.dense.needs import DenseNeeds, check_targets
 from lossfold.folds.dense.spec import DenseSpec
@@ -96,6 +96,7 @@ class ScoreLoss(Folded):
         for name in self.per_class_options:
             self.check_classes(name, scores.shape[1])
         if normalizer is not None:
+            normalizer = normalizer if isinstance(normalizer, Tensor) else python_scalar(normalizer)
             self.check_normalizer(normalizer, kind)
             kind = MASKS
         return Given(logits, labels, weight, kind, normalizer, self.without_channels)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from lossfold.errors import LossError
+from lossfold.errors import LossError, python_scalar
 from lossfold.metrics.accumulators import Accumulator
 from lossfold.metrics.counts import check_option
 from lossfold.metrics.matting_errors import MAPS, check, measure
@@ -90,6 +90,7 @@ def matting_grad(pred: Tensor, target: Tensor, region: Tensor | None = None, nor
     Reference:
         As for :func:`matting_sad`; Xu et al., Deep Image Matting, CVPR 2017.
     """
+    normalize = python_scalar(normalize)
     check_option("matting_grad", "normalize", isinstance(normalize, bool), "True or False", normalize)
     return measure("grad", check("matting_grad", pred, target, region), normalize)
 
@@ -153,6 +154,7 @@ class MattingMetrics(Accumulator):
         self, metrics: Sequence[str] = ("sad", "mse", "grad", "conn"), per_image: bool = True, normalize: bool = True
     ) -> None:
         who = "MattingMetrics"
+        per_image, normalize = python_scalar(per_image), python_scalar(normalize)
         for name, given in (("per_image", per_image), ("normalize", normalize)):
             check_option(who, name, isinstance(given, bool), "True or False", given)
         listed = isinstance(metrics, (tuple, list)) and len(metrics) > 0

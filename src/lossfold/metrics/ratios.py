@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from lossfold.errors import is_number
+from lossfold.errors import is_number, python_scalar
 from lossfold.folds.arithmetic import total_dtype
 from lossfold.metrics.counts import check_classes, check_option, count
 
@@ -25,6 +25,8 @@ class Ratio:
     shape: ClassVar[tuple[int, ...]] = ()
 
     def __post_init__(self) -> None:
+        for one in fields(self):
+            object.__setattr__(self, one.name, python_scalar(getattr(self, one.name)))
         for name in ("per_image", "fraction"):
             check_option(self.name, name, isinstance(getattr(self, name), bool), "True or False", getattr(self, name))
 

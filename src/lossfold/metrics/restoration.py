@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lossfold.errors import LossError, is_number, naming
+from lossfold.errors import LossError, is_number, naming, python_scalar
 from lossfold.folds.arithmetic import total_dtype
 from lossfold.folds.checks import SCORE_DTYPES
 from lossfold.folds.collect import collect
@@ -40,6 +40,7 @@ def psnr(pred: Tensor, target: Tensor, data_range: float = 1.0) -> Tensor:
         >>> psnr(torch.zeros(1, 3, 8, 8), torch.full((1, 3, 8, 8), 0.1)).round(decimals=4)
         tensor([20.], dtype=torch.float64)
     """
+    data_range = python_scalar(data_range)
     check("psnr", pred, target, data_range)
     return _psnr(pred, target, data_range)
 
@@ -81,6 +82,7 @@ def ssim(
     Reference:
         Wang et al., Image quality assessment: from error visibility to structural similarity, IEEE TIP 2004.
     """
+    data_range = python_scalar(data_range)
     check("ssim", pred, target, data_range)
     return _ssim(pred, target, data_range, window_size=window_size, sigma=sigma, k1=k1, k2=k2)
 
@@ -113,6 +115,7 @@ class RestorationMetrics(Accumulator):
         listed = isinstance(metrics, (tuple, list)) and len(metrics) > 0
         known = listed and all(isinstance(name, str) and name in METRICS for name in metrics) and len(set(metrics)) == len(metrics)
         check_option("RestorationMetrics", "metrics", known, "a list of 'psnr', 'ssim', each at most once", metrics)
+        data_range = python_scalar(data_range)
         check_range("RestorationMetrics", data_range)
         sums = {"total": torch.zeros(len(metrics), dtype=torch.float64), "count": torch.zeros((), dtype=torch.int64)}
         super().__init__({"metrics": tuple(metrics), "data_range": data_range}, **sums)

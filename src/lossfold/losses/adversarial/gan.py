@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from lossfold.errors import wrong
+from lossfold.errors import python_scalar, wrong
 from lossfold.folds.checks import SCORE_DTYPES
 from lossfold.folds.fold import describe
 from lossfold.losses.base import Loss
@@ -99,9 +99,9 @@ class GANLoss(Loss):
         {"gan_type": "hinge", "target_is_real": False, "is_disc": True},
     )
 
-    def validate(self) -> None:
+    def settle(self) -> None:
         """Refuse wrong options."""
-        super().validate()
+        super().settle()
         self.require("polarity", self.polarity == "paper" or self.gan_type == "smgan", "'paper' unless gan_type='smgan'")
         hint = "weigh the discriminator's terms by a set around them, or a schedule"
         self.require("loss_weight", not self.is_disc or self.loss_weight == 1, "1 with is_disc=True", hint)
@@ -110,6 +110,7 @@ class GANLoss(Loss):
         """Return an argument of the call, or the option in its place."""
         if value is None:
             return getattr(self, name)  # type: ignore[no-any-return]
+        value = value if isinstance(value, Tensor) else python_scalar(value)
         if not isinstance(value, bool):
             raise wrong(name, "True or False", describe(value))
         return value

@@ -21,7 +21,7 @@ from lossfold.folds.label.needs import LabelNeeds, refusing_labels
 from lossfold.folds.scores import Given
 from lossfold.losses.reduce import Ratio
 from lossfold.losses.scores import LABELS, MASKS, ScoreLoss
-from lossfold.options import configured, option
+from lossfold.options import configured, listed, option
 from lossfold.registry import LOSSES
 
 WEIGHT: Sum = ("weight", 0.0)
@@ -97,15 +97,15 @@ class LovaszLoss(ScoreLoss):
         {"exact": True},
     )
 
-    def validate(self) -> None:
+    def settle(self) -> None:
         """Refuse wrong options."""
-        super().validate()
+        super().settle()
         if not isinstance(self.classes, str):
-            listed = self.classes.tolist() if hasattr(self.classes, "tolist") else self.classes
-            ids = isinstance(listed, (list, tuple)) and all(isinstance(c, int) and not isinstance(c, bool) for c in listed)
-            distinct = ids and len(listed) > 0 and min(listed) >= 0 and len(set(listed)) == len(listed)
+            found = listed(self.classes)
+            ids = isinstance(found, list) and all(isinstance(c, int) and not isinstance(c, bool) for c in found)
+            distinct = ids and len(found) > 0 and min(found) >= 0 and len(set(found)) == len(found)
             self.require("classes", distinct, "'present', 'all' or a list of distinct class indices")
-            object.__setattr__(self, "classes", tuple(listed))
+            object.__setattr__(self, "classes", tuple(found))
         self.require("engine", not self.exact or self.engine in (None, "eager"), "None or 'eager' with exact=True, which sorts")
         if self.link == "hinge":
             self.require("bins", self.bins % OCTAVES == 0, f"a multiple of {OCTAVES} with link='hinge'")

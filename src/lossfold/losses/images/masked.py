@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lossfold.errors import LossError, naming, wrong
+from lossfold.errors import LossError, naming, python_scalar, wrong
 from lossfold.folds.arithmetic import total
 from lossfold.folds.checks import result_dtype
 from lossfold.folds.fold import describe
@@ -72,6 +72,7 @@ def masked_loss(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
         **given: Any,
     ) -> Tensor:
         with naming(name):
+            reduction, sample_wise = python_scalar(reduction), python_scalar(sample_wise)
             if reduction not in REDUCTIONS:
                 raise wrong("reduction", "one of " + ", ".join(map(repr, REDUCTIONS)), repr(reduction))
             if not isinstance(sample_wise, bool) or (sample_wise and reduction != "mean"):

@@ -15,7 +15,7 @@ from lossfold.folds.window.needs import WindowGiven, WindowNeeds
 from lossfold.folds.window.spec import PADDINGS, WindowSpec
 from lossfold.losses.image_loss import ImageLoss
 from lossfold.losses.reduce import Ratio, divide
-from lossfold.options import configured, option
+from lossfold.options import configured, listed, option
 from lossfold.registry import LOSSES
 
 MOST_TAPS = 63
@@ -163,10 +163,11 @@ class MSSSIMLoss(WindowLoss):
         {"betas": (0.2, 0.3, 0.5), "window_size": 5, "padding": "zeros"},
     )
 
-    def validate(self) -> None:
+    def settle(self) -> None:
         """Refuse wrong options."""
-        super().validate()
-        betas = list(self.betas) if isinstance(self.betas, (list, tuple)) else []
+        super().settle()
+        found = listed(self.betas)
+        betas = found if isinstance(found, list) else []
         fine = 1 <= len(betas) <= 16 and all(is_number(beta) and 0 < beta <= 1e3 for beta in betas)
         self.require("betas", fine, "one to sixteen numbers > 0")
         object.__setattr__(self, "betas", tuple(float(beta) for beta in betas))

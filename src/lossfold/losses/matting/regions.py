@@ -26,9 +26,9 @@ class RegionLoss(PairLoss):
     in_unit: ClassVar[bool] = True
     samples: ClassVar[tuple[dict[str, Any], ...]] = ({}, {"reference_area": 262144, "link": "sigmoid"})
 
-    def validate(self) -> None:
+    def settle(self) -> None:
         """Refuse wrong options."""
-        super().validate()
+        super().settle()
         self.require("reference_area", self.reference_area is None or self.reduction == "mean", "None unless reduction='mean'")
 
     def scale(self, given: PairGiven) -> float:
