@@ -14,7 +14,7 @@ from lossfold.folds.arithmetic import total_dtype
 from lossfold.folds.dense.needs import DenseNeeds, check_targets
 from lossfold.folds.dense.spec import DenseSpec
 from lossfold.folds.fold import Fold, Sum
-from lossfold.folds.label.needs import LabelNeeds, check_labels
+from lossfold.folds.label.needs import LabelNeeds, check_labels, one_channel
 from lossfold.folds.label.spec import LabelSpec
 from lossfold.folds.scores import Given, with_channel
 from lossfold.losses.folded import Folded
@@ -53,6 +53,30 @@ class ScoreLoss(Folded):
         super().__init_subclass__(**options)
         cls.kinds["link"] = Word(among=tuple(dict.fromkeys((*cls.label_links, *cls.dense_links))))
 
+    def settle(self) -> None:
+        """Refuse wrong options, and class weights under which no class would count."""
+        super().settle()
+        if self.class_weight is not None:
+            self.check_counted(len(self.class_weight))
+
+    def counted(self, classes: int) -> set[int]:
+        """Return the classes whose weight is not 0."""
+        weights: Any = self.class_weight
+        return set(range(classes)) if weights is None else {c for c, weight in enumerate(weights) if weight != 0}
+
+    def check_counted(self, classes: int, without: int | None = None) -> None:
+        """Refuse options under which no class counts, so that the loss would be 0 whatever it is given.
+
+        Args:
+            classes: their number.
+            without: a class that no pixel can have, the ignored one.
+        """
+        found = self.counted(classes)
+        if not found - {without}:
+            name = "class_weight" if self.class_weight is not None else "include_background"
+            hint = f"ignore_index={without} leaves out the only one" if found else "the loss would always be 0"
+            raise wrong(name, "such that a class counts", f"{getattr(self, name, None)!r} for {classes} classes, in {self!r}", hint)
+
     @property
     def together(self) -> bool:
         """Whether a pixel's channels count together, against targets of the scores' shape."""
@@ -62,6 +86,16 @@ class ScoreLoss(Folded):
     def by_image(self) -> bool:
         """Whether each image has a loss of its own."""
         return self.per_image
+
+    @property
+    def narrows(self) -> bool:
+        """Whether options leave out classes."""
+        return self.class_weight is not None
+
+    @property
+    def counts_absent(self) -> bool:
+        """Whether a class without pixels counts."""
+        return False
 
     @property
     def second(self) -> str:
@@ -91,10 +125,13 @@ class ScoreLoss(Folded):
             scores, *_ = check_labels(*seen)
         else:
             scores, *_ = check_targets(*seen, together=self.together)
-            if self.link == "softmax" and scores.shape[1] == 1:
-                raise wrong("link", "'sigmoid' for one channel", "'softmax', which makes every probability 1")
+        if scores.shape[1] == 1 and (self.link == "softmax" or kind == LABELS):
+            got = "'softmax', which makes every probability 1" if self.link == "softmax" else f"{self.link!r} with class indices"
+            raise wrong("link", "'sigmoid' for one channel", got, one_channel(self.link))
         for name in self.per_class_options:
             self.check_classes(name, scores.shape[1])
+        if self.narrows:
+            self.check_counted(scores.shape[1], self.ignore_index if kind == LABELS and not self.counts_absent else None)
         if normalizer is not None:
             normalizer = normalizer if isinstance(normalizer, Tensor) else python_scalar(normalizer)
             self.check_normalizer(normalizer, kind)

@@ -16,7 +16,13 @@ from lossfold.folds.label.definition import Collected
 from lossfold.folds.label.spec import CONSTANT, LabelSpec
 from lossfold.folds.scores import Given, ScoreNeeds
 
-ONE_CHANNEL = "for one channel of logits take link='sigmoid', or BinaryCrossEntropyLoss"
+
+
+def one_channel(link: str = "softmax") -> str:
+    """Say what to do with one channel."""
+    if link == "softmax":
+        return "for one channel of logits take link='sigmoid', or BinaryCrossEntropyLoss"
+    return "one channel of probabilities has targets with a channel, labels[:, None]; or take BinaryCrossEntropyLoss(link='identity')"
 
 
 @dataclass(frozen=True)
@@ -80,7 +86,7 @@ class refusing_labels:  # noqa: N801 - reads as a verb
         outside = ((labels < 0) | (labels >= self.classes)) & (labels != self.ignore_index)
         expected = f"in [0, {self.classes}) or ignore_index={self.ignore_index}"
         found = f"also {sorted(set(labels[outside].tolist()))[:5]}"
-        raise wrong("labels", expected, found, ONE_CHANNEL if self.classes == 1 else "") from None
+        raise wrong("labels", expected, found, one_channel() if self.classes == 1 else "") from None
 
 
 def check_labels(logits: object, labels: object, weight: object) -> tuple[Tensor, Tensor, Tensor | None]:
@@ -99,7 +105,7 @@ def check_labels(logits: object, labels: object, weight: object) -> tuple[Tensor
     if tuple(labels.shape) != expected:
         squeezable = labels.dim() == scores.dim() and labels.shape[1] == 1
         hint = "call .squeeze(1)" if squeezable else f"for logits {list(scores.shape)}"
-        hint = ONE_CHANNEL if squeezable and scores.shape[1] == 1 else hint
+        hint = one_channel() if squeezable and scores.shape[1] == 1 else hint
         raise wrong("labels", f"of shape {list(expected)}", describe(labels), hint)
     if labels.device != scores.device:
         raise wrong("labels", f"on the logits' device {scores.device}", str(labels.device))

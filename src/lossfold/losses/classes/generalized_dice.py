@@ -66,6 +66,15 @@ class GeneralizedDiceLoss(ScoreLoss):
         {"link": "sigmoid", "weighting": "uniform", "class_weight": "random", "smooth": 1.0, "include_background": False},
     )
 
+    def counted(self, classes: int) -> set[int]:
+        """Return the classes that take part."""
+        return super().counted(classes) - ({0} if not self.include_background else set())
+
+    @property
+    def narrows(self) -> bool:
+        """Whether options leave out classes."""
+        return super().narrows or not self.include_background
+
     @property
     def joint(self) -> bool:
         """The formula takes the classes together."""

@@ -99,17 +99,26 @@ class LovaszLoss(ScoreLoss):
 
     def settle(self) -> None:
         """Refuse wrong options."""
-        super().settle()
         if not isinstance(self.classes, str):
             found = listed(self.classes)
             ids = isinstance(found, list) and all(isinstance(c, int) and not isinstance(c, bool) for c in found)
             distinct = ids and len(found) > 0 and min(found) >= 0 and len(set(found)) == len(found)
             self.require("classes", distinct, "'present', 'all' or a list of distinct class indices")
             object.__setattr__(self, "classes", tuple(found))
+        super().settle()
         self.require("engine", not self.exact or self.engine in (None, "eager"), "None or 'eager' with exact=True, which sorts")
         if self.link == "hinge":
             self.require("bins", self.bins % OCTAVES == 0, f"a multiple of {OCTAVES} with link='hinge'")
             self.require("classes", self.classes == "present", "left out with link='hinge', where every channel counts")
+
+    def counted(self, classes: int) -> set[int]:
+        """Return the classes that take part."""
+        return super().counted(classes) & (set(range(classes)) if isinstance(self.classes, str) else set(self.classes))
+
+    @property
+    def counts_absent(self) -> bool:
+        """Whether a class without pixels counts."""
+        return self.classes != "present"
 
     @property
     def by_image(self) -> bool:

@@ -65,6 +65,12 @@ class OhemCrossEntropyLoss(PixelLoss):
         {"thresh": 0.4, "min_kept": 0, "link": "identity"},
     )
 
+    def settle(self) -> None:
+        """Refuse wrong options, and those under which no pixel is hard."""
+        super().settle()
+        some = self.thresh > 0 or self.min_kept > 0 or self.top_k_ratio is not None
+        self.require("min_kept", some, ">= 1 with thresh=0", "no pixel would be hard, and the loss always 0")
+
     @property
     def selects(self) -> bool:
         """Whether the hard pixels are those of the batch, and not of each image."""

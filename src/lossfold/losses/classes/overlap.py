@@ -61,6 +61,20 @@ class OverlapLoss(ScoreLoss):
         """Whether the formula takes the classes together."""
         return self.average == "micro"
 
+    def counted(self, classes: int) -> set[int]:
+        """Return the classes that take part."""
+        return super().counted(classes) - ({0} if not self.include_background else set())
+
+    @property
+    def narrows(self) -> bool:
+        """Whether options leave out classes."""
+        return super().narrows or not self.include_background
+
+    @property
+    def counts_absent(self) -> bool:
+        """Whether a class without pixels costs something."""
+        return self.absent == "count" or self.joint
+
     def overlap(self, both: Tensor, predicted: Tensor, true: Tensor) -> tuple[Tensor, Tensor]:
         """Return the score's numerator and denominator from Σpt, Σp (or Σp²) and Σt, without the smoothing."""
         raise NotImplementedError
@@ -227,6 +241,11 @@ class TverskyLoss(OverlapLoss):
         *OverlapLoss.dense_samples,
         {"link": "sigmoid", "alpha": 0.3, "beta": 0.7, "exponent": 0.75},
     )
+
+    def settle(self) -> None:
+        """Refuse wrong options, and errors that all cost nothing."""
+        super().settle()
+        self.require("alpha", self.alpha > 0 or self.beta > 0, "above 0 unless beta is", "the loss would always be 0")
 
     def overlap(self, both: Tensor, predicted: Tensor, true: Tensor) -> tuple[Tensor, Tensor]:
         """Return Σpt and Σpt + α FP + β FN."""
