@@ -21,8 +21,13 @@ def test_one_channel(name: str, space: tuple[int, ...]) -> None:
     for target in (labels, labels + 1, labels - 100):
         with pytest.raises(lf.LossError, match=r"link='sigmoid'"):
             getattr(lf, name)()(torch.randn(2, 1, *space), target)
-    with pytest.raises(lf.LossError, match=r"labels\[:, None\]"):  # would be read as the probability of class 0
-        getattr(lf, name)(link="identity")(torch.rand(2, 1, *space), labels)
+    probabilities, masks = torch.rand(2, 1, *space), torch.randint(0, 2, (2, *space))
+    if name in ("CrossEntropyLoss", "OhemCrossEntropyLoss", "CEDiceLoss"):
+        with pytest.raises(lf.LossError, match="BinaryCrossEntropyLoss"):
+            getattr(lf, name)(link="identity")(probabilities, labels)
+    else:  # one mask, not the probability of class 0
+        loss = getattr(lf, name)(link="identity")
+        assert loss(probabilities, masks) == loss(probabilities, masks[:, None]) == loss(probabilities, masks.bool())
 
 
 @pytest.mark.parametrize("name", OVERLAPS)

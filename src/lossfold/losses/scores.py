@@ -112,8 +112,9 @@ class ScoreLoss(Folded):
         if self.link in self.label_links:
             if self.link not in self.dense_links or not isinstance(scores, Tensor) or not isinstance(targets, Tensor):
                 return LABELS
+            one = self.link == "identity" and not self.together and scores.shape[1:2] == (1,) and targets.dim() == scores.dim() - 1
             dense = targets.is_floating_point() or targets.dtype == torch.bool or targets.shape[1:2] == scores.shape[1:2]
-            if not dense or targets.dim() != scores.dim():
+            if not one and (not dense or targets.dim() != scores.dim()):
                 return LABELS
         return SOFT if isinstance(targets, Tensor) and targets.is_floating_point() else MASKS
 

@@ -45,7 +45,8 @@ class ScoreCase(Case):
 
     def of_one_class(self) -> Self:
         """The case with the options of its first class alone."""
-        listed = {"classes": [0]} if "classes" in self.options else {}
+        whole = {"classes": [0], "include_background": True}
+        listed = {name: value for name, value in whole.items() if name in self.options}
         return self.changed(**{k: v[:1] for k, v in self.per_class.items()}, **listed)
 
     @property

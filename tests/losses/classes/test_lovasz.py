@@ -42,7 +42,6 @@ NATURAL = (
     "a few values",
     "perfect",
     "one pixel",
-    "one class",
     "two classes",
     "150 classes",
     "rare",
@@ -52,7 +51,7 @@ NATURAL = (
 def natural(kind: str, seed: int = 0) -> Data:
     """Logits and labels as training meets them."""
     g = torch.Generator().manual_seed(seed)
-    classes = {"one class": 1, "two classes": 2, "150 classes": 150}.get(kind, 6)
+    classes = {"two classes": 2, "150 classes": 150}.get(kind, 6)
     size = (1, 1) if kind == "one pixel" else (48, 64)
     regions = torch.randn(2, classes, 4, 5, generator=g)
     field = functional.interpolate(regions, size, mode="bicubic") + 0.05 * torch.randn(2, classes, *size, generator=g)
@@ -118,7 +117,7 @@ def tiny(draw: st.DrawFn) -> tuple[Data, dict[str, Any]]:
     edge = st.integers(0, bins).map(lambda k: k / bins)
     beside = st.tuples(edge, st.sampled_from([-1e-3, -1e-9, 1e-9, 1e-3])).map(lambda t: min(max(t[0] + t[1] / bins, 0.0), 1.0))
     probability = edge | beside | st.floats(0, 1) | st.sampled_from([0.0, 0.5, 1.0])
-    pixels, classes = draw(st.integers(1, 12)), draw(st.integers(1, 3))
+    pixels, classes = draw(st.integers(1, 12)), draw(st.integers(2, 3))
     p = torch.tensor([[draw(probability) for _ in range(pixels)] for _ in range(classes)], dtype=torch.float64)
     labels = torch.tensor([[draw(st.integers(0, classes - 1)) for _ in range(pixels)]])
     options = {"bins": bins, "classes": draw(st.sampled_from(["present", "all", [0]])), "link": "identity"}

@@ -22,7 +22,7 @@ def one_channel(link: str = "softmax") -> str:
     """Say what to do with one channel."""
     if link == "softmax":
         return "for one channel of logits take link='sigmoid', or BinaryCrossEntropyLoss"
-    return "one channel of probabilities has targets with a channel, labels[:, None]; or take BinaryCrossEntropyLoss(link='identity')"
+    return "for one channel of probabilities take BinaryCrossEntropyLoss(link='identity')"
 
 
 @dataclass(frozen=True)
