@@ -83,7 +83,7 @@ struct UnfoldChannel {
         }
         if constexpr (Wanted::focal) add_focal(x, y, &A, &N, &M);
         if constexpr (link == Link::sigmoid) {
-          dz = x.p * x.q * A - x.q * N + x.p * M;
+          dz = DenseBlock<T>::times(x.p * x.q, A) - x.q * N + x.p * M;
         } else if constexpr (link == Link::identity) {
           const V floor = V{} + Block<T>::floor;
           dz = A - (x.p < floor ? V{} : N / x.p) + (x.q < floor ? V{} : M / x.q);

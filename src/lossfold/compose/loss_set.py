@@ -20,6 +20,7 @@ from lossfold.compose.passes import Call, Leaf, passes_of
 from lossfold.compose.plan import plan_of
 from lossfold.compose.term import Term, advance
 from lossfold.errors import LossError, is_number, naming, nearest, python_scalar, wrong
+from lossfold.folds.checks import plain
 from lossfold.folds.fold import describe
 from lossfold.losses.base import Summable, left_out
 from lossfold.losses.folded import Folded
@@ -180,6 +181,7 @@ class LossSet(Summable):
         """
         leaves = list(self.leaves())
         self._remind(leaves)
+        inputs, named = plain((inputs, named))
         with naming(type(self).__name__):
             calls = {call.leaf.name: call for call in self._calls(leaves, inputs, named)}
         for one in passes_of(list(calls.values())):

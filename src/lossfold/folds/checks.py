@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lossfold.errors import wrong
 from lossfold.folds.fold import describe
@@ -15,6 +18,36 @@ INTEGER_DTYPES = (torch.int64, torch.int32, torch.uint8)
 def result_dtype(scores: Tensor) -> torch.dtype:
     """Results are float32, or float64 for float64 scores."""
     return torch.float64 if scores.dtype == torch.float64 else torch.float32
+
+
+def plain(value: Any, made: dict[int, Any] | None = None) -> Any:
+    """Return a tensor, or what holds tensors, without subclasses that only say what a tensor is of (tv_tensors, MetaTensor).
+
+    What operators are given has to be plain: two of these subclasses in one call are an error of PyTorch's. Those that change what
+    operations do (DTensor, FakeTensor: they have a ``__torch_dispatch__``) stay.
+
+    Args:
+        value: a tensor, or nested dicts, lists and tuples; anything else, and what has none of these, is returned as it is.
+        made: what was made of which, by id, so that one tensor stays one.
+    """
+    kind = type(value)
+    if kind is Tensor or kind is nn.Parameter:
+        return value
+    made = {} if made is None else made
+    if isinstance(value, Tensor):
+        if torch.compiler.is_compiling() or kind.__torch_dispatch__ is not Tensor.__torch_dispatch__ or kind.__torch_function__ is nn.Parameter.__torch_function__:
+            return value
+        if id(value) not in made:
+            with torch._C.DisableTorchFunctionSubclass():
+                made[id(value)] = value.as_subclass(Tensor)
+        return made[id(value)]
+    if isinstance(value, Mapping):
+        parts = {name: plain(one, made) for name, one in value.items()}
+        return value if all(parts[name] is one for name, one in value.items()) else parts
+    if kind is list or kind is tuple:
+        items = [plain(one, made) for one in value]
+        return value if all(item is one for item, one in zip(items, value, strict=True)) else kind(items)
+    return value
 
 
 def check_dense(argument: str, tensor: Tensor) -> None:

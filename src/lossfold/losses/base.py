@@ -16,6 +16,7 @@ from typing_extensions import Self
 
 from lossfold.errors import LossError, is_number, naming, nearest, python_scalar, wrong
 from lossfold.folds.arithmetic import widest_on
+from lossfold.folds.checks import plain
 from lossfold.options import Kind, PerClass, checked_options, configured, declared, option
 from lossfold.routing import arguments_of, check_argument, check_arguments, checked_mapping, is_one_dict, one_dict, route
 from lossfold.signatures import is_same, options_of
@@ -173,6 +174,7 @@ class Loss(Configured, Summable):
     def __call__(self, *inputs: Any, **named: Any) -> Any:
         """Return the loss of tensors, or of one dict of outputs (see ``inputs``)."""
         with naming(type(self).__name__):
+            inputs, named = plain((inputs, named))
             if self.inputs is None and not is_one_dict(inputs, named):
                 if not self.open_call:
                     check_arguments(self.arguments, inputs, named)

@@ -243,5 +243,7 @@ class PixelLoss(ScoreLoss):
 
 
 def times(values: Tensor, factor: Factor | None) -> Tensor:
-    """Multiply, by 1 if there is no factor."""
-    return values if factor is None or (not isinstance(factor, Tensor) and factor == 1) else values * factor
+    """Multiply, by 1 if there is no factor; what has the factor 0 takes no part, even if it is infinite."""
+    if isinstance(factor, Tensor):
+        return torch.where(factor == 0, 0.0, values * factor)
+    return values if factor is None or factor == 1 else values * factor

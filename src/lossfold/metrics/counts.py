@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from lossfold.errors import LossError
+from lossfold.folds.checks import plain
 
 INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torch.uint16, torch.uint32, torch.uint64)
 
@@ -64,6 +65,7 @@ def count(who: str, preds: Tensor, labels: Tensor, C: int, ignore: int | None, p
 
     Predictions at ignored pixels take no part, whatever they are.
     """
+    preds, labels = plain((preds, labels))
     check_maps(who, preds, labels, per_image, binary)
     images = preds.shape[0] if per_image else 1
     # In int64 before anything is compared: a uint8 tensor would wrap ignore=-100 to 156.

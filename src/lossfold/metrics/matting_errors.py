@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from lossfold.errors import LossError
 from lossfold.folds.arithmetic import total_dtype
-from lossfold.folds.checks import SCORE_DTYPES
+from lossfold.folds.checks import SCORE_DTYPES, plain
 from lossfold.folds.fold import describe
 from lossfold.metrics.matting_connectivity import levels_connected
 from lossfold.trimaps import check_unit
@@ -33,6 +33,7 @@ class Mattes(NamedTuple):
 
 def check(who: str, pred: object, target: object, region: object) -> Mattes:
     """Refuse what are not two batches of alphas and a region of theirs."""
+    pred, target, region = plain((pred, target, region))
     shapes = "[B, 1, H, W] or [B, H, W]"
     for name, given in (("pred", pred), ("target", target)):
         if not isinstance(given, Tensor) or given.dtype not in SCORE_DTYPES or given.layout != torch.strided:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lossfold.errors import LossError, is_number, naming, python_scalar
 from lossfold.folds.arithmetic import total_dtype
-from lossfold.folds.checks import SCORE_DTYPES
+from lossfold.folds.checks import SCORE_DTYPES, plain
 from lossfold.folds.collect import collect
 from lossfold.folds.fold import describe
 from lossfold.losses.images.ssim import SSIMLoss
@@ -40,7 +40,7 @@ def psnr(pred: Tensor, target: Tensor, data_range: float = 1.0) -> Tensor:
         >>> psnr(torch.zeros(1, 3, 8, 8), torch.full((1, 3, 8, 8), 0.1)).round(decimals=4)
         tensor([20.], dtype=torch.float64)
     """
-    data_range = python_scalar(data_range)
+    pred, target, data_range = *plain((pred, target)), python_scalar(data_range)
     check("psnr", pred, target, data_range)
     return _psnr(pred, target, data_range)
 
@@ -82,7 +82,7 @@ def ssim(
     Reference:
         Wang et al., Image quality assessment: from error visibility to structural similarity, IEEE TIP 2004.
     """
-    data_range = python_scalar(data_range)
+    pred, target, data_range = *plain((pred, target)), python_scalar(data_range)
     check("ssim", pred, target, data_range)
     return _ssim(pred, target, data_range, window_size=window_size, sigma=sigma, k1=k1, k2=k2)
 
@@ -123,7 +123,7 @@ class RestorationMetrics(Accumulator):
     def update(self, pred: Tensor, target: Tensor) -> None:
         """Add a batch, as for :func:`psnr`."""
         self.refuse_synced("update")
-        data_range = self.options["data_range"]
+        pred, target, data_range = *plain((pred, target)), self.options["data_range"]
         check("RestorationMetrics", pred, target, data_range)
         if pred.device != self.total.device:
             expected = f"on the accumulator's device {self.total.device}"

@@ -79,7 +79,9 @@ def integrand(scores: Tensor, labels: Tensor, weight: Tensor | None, coef: Tenso
     values = torch.zeros((), dtype=found.z.dtype, device=scores.device)
     for share, factors in zip(shares, coef.to(values), strict=True):
         at_label = share.shape[1] == 1
-        values = values + (share * factors[found.y] if at_label else (share * factors[:, None]).sum(1, keepdim=True))
+        factor = factors[found.y] if at_label else factors[:, None]
+        part = torch.where(factor == 0, 0.0, share * factor)  # of a class without weight -log p may be infinite
+        values = values + (part if at_label else part.sum(1, keepdim=True))
     return values.reshape(labels.shape)
 
 
@@ -118,6 +120,11 @@ class Parts(NamedTuple):
     hard: Tensor
 
 
+def not_below_0(nll: Tensor) -> Tensor:
+    """Return -log p, 0 where a probability is a rounding above 1 (by which hard pixels are ordered); its slope stays."""
+    return torch.where(nll < 0, nll - nll.detach(), nll)
+
+
 SHARES: dict[str, Callable[[Parts, float], Tensor]] = {
     "weight": lambda x, gamma: x.w,
     "prob": lambda x, gamma: x.w * x.p,
@@ -128,7 +135,7 @@ SHARES: dict[str, Callable[[Parts, float], Tensor]] = {
     "focal": lambda x, gamma: x.w * x.miss**gamma * x.nll,
     "focal_weight": lambda x, gamma: x.w * x.miss**gamma,
     "hard_weight": lambda x, gamma: torch.where(x.hard, x.w, 0.0),
-    "hard_nll": lambda x, gamma: torch.where(x.hard, x.w * x.nll, 0.0),
+    "hard_nll": lambda x, gamma: torch.where(x.hard, x.w * not_below_0(x.nll), 0.0),
 }
 """What each pixel adds to each kind of sum: ``[B, 1, P]`` for the label's class, or ``[B, C, P]`` for every class."""
 WITHOUT_P = ("weight", "nll", "nll_all", "focal", "focal_weight", "hard_weight", "hard_nll")

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lossfold.errors import naming, wrong
 from lossfold.folds.arithmetic import clamped
-from lossfold.folds.checks import result_dtype
+from lossfold.folds.checks import plain, result_dtype
 from lossfold.folds.collect import collect
 from lossfold.folds.dense.definition import elements, errors_of
 from lossfold.folds.dense.needs import DenseNeeds, refusing_targets
@@ -292,7 +292,7 @@ def lovasz_bounds(logits: Tensor, labels: Tensor, weight: Tensor | None = None, 
     loss = LovaszLoss(**options)
     loss.require("exact", not loss.exact, "left out: bounds are the histogram's")
     with torch.no_grad(), naming("lovasz_bounds"):
-        given = loss.check(logits, labels, weight)
+        given = loss.check(*plain((logits, labels, weight)))
         fold = collect(loss.needs(given), given)
         table = (fold if loss.by_image else fold.sum_images()).table
         assert table is not None
