@@ -44,7 +44,7 @@ OWN: dict[str, dict[str, object]] = {
     "TverskyLoss": OVERLAP | {"alpha": 0.5, "beta": 0.5, "exponent": 1.0},
     "GeneralizedDiceLoss": {"weighting": "square", "smooth": 0.0, "absent": "skip", "include_background": True},
     "CEDiceLoss": {"ce_weight": 1.0, "dice_weight": 1.0, "label_smoothing": 0.0} | OVERLAP,
-    "LovaszLoss": {"classes": "present", "bins": 4096, "exact": False, "per_image": None},
+    "LovaszLoss": {"classes": "present", "bins": 4096, "exact": None, "per_image": None},
     "OhemCrossEntropyLoss": {"thresh": 0.7, "min_kept": 100_000, "top_k_ratio": None},
     "L1Loss": {},
     "MSELoss": {},

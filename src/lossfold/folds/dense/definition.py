@@ -13,7 +13,7 @@ from lossfold.engines.transforms import inside_transform
 from lossfold.folds.arithmetic import PROBABILITY_FLOOR, clamped, resize, total
 from lossfold.folds.dense.spec import DenseSpec
 from lossfold.folds.fold import shares_of
-from lossfold.folds.histogram import OCTAVES, REST, Bins, histogram
+from lossfold.folds.histogram import OCTAVES, REST, Bins, Errors, histogram
 
 
 class Collected(NamedTuple):
@@ -154,6 +154,13 @@ def errors_of(found: Elements, hinge: bool) -> tuple[Tensor, Tensor]:
     if hinge:
         return foreground, (1 - torch.where(foreground, found.z, -found.z)).relu()
     return foreground, clamped(torch.where(foreground, found.q, found.p))
+
+
+def with_errors(scores: Tensor, targets: Tensor, weight: Tensor | None, spec: DenseSpec, hinge: bool) -> tuple[Tensor, Errors]:
+    """Return the sums of :func:`fold`, and the errors themselves in place of their histogram."""
+    found = elements(scores, targets, weight, spec)
+    sums = [total(share) for share in _shares(found, spec)]
+    return torch.stack(sums, 1) if sums else scores.new_empty(0), Errors(*errors_of(found, hinge), found.w)
 
 
 def _table(found: Elements, bins: Bins) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -10,9 +10,10 @@ from torch import Tensor
 from lossfold import engines
 from lossfold.errors import wrong
 from lossfold.folds.checks import INTEGER_DTYPES, SCORE_DTYPES, check_scores, check_weight, result_dtype
-from lossfold.folds.dense import eager, operators
+from lossfold.folds.dense import definition, eager, operators
 from lossfold.folds.dense.spec import CONSTANT, DenseSpec
 from lossfold.folds.fold import Fold, describe
+from lossfold.folds.histogram import in_units
 from lossfold.folds.scores import Given, ScoreNeeds
 
 
@@ -25,12 +26,23 @@ class DenseNeeds(ScoreNeeds[DenseSpec]):
         scores, targets, weight = given.tensors
         fixed, dtype = not targets.requires_grad and (weight is None or not weight.requires_grad), result_dtype(scores)
         run = engines.select(self.engine, scores, weight, targets).among(eager, operators)
+        spec, unit, errors = self.spec, None, None
+        sorts = self.sorts(scores, targets.shape[2:])
         if scores.dim() == 2 and not self.apart:  # without space, images that are added anyway serve as pixels
             scores, targets = scores.t()[None], targets.t()[None]
             weight = None if weight is None else (weight.t() if weight.dim() == 2 else weight)[None]
-        with refusing_targets(targets, self.spec.ignore_index):
-            sums, table = run.fold(scores, targets, weight, self.spec)
-        return Fold(sums, self.spec.sums, dtype, CONSTANT if fixed else (), table if self.spec.bins else None, given.kind)
+        with refusing_targets(targets, spec.ignore_index):
+            if sorts:
+                spec = replace(spec, bins=None)
+                alone = all(kind in CONSTANT for kind, _ in spec.sums)
+                asked = spec if alone else replace(spec, sums=())
+                sums, errors = definition.with_errors(scores, targets, weight, asked, self.spec.bins.hinge)
+                sums = sums if alone else run.fold(scores, targets, weight, spec).sums
+                return Fold(sums, spec.sums, dtype, CONSTANT if fixed else (), None, given.kind, errors)
+            weight, unit = in_units(weight, spec.bins)
+            sums, table = run.fold(scores, targets, weight, spec)
+        fold = Fold(sums, spec.sums, dtype, CONSTANT if fixed else (), table if spec.bins else None, given.kind)
+        return fold if unit is None else fold.scaled(unit)
 
     def integrate(self, coef: Tensor, given: Given) -> Tensor:
         """Return each element's share (each pixel's, where channels count together) of the sums weighted by ``coef [K, C]``."""

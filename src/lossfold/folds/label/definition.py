@@ -14,7 +14,7 @@ from torch import Tensor
 from lossfold.engines.transforms import inside_transform
 from lossfold.folds.arithmetic import PROBABILITY_FLOOR, clamped, resize, total, total_dtype
 from lossfold.folds.fold import shares_of
-from lossfold.folds.histogram import Bins, histogram
+from lossfold.folds.histogram import Bins, Errors, histogram
 from lossfold.folds.label.spec import Hard, LabelSpec
 
 
@@ -194,12 +194,24 @@ def _kth_largest(bits: Tensor, k: Tensor) -> Tensor:
     return found.to(bits.dtype)
 
 
-def _table(pixels: Pixels, softmax: bool, bins: Bins) -> Tensor:
-    """Return the histogram of the errors, ``[I, 4, C, bins]``; see :class:`Collected`."""
+def with_errors(scores: Tensor, labels: Tensor, weight: Tensor | None, spec: LabelSpec) -> tuple[Tensor, Errors]:
+    """Return the sums of :func:`fold`, and the errors themselves, |[y = c] - p|, in place of their histogram."""
+    found = pixels(scores, labels, weight, spec)
+    sums = [_by_label(share, found.y, scores.shape[1]) if share.shape[1] == 1 else total(share) for share in _shares(found, spec, None)]
+    return torch.stack(sums, 1) if sums else scores.new_empty(0), _errors(found, spec.softmax)
+
+
+def _errors(pixels: Pixels, softmax: bool) -> Errors:
     y, w, _, z, log_p = pixels
     foreground = y == torch.arange(z.shape[1], device=z.device)[:, None]
     p = log_p.exp() if softmax else clamped(z)
-    place = torch.where(foreground, 1 - p, p) * bins.count
+    return Errors(foreground, torch.where(foreground, 1 - p, p), w.expand(len(z), 1, z.shape[2]))
+
+
+def _table(pixels: Pixels, softmax: bool, bins: Bins) -> Tensor:
+    """Return the histogram of the errors, ``[I, 4, C, bins]``; see :class:`Collected`."""
+    foreground, error, w = _errors(pixels, softmax)
+    place = error * bins.count
     bin_ = place.detach().nan_to_num(0).long().clamp(0, bins.count - 1)
     return histogram(foreground, w, bin_, place - bin_, bins)
 

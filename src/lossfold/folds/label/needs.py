@@ -11,7 +11,8 @@ from lossfold import engines
 from lossfold.errors import wrong
 from lossfold.folds.checks import INTEGER_DTYPES, check_scores, check_weight, result_dtype
 from lossfold.folds.fold import Fold, describe
-from lossfold.folds.label import eager, operators
+from lossfold.folds.histogram import in_units
+from lossfold.folds.label import definition, eager, operators
 from lossfold.folds.label.definition import Collected
 from lossfold.folds.label.spec import CONSTANT, LabelSpec
 from lossfold.folds.scores import Given, ScoreNeeds
@@ -41,9 +42,18 @@ class LabelNeeds(ScoreNeeds[LabelSpec]):
     def collect(self, given: Given) -> Fold:
         """Make the pass over a call's arguments, which have been checked."""
         scores, labels, weight = given.tensors
-        sums, table, _ = self._fold(scores, labels, weight)
         constants = CONSTANT if weight is None or not weight.requires_grad else ()
-        return Fold(sums, self.spec.sums, result_dtype(scores), constants, table if self.spec.bins else None, given.kind)
+        if self.sorts(scores, labels.shape[1:]):
+            plain = replace(self.spec, bins=None)
+            alone = all(kind == "weight" for kind, _ in plain.sums)
+            with refusing_labels(scores.shape[1], labels, self.spec.ignore_index):
+                sums, errors = definition.with_errors(scores, labels, weight, plain if alone else replace(plain, sums=(), hard=None))
+            sums = sums if alone else replace(self, spec=plain)._fold(scores, labels, weight).sums
+            return Fold(sums, self.spec.sums, result_dtype(scores), constants, None, given.kind, errors)
+        weight, unit = in_units(weight, self.spec.bins)
+        sums, table, _ = self._fold(scores, labels, weight)
+        fold = Fold(sums, self.spec.sums, result_dtype(scores), constants, table if self.spec.bins else None, given.kind)
+        return fold if unit is None else fold.scaled(unit)
 
     def integrate(self, coef: Tensor, given: Given) -> Tensor:
         """Return the map ``[B, *S]`` of each pixel's share, the sums weighted by ``coef [K, C]``."""
