@@ -186,7 +186,7 @@ class LovaszLoss(ScoreLoss):
         return Ratio(torch.where(v != 0, v * values, 0.0), v)
 
 
-MOST_SORTED = 2**20  # elements at once
+MOST_SORTED = 2**17  # elements at once
 
 
 def sorted_values(errors: Errors) -> tuple[Tensor, Tensor, Tensor]:
