@@ -108,7 +108,11 @@ def random_trimap(alpha: Tensor, widths: tuple[int, int] = (1, 30), generator: t
     """
     who = "random_trimap"
     found = listed(widths)
-    whole = isinstance(found, list) and len(found) == 2 and all(isinstance(width, int) and not isinstance(width, bool) for width in found)
+    whole = (
+        isinstance(found, list)
+        and len(found) == 2
+        and all(isinstance(width, int) and not isinstance(width, bool) for width in found)
+    )
     if not whole or not 0 <= found[0] <= found[1] <= WIDEST:
         raise LossError(who, "widths", f"two integers (smallest, largest) from 0 to {WIDEST}, in this order", repr(widths))
     _check_alpha(who, alpha)

@@ -20,7 +20,9 @@ def found(loss: torch.nn.Module, x: torch.Tensor, *given: torch.Tensor) -> tuple
 
 
 def targets(x: torch.Tensor, link: str) -> torch.Tensor:
-    return (torch.rand_like(x) > 0.5).float() if link in ("hinge", "sigmoid") else torch.randint(0, x.shape[1], (len(x), *x.shape[2:]))
+    return (
+        (torch.rand_like(x) > 0.5).float() if link in ("hinge", "sigmoid") else torch.randint(0, x.shape[1], (len(x), *x.shape[2:]))
+    )
 
 
 @pytest.mark.parametrize("link", ["softmax", "hinge", "sigmoid"])
@@ -31,7 +33,9 @@ def test_few_pixels_are_sorted_and_many_are_not(link: str, per_image: bool) -> N
         y, w = targets(x, link), torch.rand(2, *x.shape[2:])
         options = {"link": link, "per_image": per_image}
         by_size, sorting, binning = (found(lf.LovaszLoss(exact=exact, **options), x, y, w) for exact in (None, True, False))
-        assert torch.equal(by_size[0], (sorting if sorts else binning)[0]) and torch.equal(by_size[1], (sorting if sorts else binning)[1])
+        assert torch.equal(by_size[0], (sorting if sorts else binning)[0]) and torch.equal(
+            by_size[1], (sorting if sorts else binning)[1]
+        )
         assert not torch.equal(sorting[1], binning[1])
         torch.testing.assert_close(sorting[0], binning[0], rtol=0.01, atol=1e-3)
         few_bins = lf.LovaszLoss(bins=128, **options)  # fewer than the pixels

@@ -25,7 +25,9 @@ SCALARS: dict[str, tuple[Callable[[Any], Any], ...]] = {
 }
 
 
-@pytest.mark.parametrize("name", [name for name, cls in LOSSES.items() if getattr(cls, "samples", ()) and not issubclass(cls, (lf.LossSet, FrozenLoss))])
+@pytest.mark.parametrize(
+    "name", [name for name, cls in LOSSES.items() if getattr(cls, "samples", ()) and not issubclass(cls, (lf.LossSet, FrozenLoss))]
+)
 def test_every_option_of_every_loss(name: str) -> None:
     cls = LOSSES[name]
     base = dict(cls.samples[0]) if getattr(cls, "samples", ()) else {}
@@ -53,7 +55,9 @@ def test_every_option_of_every_loss(name: str) -> None:
 def test_weights_schedules_and_numbers_elsewhere(scalar: Callable[[Any], Any]) -> None:
     assert repr(lf.DiceLoss() * scalar(0.5)) == repr(scalar(0.5) * lf.DiceLoss()) == "DiceLoss(loss_weight=0.5)"
     assert type(lf.LossSet(a=lf.L1Loss(), loss_weight=scalar(0.5)).loss_weight) is float
-    assert repr(lf.LinearSchedule(start=scalar(0.0), end=scalar(1.0), steps=4)) == repr(lf.LinearSchedule(start=0.0, end=1.0, steps=4))
+    assert repr(lf.LinearSchedule(start=scalar(0.0), end=scalar(1.0), steps=4)) == repr(
+        lf.LinearSchedule(start=0.0, end=1.0, steps=4)
+    )
     assert repr(lf.StepSchedule({0: scalar(0.5)})) == "StepSchedule(values={0: 0.5})"
     assert lf.DiceLoss(class_weight=[scalar(0.5), scalar(2.0)]).class_weight == (0.5, 2.0)
     assert lf.Term(lf.L1Loss(), schedule=lambda step: scalar(0.5)).factor == 0.5

@@ -15,7 +15,17 @@ from lossfold import metrics
 
 tv_tensors = pytest.importorskip("torchvision.tv_tensors")
 meta = pytest.importorskip("monai.data").MetaTensor
-PAIRS = ["L1Loss", "MSELoss", "SmoothL1Loss", "HuberLoss", "CharbonnierLoss", "PSNRLoss", "GradientLoss", "SSIMLoss", "UnknownL1Loss"]
+PAIRS = [
+    "L1Loss",
+    "MSELoss",
+    "SmoothL1Loss",
+    "HuberLoss",
+    "CharbonnierLoss",
+    "PSNRLoss",
+    "GradientLoss",
+    "SSIMLoss",
+    "UnknownL1Loss",
+]
 PAIRS += ["KnownL1Loss", "KnownSmoothL1Loss", "MattingGradientLoss", "LaplacianPyramidLoss", "MattingLoss", "MixedMattingLoss"]
 SCORES = ["CrossEntropyLoss", "DiceLoss", "FocalLoss", "LovaszLoss", "OhemCrossEntropyLoss", "GeneralizedDiceLoss", "CEDiceLoss"]
 engines = pytest.mark.parametrize("engine", lf.engines.available())

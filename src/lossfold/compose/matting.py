@@ -50,6 +50,7 @@ class MattingSet(Configured, LossSet):
 
     reference_area: float | None = option(None, more_than=0)
     alpha_link: str = option("identity", words=LINKS)
+    validate: bool = option(False)
     engine: str | None = option(None, words=engines.NAMES)
     loss_weight: float = option(1.0)
     inputs: Mapping[str, str] | None = None
@@ -135,6 +136,7 @@ class MattingSet(Configured, LossSet):
     def published(self, name: str, weight: float) -> Loss:
         """Return the term of a published name."""
         options: dict[str, Any] = {"link": self.alpha_link, "engine": self.engine, "loss_weight": weight}
+        options |= {"validate": self.validate} if "validate" in TERMS[name].kinds else {}
         return self.fitted(TERMS[name](**options))
 
     def fitted(self, loss: Loss) -> Loss:
@@ -183,6 +185,7 @@ class MattingLoss(MattingSet):
         reference_area: A multiplies each regional mean by A / (H·W); 262144 gives the values of criteria written for 512x512
             crops. The Laplacian, the smooth L1, cross entropy and focal terms are plain means over the whole alpha.
         alpha_link: how predictions are read: "identity" for alphas, "sigmoid" for logits.
+        validate: of all terms of published names that look at values.
         engine: of all terms.
         loss_weight: a factor on the total.
         inputs: where ``pred``, ``target`` and ``region`` stand in one dict of outputs.
@@ -235,7 +238,7 @@ class MixedMattingLoss(MattingSet):
         segmentation: terms of the samples whose target holds only 0 and 1, as :class:`MattingLoss` takes them.
         matting: terms of the others.
         tolerance: how far from 0 and 1 a binary target may be, 0 to 0.5.
-        reference_area, alpha_link, engine, loss_weight, inputs: as for :class:`MattingLoss`.
+        reference_area, alpha_link, validate, engine, loss_weight, inputs: as for :class:`MattingLoss`.
 
     Raises:
         LossError: as for :class:`MattingLoss`; for a term that has no value for each sample.

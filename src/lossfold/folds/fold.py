@@ -110,6 +110,7 @@ class Needs(Generic[Spec]):
     spec: Spec
     engine: str | None
     apart: bool = field(default=True, kw_only=True)  # whether anyone asks for the images apart
+    validate: bool = field(default=False, kw_only=True)  # whether anyone asks for looks at values that wait for the device
 
     def agree(self, other: object) -> bool:
         """Whether one pass can serve both."""
@@ -117,7 +118,9 @@ class Needs(Generic[Spec]):
 
     def merge(self, other: Self) -> Self:
         """Return the needs of both."""
-        return replace(self, spec=self.joined(other.spec), apart=self.apart or other.apart)
+        return replace(
+            self, spec=self.joined(other.spec), apart=self.apart or other.apart, validate=self.validate or other.validate
+        )
 
     def each_image(self) -> Self:
         """Return the same fold, of each image apart."""

@@ -103,7 +103,9 @@ class ScoreNeeds(Needs[AnyScoreSpec]):
         By size alone they are not where another engine is forced, or would spare the scores of that resolution.
         """
         bins = self.spec.bins
-        if bins is None or (bins.sort is None and (scores.shape[2:] != space or engines.forced(self.engine) not in (None, "eager"))):
+        if bins is None or (
+            bins.sort is None and (scores.shape[2:] != space or engines.forced(self.engine) not in (None, "eager"))
+        ):
             return False
         return bins.sorts(len(scores), math.prod(space))
 

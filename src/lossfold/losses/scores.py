@@ -16,6 +16,7 @@ from lossfold.folds.dense.spec import DenseSpec
 from lossfold.folds.fold import Fold, Sum
 from lossfold.folds.label.needs import LabelNeeds, check_labels, one_channel
 from lossfold.folds.label.spec import LabelSpec
+from lossfold.folds.looks import mention_pictures_without_channel
 from lossfold.folds.scores import Given, with_channel
 from lossfold.losses.folded import Folded
 from lossfold.losses.reduce import REDUCTIONS, Ratio, divide
@@ -41,12 +42,15 @@ class ScoreLoss(Folded):
     reduction: str = option("mean", words=REDUCTIONS)
     per_image: bool = option(False)
     align_corners: bool = option(False)
+    resize: bool = option(True)
+    validate: bool = option(False)
     engine: str | None = option(None, words=engines.NAMES)
 
     label_links: ClassVar[tuple[str, ...]] = ("softmax", "identity")  # that read integer labels
     dense_links: ClassVar[tuple[str, ...]] = ()  # that read targets of the scores' shape
     dense_samples: ClassVar[tuple[dict[str, Any], ...]] = ()  # as samples, for these
     takes_normalizer: ClassVar[bool] = True
+    by_element: ClassVar[bool] = False  # the mean is one over elements, whatever channel they are of
     without_channels = False  # read [N, *S] as N masks [N, 1, *S]; see lossfold.presets
 
     def __init_subclass__(cls, **options: Any) -> None:
@@ -123,9 +127,11 @@ class ScoreLoss(Folded):
         seen = with_channel(logits, labels, weight) if self.without_channels else (logits, labels, weight)
         kind = self.kind_of(*seen[:2])
         if kind == LABELS:
-            scores, *_ = check_labels(*seen)
+            scores, *_ = check_labels(*seen, resize=self.resize)
         else:
-            scores, *_ = check_targets(*seen, together=self.together)
+            scores, *_ = check_targets(*seen, together=self.together, resize=self.resize)
+            if not self.without_channels and not self.by_element:
+                mention_pictures_without_channel(*seen[:2], self.validate)
         if scores.shape[1] == 1 and (self.link == "softmax" or kind == LABELS):
             got = "'softmax', which makes every probability 1" if self.link == "softmax" else f"{self.link!r} with class indices"
             raise wrong("link", "'sigmoid' for one channel", got, one_channel(self.link))
@@ -164,10 +170,10 @@ class ScoreLoss(Folded):
         """Return the fold that a kind of targets wants."""
         if kind == LABELS:
             label = LabelSpec(self.link, self.ignore_index, self.align_corners, self.sums(kind))
-            return LabelNeeds(label, self.engine, apart=self.by_image)
+            return LabelNeeds(label, self.engine, apart=self.by_image, validate=self.validate)
         link = "sigmoid" if self.link == "hinge" else self.link
         dense = DenseSpec(link, self.ignore_index, self.align_corners, self.sums(kind), None, self.together)
-        return DenseNeeds(dense, self.engine, apart=self.by_image)
+        return DenseNeeds(dense, self.engine, apart=self.by_image, validate=self.validate)
 
     def masks(self, fold: Fold) -> Tensor:
         """Return every mask's own loss, ``[B, K]``, times its class weight: every channel of every image is one."""
@@ -213,6 +219,8 @@ class ScoreLoss(Folded):
 @configured
 class PixelLoss(ScoreLoss):
     """A loss that is a sum over pixels: its numerator is linear in the sums, so it also has a map."""
+
+    by_element: ClassVar[bool] = True
 
     def coefficients(self, like: Tensor, kind: str) -> dict[Sum, Factor]:
         """Return the factor of each sum in the numerator, with the dtype and on the device of ``like [..., C]``."""

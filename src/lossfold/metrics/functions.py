@@ -50,7 +50,7 @@ def iou(
     Args:
         preds, labels, C, ignore: as for :func:`confusion`.
         empty: value, as a fraction, of a class neither there nor predicted; ``"skip"`` leaves such (image, class) pairs out.
-        per_image: the mean over images of each image's own value; needs ``[B, H, W]`` or more dimensions.
+        per_image: the mean over images of each image's own value; ``[B, P]`` are B images of P pixels, too.
         fraction: return 0 to 1 in place of percent.
 
     Returns:
@@ -82,7 +82,8 @@ def iou_binary(
     """Return the intersection over union of the foreground (1 or True), in percent.
 
     Args:
-        preds, labels: boolean or integer ``[B, *S]`` with values 0 and 1; labels also ``ignore``.
+        preds, labels: boolean or integer ``[B, *S]`` with values 0 and 1; labels also ``ignore``. One image is image[None]:
+            ``[H, W]`` would be H images of W pixels.
         empty, ignore, per_image, fraction: as for :func:`iou`; here each image counts for itself unless told otherwise.
 
     Returns:

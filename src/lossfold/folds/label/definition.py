@@ -197,7 +197,9 @@ def _kth_largest(bits: Tensor, k: Tensor) -> Tensor:
 def with_errors(scores: Tensor, labels: Tensor, weight: Tensor | None, spec: LabelSpec) -> tuple[Tensor, Errors]:
     """Return the sums of :func:`fold`, and the errors themselves, |[y = c] - p|, in place of their histogram."""
     found = pixels(scores, labels, weight, spec)
-    sums = [_by_label(share, found.y, scores.shape[1]) if share.shape[1] == 1 else total(share) for share in _shares(found, spec, None)]
+    sums = [
+        _by_label(share, found.y, scores.shape[1]) if share.shape[1] == 1 else total(share) for share in _shares(found, spec, None)
+    ]
     return torch.stack(sums, 1) if sums else scores.new_empty(0), _errors(found, spec.softmax)
 
 

@@ -41,7 +41,7 @@ class FocalLoss(PixelLoss):
         link: ``"softmax"`` for logits and labels, ``"sigmoid"`` for logits and targets ``[B, C, *S]``, ``"identity"`` for
             probabilities and either.
         normalize: ``"pixels"`` for the denominator above, ``"focal"`` for Σ w v_y (1 - p_y)^γ (differentiated as well).
-        class_weight, ignore_index, reduction, per_image, align_corners, loss_weight, engine, inputs: as for
+        class_weight, ignore_index, reduction, per_image, align_corners, resize, validate, loss_weight, engine, inputs: as for
             :class:`CrossEntropyLoss`.
 
     Raises:

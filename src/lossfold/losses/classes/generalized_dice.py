@@ -30,7 +30,7 @@ class GeneralizedDiceLoss(ScoreLoss):
         absent: the weight of a class without pixels, which would be infinite: none with ``"skip"`` and ``"zero"``, that of
             the smallest present class with ``"count"``.
         include_background: whether class 0 takes part.
-        class_weight, link, ignore_index, reduction, per_image, align_corners, loss_weight, engine, inputs: as for
+        class_weight, link, ignore_index, reduction, per_image, align_corners, resize, validate, loss_weight, engine, inputs: as for
             :class:`DiceLoss`; ``reduction="none"`` gives a scalar, ``[B]`` with ``per_image``.
 
     Raises:

@@ -52,7 +52,7 @@ class LovaszLoss(ScoreLoss):
             bins, so that the histogram would be slower and larger; not for logits of another size, and under a forced engine.
         class_weight: C numbers >= 0, the weights of the classes in the mean.
         link: ``"softmax"``, ``"identity"`` (probabilities, with labels or targets), ``"sigmoid"`` or ``"hinge"``.
-        ignore_index, align_corners, loss_weight, engine, inputs: as for :class:`CrossEntropyLoss`; probabilities are
+        ignore_index, align_corners, resize, validate, loss_weight, engine, inputs: as for :class:`CrossEntropyLoss`; probabilities are
             taken into [0, 1].
         reduction: ``"mean"`` over classes, ``"sum"``, or ``"none"``: ``[C]``, ``[B, C]`` with ``per_image``, weighted, 0 for
             classes left out.

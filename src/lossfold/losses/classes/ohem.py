@@ -36,7 +36,7 @@ class OhemCrossEntropyLoss(PixelLoss):
         thresh: in [0, 1]; pixels with p_y below it are hard.
         min_kept: how many pixels of the batch are hard in any case; of each image with ``per_image``.
         top_k_ratio: in (0, 1]; instead of both, the share of the counted pixels that is hard (rounded up).
-        class_weight, link, ignore_index, reduction, per_image, align_corners, loss_weight, engine, inputs: as for
+        class_weight, link, ignore_index, reduction, per_image, align_corners, resize, validate, loss_weight, engine, inputs: as for
             :class:`CrossEntropyLoss`; the map of ``reduction="none"`` is 0 where a pixel is not hard.
 
     Raises:

@@ -140,6 +140,8 @@ class DiceLoss(OverlapLoss):
         per_image: the mean of each image's own loss over the images in which something counts; an empty one is left out, where
             ``sample_wise`` of losses of images counts it as 0.
         align_corners: how logits of another size than the labels are interpolated to it (bilinearly).
+        resize: False refuses logits of another size than the labels, in place of interpolating them.
+        validate: look for wrong values off the CPU too, which waits for the device: probabilities outside of [0, 1], say.
         loss_weight: a factor on the result.
         inputs: where the arguments stand in a dict of outputs, from names to dotted paths; the loss then takes that dict.
         engine: ``"eager"``, ``"cpp"``, or None for the fastest that can serve.
@@ -175,7 +177,7 @@ class JaccardLoss(OverlapLoss):
 
     Args:
         average, smooth, squared, log, absent, include_background, soft_overlap, class_weight, link, ignore_index, reduction,
-            per_image, align_corners, loss_weight, engine, inputs: as for :class:`DiceLoss`.
+            per_image, align_corners, resize, validate, loss_weight, engine, inputs: as for :class:`DiceLoss`.
 
     Raises:
         LossError: for options, shapes, dtypes or labels that are out of range.
@@ -212,7 +214,7 @@ class TverskyLoss(OverlapLoss):
         beta: β >= 0, the weight of false negatives.
         exponent: > 0, applied to each class's loss; focal Tversky papers write 1/γ.
         average, smooth, squared, log, absent, include_background, soft_overlap, class_weight, link, ignore_index, reduction,
-            per_image, align_corners, loss_weight, engine, inputs: as for :class:`DiceLoss`.
+            per_image, align_corners, resize, validate, loss_weight, engine, inputs: as for :class:`DiceLoss`.
 
     Raises:
         LossError: for options, shapes, dtypes or labels that are out of range.
