@@ -71,14 +71,17 @@ OPTIONS = """Args:
         up for it, because MMagic's configs write the factor into ``loss_weight``.
     data_info: from argument names, ours or MMagic's (real_data, fake_data, gt), to keys of one dict of outputs.
 """
+DEFAULTS: dict[str, Any] = {"loss_weight": 1.0, "batch_shrink": 1}
+"""MMagic's, which are not those of our losses."""
 
 
 def component(base: L) -> L:
     """Return a loss as a component, registered."""
     name = f"{base.__name__}Comps"
     documentation = (inspect.getdoc(base) or "").partition("\n")[2].replace("Args:\n", OPTIONS, 1)
-    head = f"{base.__name__} as a component of MMagic's configs: with an interval, and MMagic's names of arguments."
-    own = {"__annotations__": {"loss_weight": "float"}, "loss_weight": base.__dataclass_fields__["loss_weight"].default}
+    head = f"{base.__name__} as a component of MMagic's configs: with an interval, MMagic's names and defaults."
+    defaults = {name: value for name, value in DEFAULTS.items() if name in base.__dataclass_fields__}
+    own: dict[str, Any] = {"__annotations__": {name: type(value).__name__ for name, value in defaults.items()}, **defaults}
     made = type(name, (Component, base), {"__module__": __name__, "__doc__": f"{head}\n{documentation}", **own})
     return LOSSES.register(configured(made))  # type: ignore[return-value]
 

@@ -67,6 +67,8 @@ class GANLoss(Loss):
         is_disc: the same; False where neither says it.
         polarity: of "smgan": "paper" is the above; "inverted" exchanges real and fake in the target of fakes, as published code
             does.
+        padding: of "smgan": what the blur finds beyond the mask's border: "replicate" the border again, so that a hole that reaches
+            it goes on; "zeros" no hole, as MMagic does.
         loss_weight: a factor on the generator's loss; the discriminator's has none.
         inputs: where the arguments stand in one dict of outputs.
 
@@ -93,6 +95,7 @@ class GANLoss(Loss):
     target_is_real: bool | None = option(None, of=bool)
     is_disc: bool | None = option(None, of=bool)
     polarity: str = option("paper", words=("paper", "inverted"))
+    padding: str = option("replicate", words=("replicate", "zeros"))
 
     samples: ClassVar[tuple[dict[str, Any], ...]] = (
         {"gan_type": "vanilla", "target_is_real": True},
@@ -103,6 +106,7 @@ class GANLoss(Loss):
         """Refuse wrong options."""
         super().settle()
         self.require("polarity", self.polarity == "paper" or self.gan_type == "smgan", "'paper' unless gan_type='smgan'")
+        self.require("padding", self.padding == "replicate" or self.gan_type == "smgan", "'replicate' unless gan_type='smgan'")
         hint = "weigh the discriminator's terms by a set around them, or a schedule"
         self.require("loss_weight", not self.is_disc or self.loss_weight == 1, "1 with is_disc=True", hint)
 
@@ -175,7 +179,7 @@ class GANLoss(Loss):
             return mean(self.cost(x, real))
         labels = self.real_label_val, self.fake_label_val
         intact, filled = labels if self.polarity == "paper" else labels[::-1]
-        return mean((x - torch.lerp(torch.full_like(hole, intact), torch.full_like(hole, filled), blurred(hole))).square())
+        return mean((x - torch.lerp(torch.full_like(hole, intact), torch.full_like(hole, filled), blurred(hole, self.padding))).square())
 
     def weight_in(
         self, input: object, target_is_real: bool | None = None, is_disc: bool | None = None, *others: object, **named: object
@@ -287,9 +291,9 @@ def mean(costs: Tensor) -> Tensor:
     return costs.sum() / max(1, costs.numel())
 
 
-def blurred(hole: Tensor) -> Tensor:
-    """Return a mask ``[B, 1, H, W]`` under a Gaussian, its border repeated."""
+def blurred(hole: Tensor, padding: str) -> Tensor:
+    """Return a mask ``[B, 1, H, W]`` under a Gaussian, its border repeated, or zeros beyond it."""
     steps = torch.arange(TAPS, dtype=hole.dtype, device=hole.device) - TAPS // 2
     taps = torch.softmax(-0.5 * (steps / SIGMA).square(), 0)  # exp(-s²/2σ²) over its sum
-    padded = functional.pad(hole, (TAPS // 2,) * 4, mode="replicate")
+    padded = functional.pad(hole, (TAPS // 2,) * 4, mode="constant" if padding == "zeros" else padding)
     return functional.conv2d(functional.conv2d(padded, taps.view(1, 1, 1, -1)), taps.view(1, 1, -1, 1))
