@@ -12,6 +12,7 @@ from torch import Tensor
 from typing_extensions import dataclass_transform
 
 from lossfold.errors import is_number, nearest, python_scalar, wrong
+from lossfold.foreign import meant
 
 T = TypeVar("T")
 C = TypeVar("C", bound=type)
@@ -95,8 +96,9 @@ class Word(Kind):
         return "one of " + ", ".join(map(repr, self.among)) + " or None" * self.none
 
     def hint(self, value: object) -> str:
-        """Say which word comes nearest."""
-        return nearest(value, self.among)
+        """Say which word is meant, or comes nearest."""
+        ours = meant(value, self.among)
+        return f"that is {ours!r}" if ours else nearest(value, self.among)
 
 
 @dataclass(frozen=True, eq=False, repr=False)

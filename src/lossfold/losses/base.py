@@ -17,6 +17,7 @@ from typing_extensions import Self
 from lossfold.errors import LossError, is_number, naming, nearest, python_scalar, wrong
 from lossfold.folds.arithmetic import widest_on
 from lossfold.folds.checks import plain
+from lossfold.foreign import translation
 from lossfold.options import Kind, PerClass, checked_options, configured, declared, option
 from lossfold.routing import arguments_of, check_argument, check_arguments, checked_mapping, is_one_dict, one_dict, route
 from lossfold.signatures import is_same, options_of
@@ -62,11 +63,15 @@ class Configured(nn.Module):
         valid = [name for name in cls.__init__.__annotations__ if name != "return"]
         for name in options:
             if name not in valid:
-                raise LossError(cls.__name__, name, "an option of this loss", repr(options[name]), nearest(name, valid))
+                hint = translation(name, valid, options[name], cls.__name__) or nearest(name, valid)
+                raise LossError(cls.__name__, name, "an option of this loss", repr(options[name]), hint)
         first = cls.__match_args__  # the fields that are not keyword-only; torch.compile can't follow dataclasses.fields
         if len(args) > len(first):
             by_keyword = f"given by keyword{', but for ' * bool(first)}{', '.join(first)}"
-            raise LossError(cls.__name__, "options", by_keyword, f"positional {args!r}"[:80], f"options: {', '.join(valid)}")
+            mode = translation("mode", valid, args[0]) if args[0] in ("binary", "multiclass", "multilabel") else ""
+            raise LossError(
+                cls.__name__, "options", by_keyword, f"positional {args!r}"[:80], mode or f"options: {', '.join(valid)}"
+            )
         return super().__new__(cls)
 
     def __post_init__(self) -> None:

@@ -179,7 +179,9 @@ class GANLoss(Loss):
             return mean(self.cost(x, real))
         labels = self.real_label_val, self.fake_label_val
         intact, filled = labels if self.polarity == "paper" else labels[::-1]
-        return mean((x - torch.lerp(torch.full_like(hole, intact), torch.full_like(hole, filled), blurred(hole, self.padding))).square())
+        return mean(
+            (x - torch.lerp(torch.full_like(hole, intact), torch.full_like(hole, filled), blurred(hole, self.padding))).square()
+        )
 
     def weight_in(
         self, input: object, target_is_real: bool | None = None, is_disc: bool | None = None, *others: object, **named: object
