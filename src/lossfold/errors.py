@@ -77,7 +77,7 @@ def nearest(name: object, valid: Iterable[str], elsewhere: str = "") -> str:
 
 
 def python_scalar(value: Any) -> Any:
-    """Return a scalar of NumPy, a 0-d tensor, or another number or text that is none of Python's own, as Python's; others as they are."""
+    """Return a scalar of NumPy, a 0-d tensor, or another number or text, as Python's own; anything else as it is."""
     if type(value) in (int, float, bool, str, type(None), tuple, list, dict):
         return value
     if getattr(value, "ndim", None) == 0 and callable(getattr(value, "item", None)):

@@ -16,6 +16,8 @@ Words = str | Mapping[Any, str] | Callable[[Any], str]
 SIGMOID = {True: "link='sigmoid', which reads every channel for itself", False: LEFT_OUT}
 OF_BINARY = {True: LEFT_OUT, False: "CrossEntropyLoss in place of this loss, for classes that exclude each other"}
 WEIGHT = (("class_weight", "class_weight; pixel weights are an argument of the call"), ("loss_weight", "loss_weight"))
+OF_SETS = "{who} as a term of a set, which adds over ranks: LossSet({{'loss': {who}(...)}}, sync=True)"
+OF_COMPONENTS = "every= of a term in a set, or {who}Comps(interval=...)"
 
 
 def smoothing(factor: int) -> Callable[[Any], str]:
@@ -73,14 +75,9 @@ FOREIGN: dict[str, tuple[tuple[str, Words], ...]] = {
     # segmentation-models-pytorch moves 0 and 1 by the factor each, where smoothing moves both by half of it.
     "smooth_factor": (("pos_weight", smoothing(2)), ("label_smoothing", smoothing(1))),
     # ours, of sets
-    "sync": (("loss_weight", "{who} as a term of a set, which adds over ranks: LossSet({{'loss': {who}(...)}}, sync=True)"),),
-    "process_group": (
-        ("loss_weight", "{who} as a term of a set, which adds over ranks: LossSet({{'loss': {who}(...)}}, sync=True)"),
-    ),
-    "interval": (
-        ("norm_mode", "every= of a term in a set, or {who}Comps(interval=...)"),
-        ("batch_shrink", "every= of a term in a set, or {who}Comps(interval=...)"),
-    ),
+    "sync": (("loss_weight", OF_SETS),),
+    "process_group": (("loss_weight", OF_SETS),),
+    "interval": (("norm_mode", OF_COMPONENTS), ("batch_shrink", OF_COMPONENTS)),
 }
 
 # their word for a value: (ours among the valid ones)

@@ -50,7 +50,8 @@ RECORDED = {
 LOOKS = ("lovasz", "ohem", "four")
 """Cases whose plain PyTorch looks at its data."""
 DEARER = {
-    "bce": "plain PyTorch does not check that targets lie in [0, 1], which reads them once more, makes NaN of infinite logits that are right, and has one sum in place of two",
+    "bce": "plain PyTorch does not check that targets lie in [0, 1], which reads them once more, "
+    "makes NaN of infinite logits that are right, and has one sum in place of two",
     "ohem": "plain PyTorch waits for the device, twice, and moves only the pixels that count from there on",
 }
 """Cases that move a little more than plain PyTorch, and why."""

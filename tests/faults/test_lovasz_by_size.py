@@ -48,7 +48,7 @@ def test_in_sets_behind_gates_and_in_parts(exact: bool | None) -> None:
     loss, gate = lf.LovaszLoss(exact=exact), torch.tensor([True, False, True, False])
     criterion = lf.LossSet(ce=lf.CrossEntropyLoss(), lovasz=loss)
     assert criterion.plan().count("fold") == 1
-    value, slope = found(criterion, x, y, w)
+    value, _ = found(criterion, x, y, w)
     alone = found(loss, x, y, w)
     torch.testing.assert_close(value - lf.CrossEntropyLoss()(x, y, w), alone[0])
     gated = lf.LossSet(lovasz=lf.Term(loss, when="has"), other=lf.Term(lf.LovaszLoss(exact=exact, per_image=True), when="has"))

@@ -32,14 +32,14 @@ class LossOutput:
 
     def item(self) -> float:
         """Return the total as a number."""
-        return float(self.total)
+        return float(self.total.detach())
 
     def detach(self) -> Tensor:
         """Return the total without its graph."""
         return self.total.detach()
 
     def __float__(self) -> float:
-        return float(self.total)
+        return self.item()
 
     def __mul__(self, factor: Any) -> Tensor:
         return self.total * scalar_of(factor)

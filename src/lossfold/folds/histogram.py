@@ -62,7 +62,7 @@ def in_units(weight: Tensor | None, bins: Bins | None) -> tuple[Tensor | None, T
     """Return weights in units that a histogram resolves, and these units ``[1 or B, 1, 1]``; None where there are none.
 
     A histogram holds integers. A power of two brings the sum of the weights (of each image, where it has a histogram of its own) to
-    about 2^28: so multiples of 2^-24 are exact up to 2^53, and no weights are too small or too large as a whole. Nothing is waited for.
+    about 2^28: so multiples of 2^-24 are exact up to 2^53, and no weights are too small or too large as a whole.
     """
     if weight is None or bins is None or weight.dtype == torch.bool:
         return weight, None

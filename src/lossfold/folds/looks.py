@@ -1,6 +1,6 @@
 """Looks at values, which on CPUs cost no waiting: what is surely wrong is refused, what is probably meant otherwise is said.
 
-Off the CPU they are made where a loss or a metric has ``validate=True``. Compiled code and transforms of torch.func are not looked at.
+Off the CPU they are made where a loss or a metric has ``validate=True``; in compiled code and in transforms of torch.func, never.
 """
 
 from __future__ import annotations
@@ -106,5 +106,5 @@ def mention_pictures_without_channel(scores: Tensor, targets: Tensor, validate: 
         return
     if targets.is_floating_point() and not (can_look(targets, validate) and bool(((targets == 0) | (targets == 1)).all())):
         return
-    text = f"masks {list(scores.shape)} are read as {scores.shape[1]} channels of {scores.shape[2]} pixels; one channel is logits[:, None]"
-    warnings.warn(f"lossfold: {text}, labels[:, None]", stacklevel=2)
+    text = f"masks {list(scores.shape)} are read as {scores.shape[1]} channels of {scores.shape[2]} pixels"
+    warnings.warn(f"lossfold: {text}; one channel is logits[:, None], labels[:, None]", stacklevel=2)

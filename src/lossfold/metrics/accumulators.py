@@ -99,7 +99,7 @@ class Confusion(Accumulator):
     """The confusion matrix of many batches, as :func:`lossfold.metrics.confusion`; ``compute`` returns int64 ``[C, C]``."""
 
     def __init__(self, C: int, ignore: int | None = None) -> None:
-        C, ignore = python_scalar(C), python_scalar(ignore)
+        C, ignore = map(python_scalar, (C, ignore))  # noqa: N806
         counts.check_classes("Confusion", C, ignore)
         super().__init__({"C": C, "ignore": ignore}, table=torch.zeros(C, C, dtype=torch.int64))
         self.table: Tensor

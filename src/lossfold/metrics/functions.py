@@ -30,7 +30,7 @@ def confusion(preds: Tensor, labels: Tensor, C: int, ignore: int | None = None, 
         >>> confusion(torch.tensor([[0, 1, 1]]), torch.tensor([[0, 0, 1]]), C=2).tolist()
         [[1, 1], [0, 1]]
     """
-    C, ignore, per_image = python_scalar(C), python_scalar(ignore), python_scalar(per_image)
+    C, ignore, per_image = map(python_scalar, (C, ignore, per_image))  # noqa: N806
     counts.check_classes("confusion", C, ignore)
     table = counts.count("confusion", preds, labels, C, ignore, per_image)
     return table if per_image else table[0]

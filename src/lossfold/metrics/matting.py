@@ -105,9 +105,9 @@ def matting_conn(pred: Tensor, target: Tensor, region: Tensor | None = None, lev
 
     Args:
         pred, target, region: as for :func:`matting_sad`; parts are those of the whole image.
-        levels: ``"exact"``, or ``"published"``, so that tables compare: as the code that papers use has them, in float64 and with the
-            rounding of multiples of 0.1, by which an alpha of 153/255, 0.6, does not reach the level 0.6000000000000001. Alphas of 8
-            bits are taken for k/255 in float64 whatever their dtype. On real mattes the two differ by a percent or so.
+        levels: ``"exact"``, or ``"published"``, so that tables compare: as the code that papers use has them, in float64, with the
+            rounding of multiples of 0.1, by which an alpha of 153/255, 0.6, does not reach the level 0.6000000000000001. Alphas
+            of 8 bits are taken for k/255 in float64 whatever their dtype. On real mattes the two differ by a percent or so.
 
     Returns:
         float64 ``[B]``, NaN for images in which nothing counts.

@@ -71,7 +71,7 @@ class ScoreCase(Case):
 
     @property
     def sorts(self) -> bool:
-        """Lovász sorts the few errors of the tests in plain PyTorch, unless told not to: no histogram, and nothing of an engine's."""
+        """Lovász sorts the few errors of the tests in plain PyTorch, unless told not to: nothing of an engine's."""
         return self.name == "LovaszLoss" and self.options.get("exact") is not False
 
     @property

@@ -48,18 +48,18 @@ class LovaszLoss(ScoreLoss):
             channel counts, and one without foreground costs its largest error.
         bins: of the histogram.
         exact: True sorts the errors instead, in plain PyTorch, and builds the probabilities at label resolution; False never does.
-            None, the default, sorts where an image's pixels (all images' pixels without ``per_image``) are fewer than half the
-            bins, so that the histogram would be slower and larger; not for logits of another size, and under a forced engine.
+            None, the default, sorts where an image's pixels (all images' without ``per_image``) are fewer than half the bins, so
+            that the histogram would be slower and larger; not for logits of another size, nor under a forced engine.
         class_weight: C numbers >= 0, the weights of the classes in the mean.
         link: ``"softmax"``, ``"identity"`` (probabilities, with labels or targets), ``"sigmoid"`` or ``"hinge"``.
-        ignore_index, align_corners, resize, validate, loss_weight, engine, inputs: as for :class:`CrossEntropyLoss`; probabilities are
-            taken into [0, 1].
+        ignore_index, align_corners, resize, validate, loss_weight, engine, inputs: as for :class:`CrossEntropyLoss`; probabilities
+            are taken into [0, 1].
         reduction: ``"mean"`` over classes, ``"sum"``, or ``"none"``: ``[C]``, ``[B, C]`` with ``per_image``, weighted, 0 for
             classes left out.
         per_image: the mean of each image's own loss over the images in which something counts; by default with hinge alone.
 
-    Pixel weights are >= 0, in any units: a factor on all of them changes nothing. The histogram resolves 2e-16 of their sum; a class
-    whose pixels weigh so little beside the others' is NaN.
+    Pixel weights are >= 0, in any units: a factor on all of them changes nothing. The histogram resolves 2e-16 of their sum; a
+    class whose pixels weigh so little beside the others' is NaN.
 
     Raises:
         LossError: for options, shapes, dtypes or labels that are out of range, and for pixel weights that need a gradient.
