@@ -27,13 +27,13 @@ class Members(nn.Module):
                 for key in [key for key in state if key.startswith(old)]:
                     state[new + key.removeprefix(old)] = state.pop(key)
             if takes and not kept:
-                state[f"{here}_extra_state"] = member.get_extra_state()  # type: ignore[operator]
+                state[f"{here}_extra_state"] = member.get_extra_state()
             elif kept and not takes:
                 del state[f"{here}_extra_state"]
         for key in [key for key in state if key.startswith(prefix) and key.endswith("._extra_state")]:
             if key.removeprefix(prefix).partition(".")[0] not in self._modules:
                 del state[key]
-        super()._load_from_state_dict(state, prefix, *others)  # type: ignore[no-untyped-call]
+        super()._load_from_state_dict(state, prefix, *others)
 
     @property
     def names(self) -> list[str]:

@@ -42,20 +42,20 @@ class LossOutput:
         return self.item()
 
     def __mul__(self, factor: Any) -> Tensor:
-        return self.total * scalar_of(factor)
+        return self.total * scalar_of(factor)  # type: ignore[no-any-return]
 
     __rmul__ = __mul__
 
     def __truediv__(self, divisor: Any) -> Tensor:
-        return self.total / scalar_of(divisor)
+        return self.total / scalar_of(divisor)  # type: ignore[no-any-return]
 
     def __add__(self, other: Any) -> Tensor:
-        return self.total + scalar_of(other)
+        return self.total + scalar_of(other)  # type: ignore[no-any-return]
 
     __radd__ = __add__
 
     def __sub__(self, other: Any) -> Tensor:
-        return self.total - scalar_of(other)
+        return self.total - scalar_of(other)  # type: ignore[no-any-return]
 
     def __rsub__(self, other: Any) -> Tensor:
         return scalar_of(other) - self.total  # type: ignore[no-any-return]

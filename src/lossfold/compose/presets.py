@@ -80,11 +80,11 @@ class CEDiceLoss(Configured, LossSet):
     def settle(self) -> None:
         """Refuse wrong options, and build the terms from them."""
         super().settle()
-        shared = ("link", "ignore_index", "class_weight", "reduction", "per_image", "align_corners", "resize", "validate")
-        shared += ("engine", "inputs")
+        shared = ("link", "ignore_index", "class_weight", "reduction", "per_image", "align_corners", "resize")
+        others = ("validate", "engine", "inputs")
         overlap = ("average", "smooth", "squared", "log", "absent", "include_background")
-        ce = {name: getattr(self, name) for name in (*shared, "label_smoothing")}
-        dice = {name: getattr(self, name) for name in (*shared, *overlap)}
+        ce = {name: getattr(self, name) for name in (*shared, *others, "label_smoothing")}
+        dice = {name: getattr(self, name) for name in (*shared, *others, *overlap)}
         try:
             terms = {
                 "ce": CrossEntropyLoss(loss_weight=self.ce_weight, **ce),

@@ -73,7 +73,8 @@ class Term(Summable):
         with naming("Term"):
             options = checked_options(self.kinds, {"when_mean": when_mean, "every": every})
         self.loss, self.schedule, self.when = loss, schedule, when
-        self.when_mean, self.every = options["when_mean"], options["every"]
+        self.when_mean: str = options["when_mean"]
+        self.every: int = options["every"]
         with torch.inference_mode(False):
             self.register_buffer("factor", torch.ones((), dtype=torch.float64), persistent=False)
         self.go_to(0)
@@ -91,7 +92,7 @@ class Term(Summable):
             raise LossError("Term", "schedule", "a function from the step to a number", repr(self.schedule), str(error)) from error
         if not is_number(factor) or not is_number(factor * self.every):
             raise LossError("Term", "schedule", f"a function that returns a number (step {step})", repr(factor))
-        return factor * self.every
+        return factor * self.every  # type: ignore[no-any-return]
 
     def go_to(self, step: int) -> None:
         """Take the weight of a step; the number lives in a buffer, so that compiled code sees it without being compiled again."""

@@ -125,14 +125,14 @@ class ScoreLoss(Folded):
 
     def check(self, logits: Any, labels: Any, weight: Any = None, normalizer: float | Tensor | None = None) -> Given:
         """Refuse what can't be folded, or does not fit the options."""
-        seen = with_channel(logits, labels, weight) if self.without_channels else (logits, labels, weight)
-        kind = self.kind_of(*seen[:2])
+        seen: tuple[Any, Any, Any] = with_channel(logits, labels, weight) if self.without_channels else (logits, labels, weight)
+        kind = self.kind_of(seen[0], seen[1])
         if kind == LABELS:
-            scores, *_ = check_labels(*seen, resize=self.resize)
+            scores, *_ = check_labels(*seen, self.resize)
         else:
             scores, *_ = check_targets(*seen, together=self.together, resize=self.resize)
             if not self.without_channels and not self.by_element:
-                mention_pictures_without_channel(*seen[:2], self.validate)
+                mention_pictures_without_channel(seen[0], seen[1], self.validate)
         if scores.shape[1] == 1 and (self.link == "softmax" or kind == LABELS):
             got = "'softmax', which makes every probability 1" if self.link == "softmax" else f"{self.link!r} with class indices"
             raise wrong("link", "'sigmoid' for one channel", got, one_channel(self.link))

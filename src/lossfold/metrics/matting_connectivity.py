@@ -39,7 +39,7 @@ def largest_part(mask: Tensor) -> Tensor:
     """Return the largest 4-connected part of each mask ``[B, H, W]``; of equal ones that whose first pixel comes first, by rows."""
     if mask.device.type == "cpu" and mask.numel():
         try:
-            from scipy import ndimage
+            from scipy import ndimage  # type: ignore[import-untyped]
         except ImportError:
             pass
         else:

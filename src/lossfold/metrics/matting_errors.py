@@ -93,11 +93,12 @@ def _gradients(mattes: Mattes, normalize: bool) -> Tensor:
 
 
 def _connectivity(mattes: Mattes, published: bool) -> Tensor:
-    alphas = tuple(_as_read(alpha.to(mattes.region)) if published else alpha for alpha in (mattes.pred, mattes.target))
-    levels = PUBLISHED if published else tuple(step / STEPS for step in range(STEPS + 1))
-    level = torch.tensor(levels, dtype=mattes.region.dtype, device=mattes.region.device)[levels_connected(*alphas, levels[1:])]
     if published:
-        mattes = mattes._replace(pred=alphas[0], target=alphas[1])
+        mattes = mattes._replace(pred=_as_read(mattes.pred.to(mattes.region)), target=_as_read(mattes.target.to(mattes.region)))
+    levels = PUBLISHED if published else tuple(step / STEPS for step in range(STEPS + 1))
+    level = torch.tensor(levels, dtype=mattes.region.dtype, device=mattes.region.device)[
+        levels_connected(mattes.pred, mattes.target, levels[1:])
+    ]
     pred, target = (alpha.to(mattes.region) - level for alpha in (mattes.pred, mattes.target))
     return (pred * (pred >= LEAST) - target * (target >= LEAST)).abs()
 

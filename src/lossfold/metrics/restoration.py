@@ -43,7 +43,7 @@ def psnr(pred: Tensor, target: Tensor, data_range: float = 1.0, validate: bool =
         >>> psnr(torch.zeros(1, 3, 8, 8), torch.full((1, 3, 8, 8), 0.1)).round(decimals=4)
         tensor([20.], dtype=torch.float64)
     """
-    pred, target, data_range = *plain((pred, target)), python_scalar(data_range)
+    (pred, target), data_range = plain((pred, target)), python_scalar(data_range)
     check("psnr", pred, target, data_range, validate)
     return _psnr(pred, target, data_range)
 
@@ -86,7 +86,7 @@ def ssim(
     Reference:
         Wang et al., Image quality assessment: from error visibility to structural similarity, IEEE TIP 2004.
     """
-    pred, target, data_range = *plain((pred, target)), python_scalar(data_range)
+    (pred, target), data_range = plain((pred, target)), python_scalar(data_range)
     check("ssim", pred, target, data_range, validate)
     return _ssim(pred, target, data_range, window_size=window_size, sigma=sigma, k1=k1, k2=k2)
 
@@ -127,7 +127,7 @@ class RestorationMetrics(Accumulator):
     def update(self, pred: Tensor, target: Tensor) -> None:
         """Add a batch, as for :func:`psnr`."""
         self.refuse_synced("update")
-        pred, target, data_range = *plain((pred, target)), self.options["data_range"]
+        (pred, target), data_range = plain((pred, target)), self.options["data_range"]
         check("RestorationMetrics", pred, target, data_range, self.options["validate"])
         if pred.device != self.total.device:
             expected = f"on the accumulator's device {self.total.device}"

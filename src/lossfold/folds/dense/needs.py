@@ -48,7 +48,8 @@ class DenseNeeds(ScoreNeeds[DenseSpec]):
                 spec = replace(spec, bins=None)
                 alone = all(kind in CONSTANT for kind, _ in spec.sums)
                 asked = spec if alone else replace(spec, sums=())
-                sums, errors = definition.with_errors(scores, targets, weight, asked, self.spec.bins.hinge)
+                hinge = self.spec.bins is not None and self.spec.bins.hinge
+                sums, errors = definition.with_errors(scores, targets, weight, asked, hinge)
                 sums = sums if alone else run.fold(scores, targets, weight, spec).sums
                 return Fold(sums, spec.sums, dtype, CONSTANT if fixed else (), None, given.kind, errors)
             weight, unit = in_units(weight, spec.bins)
