@@ -92,7 +92,7 @@ class Term(Summable):
             raise LossError("Term", "schedule", "a function from the step to a number", repr(self.schedule), str(error)) from error
         if not is_number(factor) or not is_number(factor * self.every):
             raise LossError("Term", "schedule", f"a function that returns a number (step {step})", repr(factor))
-        return factor * self.every  # type: ignore[no-any-return]
+        return factor * self.every
 
     def go_to(self, step: int) -> None:
         """Take the weight of a step; the number lives in a buffer, so that compiled code sees it without being compiled again."""
