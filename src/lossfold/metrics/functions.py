@@ -7,7 +7,7 @@ from torch import Tensor
 
 from lossfold.errors import python_scalar
 from lossfold.metrics import counts
-from lossfold.metrics.ratios import Correct, Overlap, Ratio
+from lossfold.metrics.ratios import EACH, Correct, Overlap, Ratio
 
 
 def confusion(preds: Tensor, labels: Tensor, C: int, ignore: int | None = None, per_image: bool = False) -> Tensor:
@@ -42,7 +42,7 @@ def iou(
     C: int,
     empty: float | str = 1.0,
     ignore: int | None = None,
-    per_image: bool = False,
+    per_image: bool | str = False,
     fraction: bool = False,
 ) -> Tensor:
     """Return the intersection over union of each class, in percent.
@@ -50,7 +50,8 @@ def iou(
     Args:
         preds, labels, C, ignore: as for :func:`confusion`.
         empty: value, as a fraction, of a class neither there nor predicted; ``"skip"`` leaves such (image, class) pairs out.
-        per_image: the mean over images of each image's own value; ``[B, P]`` are B images of P pixels, too.
+        per_image: the mean over images of each image's own value (``[B, P]`` are B images of P pixels, too);
+            ``"each"`` returns these values, ``[B, C]`` (``[B]`` where the metric is a scalar).
         fraction: return 0 to 1 in place of percent.
 
     Returns:
@@ -76,7 +77,7 @@ def iou_binary(
     labels: Tensor,
     empty: float | str = 1.0,
     ignore: int | None = None,
-    per_image: bool = True,
+    per_image: bool | str = True,
     fraction: bool = False,
 ) -> Tensor:
     """Return the intersection over union of the foreground (1 or True), in percent.
@@ -109,7 +110,7 @@ def dice(
     C: int,
     empty: float | str = 1.0,
     ignore: int | None = None,
-    per_image: bool = False,
+    per_image: bool | str = False,
     fraction: bool = False,
 ) -> Tensor:
     """Return the Dice coefficient 2 I / (P + T) of each class, in percent.
@@ -139,7 +140,7 @@ def dice_binary(
     labels: Tensor,
     empty: float | str = 1.0,
     ignore: int | None = None,
-    per_image: bool = True,
+    per_image: bool | str = True,
     fraction: bool = False,
 ) -> Tensor:
     """Return the Dice coefficient of the foreground (1 or True), in percent.
@@ -169,7 +170,7 @@ def accuracy(
     labels: Tensor,
     C: int,
     ignore: int | None = None,
-    per_image: bool = False,
+    per_image: bool | str = False,
     average: str = "pixels",
     fraction: bool = False,
 ) -> Tensor:
@@ -177,7 +178,7 @@ def accuracy(
 
     Args:
         preds, labels, C, ignore, fraction: as for :func:`iou`.
-        per_image: the mean, over the images in which something counts, of each image's own value.
+        per_image: the mean, over the images in which something counts, of each image's own value; ``"each"``: ``[B]`` of them.
         average: ``"pixels"``, or ``"classes"``: the mean over the classes that have pixels of each class's share.
 
     Returns:
@@ -196,4 +197,4 @@ def accuracy(
 
 def measure(spec: Ratio, preds: Tensor, labels: Tensor) -> Tensor:
     """Return a metric of one batch."""
-    return spec.result(*spec.gather(preds, labels))
+    return spec.each(preds, labels) if spec.per_image == EACH else spec.result(*spec.gather(preds, labels))
