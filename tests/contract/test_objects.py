@@ -76,7 +76,7 @@ def test_the_function_is_the_module(case: Case) -> None:
     truth = evaluate(case.build(), data)
     leaf = data.leaf()
     of_scores = case.fold in ("label", "dense")
-    rest = {"weight": weight for weight in leaf.call[2:]} if of_scores else {}
+    rest = {"weight": leaf.call[2]} if of_scores and len(leaf.call) > 2 else {}
     result = value(function(*leaf.call[: len(leaf.call) - len(rest)], **rest, **case.options))
     both_same((result.detach(), slope_of(result, leaf.pred)), truth)
     arguments = list(inspect.signature(lf.LOSSES[case.name].forward).parameters)[1:]
