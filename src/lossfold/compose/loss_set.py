@@ -18,12 +18,13 @@ from lossfold.compose.members import Members
 from lossfold.compose.output import LossOutput as LossOutput
 from lossfold.compose.passes import Call, Leaf, passes_of
 from lossfold.compose.plan import plan_of
+from lossfold.compose.ranks import GRADIENTS, Exchange, Ranks, in_rounds
 from lossfold.compose.term import Term, advance
 from lossfold.errors import LossError, is_number, naming, nearest, wrong
 from lossfold.folds.fold import describe
 from lossfold.losses.base import Summable, left_out
 from lossfold.losses.folded import Folded
-from lossfold.options import Kind, Number, Only, checked_options
+from lossfold.options import Kind, Number, Only, Truth, Word, checked_options
 from lossfold.registry import LOSSES, snake_case
 from lossfold.routing import is_one_dict, one_dict
 
@@ -48,10 +49,17 @@ class LossSet(Summable):
         terms: losses by name, as a dict, as keywords, or both. A set among them gives terms named ``"outer.inner"``;
             ``criterion["outer"]`` is the set.
         loss_weight: a factor on every term.
-        sync, process_group: for sums over ranks, which are not there yet: anything but the defaults is refused.
+        sync: the losses are those of the batches of all ranks together, the same on every rank, to rounding those of one
+            process. What the terms add up goes through one all_reduce a call (:meth:`plan` says how many bytes). Without a process
+            group, or with one rank, nothing happens. Each rank's call takes part, also one with an empty batch; where one rank's
+            call is refused, all ranks raise.
+        process_group: the ranks that add up, a ProcessGroup or a DeviceMesh of one dimension; None for all.
+        gradients: what the trainer does with the ranks' gradients: "mean" (DDP, FSDP, Lightning) or "sum"; either way the
+            result is the gradient of the loss of all.
 
     Raises:
-        LossError: for a name given twice, something that is no loss, or a term with ``reduction="none"``.
+        LossError: for a name given twice, something that is no loss, or a term with ``reduction="none"``; with ``sync`` for
+            a loss that can't be split over ranks, and where another rank's call is refused, or is another one.
 
     Example:
         >>> criterion = LossSet(ce=CrossEntropyLoss(ignore_index=255), dice=0.5 * DiceLoss(ignore_index=255))
@@ -60,7 +68,13 @@ class LossSet(Summable):
         ['ce', 'dice']
     """
 
-    kinds: ClassVar[dict[str, Kind]] = {"loss_weight": Number(), "sync": Only(default=False), "process_group": Only()}
+    kinds: ClassVar[dict[str, Kind]] = {
+        "loss_weight": Number(),
+        "sync": Truth(),
+        "process_group": Only(),
+        "gradients": Word(among=GRADIENTS),
+    }
+    ranks: Ranks | None = None  # those that it adds up with
     ready: bool  # of the sets whose terms are built from options: whether they are
     every_image: bool = False  # whether a term's mean is over all images, those that it does not apply to with the loss 0
     inputs: Mapping[str, str] | None = None  # of the sets that have arguments of their own: where these stand
@@ -72,15 +86,16 @@ class LossSet(Summable):
         loss_weight: float = 1.0,
         sync: bool = False,
         process_group: object = None,
+        gradients: str = "mean",
         **named: nn.Module,
     ) -> None:
         super().__init__()
         who = type(self).__name__
-        if sync or process_group is not None:
-            hint = "DDP averages each rank's own loss meanwhile"
-            raise LossError(who, "sync", "left out: sums over ranks are not available yet", repr(sync or process_group), hint)
         with naming(who):
-            checked_options(LossSet.kinds, {"loss_weight": loss_weight})
+            checked_options(LossSet.kinds, {"loss_weight": loss_weight, "sync": sync, "gradients": gradients})
+        if not sync and (process_group is not None or gradients != "mean"):
+            raise LossError(who, "sync", "True with process_group= or gradients=", "False")
+        self.ranks = Ranks(process_group, gradients) if sync else None
         if terms is not None and not isinstance(terms, Mapping):
             raise LossError(who, "terms", "a dict of losses by name", type(terms).__name__)
         for name in (terms or {}).keys() & named.keys():
@@ -96,6 +111,9 @@ class LossSet(Summable):
             self._add(name, loss)
         if not len(self.members):
             raise LossError(type(self).__name__, "terms", "at least one loss", "none")
+        for leaf in self.leaves() if self.ranks is not None else ():
+            if leaf.in_one_part:
+                raise LossError(leaf.who, "sync", "left out: this loss can't be split over ranks", "True", leaf.in_one_part)
 
     def take(self, terms: Mapping[str, nn.Module]) -> None:
         """Become the set of the terms that options ask for; after an option has changed, with its mode and hooks as they were."""
@@ -140,6 +158,8 @@ class LossSet(Summable):
                 raise LossError(here, "when", "left out: this loss has no value for each image", repr(loss.when), hint)
             if loss.when_mean == "all" and reduction != "mean":
                 raise LossError(here, "when_mean", "'applicable' unless reduction='mean'", "'all'")
+        if isinstance(inner, LossSet) and inner.ranks is not None:
+            raise LossError(here, "sync", "left out of a set in a set: that around it says it", "True")
         self.members.add(name, loss)
 
     def leaves(self, prefix: str = "") -> Iterator[Leaf]:
@@ -180,16 +200,32 @@ class LossSet(Summable):
         """
         leaves = list(self.leaves())
         self._remind(leaves)
+        exchange = None if self.ranks is None else self.ranks.exchange()
+        if exchange is None or torch.compiler.is_compiling():
+            return self._settled(leaves, inputs, named, exchange)
+        try:
+            return self._settled(leaves, inputs, named, exchange)
+        except Exception:
+            exchange.fail(inputs, named)
+            raise
+
+    def _settled(
+        self, leaves: Sequence[Leaf], inputs: tuple[Any, ...], named: dict[str, Any], exchange: Exchange | None
+    ) -> LossOutput:
+        """Return the losses of one call, or those of all ranks' calls together."""
         with naming(type(self).__name__):
             calls = {call.leaf.name: call for call in self._calls(leaves, inputs, named)}
         for one in passes_of(list(calls.values())):
             one.collect()
+        values: dict[str, Tensor] = {}
+        if exchange is not None:
+            values = self._added(leaves, calls, exchange)
         terms: dict[str, Tensor] = {}
         weighted: dict[str, Tensor] = {}
         for leaf in leaves:
             call = calls.get(leaf.name)
             with naming(leaf.who):
-                value = left_out((inputs, named)) if call is None else call.value()
+                value = left_out((inputs, named)) if call is None else values[leaf.name] if exchange else call.value()
                 if not isinstance(value, Tensor) or value.dim() != 0:
                     raise wrong("result", "a scalar tensor", describe(value))
                 terms[leaf.name], weighted[leaf.name] = value.detach(), value if call is None else call.weigh(value)
@@ -198,6 +234,17 @@ class LossSet(Summable):
         if torch.compiler.is_compiling():
             weighted = {name: value.detach() for name, value in weighted.items()}
         return LossOutput(total, terms, weighted)
+
+    def _added(self, leaves: Sequence[Leaf], calls: Mapping[str, Call], exchange: Exchange) -> dict[str, Tensor]:
+        """Return the values of the losses of all ranks."""
+        pending: dict[str, Any] = {}
+        for place, leaf in enumerate(leaves):
+            if leaf.name in calls:
+                exchange.takes(place)
+                with naming(leaf.who):
+                    pending[leaf.name] = calls[leaf.name].addends()
+        with naming(type(self).__name__):
+            return in_rounds(pending, exchange.add, {leaf.name: leaf.who for leaf in leaves})
 
     def _calls(self, leaves: Sequence[Leaf], inputs: tuple[Any, ...], named: dict[str, Any]) -> list[Call]:
         """Return what each active loss is handed, checked."""
@@ -272,11 +319,14 @@ class LossSet(Summable):
 
     def __repr__(self) -> str:
         terms = [f"{name}={loss!r}" for name, loss in zip(self.names, self.members, strict=True)]
-        taken = ("terms", "loss_weight", "sync", "process_group")
+        taken = ("terms", "loss_weight", "sync", "process_group", "gradients")
         if not all(name.isidentifier() and not keyword.iskeyword(name) and name not in taken for name in self.names):
             terms = ["{" + ", ".join(f"{name!r}: {loss!r}" for name, loss in zip(self.names, self.members, strict=True)) + "}"]
         weight = [f"loss_weight={self.loss_weight!r}"] if self.loss_weight != 1 else []
-        return f"{type(self).__name__}({', '.join(terms + weight)})"
+        ranks = [] if self.ranks is None else ["sync=True"]
+        if self.ranks is not None and self.ranks.gradients != "mean":
+            ranks.append(f"gradients={self.ranks.gradients!r}")
+        return f"{type(self).__name__}({', '.join(terms + weight + ranks)})"
 
 
 Summable.sum_of = staticmethod(LossSet.sum_of)

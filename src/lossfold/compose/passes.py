@@ -12,11 +12,12 @@ from torch import Tensor, nn
 
 from lossfold.compose.gates import shielded
 from lossfold.compose.term import Term
-from lossfold.errors import naming
+from lossfold.errors import naming, wrong
 from lossfold.folds.collect import Between, collect
 from lossfold.folds.fold import Fold, Needs
 from lossfold.losses.base import Loss
 from lossfold.losses.folded import Folded
+from lossfold.losses.reduce import Addends
 
 HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
 
@@ -47,6 +48,16 @@ class Leaf(NamedTuple):
         """The loss, if it is a formula over a fold."""
         loss = self.loss
         return loss if isinstance(loss, Folded) and loss.as_written and loss.folds and not is_watched(loss) else None
+
+    @property
+    def in_one_part(self) -> str:
+        """Why it can't be split over ranks or parts of a batch; "" if it can."""
+        loss = self.loss
+        if not isinstance(loss, Loss):
+            return "nobody knows what it adds up: LOSSES.register_module() makes a loss of a function of single elements"
+        if is_watched(loss):
+            return "it has a hook, or a forward of its own, and is called as it is"
+        return loss.in_one_part
 
     @property
     def active(self) -> bool:
@@ -106,6 +117,20 @@ class Call:
             return loss.direct(self.checked)
         result = leaf.own.evaluate(*self.given, **self.named) if leaf.own else loss(*self.given, **self.named)
         return result
+
+    def addends(self) -> Addends:
+        """Return what the loss adds up over ranks or parts of a batch."""
+        leaf, loss = self.leaf, self.leaf.loss
+        if leaf.in_one_part:
+            raise wrong("loss", "one that can be split over ranks and parts of a batch", type(loss).__name__, leaf.in_one_part)
+        if self.fold is not None:
+            assert isinstance(loss, Folded)
+            return loss.added(self.fold, self.checked, self.gate, leaf.every_image)
+        if self.checked is not None:
+            assert isinstance(loss, Folded)
+            return loss.added_directly(self.checked)
+        assert leaf.own is not None
+        return leaf.own.addends(*self.given, **self.named)
 
     def weigh(self, value: Tensor) -> Tensor:
         """Return its value times the weights of this step."""

@@ -53,11 +53,10 @@ class Fold:
         mine, yours = self._shapes(), other._shapes()
         if self.wanted != other.wanted or mine != yours:
             raise LossError("Fold", "other", f"a fold of {self.wanted} {mine}", f"{other.wanted} {yours}")
-        table = None if self.table is None or other.table is None else self.table + other.table
-        return replace(self, sums=self.sums + other.sums, table=table)
+        return self.of(*(mine + yours for mine, yours in zip(self.tensors, other.tensors, strict=True)))
 
     def _shapes(self) -> list[tuple[int, ...]]:
-        return [tuple(one.shape) for one in (self.sums, self.table) if one is not None]
+        return [tuple(one.shape) for one in self.tensors]
 
     def only(self, gate: Tensor) -> Self:
         """Return the fold of the images that a gate ``[B]`` lets through."""
@@ -73,9 +72,18 @@ class Fold:
             self._summed = self.changed(lambda part: part if len(part) == 1 else part.sum(0, keepdim=True))
         return self._summed
 
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """What adds up: the sums, and the histogram if there is one."""
+        return (self.sums,) if self.table is None else (self.sums, self.table)
+
+    def of(self, sums: Tensor, table: Tensor | None = None) -> Self:
+        """Return a fold of other sums and another histogram."""
+        return replace(self, sums=sums, table=table)
+
     def changed(self, change: Callable[[Tensor], Tensor]) -> Self:
         """Return a fold of other sums and another histogram, made of these."""
-        return replace(self, sums=change(self.sums), table=None if self.table is None else change(self.table))
+        return self.of(*map(change, self.tensors))
 
 
 def place(sums: tuple[Key, ...], wanted: Key) -> int:

@@ -10,7 +10,7 @@ from torch import Tensor
 from lossfold.folds.collect import collect
 from lossfold.folds.fold import Fold, Needs
 from lossfold.losses.base import Loss
-from lossfold.losses.reduce import Ratio, second_mean
+from lossfold.losses.reduce import Addends, Last, Ratio
 
 
 class Folded(Loss):
@@ -20,6 +20,12 @@ class Folded(Loss):
 
     of_each: ClassVar[bool] = False  # the formula is one of each image by itself, also where their mean is taken together
     beside: ClassVar[tuple[str, ...]] = ()  # arguments that may differ within a pass
+    linear: ClassVar[bool] = False  # numerators and denominators are linear in the sums, and so add up as these do
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "formula" in vars(cls) and "linear" not in vars(cls):
+            cls.linear = False  # whoever writes a formula says so
 
     @property
     def folds(self) -> bool:
@@ -90,15 +96,43 @@ class Folded(Loss):
 
     def settled(self, ratio: Ratio, dtype: torch.dtype, gate: Tensor | None = None, every_image: bool = False) -> Tensor:
         """Turn numerators and denominators into the loss; the arguments are those of :meth:`reduce`."""
-        if self.reduction == "none":
-            value = self.unreduced(ratio)
-        elif self.reduction == "sum":
-            value = ratio.above.sum()
-        elif not (every_image or self.second):
-            value = ratio.pooled()
-        else:
-            values, counted = ratio.of_images()
-            values = values if gate is None else torch.where(gate, values, 0.0)
-            applicable = counted if self.second == "counted" else gate
-            value = second_mean(values, None if every_image else applicable)
+        value = self.unreduced(ratio) if self.reduction == "none" else self.last(ratio, gate, every_image).value
         return value.to(dtype)
+
+    def last(self, ratio: Ratio, gate: Tensor | None = None, every_image: bool = False) -> Last:
+        """Return what is divided in the end: sums over images and classes, or over the images' own losses ``[I]``.
+
+        Images in which nothing counts have the loss 0. They are left out of a mean that is "counted" (``per_image``), and are in
+        one over "all" (``sample_wise``, as MMagic has it).
+        """
+        if self.reduction == "sum":
+            return Last(ratio.above.sum(), None)
+        if not (every_image or self.second):
+            return ratio.pooled()
+        values, counted = ratio.of_images()
+        values = values if gate is None else torch.where(gate, values, 0.0)
+        applicable = counted if self.second == "counted" else gate
+        return Last(values.sum(), len(values) if every_image or applicable is None else applicable.sum())
+
+    def addends(self, *inputs: Any, **named: Any) -> Addends:
+        """Return what adds up over parts of a batch; see :meth:`lossfold.losses.base.Loss.addends`."""
+        given = self.check(*inputs, **named)
+        return self.added(collect(self.needs(given), given), given) if self.folds else self.added_directly(given)
+
+    def added(self, fold: Fold, given: Any, gate: Tensor | None = None, every_image: bool = False) -> Addends:
+        """Return what adds up over parts of a batch: the fold of a formula over the batch, else the last ratio.
+
+        The arguments are those of :meth:`reduce`.
+        """
+        fold = fold if gate is None else fold.only(gate)
+        if not (every_image or self.apart):
+            fold = fold.sum_images()
+            if not self.linear:
+                has_table = getattr(self.needs(given).spec, "bins", None) is not None
+                parts = fold.tensors if has_table else fold.tensors[:1]
+                return Addends(parts, lambda *sums: self.settled(self.formula(fold.of(*sums), given), fold.dtype))
+        return self.last(self.formula(fold, given), gate, every_image).addends(fold.dtype)
+
+    def added_directly(self, given: Any) -> Addends:
+        """Return what adds up over parts of a batch where the loss is no formula over a fold."""
+        raise NotImplementedError

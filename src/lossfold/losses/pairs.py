@@ -42,6 +42,7 @@ class PairLoss(ImageLoss):
     images_only: ClassVar[bool] = False  # [B, C, H, W], no other space
     has_map: ClassVar[bool] = True  # each pixel has a loss of its own
     has_target: ClassVar[bool] = True
+    linear: ClassVar[bool] = True
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)

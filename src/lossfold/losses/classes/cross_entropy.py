@@ -61,6 +61,7 @@ class CrossEntropyLoss(PixelLoss):
     label_smoothing: float = option(0.0, between=(0, 1))
 
     dense_links: ClassVar[tuple[str, ...]] = ("softmax", "identity")
+    linear: ClassVar[bool] = True
     samples: ClassVar[tuple[dict[str, Any], ...]] = (
         {},
         {"label_smoothing": 0.1},

@@ -64,6 +64,7 @@ class FocalLoss(PixelLoss):
     normalize: str = option("pixels", words=("pixels", "focal"))
 
     dense_links: ClassVar[tuple[str, ...]] = ("sigmoid", "identity")
+    linear: ClassVar[bool] = True
     samples: ClassVar[tuple[dict[str, Any], ...]] = (
         {},
         {"gamma": 0.5, "alpha": 0.25},

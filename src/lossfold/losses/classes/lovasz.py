@@ -19,7 +19,7 @@ from lossfold.folds.histogram import OCTAVES, REST, Bins
 from lossfold.folds.label.definition import pixels
 from lossfold.folds.label.needs import LabelNeeds, refusing_labels
 from lossfold.folds.scores import Given
-from lossfold.losses.reduce import Ratio
+from lossfold.losses.reduce import Addends, Ratio
 from lossfold.losses.scores import LABELS, MASKS, ScoreLoss
 from lossfold.options import configured, option
 from lossfold.registry import LOSSES
@@ -161,6 +161,13 @@ class LovaszLoss(ScoreLoss):
         return self.average(torch.where(known, values, torch.nan), foreground, background)
 
     @property
+    def in_one_part(self) -> str:
+        """Why it can't be split; "" if it can."""
+        if self.exact and not self.by_image:
+            return "exact=True sorts the errors of all pixels together; histograms add up (exact=False), and images (per_image=True)"
+        return super().in_one_part
+
+    @property
     def folds(self) -> bool:
         """Sorting needs all pixels at once."""
         return not self.exact
@@ -180,6 +187,10 @@ class LovaszLoss(ScoreLoss):
     def direct(self, given: Given) -> Tensor:
         """Return the loss of checked arguments from the errors in order."""
         return self.settled(self.sorted(given), result_dtype(given.scores))
+
+    def added_directly(self, given: Given) -> Addends:
+        """Return what adds up over parts of a batch, where each image is sorted by itself."""
+        return self.last(self.sorted(given)).addends(result_dtype(given.scores))
 
     def sorted(self, given: Given) -> Ratio:
         """Return what :meth:`formula` does, from the errors in order."""

@@ -58,6 +58,7 @@ class OhemCrossEntropyLoss(PixelLoss):
     min_kept: int = option(100000, at_least=0)
     top_k_ratio: float | None = option(None, more_than=0, at_most=1)
 
+    linear: ClassVar[bool] = True
     samples: ClassVar[tuple[dict[str, Any], ...]] = (
         {"thresh": 0.3, "min_kept": 5},
         {"thresh": 0.2, "min_kept": 3, "per_image": True, "class_weight": "random"},

@@ -67,6 +67,7 @@ class BinaryCrossEntropyLoss(PixelLoss):
 
     label_links: ClassVar[tuple[str, ...]] = ()
     dense_links: ClassVar[tuple[str, ...]] = ("sigmoid", "identity")
+    linear: ClassVar[bool] = True
     samples: ClassVar[tuple[dict[str, Any], ...]] = ()
     dense_samples: ClassVar[tuple[dict[str, Any], ...]] = (
         {},

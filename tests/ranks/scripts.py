@@ -1,0 +1,1 @@
+"""What ranks do together beside the splits; each is called on all of them."""
