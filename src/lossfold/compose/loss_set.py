@@ -190,8 +190,8 @@ class LossSet(Summable):
         return None
 
     def plan(self) -> str:
-        """Say which terms share which pass."""
-        return plan_of(self.leaves())
+        """Say which terms share which pass, and with ``sync`` how many bytes a call sends."""
+        return plan_of(self.leaves(), self.ranks)
 
     def forward(self, *inputs: Any, **named: Any) -> LossOutput:
         """Return the losses of ``(logits, labels, weight=None, normalizer=None)``, or of whatever arguments the terms take.
@@ -215,7 +215,7 @@ class LossSet(Summable):
         """Return the losses of one call, or those of all ranks' calls together."""
         with naming(type(self).__name__):
             calls = {call.leaf.name: call for call in self._calls(leaves, inputs, named)}
-        for one in passes_of(list(calls.values())):
+        for one in passes_of(list(calls.values()), in_parts=exchange is not None):
             one.collect()
         values: dict[str, Tensor] = {}
         if exchange is not None:

@@ -128,9 +128,15 @@ class Call:
             return loss.added(self.fold, self.checked, self.gate, leaf.every_image)
         if self.checked is not None:
             assert isinstance(loss, Folded)
-            return loss.added_directly(self.checked)
+            return self._chosen(loss) if loss.folds else loss.added_directly(self.checked)
         assert leaf.own is not None
         return leaf.own.addends(*self.given, **self.named)
+
+    def _chosen(self, loss: Folded) -> Addends:
+        needs = self.leaf.needs(self.checked)
+        return loss.chosen(
+            self.checked, needs, lambda given: loss.added(collect(needs, given), given, self.gate, self.leaf.every_image)
+        )
 
     def weigh(self, value: Tensor) -> Tensor:
         """Return its value times the weights of this step."""
@@ -162,11 +168,16 @@ class Pass:
             call.fold = fold
 
 
-def passes_of(calls: Sequence[Call]) -> list[Pass]:
-    """Return the passes that some losses need: terms share one if they were given the same tensors, and read them alike."""
+def passes_of(calls: Sequence[Call], in_parts: bool = False) -> list[Pass]:
+    """Return the passes that some losses need: terms share one if they were given the same tensors, and read them alike.
+
+    Args:
+        calls: of the losses.
+        in_parts: whether the batch has other parts, among which losses that select have to choose first.
+    """
     passes: list[Pass] = []
     for call in calls:
-        if call.leaf.folded is None:
+        if call.leaf.folded is None or (in_parts and call.leaf.folded.selects):
             continue
         needs = call.leaf.needs(call.checked)
         for one in passes:

@@ -21,11 +21,12 @@ class Given(NamedTuple):
     kind: str  # what the scores are held against
     normalizer: float | Tensor | None
     as_masks: bool = False  # [N, *S] are N masks, and have no channels yet
+    kept: Tensor | None = None  # [B, *S], the hard pixels, where they have been chosen among those of other parts, too
 
     def same(self, other: Given) -> bool:
         """Whether both hold the same tensors, read alike."""
         alike = self.scores is other.scores and self.targets is other.targets and self.weight is other.weight
-        return alike and self.kind == other.kind and self.as_masks == other.as_masks
+        return alike and self.kind == other.kind and self.as_masks == other.as_masks and self.kept is other.kept
 
     def merge(self, other: Given) -> Given:
         """Return the arguments of a pass that two calls share: they are the same."""

@@ -22,6 +22,9 @@ from lossfold.routing import arguments_of, check_argument, check_arguments, chec
 from lossfold.signatures import is_same, options_of
 
 
+UNKNOWN = "its evaluate() is its own: write addends() beside it, which says what it adds up"
+
+
 @functools.cache
 def call_of(forward: Callable[..., Any]) -> tuple[dict[str, bool], bool]:
     """Return a call's arguments, whether each has to be given, and whether it takes others."""
@@ -144,6 +147,7 @@ class Loss(Configured, Summable):
     per_class_options: ClassVar[tuple[str, ...]] = ()  # those with a number for each class
     evaluates: ClassVar[bool] = True  # whether a call is its evaluate() times its weight, whoever wrote these
     as_written: ClassVar[bool] = True  # whether both are lossfold's, so that a set may go by their parts
+    rounds: ClassVar[int] = 1  # in how many rounds parts of a batch add up: more where sums have to be known before others can be made
     adds_up: ClassVar[bool] = False  # whether its addends() are those of its evaluate(), whoever wrote these
 
     def __init_subclass__(cls, **options: Any) -> None:
@@ -244,7 +248,7 @@ class Loss(Configured, Summable):
     @property
     def in_one_part(self) -> str:
         """Why it can't be split over ranks or parts of a batch; "" if it can."""
-        return "" if self.adds_up else "its evaluate() is its own: write addends() beside it, which says what it adds up"
+        return "" if self.adds_up else UNKNOWN
 
     def weigh(self, value: Tensor) -> Tensor:
         """Return a value times ``loss_weight``."""

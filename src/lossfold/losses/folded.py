@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import torch
@@ -54,6 +55,10 @@ class Folded(Loss):
 
     def gated(self, given: Any, gate: Tensor) -> Any:
         """Return a call's arguments without the images that a gate ``[B]`` holds back, for a loss that selects."""
+        raise NotImplementedError
+
+    def chosen(self, given: Any, needs: Needs[Any], then: Callable[[Any], Addends]) -> Addends:
+        """Return what adds up until it is chosen what counts, of a loss that selects, and go on with the arguments that say it."""
         raise NotImplementedError
 
     def check(self, *inputs: Any, **named: Any) -> Any:
@@ -125,13 +130,21 @@ class Folded(Loss):
         The arguments are those of :meth:`reduce`.
         """
         fold = fold if gate is None else fold.only(gate)
-        if not (every_image or self.apart):
-            fold = fold.sum_images()
-            if not self.linear:
-                has_table = getattr(self.needs(given).spec, "bins", None) is not None
-                parts = fold.tensors if has_table else fold.tensors[:1]
-                return Addends(parts, lambda *sums: self.settled(self.formula(fold.of(*sums), given), fold.dtype))
+        fold = fold if every_image or self.apart else fold.sum_images()
+        if self.sends_fold(every_image):
+            has_table = getattr(self.needs(given).spec, "bins", None) is not None
+            parts = fold.tensors if has_table else fold.tensors[:1]
+            return Addends(parts, lambda *sums: self.settled(self.formula(fold.of(*sums), given), fold.dtype))
         return self.last(self.formula(fold, given), gate, every_image).addends(fold.dtype)
+
+    def sends_fold(self, every_image: bool = False) -> bool:
+        """Whether parts of a batch add folds up, for a formula over the batch, and not last ratios."""
+        return self.folds and not (every_image or self.apart or self.linear)
+
+    @property
+    def lasts(self) -> int:
+        """How many numbers the last ratio has."""
+        return 1 if self.reduction == "sum" else 2
 
     def added_directly(self, given: Any) -> Addends:
         """Return what adds up over parts of a batch where the loss is no formula over a fold."""

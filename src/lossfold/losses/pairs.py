@@ -62,6 +62,11 @@ class PairLoss(ImageLoss):
         return self.reduction != "none" or not self.has_map
 
     @property
+    def lasts(self) -> int:
+        """How many numbers the last ratio has: two for each mean."""
+        return super().lasts * (1 if self.apart or self.reduction == "sum" else len(self.means()))
+
+    @property
     def region_name(self) -> str:
         """What the sums call the region."""
         return (self.inputs or {}).get(self.region_argument, self.region_argument)

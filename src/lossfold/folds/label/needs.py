@@ -35,7 +35,11 @@ class LabelNeeds(ScoreNeeds[LabelSpec]):
     def collect(self, given: Given) -> Fold:
         """Make the pass over a call's arguments, which have been checked."""
         scores, labels, weight = given.tensors
-        sums, table, _ = self._fold(scores, labels, weight)
+        needs = self
+        if given.kept is not None:  # sums over pixels that are chosen already are plain sums
+            weight = given.kept if weight is None else torch.where(given.kept, weight, torch.zeros_like(weight))
+            needs = self.asking(sums=tuple((kind.removeprefix("hard_"), number) for kind, number in self.spec.sums), hard=None)
+        sums, table, _ = needs._fold(scores, labels, weight)
         constants = CONSTANT if weight is None or not weight.requires_grad else ()
         return Fold(sums, self.spec.sums, result_dtype(scores), constants, table if self.spec.bins else None, given.kind)
 
@@ -50,6 +54,10 @@ class LabelNeeds(ScoreNeeds[LabelSpec]):
         with refusing_labels(scores.shape[1], labels, self.spec.ignore_index):
             values: Tensor = run.integrand(scores, labels, weight, coef, kept, self.spec)
         return values
+
+    def kept(self, given: Given) -> Tensor:
+        """Return the mask ``[B, *S]`` of the hard pixels."""
+        return self._fold(*given.tensors).kept
 
     def _fold(self, scores: Tensor, labels: Tensor, weight: Tensor | None) -> Collected:
         if scores.dim() == 2 and not self.apart:  # without space, images that are added anyway serve as pixels

@@ -106,6 +106,11 @@ class GANLoss(Loss):
         hint = "weigh the discriminator's terms by a set around them, or a schedule"
         self.require("loss_weight", not self.is_disc or self.loss_weight == 1, "1 with is_disc=True", hint)
 
+    @property
+    def rounds(self) -> int:  # type: ignore[override]
+        """In how many rounds parts of a batch add up: of "ragan" the mean of the others comes first."""
+        return 2 if self.gan_type == "ragan" else 1
+
     def given(self, name: str, value: bool | None) -> bool | None:
         """Return an argument of the call, or the option in its place."""
         if value is None:

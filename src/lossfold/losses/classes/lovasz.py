@@ -19,6 +19,7 @@ from lossfold.folds.histogram import OCTAVES, REST, Bins
 from lossfold.folds.label.definition import pixels
 from lossfold.folds.label.needs import LabelNeeds, refusing_labels
 from lossfold.folds.scores import Given
+from lossfold.losses.base import UNKNOWN
 from lossfold.losses.reduce import Addends, Ratio
 from lossfold.losses.scores import LABELS, MASKS, ScoreLoss
 from lossfold.options import configured, option
@@ -165,7 +166,7 @@ class LovaszLoss(ScoreLoss):
         """Why it can't be split; "" if it can."""
         if self.exact and not self.by_image:
             return "exact=True sorts the errors of all pixels together; histograms add up (exact=False), and images (per_image=True)"
-        return super().in_one_part
+        return "" if self.adds_up else UNKNOWN
 
     @property
     def folds(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import torch
@@ -11,7 +12,8 @@ from lossfold.folds.fold import Fold, Sum
 from lossfold.folds.label.needs import LabelNeeds
 from lossfold.folds.label.spec import Hard
 from lossfold.folds.scores import Given
-from lossfold.losses.reduce import Ratio
+from lossfold.losses.classes.hardest import WIDTH, of_all
+from lossfold.losses.reduce import Addends, Ratio
 from lossfold.losses.scores import Factor, PixelLoss, times
 from lossfold.options import configured, option
 from lossfold.registry import LOSSES
@@ -67,6 +69,11 @@ class OhemCrossEntropyLoss(PixelLoss):
     )
 
     @property
+    def rounds(self) -> int:  # type: ignore[override]
+        """In how many rounds parts of a batch add up, for float32: three digits of the bound come before the sums."""
+        return 1 if self.per_image or (self.min_kept == 0 and self.top_k_ratio is None) else 1 + -(-31 // WIDTH)
+
+    @property
     def selects(self) -> bool:
         """Whether the hard pixels are those of the batch, and not of each image."""
         return not self.per_image
@@ -76,6 +83,11 @@ class OhemCrossEntropyLoss(PixelLoss):
         labels, weight = given.targets, given.weight
         keep = gate.view(-1, *[1] * (labels.dim() - 1)).expand(labels.shape)
         return given._replace(weight=keep if weight is None else torch.where(keep, weight, torch.zeros_like(weight)))
+
+    def chosen(self, given: Given, needs: LabelNeeds, then: Callable[[Given], Addends]) -> Addends:
+        """Return what adds up until the hard pixels are chosen among those of all parts; what follows is linear in sums."""
+        found: Addends = of_all(given, needs, then)
+        return found
 
     def sums(self, kind: str) -> tuple[Sum, ...]:
         """Return the sums that the formula reads."""

@@ -1,0 +1,114 @@
+"""Which pixels are hard, where they are those of several parts: counts of digits add up, and the k-th value follows from them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from lossfold.errors import naming
+from lossfold.folds.arithmetic import total_dtype
+from lossfold.folds.label.needs import LabelNeeds
+from lossfold.folds.label.spec import Hard
+from lossfold.folds.scores import Given
+from lossfold.losses.reduce import Addends
+
+WIDTH = 11  # bits of a digit: three rounds for float32
+
+
+class Hardness(NamedTuple):
+    """How hard each pixel is, in one row.
+
+    Attributes:
+        bits: -log p at the label as an integer that orders as the number does; -1 for pixels that do not count.
+        below: which of them are hard in any case, because p is below the threshold.
+    """
+
+    bits: Tensor
+    below: Tensor
+
+    @property
+    def size(self) -> int:
+        """How many bits there are, without the sign."""
+        return 8 * self.bits.element_size() - 1
+
+    def counts(self, known: int, prefix: Tensor) -> Tensor:
+        """Return how many pixels there are of each next digit, of those that begin with the ``known`` bits found so far."""
+        shift = max(0, known - WIDTH)
+        digits = 2 ** (known - shift)
+        here = (self.bits >= 0) & ((self.bits >> known) == prefix if known < self.size else True)
+        digit = torch.where(here, (self.bits >> shift) & (digits - 1), digits).long()
+        counts = torch.zeros(digits + 1, dtype=torch.int64, device=digit.device)
+        return counts.scatter_add(0, digit, torch.ones_like(digit))[:-1]
+
+    def chosen(self, bound: Tensor) -> Tensor:
+        """Return the mask of the hard pixels."""
+        return (self.bits >= 0) & (self.below | (self.bits >= bound))
+
+
+def hardness(given: Given, needs: LabelNeeds) -> Hardness:
+    """Return how hard each pixel of checked arguments is."""
+    hard = needs.spec.hard
+    assert hard is not None
+    scores, labels, weight = given.tensors
+    counted = labels != needs.spec.ignore_index
+    counted = counted if weight is None else counted & (weight != 0)
+    with torch.no_grad():
+        plain = given._replace(scores=given.scores.detach(), weight=counted)
+        one = scores.new_ones((1, scores.shape[1]), dtype=total_dtype(scores))
+        nll = needs.asking(sums=(("nll", 0.0),), hard=None).integrate(one, plain).flatten()
+        nll = nll.clamp_min(0).nan_to_num(nan=torch.inf, posinf=torch.inf) + 0.0
+        counted = counted.flatten()
+        bits = torch.where(counted, nll.view(torch.int64 if nll.dtype == torch.float64 else torch.int32), -1)
+        below = torch.zeros_like(counted)
+        if hard.thresh > 0:
+            below = needs.asking(hard=Hard(hard.thresh, 0, None, hard.per_image)).kept(plain).flatten().bool()
+    return Hardness(bits, below)
+
+
+def in_any_case(hard: Hard) -> bool:
+    """Whether some pixels are hard whatever their p."""
+    return hard.min_kept > 0 or hard.ratio is not None
+
+
+def bound_of(found: Hardness, hard: Hard, then: Callable[[Tensor], Any]) -> Addends:
+    """Return what adds up until the least -log p of the pixels that are hard in any case is known, and go on with its bits."""
+
+    def next_digit(known: int, prefix: Tensor, k: Tensor | None) -> Addends:
+        def after(counts: Tensor) -> Any:
+            return chosen(counts.long(), known, prefix, k)
+
+        return Addends((found.counts(known, prefix),), after)
+
+    def chosen(counts: Tensor, known: int, prefix: Tensor, k: Tensor | None) -> Any:
+        if k is None:
+            count = counts.sum(0, keepdim=True)
+            wanted = torch.full_like(count, hard.min_kept)
+            if hard.ratio is not None:
+                wanted = (count.double() * hard.ratio).ceil().long()
+            k = wanted.minimum(count).clamp_min(1)
+        above = counts.flip(0).cumsum(0).flip(0)
+        digit = ((above >= k).sum(0, keepdim=True) - 1).clamp_min(0)
+        k = k - (above - counts).gather(0, digit)
+        shift = max(0, known - WIDTH)
+        prefix = (prefix << (known - shift)) | digit
+        return next_digit(shift, prefix, k) if shift else then(prefix)
+
+    return next_digit(found.size, torch.zeros(1, dtype=torch.int64, device=found.bits.device), None)
+
+
+def of_all(given: Given, needs: LabelNeeds, then: Callable[[Given], Any]) -> Any:
+    """Return what adds up until the hard pixels of all parts are known, and go on with the arguments that know them."""
+    hard = needs.spec.hard
+    assert hard is not None
+    found = hardness(given, needs)
+
+    def go_on(bound: Tensor) -> Any:
+        with naming("OhemCrossEntropyLoss"):
+            return then(given._replace(kept=found.chosen(bound).view(given.tensors[1].shape)))
+
+    if not in_any_case(hard):
+        return go_on(torch.full_like(found.bits[:1], torch.iinfo(found.bits.dtype).max))
+    return bound_of(found, hard, go_on)
