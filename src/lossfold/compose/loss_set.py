@@ -16,6 +16,7 @@ from lossfold.compose.arguments import Handed, arguments_for, conditions_of, nam
 from lossfold.compose.gates import gate_of
 from lossfold.compose.members import Members
 from lossfold.compose.output import LossOutput as LossOutput
+from lossfold.compose.parts import Whole
 from lossfold.compose.passes import Call, Leaf, passes_of
 from lossfold.compose.plan import plan_of
 from lossfold.compose.ranks import GRADIENTS, Exchange, Ranks, in_rounds
@@ -181,6 +182,43 @@ class LossSet(Summable):
             raise LossError(type(self).__name__, "steps", "an integer >= 0", repr(steps))
         advance(self, steps)
 
+    def accumulate(self, *, rng: bool = False, parts: int | None = None) -> Whole:
+        """Begin a batch that comes in parts, micro-batches or tiles of images: the gradients of all parts are exactly the whole's.
+
+        Each part is seen twice: ``add`` keeps what the whole adds up to, without a graph, and ``backward`` adds the part's share
+        of the gradient of the whole's loss. With ``sync`` the parts of all ranks are one whole, in one all_reduce.
+
+        Args:
+            rng: the random numbers of each part's second pass are those of its first, so that dropout falls alike (no other
+                random numbers may be drawn between the parts).
+            parts: how many parts there are; to be given with ``rng``.
+
+        Returns:
+            ``whole.add(...)`` and ``whole.backward(...)`` take what the set takes, and ``images=`` for tiles; ``whole.share(...)``
+            is the scalar that ``backward`` differentiates; ``whole.output`` is the :class:`LossOutput` of the whole;
+            ``whole.needs_scores`` says whether ``add`` needs the scores, or ``add(labels=...)`` will do, without a network.
+
+        Raises:
+            LossError: for losses that can't be split, a part in the second pass that is not that of the first, and for tiles of a
+                loss in which neighbours count.
+
+        Gradient:
+            First derivatives. The gradients of the parts add up to that of the whole.
+
+        Example:
+            >>> criterion, network = LossSet(ce=CrossEntropyLoss(), dice=DiceLoss()), torch.nn.Conv2d(3, 5, 3, padding=1)
+            >>> parts = [(torch.randn(2, 3, 8, 8), torch.randint(0, 5, (2, 8, 8))) for _ in range(4)]
+            >>> whole = criterion.accumulate()
+            >>> for images, labels in parts:
+            ...     with torch.no_grad():
+            ...         whole.add(network(images), labels)
+            >>> for images, labels in parts:
+            ...     whole.backward(network(images), labels)
+            >>> sorted(whole.output.terms)
+            ['ce', 'dice']
+        """
+        return Whole(self, rng, parts)
+
     def handed(self, inputs: tuple[Any, ...], named: dict[str, Any]) -> Handed:
         """Return what the terms are given, from what the set is."""
         return inputs, named
@@ -213,19 +251,30 @@ class LossSet(Summable):
         self, leaves: Sequence[Leaf], inputs: tuple[Any, ...], named: dict[str, Any], exchange: Exchange | None
     ) -> LossOutput:
         """Return the losses of one call, or those of all ranks' calls together."""
+        calls = {call.leaf.name: call for call in self.calls_of(leaves, inputs, named, in_parts=exchange is not None)}
+        values = None if exchange is None else self._added(leaves, calls, exchange)
+        return self.output_of(leaves, calls, values, (inputs, named))
+
+    def calls_of(
+        self, leaves: Sequence[Leaf], inputs: tuple[Any, ...], named: dict[str, Any], in_parts: bool
+    ) -> list[Call]:
+        """Return what each active loss is handed, checked, and its fold."""
         with naming(type(self).__name__):
-            calls = {call.leaf.name: call for call in self._calls(leaves, inputs, named)}
-        for one in passes_of(list(calls.values()), in_parts=exchange is not None):
+            calls = self._calls(leaves, inputs, named)
+        for one in passes_of(calls, in_parts):
             one.collect()
-        values: dict[str, Tensor] = {}
-        if exchange is not None:
-            values = self._added(leaves, calls, exchange)
+        return calls
+
+    def output_of(
+        self, leaves: Sequence[Leaf], calls: Mapping[str, Call], values: Mapping[str, Tensor] | None, given: tuple[Any, ...]
+    ) -> LossOutput:
+        """Return the losses by name, from the values of the active ones, or of their calls."""
         terms: dict[str, Tensor] = {}
         weighted: dict[str, Tensor] = {}
         for leaf in leaves:
             call = calls.get(leaf.name)
             with naming(leaf.who):
-                value = left_out((inputs, named)) if call is None else values[leaf.name] if exchange else call.value()
+                value = left_out(given) if call is None else call.value() if values is None else values[leaf.name]
                 if not isinstance(value, Tensor) or value.dim() != 0:
                     raise wrong("result", "a scalar tensor", describe(value))
                 terms[leaf.name], weighted[leaf.name] = value.detach(), value if call is None else call.weigh(value)
@@ -295,7 +344,7 @@ class LossSet(Summable):
         terms: dict[str, nn.Module] = {}
         for loss in losses:
             pairs: list[tuple[str, nn.Module]] = [("", loss)]
-            if type(loss) is LossSet and loss.loss_weight == 1:
+            if type(loss) is LossSet and loss.loss_weight == 1 and loss.ranks is None:
                 pairs = list(zip(loss.names, loss.members, strict=True))
             for name, one in pairs:
                 inner = one.loss if isinstance(one, Term) else one

@@ -128,15 +128,14 @@ class Call:
             return loss.added(self.fold, self.checked, self.gate, leaf.every_image)
         if self.checked is not None:
             assert isinstance(loss, Folded)
-            return self._chosen(loss) if loss.folds else loss.added_directly(self.checked)
+            return loss.chosen(self.checked, leaf.needs(self.checked), self.added) if loss.folds else loss.added_directly(self.checked)
         assert leaf.own is not None
         return leaf.own.addends(*self.given, **self.named)
 
-    def _chosen(self, loss: Folded) -> Addends:
-        needs = self.leaf.needs(self.checked)
-        return loss.chosen(
-            self.checked, needs, lambda given: loss.added(collect(needs, given), given, self.gate, self.leaf.every_image)
-        )
+    def added(self, given: Any) -> Addends:
+        """Return what the loss adds up of arguments that know what counts, in a pass of its own."""
+        assert isinstance(self.leaf.loss, Folded)
+        return self.leaf.loss.added(collect(self.leaf.needs(given), given), given, self.gate, self.leaf.every_image)
 
     def weigh(self, value: Tensor) -> Tensor:
         """Return its value times the weights of this step."""

@@ -7,6 +7,7 @@ refuse a call sends zeros and its complaint in place of sums: no other waits for
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -70,6 +71,7 @@ class Exchange:
 
     def __init__(self, ranks: Ranks, count: int) -> None:
         self.ranks, self.count = ranks, count
+        self.factor = float(count) if ranks.gradients == "mean" else 1.0  # on gradients
         self.round = 0
         self.over = False  # whether all ranks know that the call has failed
         self.sent: list[int] = []
@@ -80,11 +82,10 @@ class Exchange:
         flat = torch.cat([part.reshape(-1).to(widest_on(part.device)) for part in parts])
         sizes = [part.numel() for part in parts]
         code = functools.reduce(lambda before, size: (before * 31 + size + 1) % CODES, sizes, self.code)
-        factor = float(self.count) if self.ranks.gradients == "mean" else 1.0
         with torch.no_grad():
             whole = self._whole(flat.detach(), code)
         self.round += 1
-        found = standing(flat, whole, factor).split(sizes)
+        found = standing(flat, whole, self.factor).split(sizes)
         return [one.view(part.shape) for one, part in zip(found, parts, strict=True)]
 
     def _whole(self, flat: Tensor, code: int) -> Tensor:
@@ -125,7 +126,8 @@ class Exchange:
         self.over = True
         device = next((tensor.device for tensor in tensors_in(given)), self.ranks.device)
         like = torch.zeros((), device=device, dtype=widest_on(device))
-        self._send(_head(like, 1, distributed.get_rank(self.ranks.group) + 1, 0, 0), None)
+        with contextlib.suppress(RuntimeError):  # where the others are gone, this rank's own error says more
+            self._send(_head(like, 1, distributed.get_rank(self.ranks.group) + 1, 0, 0), None)
 
     def _check(self, buffer: Tensor, code: int, grow: bool = False) -> None:
         """Refuse the call if another rank does, or calls otherwise; on other devices than CPUs without waiting for them."""

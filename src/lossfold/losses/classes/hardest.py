@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from lossfold.errors import naming
 from lossfold.folds.arithmetic import total_dtype
 from lossfold.folds.label.needs import LabelNeeds
 from lossfold.folds.label.spec import Hard
@@ -19,33 +18,39 @@ WIDTH = 11  # bits of a digit: three rounds for float32
 
 
 class Hardness(NamedTuple):
-    """How hard each pixel is, in one row.
+    """How hard some pixels are: what follows their k-th largest needs.
 
     Attributes:
-        bits: -log p at the label as an integer that orders as the number does; -1 for pixels that do not count.
-        below: which of them are hard in any case, because p is below the threshold.
+        bits: -log p at the label as an integer that orders as the number does; the largest integer where p is below the
+            threshold, so that the pixel is hard in any case, and -1 where a pixel does not count.
+        more: how many pixels below the threshold there are beside these.
     """
 
     bits: Tensor
-    below: Tensor
+    more: Tensor | int = 0
 
     @property
     def size(self) -> int:
         """How many bits there are, without the sign."""
         return 8 * self.bits.element_size() - 1
 
+    @property
+    def largest(self) -> int:
+        """The bits of what is hard in any case."""
+        return torch.iinfo(self.bits.dtype).max
+
     def counts(self, known: int, prefix: Tensor) -> Tensor:
         """Return how many pixels there are of each next digit, of those that begin with the ``known`` bits found so far."""
         shift = max(0, known - WIDTH)
         digits = 2 ** (known - shift)
-        here = (self.bits >= 0) & ((self.bits >> known) == prefix if known < self.size else True)
+        here = self.bits >= 0
+        if known < self.size:
+            here = here & ((self.bits >> known) == prefix)
         digit = torch.where(here, (self.bits >> shift) & (digits - 1), digits).long()
-        counts = torch.zeros(digits + 1, dtype=torch.int64, device=digit.device)
-        return counts.scatter_add(0, digit, torch.ones_like(digit))[:-1]
-
-    def chosen(self, bound: Tensor) -> Tensor:
-        """Return the mask of the hard pixels."""
-        return (self.bits >= 0) & (self.below | (self.bits >= bound))
+        counts = torch.zeros(digits + 1, dtype=torch.int64, device=digit.device).scatter_add(0, digit, torch.ones_like(digit))
+        if isinstance(self.more, Tensor):
+            counts[digits - 1] += self.more * (prefix[0] == self.largest >> known if known < self.size else 1)
+        return counts[:-1]
 
 
 def hardness(given: Given, needs: LabelNeeds) -> Hardness:
@@ -58,23 +63,19 @@ def hardness(given: Given, needs: LabelNeeds) -> Hardness:
     with torch.no_grad():
         plain = given._replace(scores=given.scores.detach(), weight=counted)
         one = scores.new_ones((1, scores.shape[1]), dtype=total_dtype(scores))
-        nll = needs.asking(sums=(("nll", 0.0),), hard=None).integrate(one, plain).flatten()
+        nll = needs.asking(sums=(("nll", 0.0),), hard=None).integrate(one, plain)
         nll = nll.clamp_min(0).nan_to_num(nan=torch.inf, posinf=torch.inf) + 0.0
-        counted = counted.flatten()
         bits = torch.where(counted, nll.view(torch.int64 if nll.dtype == torch.float64 else torch.int32), -1)
-        below = torch.zeros_like(counted)
         if hard.thresh > 0:
-            below = needs.asking(hard=Hard(hard.thresh, 0, None, hard.per_image)).kept(plain).flatten().bool()
-    return Hardness(bits, below)
+            below = needs.asking(hard=Hard(hard.thresh, 0, None, hard.per_image)).kept(plain).view(bits.shape).bool()
+            bits = bits.masked_fill(below, torch.iinfo(bits.dtype).max)
+    return Hardness(bits.flatten())
 
 
-def in_any_case(hard: Hard) -> bool:
-    """Whether some pixels are hard whatever their p."""
-    return hard.min_kept > 0 or hard.ratio is not None
-
-
-def bound_of(found: Hardness, hard: Hard, then: Callable[[Tensor], Any]) -> Addends:
-    """Return what adds up until the least -log p of the pixels that are hard in any case is known, and go on with its bits."""
+def bound_of(found: Hardness, hard: Hard, then: Callable[[Tensor], Any]) -> Any:
+    """Return what adds up until the hard pixels' least bits are known, ``[1]``, and go on with these."""
+    if hard.min_kept == 0 and hard.ratio is None:
+        return then(torch.full((1,), found.largest, dtype=found.bits.dtype, device=found.bits.device))
 
     def next_digit(known: int, prefix: Tensor, k: Tensor | None) -> Addends:
         def after(counts: Tensor) -> Any:
@@ -88,7 +89,7 @@ def bound_of(found: Hardness, hard: Hard, then: Callable[[Tensor], Any]) -> Adde
             wanted = torch.full_like(count, hard.min_kept)
             if hard.ratio is not None:
                 wanted = (count.double() * hard.ratio).ceil().long()
-            k = wanted.minimum(count).clamp_min(1)
+            k = wanted.minimum(count).clamp_min(1)  # of no pixel at all, whatever follows
         above = counts.flip(0).cumsum(0).flip(0)
         digit = ((above >= k).sum(0, keepdim=True) - 1).clamp_min(0)
         k = k - (above - counts).gather(0, digit)
@@ -104,11 +105,4 @@ def of_all(given: Given, needs: LabelNeeds, then: Callable[[Given], Any]) -> Any
     hard = needs.spec.hard
     assert hard is not None
     found = hardness(given, needs)
-
-    def go_on(bound: Tensor) -> Any:
-        with naming("OhemCrossEntropyLoss"):
-            return then(given._replace(kept=found.chosen(bound).view(given.tensors[1].shape)))
-
-    if not in_any_case(hard):
-        return go_on(torch.full_like(found.bits[:1], torch.iinfo(found.bits.dtype).max))
-    return bound_of(found, hard, go_on)
+    return bound_of(found, hard, lambda bound: then(given._replace(kept=(found.bits >= bound).view(given.tensors[1].shape))))
