@@ -6,7 +6,8 @@ whole, with the whole's sums in the place of the part's own: its backward is the
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import functools
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -51,6 +52,8 @@ class Whole:
         self.marks: list[Tensor] = []  # of each part, by which it is known again
         self.sums: list[Tensor] = []  # over the parts
         self.last: dict[str, Any] = {}  # of the last part: what each term makes of sums, or where these are kept
+        self.kept: list[Callable[[], None]] = []  # what is to be kept of a part, once it is not refused
+        self.hardest: dict[str, Hardest] = {}  # of terms that select
         self.rows: dict[str, Rows] = {}  # of terms whose images come in tiles
         self.totals: dict[str, tuple[Tensor, ...]] = {}  # of each term, over parts and ranks
         self.seen: bool | None = None  # whether the first pass sees scores
@@ -83,6 +86,8 @@ class Whole:
             if self.sums and [one.shape for one in self.sums] != [one.shape for one in parts]:
                 shapes = [[list(one.shape) for one in some] for some in (self.sums, parts)]
                 raise wrong("add()", f"called for parts with the same classes and terms: {shapes[0]}", str(shapes[1]))
+            for keep in self.kept:  # nothing is kept of a part that is refused
+                keep()
             self.sums = [a + b for a, b in zip(self.sums, parts, strict=True)] if self.sums else parts
             self.marks.append(marks)
             self.randomness.after_add(len(self.marks))
@@ -150,14 +155,22 @@ class Whole:
         self.calls = {call.leaf.name: call for call in self.criterion.calls_of(self.leaves, inputs, named, in_parts=True)}
         pending: dict[str, Any] = {}
         marks: list[Tensor] = []
+        self.kept = []
         for name, call in self.calls.items():
             loss = call.leaf.loss
             with naming(call.leaf.who):
                 if images is not None:
                     refuse_tiles(call, images)
                 if isinstance(loss, OhemCrossEntropyLoss) and loss.selects:
-                    pending[name], mark = self._hard(call, loss, second)
-                    marks.append(mark)
+                    needs = call.leaf.needs(call.checked)
+                    store = self.hardest.setdefault(name, Hardest(loss, needs))  # type: ignore[arg-type]
+                    found = store.measured(call.checked)
+                    marks.append(found.mark)
+                    if second:
+                        pending[name] = call.added(store.chosen(call.checked, found))
+                    else:
+                        pending[name] = store
+                        self.kept.append(functools.partial(store.add, found))
                 elif images is not None and isinstance(loss, Folded) and (loss.apart or call.leaf.every_image):
                     assert call.fold is not None
                     has_table = getattr(call.leaf.needs(call.checked).spec, "bins", None) is not None
@@ -167,21 +180,12 @@ class Whole:
                         call.fold = self.rows[name].standing(fold, images)
                         pending[name] = call.addends()
                     else:
-                        pending[name] = self.rows.setdefault(name, Rows())
-                        self.rows[name].add(fold, images)
+                        pending[name] = rows = self.rows.setdefault(name, Rows())
+                        self.kept.append(functools.partial(rows.add, fold, images))
                 else:
                     pending[name] = call.addends()
                     marks += map(mark_of, pending[name].parts[not self.seen :])
         return pending, torch.cat(marks) if marks else torch.zeros(0)
-
-    def _hard(self, call: Call, loss: OhemCrossEntropyLoss, second: bool) -> tuple[Any, Tensor]:
-        """Return what the hard pixels among all parts' add up, and by what the part is known again."""
-        name = call.leaf.name
-        if second:
-            given, mark = self.last[name].chosen(call.checked)
-            return call.added(given), mark
-        store = self.last[name] if name in self.last else Hardest(loss, call.leaf.needs(call.checked))  # type: ignore[arg-type]
-        return store, store.add(call.checked)
 
     def _whole_of(self, name: str, own: list[Tensor]) -> Any:
         """Return what a term adds up over all parts."""

@@ -103,7 +103,8 @@ def with_unseen_scores(
     shape = list(held.shape)
     if targets == "labels" and not held.is_floating_point() and all(leaf.loss.link in leaf.loss.label_links for leaf in active):
         shape.insert(1, classes_among(active, held))
-    zeros = torch.zeros((), dtype=torch.float32, device=held.device).expand(shape)
+    wide = any(isinstance(one, Tensor) and one.dtype == torch.float64 for one in named.values())
+    zeros = torch.zeros((), dtype=torch.float64 if wide else torch.float32, device=held.device).expand(shape)
     return (), {scores: zeros, **named}, False
 
 

@@ -104,9 +104,8 @@ class Hardest:
         of_all = torch.where(bits >= 0, nll, 0.0).sum()
         return Measured(bits, weights, sums, torch.stack([*sums, of_all]).repeat_interleave(2))  # a mark's magnitudes are its sums
 
-    def add(self, given: Given) -> Tensor:
-        """Add a part's pixels; return by what it is known again."""
-        found = self.measured(given)
+    def add(self, found: Measured) -> None:
+        """Add a part's pixels."""
         self.sums = found.sums if self.sums is None else self.sums + found.sums
         others = (found.bits >= 0) & (found.bits != torch.iinfo(found.bits.dtype).max)
         kept = [one[others] for one in found[:2]]
@@ -114,7 +113,6 @@ class Hardest:
         if self.hard.ratio is None and len(self.kept[0]) > self.hard.min_kept:
             least = self.kept[0].topk(max(1, self.hard.min_kept)).values[-1]  # all that are as hard stay
             self.kept = [one[self.kept[0] >= least] for one in self.kept]
-        return found.mark
 
     def addends(self) -> Any:
         """Return what adds up over ranks: digits until the bound is known, then the sums of the hard pixels."""
@@ -129,8 +127,7 @@ class Hardest:
 
         return bound_of(Hardness(bits, count.long()), self.hard, of_hard)
 
-    def chosen(self, given: Given) -> tuple[Given, Tensor]:
-        """Return a part's arguments, which know their hard pixels, and by what the part is known again."""
-        found = self.measured(given)
+    def chosen(self, given: Given, found: Measured) -> Given:
+        """Return a part's arguments, which know their hard pixels."""
         assert self.bound is not None
-        return given._replace(kept=(found.bits >= self.bound).view(given.tensors[1].shape)), found.mark
+        return given._replace(kept=(found.bits >= self.bound).view(given.tensors[1].shape))
