@@ -307,3 +307,119 @@ def compiled() -> None:
     for name, value in truth[1].items():
         close(out.terms[name], value, 1e-10, name)
     close(found / 3, truth[2], 1e-9, "gradient")
+
+
+def accumulated() -> str:
+    """Parts first, then ranks: one all_reduce a step, whose ranks have unequally many parts; and labels alone at first."""
+    truth = whole(lf.LossSet(terms()))
+    pictures, labels = batch()
+    cuts = {0: [slice(0, 1), slice(1, 3)], 1: [slice(0, 0)], 2: [slice(0, 2)]}[distributed.get_rank()]
+    model, criterion = network(), lf.LossSet(terms(), sync=True)
+    with counting() as bytes_:
+        one = criterion.accumulate()
+        for rows in cuts:
+            one.add(model(pictures[rows]), labels[rows])
+        assert not bytes_
+        for rows in cuts:
+            one.backward(model(pictures[rows]), labels[rows])
+    found = gradients(model)
+    distributed.all_reduce(found)
+    for name, value in truth[1].items():
+        close(one.output.terms[name], value, 1e-10, name)
+    close(found / 3, truth[2], 1e-9, "gradient")
+    losses = {"ce": lf.CrossEntropyLoss(ignore_index=255), "images": lf.FocalLoss(ignore_index=255, per_image=True)}
+    truth = whole(lf.LossSet(losses))
+    model, linear = network(), lf.LossSet(losses, sync=True)
+    one = linear.accumulate()
+    for rows in cuts:
+        one.add(labels=labels[rows])
+    for rows in cuts:
+        one.backward(model(pictures[rows]), labels[rows])
+    found = gradients(model)
+    distributed.all_reduce(found)
+    close(one.output.total, truth[0], 1e-10, "total of labels alone")
+    close(found / 3, truth[2], 1e-9, "gradient of labels alone")
+    for step in range(2):  # a rank whose part is refused
+        one = criterion.accumulate()
+        try:
+            for rows in cuts:
+                bad = distributed.get_rank() == step
+                one.add(model(pictures[rows]), labels[rows, 0] if bad else labels[rows])
+            one.close()
+        except lf.LossError as error:
+            assert bad or error.argument == "sync", error
+        else:
+            raise AssertionError("no refusal")
+    return f"{len(bytes_)} all_reduces, {bytes_}"
+
+
+def curve(parts: int, sync: bool) -> list[float]:
+    """The losses of 20 steps of a small network without batch norm: each batch of four in one piece, or split."""
+    torch.manual_seed(3)
+    model: nn.Module = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, CLASSES, 3, padding=1))
+    trained: nn.Module = DistributedDataParallel(model, process_group=groups()[2]) if sync else model
+    losses = {"ce": lf.CrossEntropyLoss(ignore_index=255), "dice": lf.DiceLoss(ignore_index=255), "lovasz": lf.LovaszLoss(ignore_index=255)}
+    criterion = lf.LossSet(losses, sync=sync, process_group=groups()[2] if sync else None)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
+    found = []
+    for step in range(20):
+        generator = torch.Generator().manual_seed(step)
+        pictures = torch.rand(4, 3, 16, 16, generator=generator)
+        labels = (pictures.mean(1) * 3.99).long().clamp(0, CLASSES - 1)
+        labels[0, : 4 * (step % 5)] = 255
+        if sync:
+            rows = slice(2 * distributed.get_rank(), 2 * distributed.get_rank() + 2)
+            pictures, labels = pictures[rows], labels[rows]
+        optimizer.zero_grad()
+        if parts == 1:
+            out = criterion(trained(pictures), labels)
+            out.backward()
+        else:
+            one = criterion.accumulate()
+            for x, y in zip(pictures.chunk(parts), labels.chunk(parts), strict=True):
+                with torch.no_grad():
+                    one.add(trained(x), y)
+            for x, y in zip(pictures.chunk(parts), labels.chunk(parts), strict=True):
+                one.backward(trained(x), y)
+            out = one.output
+        optimizer.step()
+        found.append(out.total.item())
+    return found
+
+
+def groups() -> dict[int, Any]:
+    from tests.ranks.work import GROUPS
+
+    return GROUPS
+
+
+def curves() -> dict[str, float] | None:
+    """Two ranks with two images each, and micro-batches, go the way of one process with four, loss for loss."""
+    if distributed.get_rank() == 2:
+        return None
+    truth = torch.tensor(curve(1, False))
+    found = {"ranks": curve(1, True), "micro-batches": curve(2, False), "both": curve(2, True)}
+    off = {name: (torch.tensor(values) - truth).abs().max().item() for name, values in found.items()}
+    assert truth[0] - truth[-1] > 0.3 and max(off.values()) < 1e-4, (off, truth)
+    return off
+
+
+def step_time() -> dict[str, float] | None:
+    """Milliseconds of a step, forward and backward of the losses, with and without sync, on two ranks."""
+    if distributed.get_rank() == 2:
+        return None
+    group, found = groups()[2], {}
+    logits = torch.randn(2, 19, 128, 128, requires_grad=True)
+    labels = torch.randint(0, 19, (2, 128, 128))
+    losses = {"ce": lf.CrossEntropyLoss(), "dice": lf.DiceLoss()}
+    for name, options in (("alone", {}), ("sync", {"sync": True, "process_group": group})):
+        for more in ("", " lovasz"):
+            criterion = lf.LossSet(losses | ({"lovasz": lf.LovaszLoss()} if more else {}), **options)  # type: ignore[arg-type]
+            times = []
+            for _ in range(15):
+                distributed.barrier(group=group)
+                begin = time.perf_counter()
+                criterion(logits, labels).backward()
+                times.append(time.perf_counter() - begin)
+            found[name + more] = round(1000 * sorted(times)[7], 2)
+    return found

@@ -6,6 +6,7 @@ import copy
 import keyword
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import torch
@@ -112,9 +113,37 @@ class LossSet(Summable):
             self._add(name, loss)
         if not len(self.members):
             raise LossError(type(self).__name__, "terms", "at least one loss", "none")
-        for leaf in self.leaves() if self.ranks is not None else ():
+        if self.ranks is not None:
+            self._refuse_unsplit()
+
+    def _refuse_unsplit(self) -> None:
+        for leaf in self.leaves():
             if leaf.in_one_part:
                 raise LossError(leaf.who, "sync", "left out: this loss can't be split over ranks", "True", leaf.in_one_part)
+
+    def over_ranks(self, process_group: object = None, *, gradients: str = "mean") -> Self:
+        """Become a set whose losses are those of all ranks, as ``LossSet(..., sync=True)`` is; for sets that other classes build.
+
+        Args:
+            process_group, gradients: as for the set itself.
+
+        Raises:
+            LossError: for a loss that can't be split over ranks.
+        """
+        with naming(type(self).__name__):
+            checked_options(LossSet.kinds, {"gradients": gradients})
+        self._refuse_unsplit()
+        self.ranks = Ranks(process_group, gradients)
+        return self
+
+    @contextmanager
+    def alone(self) -> Iterator[Self]:
+        """Within it the losses are those of this rank, as in an evaluation whose ranks have unequally many batches."""
+        ranks, self.ranks = self.ranks, None
+        try:
+            yield self
+        finally:
+            self.ranks = ranks
 
     def take(self, terms: Mapping[str, nn.Module]) -> None:
         """Become the set of the terms that options ask for; after an option has changed, with its mode and hooks as they were."""
