@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from lossfold.adapters.lightning import AdvanceLosses
+from lossfold.adapters.steps import statistics_kept
 from lossfold.errors import LossError
 from lossfold.train.errors import TrainError
-from lossfold.train.modes import statistics_kept
 from lossfold.train.ranks import average_gradients, unreduced
 from lossfold.train.schedules import Schedule, schedule
 
