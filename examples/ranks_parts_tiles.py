@@ -104,6 +104,7 @@ def on_a_rank(rank: int, folder: str, images: Tensor, labels: Tensor) -> None:
     found["both: sync, micro-batches"] = whole.output.terms, gradient(model)
     if rank == 0:
         torch.save(found, Path(folder, "found.pt"))
+    distributed.barrier()
     distributed.destroy_process_group()
 
 
