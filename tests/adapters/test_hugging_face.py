@@ -98,7 +98,7 @@ def test_accumulation_changes_nothing_for_means(name: str, tmp_path: Path) -> No
 
 def test_what_is_no_mean_is_the_mean_of_the_pieces(tmp_path: Path) -> None:
     """Dice of a whole batch has no pieces: accumulated, it is the Dice loss by image (and says so in the documentation)."""
-    with pytest.warns(UserWarning, match="loss: no means over items.*ExactAccumulation"):
+    with pytest.warns(UserWarning, match="loss: with accumulated gradients the mean.*ExactAccumulation"):
         pieces = trained(hf_loss(lf.DiceLoss()), tmp_path, 1, 4, samples=data(False))
     images = trained(hf_loss(lf.DiceLoss(per_image=True)), tmp_path, 4, 1, samples=data(False))
     whole = trained(hf_loss(lf.DiceLoss()), tmp_path, 4, 1, samples=data(False))
@@ -140,7 +140,7 @@ def test_a_short_last_batch_counts_by_its_items(tmp_path: Path) -> None:
     torch.testing.assert_close(moved(parts), moved(whole), rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.filterwarnings("ignore:hf_loss. dice. no means over items")
+@pytest.mark.filterwarnings("ignore:hf_loss. dice. with accumulated gradients")
 def test_terms_are_logged_and_schedules_move(tmp_path: Path) -> None:
     term = lf.Term(lf.DiceLoss(), schedule=lf.LinearSchedule(start=0.0, end=1.0, steps=10))
     loss = hf_loss(lf.LossSet(ce=lf.CrossEntropyLoss(), dice=term))

@@ -45,7 +45,8 @@ def terms() -> dict[str, nn.Module]:
         "ohem": lf.OhemCrossEntropyLoss(thresh=0.2, min_kept=20, **ignored),
         "images": lf.JaccardLoss(per_image=True, **ignored),
         "inner": lf.Term(
-            lf.LossSet(tversky=lf.TverskyLoss(**ignored), focal=lf.FocalLoss(**ignored)), schedule=lf.LinearSchedule(start=0.5, end=1.0, steps=4)
+            lf.LossSet(tversky=lf.TverskyLoss(**ignored), focal=lf.FocalLoss(**ignored)),
+            schedule=lf.LinearSchedule(start=0.5, end=1.0, steps=4),
         ),
         "some": lf.Term(lf.DiceLoss(**ignored), when=first_ones),
         "every": lf.Term(lf.GeneralizedDiceLoss(**ignored), when=first_ones, when_mean="all"),
@@ -134,6 +135,7 @@ def summed_gradients() -> None:
 
 def second_derivatives() -> None:
     """A gradient of a gradient passes through the sum."""
+
     def slope(criterion: Any, rows: slice | None) -> tuple[Tensor, Tensor]:
         pictures, labels = batch(rows)
         x = pictures.clone().requires_grad_()
@@ -207,7 +209,11 @@ def different() -> None:
     """Ranks that are at other steps, or have other classes, all raise; other classes on all ranks are another call."""
     rank = distributed.get_rank()
     criterion = lf.LossSet(
-        {"a": lf.Term(lf.DiceLoss(ignore_index=255), every=2), "b": lf.Term(lf.JaccardLoss(ignore_index=255), every=2), "c": lf.DiceLoss()},
+        {
+            "a": lf.Term(lf.DiceLoss(ignore_index=255), every=2),
+            "b": lf.Term(lf.JaccardLoss(ignore_index=255), every=2),
+            "c": lf.DiceLoss(),
+        },
         sync=True,
     )
     for classes in (4, 7, 4, 3):
@@ -256,22 +262,31 @@ def normalized() -> None:
 
 def objectives() -> None:
     """GAN objectives of dicts: penalties at intervals, whose gradients are the networks'."""
-    with mock.patch("torch.rand", lambda *shape, **named: torch.full(shape[0] if isinstance(shape[0], tuple) else shape, 0.3, **named)):
+    with mock.patch(
+        "torch.rand", lambda *shape, **named: torch.full(shape[0] if isinstance(shape[0], tuple) else shape, 0.3, **named)
+    ):
         found = []
         for sync in (False, True):
             critic = Patches().double()
-            criterion = lf.build(
-                {
-                    "real": {"type": "GANLoss", "gan_type": "hinge", "target_is_real": True, "is_disc": True, "inputs": {"input": "disc_pred_real"}},
-                    "gp": {"type": "GradientPenaltyLoss", "loss_weight": 10.0, "every": 2,
-                           "inputs": {"discriminator": "disc", "real": "real_imgs", "fake": "fake_imgs"}},
-                    "r1": {"type": "R1GradientPenaltyComps", "interval": 2, "data_info": {"discriminator": "disc", "real_data": "real_imgs"}},
-                } | ({"type": "LossSet", "sync": True} if sync else {})
-            )  # fmt: skip
+            judged = {"type": "GANLoss", "gan_type": "hinge", "target_is_real": True, "is_disc": True}
+            penalty = {"type": "GradientPenaltyLoss", "loss_weight": 10.0, "every": 2}
+            r1 = {"type": "R1GradientPenaltyComps", "interval": 2}
+            config = {
+                "real": judged | {"inputs": {"input": "disc_pred_real"}},
+                "gp": penalty | {"inputs": {"discriminator": "disc", "real": "real_imgs", "fake": "fake_imgs"}},
+                "r1": r1 | {"data_info": {"discriminator": "disc", "real_data": "real_imgs"}},
+            }
+            criterion = lf.build(config | ({"type": "LossSet", "sync": True} if sync else {}))
             rows = rows_of((3, 1, 1), distributed.get_rank()) if sync else slice(None)
             real, fake = images(5, 2, 6, 6)[rows], images(5, 2, 6, 6, seed=1)[rows]
             for iteration in range(2):
-                given = {"disc": critic, "real_imgs": real, "fake_imgs": fake, "disc_pred_real": critic(real), "iteration": iteration}
+                given = {
+                    "disc": critic,
+                    "real_imgs": real,
+                    "fake_imgs": fake,
+                    "disc_pred_real": critic(real),
+                    "iteration": iteration,
+                }
                 out = criterion(given)
                 out.backward()
                 criterion.advance()
@@ -290,6 +305,20 @@ def moving_mean() -> None:
         criterion = lf.LossSet({"path": lf.GeneratorPathRegularizer(batch_shrink=1, decay=0.25)}, sync=True)
         criterion(Pixel(), latents(5, 4)[rows_of((3, 1, 1), distributed.get_rank())])
     close(criterion["path"].mean_path_length, 0.25 * lengths.detach(), 1e-6, "moving mean")  # type: ignore[arg-type]
+
+
+def alone() -> None:
+    """In a group of one rank nothing is sent, and nothing is another number than without a group."""
+    groups_of_one = [distributed.new_group([rank]) for rank in range(3)]
+    pictures, labels = batch(slice(None))
+    found = []
+    for options in ({}, {"sync": True, "process_group": groups_of_one[distributed.get_rank()]}):
+        model = network()
+        with counting() as bytes_:
+            out = lf.LossSet(terms(), **options)(model(pictures), labels)
+            out.backward()
+        found.append((out.total.detach(), gradients(model)))
+    assert not bytes_ and torch.equal(found[0][0], found[1][0]) and torch.equal(found[0][1], found[1][1])
 
 
 def compiled() -> None:
@@ -358,7 +387,11 @@ def curve(parts: int, sync: bool) -> list[float]:
     torch.manual_seed(3)
     model: nn.Module = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, CLASSES, 3, padding=1))
     trained: nn.Module = DistributedDataParallel(model, process_group=groups()[2]) if sync else model
-    losses = {"ce": lf.CrossEntropyLoss(ignore_index=255), "dice": lf.DiceLoss(ignore_index=255), "lovasz": lf.LovaszLoss(ignore_index=255)}
+    losses = {
+        "ce": lf.CrossEntropyLoss(ignore_index=255),
+        "dice": lf.DiceLoss(ignore_index=255),
+        "lovasz": lf.LovaszLoss(ignore_index=255),
+    }
     criterion = lf.LossSet(losses, sync=sync, process_group=groups()[2] if sync else None)
     optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
     found = []

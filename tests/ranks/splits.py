@@ -108,8 +108,11 @@ def transferred() -> tuple[Tensor, Callable[[Any, Rows], Any]]:
 VGG: dict[str, Any] = {"layer_weights": {"4": 1.0, "2": 0.5}, "vgg_type": "vgg11", "pretrained": "random"}
 FOLDLESS: tuple[Split, ...] = (
     *(
-        Split(f"gan-{kind}-{disc}", lambda kind=kind, disc=disc: lf.GANLoss(kind, target_is_real=True, is_disc=disc),  # type: ignore[misc]
-              lambda: of_tensors(images(BATCH, 1, 5, 5)))  # fmt: skip
+        Split(
+            f"gan-{kind}-{disc}",
+            lambda kind=kind, disc=disc: lf.GANLoss(kind, target_is_real=True, is_disc=disc),  # type: ignore[misc]
+            lambda: of_tensors(images(BATCH, 1, 5, 5)),
+        )
         for kind in ("vanilla", "lsgan", "l1", "wgan", "wgan-logistic-ns", "hinge")
         for disc in (False, True)
     ),
@@ -127,8 +130,12 @@ FOLDLESS: tuple[Split, ...] = (
     Split("lpips", lambda: lf.LPIPSLoss(network=Layers(), linear=None), lambda: of_tensors(*pictures(3, 24, 24)), False),
     Split("face", lambda: lf.FaceIdLoss(network=Stripes()), lambda: of_tensors(*pictures(3, 112, 112)), False),
     Split("lightcnn", lambda: lf.LightCNNFeatureLoss(pretrained="random"), lambda: of_tensors(*pictures(3, 32, 32)), False),
-    Split("clip", lambda: lf.CLIPLoss(network=OpenClip()), lambda: (lambda x: (x[0], lambda c, rows: x[1](lambda one: c(one, IDS[:1]), rows)))(
-        of_tensors(pictures(3, 16, 16)[0])), False),  # fmt: skip
+    Split(
+        "clip",
+        lambda: lf.CLIPLoss(network=OpenClip()),
+        lambda: (lambda x: (x[0], lambda c, rows: x[1](lambda one: c(one, IDS[:1]), rows)))(of_tensors(pictures(3, 16, 16)[0])),
+        False,
+    ),
     Split("transferal", lambda: lf.TransferalPerceptualLoss(), transferred, False),
 )
 COVERED = {
@@ -138,7 +145,9 @@ COVERED = {
 """Foldless losses that are above; the gradient penalty between images, which draws between which, is tested by itself."""
 assert {name.removesuffix("Comps") for name in internals.foldless()} == COVERED, "write down how a new loss is split"
 
-FOLDED = tuple(of_case(case) for case in CASES if case.reduction != "none" and not (getattr(case, "sorts", False) and not case.by_image))
+FOLDED = tuple(
+    of_case(case) for case in CASES if case.reduction != "none" and not (getattr(case, "sorts", False) and not case.by_image)
+)
 ALL = {split.id: split for split in (*FOLDED, *FOLDLESS)}
 
 

@@ -60,7 +60,8 @@ def in_micro_batches(split: Split) -> None:
     for counts in COUNTS:
         if 0 in counts and not split.empty:
             continue
-        parts = [lambda one, rows=rows_of(counts, number): call(one, rows) for number in range(len(counts))]
+        cuts = [rows_of(counts, number) for number in range(len(counts))]
+        parts = [lambda one, rows=rows: call(one, rows) for rows in cuts]
         compare(accumulated(criterion, leaf, parts), truth)
 
 
@@ -69,7 +70,10 @@ def chosen(cases: Iterable[Case]) -> list[Case]:
 
 
 SAMPLE = [of_case(case) for case in chosen(first_of(lambda case: (case.fold, case.name, case.link)))]
-QUICK = [*SAMPLE, *(split for split in FOLDLESS if split.id in ("gan-hinge-False", "gan-smgan-gen", "shift", "R1GradientPenalty-pixel"))]
+QUICK = [
+    *SAMPLE,
+    *(split for split in FOLDLESS if split.id in ("gan-hinge-False", "gan-smgan-gen", "shift", "R1GradientPenalty-pixel")),
+]
 
 
 @pytest.mark.parametrize("split", QUICK, ids=lambda split: split.id)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import multiprocessing
 import os
 import signal
@@ -16,16 +15,17 @@ import torch
 import lossfold as lf
 from tests.contract.cases import first_of
 from tests.contract.refusals import refused
-from tests.ranks import scripts
 from tests.ranks.splits import ALL, FOLDLESS, SPLITS, of_case
 from tests.ranks.test_parts import chosen
 from tests.ranks.work import WORLD, start, work
 
 SLOW = ("compiled", "fsdp", "step_time")
-SCRIPTS = [name for name, one in vars(scripts).items() if inspect.isfunction(one) and one.__module__ == scripts.__name__
-           and not inspect.signature(one).parameters and name not in ("batch", "terms", "network", "counting", "groups", *SLOW)]  # fmt: skip
+SCRIPTS = ("alone", "ddp", "summed_gradients", "second_derivatives", "counted", "refused", "different", "normalized", "objectives",
+           "moving_mean", "accumulated", "curves")  # fmt: skip
 SAMPLE = [of_case(case).id for case in chosen(first_of(lambda case: (case.fold, case.name)))]
-SAMPLE += [split.id for split in FOLDLESS if split.id in ("gan-hinge-True", "gan-ragan", "R1GradientPenalty-HWC", "path", "transferal")]
+SAMPLE += [
+    split.id for split in FOLDLESS if split.id in ("gan-hinge-True", "gan-ragan", "R1GradientPenalty-HWC", "path", "transferal")
+]
 Results = list[dict[str, Any]]
 
 
@@ -38,7 +38,7 @@ def processes(folder: Path, names: list[str], which: list[str]) -> Results:
 
 @pytest.fixture(scope="module")
 def quick(tmp_path_factory: pytest.TempPathFactory) -> Results:
-    return processes(tmp_path_factory.mktemp("ranks"), SAMPLE, SCRIPTS)
+    return processes(tmp_path_factory.mktemp("ranks"), SAMPLE, list(SCRIPTS))
 
 
 @pytest.fixture(scope="module")

@@ -56,8 +56,6 @@ def against_one_process(split: Split, counts: tuple[int, ...], change: Callable[
     close(truths[1][1], truths[0][1], 1e-9 if double else 1e-5, "gradient")
 
 
-
-
 def work(rank: int, folder: str, names: list[str], scripts: list[str]) -> None:
     """Run everything, and write what went wrong where."""
     from tests.ranks import scripts as module

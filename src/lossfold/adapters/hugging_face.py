@@ -14,6 +14,7 @@ from lossfold.adapters.steps import checked_criterion, statistics_kept, terms_in
 from lossfold.compose.loss_set import LossSet
 from lossfold.compose.output import LossOutput
 from lossfold.compose.parts import Whole
+from lossfold.compose.splitting import knows_denominators
 from lossfold.errors import LossError, naming
 from lossfold.losses.base import Loss
 from lossfold.routing import checked_mapping, walk
@@ -147,11 +148,10 @@ class TrainerLoss:
         """Say which losses are other ones with accumulated gradients."""
         if self.micro_batches in (None, 1) or self.exact:
             return
-        leaves = self.set.leaves()
-        others = [leaf.name for leaf in leaves if leaf.folded is None or leaf.folded.sends_fold() or leaf.folded.selects]
+        others = [leaf.name for leaf in self.set.leaves() if not knows_denominators(leaf)]
         if others:
-            text = f"hf_loss: {', '.join(others)}: no means over items, and with accumulated gradients the means of micro-batches' losses"
-            warnings.warn(f"{text}; class ExactTrainer(ExactAccumulation, Trainer) has those of the batch", stacklevel=2)
+            text = f"hf_loss: {', '.join(others)}: with accumulated gradients the mean of the micro-batches' losses"
+            warnings.warn(f"{text}; class ExactTrainer(ExactAccumulation, Trainer) has that of the batch", stacklevel=2)
 
     def times(self, items: Tensor | int | None) -> int:
         """Return by what Trainer multiplies a loss, whose gradients it then averages over processes."""

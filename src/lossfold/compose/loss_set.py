@@ -13,12 +13,12 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import Self
 
-from lossfold.compose.arguments import Handed, arguments_for, conditions_of, names_of
-from lossfold.compose.gates import gate_of
+from lossfold.compose.arguments import Handed
+from lossfold.compose.calls import calls_of
 from lossfold.compose.members import Members
 from lossfold.compose.output import LossOutput as LossOutput
 from lossfold.compose.parts import Whole
-from lossfold.compose.passes import Call, Leaf, passes_of
+from lossfold.compose.passes import Call, Leaf
 from lossfold.compose.plan import plan_of
 from lossfold.compose.ranks import GRADIENTS, Exchange, Ranks, in_rounds
 from lossfold.compose.term import Term, advance
@@ -28,7 +28,6 @@ from lossfold.losses.base import Summable, left_out
 from lossfold.losses.folded import Folded
 from lossfold.options import Kind, Number, Only, Truth, Word, checked_options
 from lossfold.registry import LOSSES, snake_case
-from lossfold.routing import is_one_dict, one_dict
 
 PATIENCE = 200
 """After so many calls of a set in training that never advances, it warns."""
@@ -280,19 +279,9 @@ class LossSet(Summable):
         self, leaves: Sequence[Leaf], inputs: tuple[Any, ...], named: dict[str, Any], exchange: Exchange | None
     ) -> LossOutput:
         """Return the losses of one call, or those of all ranks' calls together."""
-        calls = {call.leaf.name: call for call in self.calls_of(leaves, inputs, named, in_parts=exchange is not None)}
+        calls = {call.leaf.name: call for call in calls_of(leaves, inputs, named, in_parts=exchange is not None)}
         values = None if exchange is None else self._added(leaves, calls, exchange)
         return self.output_of(leaves, calls, values, (inputs, named))
-
-    def calls_of(
-        self, leaves: Sequence[Leaf], inputs: tuple[Any, ...], named: dict[str, Any], in_parts: bool
-    ) -> list[Call]:
-        """Return what each active loss is handed, checked, and its fold."""
-        with naming(type(self).__name__):
-            calls = self._calls(leaves, inputs, named)
-        for one in passes_of(calls, in_parts):
-            one.collect()
-        return calls
 
     def output_of(
         self, leaves: Sequence[Leaf], calls: Mapping[str, Call], values: Mapping[str, Tensor] | None, given: tuple[Any, ...]
@@ -323,40 +312,6 @@ class LossSet(Summable):
                     pending[leaf.name] = calls[leaf.name].addends()
         with naming(type(self).__name__):
             return in_rounds(pending, exchange.add, {leaf.name: leaf.who for leaf in leaves})
-
-    def _calls(self, leaves: Sequence[Leaf], inputs: tuple[Any, ...], named: dict[str, Any]) -> list[Call]:
-        """Return what each active loss is handed, checked."""
-        keywords = named
-        outputs: Any = one_dict(inputs, named) if is_one_dict(inputs, named) else named
-        if outputs is keywords:
-            conditions = conditions_of(leaves)
-            named = {name: value for name, value in named.items() if name not in conditions}
-        handed: dict[int, Handed] = {}
-        names = names_of(leaves)
-        calls = []
-        for leaf in leaves:
-            if not leaf.active:
-                continue
-            owner = leaf.owner
-            if id(owner) not in handed:
-                with naming(type(owner).__name__):
-                    handed[id(owner)] = owner.handed(inputs, named)
-            with naming(leaf.who):
-                arguments = arguments_for(leaf, handed[id(owner)], names)
-                if arguments is None:
-                    continue
-                call = Call(leaf, *arguments, gate=owner.gate_for(leaf.name.rpartition(".")[2], handed[id(owner)]))
-                if leaf.condition is not None:
-                    call.gate = gate_of(leaf.condition, outputs, outputs is keywords, *arguments)
-                    if leaf.folded is None:
-                        raise wrong("when", "left out: this loss has no value for each image", repr(leaf.condition.when))
-                own = leaf.own
-                if isinstance(own, Folded) and own.as_written:
-                    call.checked = own.check(*call.given, **call.named)
-                    if call.gate is not None and own.selects:
-                        call.checked = own.gated(call.checked, call.gate)
-                calls.append(call)
-        return calls
 
     def _remind(self, leaves: Sequence[Leaf]) -> None:
         """Warn once where a training goes on without a word about its steps."""

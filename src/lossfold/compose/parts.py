@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from lossfold.compose.calls import calls_of
 from lossfold.compose.output import LossOutput
 from lossfold.compose.passes import Call
 from lossfold.compose.randomness import Randomness
@@ -148,11 +149,9 @@ class Whole:
             if self.seen:
                 self.outcome = self.criterion.output_of(self.leaves, self.calls, values, ())
 
-    def _pending(
-        self, inputs: Any, named: Any, images: list[int] | None, second: bool = False
-    ) -> tuple[dict[str, Any], Tensor]:
+    def _pending(self, inputs: Any, named: Any, images: list[int] | None, second: bool = False) -> tuple[dict[str, Any], Tensor]:
         """Return what each term adds up of a part, or the store that keeps it, and by what the part is known again."""
-        self.calls = {call.leaf.name: call for call in self.criterion.calls_of(self.leaves, inputs, named, in_parts=True)}
+        self.calls = {call.leaf.name: call for call in calls_of(self.leaves, inputs, named, in_parts=True)}
         pending: dict[str, Any] = {}
         marks: list[Tensor] = []
         self.kept = []

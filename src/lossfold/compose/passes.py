@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from lossfold.compose.gates import shielded
 from lossfold.compose.term import Term
 from lossfold.errors import naming, wrong
-from lossfold.folds.collect import Between, collect
+from lossfold.folds.collect import collect
 from lossfold.folds.fold import Fold, Needs
 from lossfold.losses.base import Loss
 from lossfold.losses.folded import Folded
@@ -104,10 +104,13 @@ class Call:
     gate: Tensor | None = None
     checked: Any = None
     fold: Fold | None = None
+    known: Tensor | None = None  # its value, where the pass has found it already
 
     def value(self) -> Tensor:
         """Return the loss before its weights."""
         leaf, loss = self.leaf, self.leaf.loss
+        if self.known is not None:
+            return self.known
         if self.fold is not None:
             assert isinstance(loss, Folded)
             return loss.reduce(self.fold, self.checked, self.gate, leaf.every_image)
@@ -123,14 +126,15 @@ class Call:
         leaf, loss = self.leaf, self.leaf.loss
         if leaf.in_one_part:
             raise wrong("loss", "one that can be split over ranks and parts of a batch", type(loss).__name__, leaf.in_one_part)
+        if self.checked is None:
+            assert leaf.own is not None
+            return leaf.own.addends(*self.given, **self.named)
+        assert isinstance(loss, Folded)
         if self.fold is not None:
-            assert isinstance(loss, Folded)
             return loss.added(self.fold, self.checked, self.gate, leaf.every_image)
-        if self.checked is not None:
-            assert isinstance(loss, Folded)
-            return loss.chosen(self.checked, leaf.needs(self.checked), self.added) if loss.folds else loss.added_directly(self.checked)
-        assert leaf.own is not None
-        return leaf.own.addends(*self.given, **self.named)
+        if loss.folds:
+            return loss.chosen(self.checked, leaf.needs(self.checked), self.added)
+        return loss.added_directly(self.checked)
 
     def added(self, given: Any) -> Addends:
         """Return what the loss adds up of arguments that know what counts, in a pass of its own."""
@@ -155,19 +159,30 @@ class Pass:
     given: Any
     calls: list[Call]
 
-    def collect(self, between: Between | None = None) -> None:
-        """Make the pass."""
+    def collect(self, in_parts: bool) -> None:
+        """Make the pass, whose fold is wanted in any case where the batch has other parts."""
         gates = [call.gate for call in self.calls if call.gate is not None and call.leaf.condition is not None]
         if len(gates) == len(self.calls):  # what no term counts may be NaN
             any_of_them = torch.stack(gates).any(0)
             self.given = self.given.having(lambda scores: shielded(scores, any_of_them))
         with naming(self.calls[0].leaf.who):
-            fold = collect(self.needs, self.given, between)
+            if not in_parts and self.at_once():
+                return
+            fold = collect(self.needs, self.given)
         for call in self.calls:
             call.fold = fold
 
+    def at_once(self) -> bool:
+        """Find value and gradient in one pass, if that will do for the only loss of this one; return whether it did."""
+        call, *others = self.calls
+        leaf, loss = call.leaf, call.leaf.folded
+        if others or loss is None or not loss.one_pass or call.gate is not None or leaf.every_image:
+            return False
+        call.known = loss.at_once(self.given)
+        return call.known is not None
 
-def passes_of(calls: Sequence[Call], in_parts: bool = False) -> list[Pass]:
+
+def passes_of(calls: Sequence[Call], in_parts: bool) -> list[Pass]:
     """Return the passes that some losses need: terms share one if they were given the same tensors, and read them alike.
 
     Args:

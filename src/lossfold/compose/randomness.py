@@ -19,7 +19,7 @@ class State(NamedTuple):
     @classmethod
     def now(cls) -> State:
         """Return where they are."""
-        accelerator = torch.cuda.is_available() and torch.cuda.is_initialized()
+        accelerator = torch.cuda.is_available() and torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
         return cls(torch.get_rng_state(), torch.cuda.get_rng_state_all() if accelerator else [])
 
     def restore(self) -> None:

@@ -85,7 +85,7 @@ class Exchange:
         with torch.no_grad():
             whole = self._whole(flat.detach(), code)
         self.round += 1
-        found = standing(flat, whole, self.factor).split(sizes)
+        found = torch.split(standing(flat, whole, self.factor), sizes)
         return [one.view(part.shape) for one, part in zip(found, parts, strict=True)]
 
     def _whole(self, flat: Tensor, code: int) -> Tensor:
@@ -159,7 +159,8 @@ def compiled_all_reduce(buffer: Tensor, group: Any) -> Tensor:
     """Return a sum over ranks, as compiled graphs have it."""
     from torch.distributed import _functional_collectives as collectives  # a torch built without distributed has none
 
-    whole: Tensor = collectives.wait_tensor(collectives.all_reduce(buffer, "sum", group or distributed.group.WORLD))
+    found = collectives.all_reduce(buffer, "sum", group or distributed.group.WORLD)  # type: ignore[arg-type]
+    whole: Tensor = collectives.wait_tensor(found)  # type: ignore[no-untyped-call]
     return whole
 
 

@@ -12,11 +12,10 @@ from lossfold.compose.passes import Call, Leaf
 from lossfold.errors import wrong
 from lossfold.folds.fold import describe
 from lossfold.losses.adversarial.path_length import GeneratorPathRegularizer
-from lossfold.losses.classes.focal import FocalLoss
 from lossfold.losses.folded import Folded
 from lossfold.losses.images.elementwise import ElementwiseLoss
 from lossfold.losses.pairs import PairLoss
-from lossfold.losses.scores import ScoreLoss
+from lossfold.losses.scores import LABELS, WEIGHT, PixelLoss, ScoreLoss
 from lossfold.routing import is_one_dict
 
 
@@ -71,7 +70,11 @@ def why_not_in_tiles(call: Call) -> str:
         return "" if all(one.alone for one in spec.sums) else "a pixel's neighbours count"
     if isinstance(loss, ScoreLoss):
         scores, targets, _ = call.checked.tensors
-        return "" if scores.shape[2:] == targets.shape[targets.dim() - scores.dim() + 2 :] else "scores are interpolated to the targets' size"
+        return (
+            ""
+            if scores.shape[2:] == targets.shape[targets.dim() - scores.dim() + 2 :]
+            else "scores are interpolated to the targets' size"
+        )
     return "a pixel's neighbours count"
 
 
@@ -80,7 +83,7 @@ def knows_denominators(leaf: Leaf) -> bool:
     loss = leaf.folded
     if loss is None or not loss.linear or loss.selects or leaf.condition is not None or leaf.every_image:
         return False
-    if isinstance(loss, FocalLoss) and loss.normalize == "focal":
+    if isinstance(loss, PixelLoss) and tuple(loss.denominators(torch.zeros(1), LABELS)) != (WEIGHT,):
         return False
     return next(iter(loss.arguments)) in ("logits", "pred") and ("labels" in loss.arguments or "target" in loss.arguments)
 
@@ -91,7 +94,7 @@ def with_unseen_scores(
     """Return the arguments of a call, zeros in the place of scores that are left out, and whether there were scores."""
     active = [leaf for leaf in leaves if leaf.active]
     arguments = list(getattr(active[0].loss, "arguments", {}))
-    scores, targets = (arguments + ["", ""])[:2]
+    scores, targets = [*arguments, "", ""][:2]
     if inputs or is_one_dict(inputs, dict(named)) or scores in named or targets not in named:
         return inputs, dict(named), True
     if needs_scores:
@@ -101,22 +104,21 @@ def with_unseen_scores(
     if not isinstance(held, Tensor):
         raise wrong(targets, "a tensor", describe(held))
     shape = list(held.shape)
-    if targets == "labels" and not held.is_floating_point() and all(leaf.loss.link in leaf.loss.label_links for leaf in active):
-        shape.insert(1, classes_among(active, held))
+    losses = [leaf.loss for leaf in active if isinstance(leaf.loss, ScoreLoss)]
+    if losses and not held.is_floating_point() and all(loss.link in loss.label_links for loss in losses):
+        shape.insert(1, classes_among(losses, held))
     wide = any(isinstance(one, Tensor) and one.dtype == torch.float64 for one in named.values())
     zeros = torch.zeros((), dtype=torch.float64 if wide else torch.float32, device=held.device).expand(shape)
     return (), {scores: zeros, **named}, False
 
 
-def classes_among(leaves: Iterable[Leaf], labels: Tensor) -> int:
+def classes_among(losses: Iterable[ScoreLoss], labels: Tensor) -> int:
     """Return how many classes there are: as options list, or as labels show, which waits for the device."""
-    for leaf in leaves:
-        for name in leaf.loss.per_class_options:  # type: ignore[union-attr]
-            values = getattr(leaf.loss, name)
-            if isinstance(values, tuple):
-                return len(values)
-    ignored = {leaf.loss.ignore_index for leaf in leaves}
     counted = labels
-    for one in ignored:
-        counted = torch.where(counted == one, 0, counted)
+    for loss in losses:
+        listed = (getattr(loss, name) for name in loss.per_class_options)
+        count = next((len(values) for values in listed if isinstance(values, tuple)), 0)
+        if count:
+            return count
+        counted = torch.where(counted == loss.ignore_index, torch.zeros_like(counted), counted)
     return max(2, int(counted.max()) + 1) if counted.numel() else 2

@@ -13,7 +13,6 @@ from lossfold.folds.arithmetic import total_dtype
 from lossfold.folds.checks import result_dtype
 from lossfold.folds.fold import Fold
 from lossfold.folds.label.needs import LabelNeeds
-from lossfold.folds.label.spec import Hard
 from lossfold.folds.scores import Given
 from lossfold.losses.classes.hardest import Hardness, bound_of, hardness
 from lossfold.losses.classes.ohem import OhemCrossEntropyLoss

@@ -24,11 +24,13 @@ class Engine:
         problem: says why it is not in this installation; nothing if it is.
         devices: whose tensors it serves, in words and as torch names them; None for all, by the definitions in plain PyTorch. Every
             other engine implements the operators, and PyTorch's dispatcher goes by the device from there.
+        once: whether it has the operators that give value and gradient in one pass.
     """
 
     name: str
     problem: Callable[[], str]
     devices: tuple[str, tuple[str, ...]] | None = None
+    once: bool = False
 
     def obstacle(self, scores: Tensor, targets: tuple[Tensor | None, ...]) -> str:
         """Say why it can't serve these tensors; nothing if it can."""
@@ -56,7 +58,7 @@ def _no_library() -> str:
 
 
 TABLE = (
-    Engine("cpp", _no_library, ("CPUs", ("cpu", "meta"))),
+    Engine("cpp", _no_library, ("CPUs", ("cpu", "meta")), once=True),
     Engine("eager", str),
 )
 """From the fastest on; the first that can serve a call does."""

@@ -13,6 +13,8 @@ from lossfold.folds.fold import Fold, Needs
 from lossfold.losses.base import Loss
 from lossfold.losses.reduce import Addends, Last, Ratio
 
+WORKED_OUT = ("formula", "reduce", "settled")  # the ways from a fold to the loss
+
 
 class Folded(Loss):
     """A loss that is a formula over a fold: ``check`` its arguments, say what it ``needs``, and turn the fold into a ratio."""
@@ -23,10 +25,14 @@ class Folded(Loss):
     beside: ClassVar[tuple[str, ...]] = ()  # arguments that may differ within a pass
     linear: ClassVar[bool] = False  # numerators and denominators are linear in the sums, and so add up as these do
 
+    one_pass: ClassVar[bool] = False  # whether at_once gives what the formula says: nobody has changed that since
+
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         if "formula" in vars(cls) and "linear" not in vars(cls):
             cls.linear = False  # whoever writes a formula says so
+        after = {name: next(i for i, c in enumerate(cls.__mro__) if name in vars(c)) for name in ("at_once", *WORKED_OUT)}
+        cls.one_pass = all(after["at_once"] <= after[name] for name in WORKED_OUT)
 
     @property
     def folds(self) -> bool:
@@ -57,7 +63,7 @@ class Folded(Loss):
         """Return a call's arguments without the images that a gate ``[B]`` holds back, for a loss that selects."""
         raise NotImplementedError
 
-    def chosen(self, given: Any, needs: Needs[Any], then: Callable[[Any], Addends]) -> Addends:
+    def chosen(self, given: Any, needs: Any, then: Callable[[Any], Addends]) -> Addends:
         """Return what adds up until it is chosen what counts, of a loss that selects, and go on with the arguments that say it."""
         raise NotImplementedError
 
@@ -81,10 +87,17 @@ class Folded(Loss):
         """Return the loss of checked arguments where it is no formula over a fold."""
         raise NotImplementedError
 
+    def at_once(self, given: Any) -> Tensor | None:
+        """Return the loss of checked arguments where one pass finds value and gradient; else None, and the fold comes first."""
+        return None
+
     def evaluate(self, *inputs: Any, **named: Any) -> Tensor:
         """Return the loss before ``loss_weight``."""
         given = self.check(*inputs, **named)
-        return self.reduce(collect(self.needs(given), given), given) if self.folds else self.direct(given)
+        if not self.folds:
+            return self.direct(given)
+        value = self.at_once(given) if self.one_pass else None
+        return self.reduce(collect(self.needs(given), given), given) if value is None else value
 
     def reduce(self, fold: Fold, given: Any, gate: Tensor | None = None, every_image: bool = False) -> Tensor:
         """Turn the fold of checked arguments into the loss, before ``loss_weight``.

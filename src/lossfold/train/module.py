@@ -16,6 +16,7 @@ from torch.optim import Optimizer
 
 from lossfold.adapters.lightning import AdvanceLosses
 from lossfold.adapters.steps import statistics_kept
+from lossfold.compose.loss_set import LossSet
 from lossfold.errors import LossError
 from lossfold.train.errors import TrainError
 from lossfold.train.ranks import average_gradients, unreduced
@@ -73,7 +74,9 @@ class TaskModule(pl.LightningModule):
             try:
                 getattr(self, name).over_ranks()
             except LossError as error:
-                raise TrainError(f"model.{part + '_' * bool(part)}loss: {error}; --model.sync false trains with each rank's own") from error
+                raise TrainError(
+                    f"model.{part + '_' * bool(part)}loss: {error}; --model.sync false trains with each rank's own"
+                ) from error
         whose = f"those of the batches of all {self.trainer.world_size} ranks together" if self.sync else "each rank's own"
         rank_zero_info(f"The losses are {whose} (model.sync {str(self.sync).lower()}).")
 
@@ -150,6 +153,7 @@ class TrainingModule(TaskModule):
     networks = {"network": "Network"}  # noqa: RUF012
     objectives = {"criterion": ""}  # noqa: RUF012
     objects = ("optimizer", "lr_scheduler")
+    criterion: LossSet
     mean: Tensor
     std: Tensor
 
@@ -195,7 +199,8 @@ class TrainingModule(TaskModule):
     def training_step(self, batch: Any, batch_idx: int) -> Tensor | None:
         """One batch: the total loss; every term is logged."""
         if self.micro_batches > 1:
-            return self.step_in_micro_batches(batch)
+            self.step_in_micro_batches(batch)
+            return None
         out = self.criterion(*self.scored(batch))
         self.log_terms("train", out, len(batch[0]))
         total: Tensor = out.total

@@ -243,5 +243,3 @@ def test_unknown_names_of_the_registry() -> None:
     refused(lambda: lf.LOSSES["DiceLos"], "DiceLos", "did you mean", "DiceLoss")
     refused(lambda: lf.build({"type": "CrossEntropy"}), "CrossEntropy", "CrossEntropyLoss")
     assert "DiceLoss" in lf.LOSSES and "DiceLos" not in lf.LOSSES
-
-

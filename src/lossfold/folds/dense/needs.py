@@ -13,7 +13,7 @@ from lossfold.folds.checks import INTEGER_DTYPES, SCORE_DTYPES, check_scores, ch
 from lossfold.folds.dense import eager, operators
 from lossfold.folds.dense.spec import CONSTANT, DenseSpec
 from lossfold.folds.fold import Fold, describe
-from lossfold.folds.scores import Given, ScoreNeeds
+from lossfold.folds.scores import Given, Once, ScoreNeeds
 
 
 @dataclass(frozen=True)
@@ -26,11 +26,24 @@ class DenseNeeds(ScoreNeeds[DenseSpec]):
         fixed, dtype = not targets.requires_grad and (weight is None or not weight.requires_grad), result_dtype(scores)
         run = engines.select(self.engine, scores, weight, targets).among(eager, operators)
         if scores.dim() == 2 and not self.apart:  # without space, images that are added anyway serve as pixels
-            scores, targets = scores.t()[None], targets.t()[None]
-            weight = None if weight is None else (weight.t() if weight.dim() == 2 else weight)[None]
+            scores, targets, weight = as_pixels(scores, targets, weight)
         with refusing_targets(targets, self.spec.ignore_index):
             sums, table = run.fold(scores, targets, weight, self.spec)
         return Fold(sums, self.spec.sums, dtype, CONSTANT if fixed else (), table if self.spec.bins else None, given.kind)
+
+    def once(self, given: Given) -> Once | None:
+        """Return the pass that finds value and gradient of Σ above·S, over Σ below·W where below is given, or None."""
+        scores, targets, weight = given.tensors
+        if not engines.select(self.engine, scores, weight, targets).once:
+            return None
+        if scores.dim() == 2:
+            scores, targets, weight = as_pixels(scores, targets, weight)
+
+        def once(above: Tensor, below: Tensor | None) -> Tensor:
+            with refusing_targets(targets, self.spec.ignore_index):
+                return operators.once(scores, targets, weight, above, below, self.spec)
+
+        return once
 
     def integrate(self, coef: Tensor, given: Given) -> Tensor:
         """Return each element's share (each pixel's, where channels count together) of the sums weighted by ``coef [K, C]``."""
@@ -43,6 +56,11 @@ class DenseNeeds(ScoreNeeds[DenseSpec]):
     def describe(self) -> tuple[str, str, list[str]]:
         """Return the fold's name, how it reads what it is given, and what it collects."""
         return "dense", *super().describe()[1:]
+
+
+def as_pixels(scores: Tensor, targets: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Return images without space as the pixels of one."""
+    return scores.t()[None], targets.t()[None], None if weight is None else (weight.t() if weight.dim() == 2 else weight)[None]
 
 
 class refusing_targets:  # noqa: N801 - reads as a verb

@@ -8,13 +8,13 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from lossfold.folds.fold import Fold, Sum
+from lossfold.folds.fold import Sum
 from lossfold.folds.label.needs import LabelNeeds
 from lossfold.folds.label.spec import Hard
 from lossfold.folds.scores import Given
 from lossfold.losses.classes.hardest import WIDTH, of_all
-from lossfold.losses.reduce import Addends, Ratio
-from lossfold.losses.scores import Factor, PixelLoss, times
+from lossfold.losses.reduce import Addends
+from lossfold.losses.scores import WEIGHT, Factor, PixelLoss
 from lossfold.options import configured, option
 from lossfold.registry import LOSSES
 
@@ -60,7 +60,6 @@ class OhemCrossEntropyLoss(PixelLoss):
     min_kept: int = option(100000, at_least=0)
     top_k_ratio: float | None = option(None, more_than=0, at_most=1)
 
-    linear: ClassVar[bool] = True
     samples: ClassVar[tuple[dict[str, Any], ...]] = (
         {"thresh": 0.3, "min_kept": 5},
         {"thresh": 0.2, "min_kept": 3, "per_image": True, "class_weight": "random"},
@@ -107,7 +106,6 @@ class OhemCrossEntropyLoss(PixelLoss):
         v = self.per_class("class_weight", like)
         return {HARD_NLL: 1.0 if v is None else v}
 
-    def formula(self, fold: Fold, given: object) -> Ratio:
-        """Return Σ v times the sums over the hard pixels."""
-        weight = fold[HARD_WEIGHT]
-        return Ratio(self.numerator(fold), times(weight, self.per_class("class_weight", weight)))
+    def denominators(self, like: Tensor, kind: str) -> dict[Sum, Factor]:
+        """Return v for the hard pixels' weights."""
+        return {HARD_WEIGHT: super().denominators(like, kind)[WEIGHT]}

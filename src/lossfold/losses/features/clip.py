@@ -11,9 +11,9 @@ from torch.nn import functional
 
 from lossfold.errors import is_number, wrong
 from lossfold.losses.features.frozen import FrozenLoss, check_images, exactly, wide
+from lossfold.losses.reduce import Addends, mean_of
 from lossfold.nets import clip
 from lossfold.nets.frozen import Frozen
-from lossfold.losses.reduce import Addends, mean_of
 from lossfold.options import configured, option
 from lossfold.registry import LOSSES
 

@@ -8,10 +8,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lossfold.losses.features.frozen import CRITERIA, FeatureLoss, exactly, wide
+from lossfold.losses.reduce import Addends, mean_of
 from lossfold.nets.ir_se import IRSE50
 from lossfold.nets.light_cnn import LightCNN
 from lossfold.nets.weights import fill, initialize, read
-from lossfold.losses.reduce import Addends, mean_of
 from lossfold.options import configured, option
 from lossfold.registry import LOSSES
 

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from lossfold.errors import wrong
 from lossfold.losses.features.frozen import FeatureLoss, exactly, wide
+from lossfold.losses.reduce import Addends, mean_of
 from lossfold.nets import lpips, vgg
 from lossfold.nets.frozen import Frozen
-from lossfold.losses.reduce import Addends, mean_of
 from lossfold.options import configured, option
 from lossfold.registry import LOSSES
 

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from lossfold.errors import is_number, wrong
 from lossfold.losses.base import nothing
 from lossfold.losses.features.frozen import CRITERIA, FeatureLoss, exactly, wide
-from lossfold.nets import vgg
 from lossfold.losses.reduce import Addends, Last, finished, mean_of
+from lossfold.nets import vgg
 from lossfold.options import configured, option
 from lossfold.registry import LOSSES
 

@@ -207,7 +207,8 @@ class GANWithCustomizedLoss(TaskModule):
         latents = torch.randn(len(real), self.latent_size, device=real.device)
         sums: dict[str, Tensor] = {}
         for reals, zs in zip(real.chunk(self.accumulate), latents.chunk(self.accumulate), strict=True):
-            with outputs_of(reals, zs) as outputs, unreduced(self.trainer.strategy):  # the backward too: what is checkpointed runs again in it
+            # The backward, too: what is checkpointed runs again in it.
+            with outputs_of(reals, zs) as outputs, unreduced(self.trainer.strategy):
                 out = criterion(outputs | {"iteration": iteration})
                 self.manual_backward(out.total / self.accumulate)
             for name, value in out.log().items():
