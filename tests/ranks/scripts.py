@@ -11,7 +11,6 @@ from unittest import mock
 
 import torch
 from torch import Tensor, distributed, nn
-from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
 import lossfold as lf
@@ -109,6 +108,8 @@ def ddp() -> None:
 
 def fsdp() -> None:
     """The same under FSDP2, whose reduce-scatter averages."""
+    from torch.distributed.fsdp import fully_shard
+
     truth = whole(lf.LossSet(terms()))
     model = network()
     mesh = torch.distributed.init_device_mesh("cpu", (3,))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import re
 import signal
 import time
 from pathlib import Path
@@ -125,3 +126,25 @@ def test_what_is_refused() -> None:
             return 2 * super().evaluate(*inputs, **named)
 
     refused(lambda: lf.LossSet(own=Own(), sync=True), "own", "sync", "addends")
+
+
+def test_a_loss_of_ones_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The documentation's: it can be split without a further word."""
+    monkeypatch.setattr(lf.LOSSES, "_classes", dict(lf.LOSSES._classes))
+    text = (Path(__file__).parents[2] / "docs" / "ranks.md").read_text()
+    names: dict[str, Any] = {}
+    exec(
+        compile(
+            next(code for code in re.findall(r"```python\n(.*?)```", text, flags=re.S) if "Energy" in code), "ranks.md", "exec"
+        ),
+        names,
+    )
+    scores = torch.randn(3, 4, requires_grad=True)
+    torch.testing.assert_close(names["Energy"](loss_weight=2.0)(scores), 2 * scores.square().mean())
+    whole = lf.LossSet(energy=names["Energy"](), sync=True).accumulate()
+    for part in (scores[:1], scores[1:]):
+        whole.add(part)
+    for part in (scores[:1], scores[1:]):
+        whole.backward(part)
+    torch.testing.assert_close(whole.output.total, scores.detach().square().mean())
+    torch.testing.assert_close(scores.grad, 2 * scores.detach() / 12)

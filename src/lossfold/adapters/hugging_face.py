@@ -148,7 +148,8 @@ class TrainerLoss:
         """Say which losses are other ones with accumulated gradients."""
         if self.micro_batches in (None, 1) or self.exact:
             return
-        others = [leaf.name for leaf in self.set.leaves() if not knows_denominators(leaf)]
+        leaves = self.set.leaves()
+        others = [one.name for one in leaves if not knows_denominators(one) and not (one.folded and one.folded.apart)]
         if others:
             text = f"hf_loss: {', '.join(others)}: with accumulated gradients the mean of the micro-batches' losses"
             warnings.warn(f"{text}; class ExactTrainer(ExactAccumulation, Trainer) has that of the batch", stacklevel=2)

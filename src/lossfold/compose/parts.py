@@ -113,6 +113,7 @@ class Whole:
             if not self.seen:
                 self._collect(values)
             self.randomness.after_share(self.shares)
+            self.calls = {}  # the next part's scores take the place of these
         return output.total
 
     def backward(self, *inputs: Any, images: Sequence[int] | Tensor | None = None, **named: Any) -> None:
@@ -148,6 +149,7 @@ class Whole:
             self.closed = True
             if self.seen:
                 self.outcome = self.criterion.output_of(self.leaves, self.calls, values, ())
+            self.last, self.calls = {}, {}
 
     def _pending(self, inputs: Any, named: Any, images: list[int] | None, second: bool = False) -> tuple[dict[str, Any], Tensor]:
         """Return what each term adds up of a part, or the store that keeps it, and by what the part is known again."""
@@ -164,7 +166,7 @@ class Whole:
                     needs = call.leaf.needs(call.checked)
                     store = self.hardest.setdefault(name, Hardest(loss, needs))  # type: ignore[arg-type]
                     found = store.measured(call.checked)
-                    marks.append(found.mark)
+                    marks.append(found.mark.repeat_interleave(2))  # their magnitudes are themselves
                     if second:
                         pending[name] = call.added(store.chosen(call.checked, found))
                     else:

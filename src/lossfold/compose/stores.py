@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -58,13 +59,13 @@ class Measured(NamedTuple):
 
     Attributes:
         bits: how hard they are; see :class:`Hardness`.
-        weights: what they count in the means, pixel weight times class weight.
+        weights: what they count in the means, pixel weight times class weight; None for 1.
         sums: of those below the threshold: Σ weight (-log p), Σ weight, their number.
         mark: by which the part is known again.
     """
 
     bits: Tensor
-    weights: Tensor
+    weights: Tensor | None
     sums: Tensor
     mark: Tensor
 
@@ -72,7 +73,7 @@ class Measured(NamedTuple):
 class Hardest:
     """The pixels of all parts that may be hard: sums of those below the threshold, and of the others the hardest.
 
-    With ``top_k_ratio`` these are all others, 12 bytes each in float32, because a later part may be easier than all.
+    With ``top_k_ratio`` these are all others, 4 bytes each in float32 (8 with weights), because a later part may be easier than all.
     """
 
     def __init__(self, loss: OhemCrossEntropyLoss, needs: LabelNeeds) -> None:
@@ -83,31 +84,35 @@ class Hardest:
         self.sums: Tensor | None = None
         self.bound: Tensor | None = None
 
+    @torch.no_grad()
     def measured(self, given: Given) -> Measured:
         """Look at a part's pixels."""
-        bits = hardness(given, self.needs).bits
         scores, labels, weight = given.tensors
-        dtype = total_dtype(scores)
         self.dtype = result_dtype(scores)
-        weights = torch.ones_like(bits, dtype=dtype) if weight is None else weight.detach().flatten().to(dtype)
-        v = self.loss.per_class("class_weight", weights)
+        bits, nll = hardness(given, self.needs)
+        v = self.loss.per_class("class_weight", scores.new_empty((), dtype=nll.dtype))
+        weights = None if weight is None else weight.flatten().to(nll.dtype)
         if v is not None:
-            weights = weights * v[labels.flatten().clamp(0, len(v) - 1).long()]
+            at_label = v[labels.flatten().clamp(0, len(v) - 1).long()]
+            weights = at_label if weights is None else weights * at_label
         surely = bits == torch.iinfo(bits.dtype).max
-        one = scores.new_ones((1, scores.shape[1]), dtype=dtype)
-        plain = given._replace(scores=given.scores.detach(), weight=None)
-        with torch.no_grad():
-            nll = self.needs.asking(sums=(("nll", 0.0),), hard=None).integrate(one, plain).flatten().to(dtype)
-        above, below = (torch.where(surely, one, 0.0).sum() for one in (nll * weights, weights))
-        sums = torch.stack([above, below, surely.sum().to(dtype)])
-        of_all = torch.where(bits >= 0, nll, 0.0).sum()
-        return Measured(bits, weights, sums, torch.stack([*sums, of_all]).repeat_interleave(2))  # a mark's magnitudes are its sums
+        sums = [self._sum(surely, nll, weights), self._sum(surely, None, weights), surely.sum()]
+        mark = [*sums, self._sum(bits >= 0, nll, None)]
+        dtype = total_dtype(scores)
+        return Measured(bits, weights, *(torch.stack([one.to(dtype) for one in some]) for some in (sums, mark)))
+
+    @staticmethod
+    def _sum(here: Tensor, values: Tensor | None, weights: Tensor | None) -> Tensor:
+        """Return the sum, where a mask says so, of values times weights, each 1 if there are none."""
+        factors = [one[here] for one in (values, weights) if one is not None]
+        dtype = total_dtype(here)
+        return math.prod(factors[1:], start=factors[0]).sum(dtype=dtype) if factors else here.sum().to(dtype)
 
     def add(self, found: Measured) -> None:
         """Add a part's pixels."""
         self.sums = found.sums if self.sums is None else self.sums + found.sums
         others = (found.bits >= 0) & (found.bits != torch.iinfo(found.bits.dtype).max)
-        kept = [one[others] for one in found[:2]]
+        kept = [one[others] for one in found[:2] if one is not None]
         self.kept = [torch.cat(both) for both in zip(self.kept, kept, strict=True)] if self.kept else kept
         if self.hard.ratio is None and len(self.kept[0]) > self.hard.min_kept:
             least = self.kept[0].topk(max(1, self.hard.min_kept)).values[-1]  # all that are as hard stay
@@ -116,12 +121,12 @@ class Hardest:
     def addends(self) -> Any:
         """Return what adds up over ranks: digits until the bound is known, then the sums of the hard pixels."""
         assert self.sums is not None
-        (bits, weights), (above, below, count) = self.kept, self.sums
+        (bits, *weights), (above, below, count) = self.kept, self.sums
 
         def of_hard(bound: Tensor) -> Addends:
             self.bound = bound
-            nll = bits.view(torch.float64 if bits.dtype == torch.int64 else torch.float32).to(weights.dtype)
-            more, share = (torch.where(bits >= bound, one, 0.0).sum() for one in (nll * weights, weights))
+            nll = bits.view(torch.float64 if bits.dtype == torch.int64 else torch.float32)
+            more, share = (self._sum(bits >= bound, one, weights[0] if weights else None) for one in (nll, None))
             return Last(above + more, None if self.loss.reduction == "sum" else below + share).addends(self.dtype)
 
         return bound_of(Hardness(bits, count.long()), self.hard, of_hard)

@@ -53,8 +53,8 @@ class Hardness(NamedTuple):
         return counts[:-1]
 
 
-def hardness(given: Given, needs: LabelNeeds) -> Hardness:
-    """Return how hard each pixel of checked arguments is."""
+def hardness(given: Given, needs: LabelNeeds) -> tuple[Tensor, Tensor]:
+    """Return how hard each pixel of checked arguments is, as bits (see :class:`Hardness`), and -log p at the label."""
     hard = needs.spec.hard
     assert hard is not None
     scores, labels, weight = given.tensors
@@ -64,12 +64,12 @@ def hardness(given: Given, needs: LabelNeeds) -> Hardness:
         plain = given._replace(scores=given.scores.detach(), weight=counted)
         one = scores.new_ones((1, scores.shape[1]), dtype=total_dtype(scores))
         nll = needs.asking(sums=(("nll", 0.0),), hard=None).integrate(one, plain)
-        nll = nll.clamp_min(0).nan_to_num(nan=torch.inf, posinf=torch.inf) + 0.0
-        bits = torch.where(counted, nll.view(torch.int64 if nll.dtype == torch.float64 else torch.int32), -1)
+        nll = nll.clamp_min_(0).nan_to_num_(nan=torch.inf, posinf=torch.inf).add_(0.0)  # no -0
+        bits = nll.view(torch.int64 if nll.dtype == torch.float64 else torch.int32).masked_fill(~counted, -1)
         if hard.thresh > 0:
             below = needs.asking(hard=Hard(hard.thresh, 0, None, hard.per_image)).kept(plain).view(bits.shape).bool()
-            bits = bits.masked_fill(below, torch.iinfo(bits.dtype).max)
-    return Hardness(bits.flatten())
+            bits.masked_fill_(below, torch.iinfo(bits.dtype).max)
+    return bits.flatten(), nll.flatten()
 
 
 def bound_of(found: Hardness, hard: Hard, then: Callable[[Tensor], Any]) -> Any:
@@ -104,5 +104,5 @@ def of_all(given: Given, needs: LabelNeeds, then: Callable[[Given], Any]) -> Any
     """Return what adds up until the hard pixels of all parts are known, and go on with the arguments that know them."""
     hard = needs.spec.hard
     assert hard is not None
-    found = hardness(given, needs)
-    return bound_of(found, hard, lambda bound: then(given._replace(kept=(found.bits >= bound).view(given.tensors[1].shape))))
+    bits, _ = hardness(given, needs)
+    return bound_of(Hardness(bits), hard, lambda bound: then(given._replace(kept=(bits >= bound).view(given.tensors[1].shape))))
