@@ -51,8 +51,9 @@ def test_two_ranks(train: Train, tmp_path: Path) -> None:
     environment |= {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
 
     def ranks(name: str, *options: str) -> tuple[dict[str, list[float]], str]:
-        command = [sys.executable, "-m", "lossfold.cli", "train", "segmentation", *TRAINER, *COLLAGE, "--data.batch_size=2", *CONV, LOSS,
-                   *STEPS, "--trainer.devices=2", "--trainer.strategy=ddp", f"--run_dir={tmp_path / name}", *options]  # fmt: skip
+        where = ["--trainer.devices=2", "--trainer.strategy=ddp", "--data.batch_size=2", f"--run_dir={tmp_path / name}"]
+        command = [sys.executable, "-m", "lossfold.cli", "train", "segmentation", *TRAINER, *COLLAGE, *CONV, LOSS, *STEPS, *where]
+        command += options
         done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=500)
         assert done.returncode == 0, done.stderr[-3000:]
         return losses(tmp_path / name), done.stdout + done.stderr

@@ -1,14 +1,21 @@
-"""What a call of a set hands to its losses, and what their passes collect."""
+"""What a call of a set hands to its losses, what their passes collect, and what comes out."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+import torch
+from torch import Tensor
 
 from lossfold.compose.arguments import Handed, arguments_for, conditions_of, names_of
 from lossfold.compose.gates import gate_of
+from lossfold.compose.output import LossOutput
 from lossfold.compose.passes import Call, Leaf, passes_of
+from lossfold.compose.ranks import Exchange, in_rounds
 from lossfold.errors import naming, wrong
+from lossfold.folds.fold import describe
+from lossfold.losses.base import left_out
 from lossfold.losses.folded import Folded
 from lossfold.routing import is_one_dict, one_dict
 
@@ -61,3 +68,35 @@ def checked_calls(leaves: Sequence[Leaf], inputs: tuple[Any, ...], named: dict[s
                     call.checked = own.gated(call.checked, call.gate)
             calls.append(call)
     return calls
+
+
+def added_up(leaves: Sequence[Leaf], calls: Mapping[str, Call], exchange: Exchange) -> dict[str, Tensor]:
+    """Return the values of the losses of all ranks' calls."""
+    pending: dict[str, Any] = {}
+    for place, leaf in enumerate(leaves):
+        if leaf.name in calls:
+            exchange.takes(place)
+            with naming(leaf.who):
+                pending[leaf.name] = calls[leaf.name].addends()
+    with naming(leaves[0].root):
+        return in_rounds(pending, exchange.add, {leaf.name: leaf.who for leaf in leaves})
+
+
+def output_of(
+    leaves: Sequence[Leaf], calls: Mapping[str, Call], values: Mapping[str, Tensor] | None, given: tuple[Any, ...]
+) -> LossOutput:
+    """Return the losses by name, from the values of the active ones, or of their calls."""
+    terms: dict[str, Tensor] = {}
+    weighted: dict[str, Tensor] = {}
+    for leaf in leaves:
+        call = calls.get(leaf.name)
+        with naming(leaf.who):
+            value = left_out(given) if call is None else call.value() if values is None else values[leaf.name]
+            if not isinstance(value, Tensor) or value.dim() != 0:
+                raise wrong("result", "a scalar tensor", describe(value))
+            terms[leaf.name], weighted[leaf.name] = value.detach(), value if call is None else call.weigh(value)
+    first, *others = weighted.values()
+    total = sum(others, first)
+    if torch.compiler.is_compiling():
+        weighted = {name: value.detach() for name, value in weighted.items()}
+    return LossOutput(total, terms, weighted)

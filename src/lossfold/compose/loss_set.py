@@ -14,17 +14,16 @@ from torch import Tensor, nn
 from typing_extensions import Self
 
 from lossfold.compose.arguments import Handed
-from lossfold.compose.calls import calls_of
+from lossfold.compose.calls import added_up, calls_of, output_of
 from lossfold.compose.members import Members
 from lossfold.compose.output import LossOutput as LossOutput
 from lossfold.compose.parts import Whole
-from lossfold.compose.passes import Call, Leaf
+from lossfold.compose.passes import Leaf
 from lossfold.compose.plan import plan_of
-from lossfold.compose.ranks import GRADIENTS, Exchange, Ranks, in_rounds
+from lossfold.compose.ranks import GRADIENTS, Exchange, Ranks
 from lossfold.compose.term import Term, advance
-from lossfold.errors import LossError, is_number, naming, nearest, wrong
-from lossfold.folds.fold import describe
-from lossfold.losses.base import Summable, left_out
+from lossfold.errors import LossError, is_number, naming, nearest
+from lossfold.losses.base import Summable
 from lossfold.losses.folded import Folded
 from lossfold.options import Kind, Number, Only, Truth, Word, checked_options
 from lossfold.registry import LOSSES, snake_case
@@ -112,12 +111,11 @@ class LossSet(Summable):
             self._add(name, loss)
         if not len(self.members):
             raise LossError(type(self).__name__, "terms", "at least one loss", "none")
-        if self.ranks is not None:
-            self._refuse_unsplit()
+        self._refuse_unsplit(self.ranks is not None)
 
-    def _refuse_unsplit(self) -> None:
+    def _refuse_unsplit(self, sync: bool) -> None:
         for leaf in self.leaves():
-            if leaf.in_one_part:
+            if sync and leaf.in_one_part:
                 raise LossError(leaf.who, "sync", "left out: this loss can't be split over ranks", "True", leaf.in_one_part)
 
     def over_ranks(self, process_group: object = None, *, gradients: str = "mean") -> Self:
@@ -131,7 +129,7 @@ class LossSet(Summable):
         """
         with naming(type(self).__name__):
             checked_options(LossSet.kinds, {"gradients": gradients})
-        self._refuse_unsplit()
+        self._refuse_unsplit(True)
         self.ranks = Ranks(process_group, gradients)
         return self
 
@@ -187,8 +185,6 @@ class LossSet(Summable):
                 raise LossError(here, "when", "left out: this loss has no value for each image", repr(loss.when), hint)
             if loss.when_mean == "all" and reduction != "mean":
                 raise LossError(here, "when_mean", "'applicable' unless reduction='mean'", "'all'")
-        if isinstance(inner, LossSet) and inner.ranks is not None:
-            raise LossError(here, "sync", "left out of a set in a set: that around it says it", "True")
         self.members.add(name, loss)
 
     def leaves(self, prefix: str = "") -> Iterator[Leaf]:
@@ -196,6 +192,9 @@ class LossSet(Summable):
         for name, member in zip(self.names, self.members, strict=True):
             terms, loss = ((member,), member.loss) if isinstance(member, Term) else ((), member)
             if isinstance(loss, LossSet):
+                if loss.ranks is not None:
+                    here = f"{type(self).__name__} term {name!r} ({type(loss).__name__})"
+                    raise LossError(here, "sync", "left out of a set in a set: that around it says it", "True")
                 for leaf in loss.leaves(f"{prefix}{name}."):
                     yield leaf._replace(weight=self.loss_weight * leaf.weight, terms=terms + leaf.terms, root=type(self).__name__)
             else:
@@ -280,38 +279,8 @@ class LossSet(Summable):
     ) -> LossOutput:
         """Return the losses of one call, or those of all ranks' calls together."""
         calls = {call.leaf.name: call for call in calls_of(leaves, inputs, named, in_parts=exchange is not None)}
-        values = None if exchange is None else self._added(leaves, calls, exchange)
-        return self.output_of(leaves, calls, values, (inputs, named))
-
-    def output_of(
-        self, leaves: Sequence[Leaf], calls: Mapping[str, Call], values: Mapping[str, Tensor] | None, given: tuple[Any, ...]
-    ) -> LossOutput:
-        """Return the losses by name, from the values of the active ones, or of their calls."""
-        terms: dict[str, Tensor] = {}
-        weighted: dict[str, Tensor] = {}
-        for leaf in leaves:
-            call = calls.get(leaf.name)
-            with naming(leaf.who):
-                value = left_out(given) if call is None else call.value() if values is None else values[leaf.name]
-                if not isinstance(value, Tensor) or value.dim() != 0:
-                    raise wrong("result", "a scalar tensor", describe(value))
-                terms[leaf.name], weighted[leaf.name] = value.detach(), value if call is None else call.weigh(value)
-        first, *others = weighted.values()
-        total = sum(others, first)
-        if torch.compiler.is_compiling():
-            weighted = {name: value.detach() for name, value in weighted.items()}
-        return LossOutput(total, terms, weighted)
-
-    def _added(self, leaves: Sequence[Leaf], calls: Mapping[str, Call], exchange: Exchange) -> dict[str, Tensor]:
-        """Return the values of the losses of all ranks."""
-        pending: dict[str, Any] = {}
-        for place, leaf in enumerate(leaves):
-            if leaf.name in calls:
-                exchange.takes(place)
-                with naming(leaf.who):
-                    pending[leaf.name] = calls[leaf.name].addends()
-        with naming(type(self).__name__):
-            return in_rounds(pending, exchange.add, {leaf.name: leaf.who for leaf in leaves})
+        values = None if exchange is None else added_up(leaves, calls, exchange)
+        return output_of(leaves, calls, values, (inputs, named))
 
     def _remind(self, leaves: Sequence[Leaf]) -> None:
         """Warn once where a training goes on without a word about its steps."""

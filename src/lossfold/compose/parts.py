@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from lossfold.compose.calls import calls_of
+from lossfold.compose.calls import calls_of, output_of
 from lossfold.compose.output import LossOutput
 from lossfold.compose.passes import Call
 from lossfold.compose.randomness import Randomness
@@ -108,7 +108,7 @@ class Whole:
             pending, marks = self._pending(inputs, named, images_of(images), second=True)
             self._compare(marks)
             values = {name: self._standing(name, one) for name, one in pending.items()}
-            output = self.criterion.output_of(self.leaves, self.calls, values, (inputs, named))
+            output = output_of(self.leaves, self.calls, values, (inputs, named))
             self.shares += 1
             if not self.seen:
                 self._collect(values)
@@ -148,7 +148,7 @@ class Whole:
             values = in_rounds(pending, list if self.exchange is None else self.exchange.add, self.names)
             self.closed = True
             if self.seen:
-                self.outcome = self.criterion.output_of(self.leaves, self.calls, values, ())
+                self.outcome = output_of(self.leaves, self.calls, values, ())
             self.last, self.calls = {}, {}
 
     def _pending(self, inputs: Any, named: Any, images: list[int] | None, second: bool = False) -> tuple[dict[str, Any], Tensor]:
@@ -244,7 +244,7 @@ class Whole:
             dtypes = [value.dtype for value in self.values.values()]
             self.values = {name: one.to(dtype) for name, one, dtype in zip(self.values, found.unbind(), dtypes, strict=True)}
         with torch.no_grad():
-            self.outcome = self.criterion.output_of(self.leaves, self.calls, self.values, ())
+            self.outcome = output_of(self.leaves, self.calls, self.values, ())
 
     @contextmanager
     def _taking_part(self, *given: Any) -> Iterator[None]:

@@ -73,7 +73,7 @@ class Measured(NamedTuple):
 class Hardest:
     """The pixels of all parts that may be hard: sums of those below the threshold, and of the others the hardest.
 
-    With ``top_k_ratio`` these are all others, 4 bytes each in float32 (8 with weights), because a later part may be easier than all.
+    With ``top_k_ratio`` these are all others (4 bytes each in float32, 8 with weights): a later part may be easier than all.
     """
 
     def __init__(self, loss: OhemCrossEntropyLoss, needs: LabelNeeds) -> None:
