@@ -339,6 +339,21 @@ def compiled() -> None:
     close(found / 3, truth[2], 1e-9, "gradient")
 
 
+def compiled_losses() -> None:
+    """Every loss over a fold, in one graph, on two ranks."""
+    from tests.contract.cases import first_of
+    from tests.ranks.splits import of_case
+    from tests.ranks.work import against_one_process
+
+    def compiled_as_one_graph(criterion: Any) -> Any:
+        torch._dynamo.reset()
+        return torch.compile(criterion, fullgraph=True, backend="aot_eager")
+
+    for case in first_of(lambda case: (case.fold, case.name)):
+        if case.reduction != "none" and not getattr(case, "sorts", False):
+            against_one_process(of_case(case), (3, 2), compiled_as_one_graph)
+
+
 def accumulated() -> str:
     """Parts first, then ranks: one all_reduce a step, whose ranks have unequally many parts; and labels alone at first."""
     truth = whole(lf.LossSet(terms()))

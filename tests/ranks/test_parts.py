@@ -69,7 +69,7 @@ def chosen(cases: Iterable[Case]) -> list[Case]:
     return [case for case in cases if f"{case.fold}-{case.id}" in ALL]
 
 
-SAMPLE = [of_case(case) for case in chosen(first_of(lambda case: (case.fold, case.name, case.link)))]
+SAMPLE = [of_case(case) for case in chosen(first_of(lambda case: (case.fold, case.name)))]
 QUICK = [
     *SAMPLE,
     *(split for split in FOLDLESS if split.id in ("gan-hinge-False", "gan-smgan-gen", "shift", "R1GradientPenalty-pixel")),
@@ -126,7 +126,7 @@ def in_tiles(case: Case) -> None:
     compare(accumulated(criterion, data.pred, parts), truth)
 
 
-@pytest.mark.parametrize("case", first_of(lambda case: (case.fold, case.name, case.apart), TILED), ids=lambda case: case.id)
+@pytest.mark.parametrize("case", first_of(lambda case: (case.fold, case.name), TILED), ids=lambda case: case.id)
 def test_tiles(case: Case) -> None:
     in_tiles(case)
     if case.reduction == "mean" and not case.is_set and case.name not in ("LovaszLoss", "OhemCrossEntropyLoss"):

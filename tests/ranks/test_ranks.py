@@ -20,7 +20,7 @@ from tests.ranks.splits import ALL, FOLDLESS, SPLITS, of_case
 from tests.ranks.test_parts import chosen
 from tests.ranks.work import WORLD, start, work
 
-SLOW = ("compiled", "fsdp", "step_time")
+SLOW = ("fsdp", "step_time", "compiled", "compiled_losses")
 SCRIPTS = ("alone", "ddp", "summed_gradients", "second_derivatives", "counted", "refused", "different", "normalized", "objectives",
            "moving_mean", "accumulated", "curves")  # fmt: skip
 SAMPLE = [of_case(case).id for case in chosen(first_of(lambda case: (case.fold, case.name)))]

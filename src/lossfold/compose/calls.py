@@ -79,7 +79,9 @@ def added_up(leaves: Sequence[Leaf], calls: Mapping[str, Call], exchange: Exchan
             with naming(leaf.who):
                 pending[leaf.name] = calls[leaf.name].addends()
     with naming(leaves[0].root):
-        return in_rounds(pending, exchange.add, {leaf.name: leaf.who for leaf in leaves})
+        values = in_rounds(pending, exchange.add, {leaf.name: leaf.who for leaf in leaves})
+    exchange.over = True  # whatever fails from here on, no rank waits for
+    return values
 
 
 def output_of(

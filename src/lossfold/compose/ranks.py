@@ -73,7 +73,7 @@ class Exchange:
         self.ranks, self.count = ranks, count
         self.factor = float(count) if ranks.gradients == "mean" else 1.0  # on gradients
         self.round = 0
-        self.over = False  # whether all ranks know that the call has failed
+        self.over = False  # whether no rank waits for another: all have the sums, or know that the call has failed
         self.sent: list[int] = []
         self.code = 0  # of the terms that take part
 
