@@ -49,7 +49,8 @@ class Whole:
         with naming(self.who):
             self.randomness = Randomness(rng, parts)
         self.exchange: Exchange | None = None if criterion.ranks is None else criterion.ranks.exchange()
-        self.calls: dict[str, Call] = {}  # of the part before
+        self.calls: dict[str, Call] = {}  # of the part at hand
+        self.last_calls: dict[str, Call] = {}  # of the last part of the first pass
         self.marks: list[Tensor] = []  # of each part, by which it is known again
         self.sums: list[Tensor] = []  # over the parts
         self.last: dict[str, Any] = {}  # of the last part: what each term makes of sums, or where these are kept
@@ -82,8 +83,8 @@ class Whole:
             if self.seen not in (None, seen):
                 raise wrong("add()", "called for all parts with scores, or for all without", "both")
             self.seen = seen
-            self.last, marks = self._pending(inputs, named, images_of(images))
-            parts = parts_of(self.last)
+            pending, marks = self._pending(inputs, named, images_of(images))
+            parts = parts_of(pending)
             if self.sums and [one.shape for one in self.sums] != [one.shape for one in parts]:
                 shapes = [[list(one.shape) for one in some] for some in (self.sums, parts)]
                 raise wrong("add()", f"called for parts with the same classes and terms: {shapes[0]}", str(shapes[1]))
@@ -91,6 +92,7 @@ class Whole:
                 keep()
             self.sums = [a + b for a, b in zip(self.sums, parts, strict=True)] if self.sums else parts
             self.marks.append(marks)
+            self.last, self.last_calls = pending, self.calls
             self.randomness.after_add(len(self.marks))
 
     def share(self, *inputs: Any, images: Sequence[int] | Tensor | None = None, **named: Any) -> Tensor:
@@ -148,8 +150,8 @@ class Whole:
             values = in_rounds(pending, list if self.exchange is None else self.exchange.add, self.names)
             self.closed = True
             if self.seen:
-                self.outcome = output_of(self.leaves, self.calls, values, ())
-            self.last, self.calls = {}, {}
+                self.outcome = output_of(self.leaves, self.last_calls, values, ())
+            self.last, self.last_calls = {}, {}
 
     def _pending(self, inputs: Any, named: Any, images: list[int] | None, second: bool = False) -> tuple[dict[str, Any], Tensor]:
         """Return what each term adds up of a part, or the store that keeps it, and by what the part is known again."""
@@ -194,8 +196,8 @@ class Whole:
         if isinstance(one, Hardest):
             return one.addends()
         if isinstance(one, Rows):
-            self.calls[name].fold = one.fold
-            return self.calls[name].addends()
+            self.last_calls[name].fold = one.fold
+            return self.last_calls[name].addends()
         sums = tuple(next(total for part, total in zip(own, self.sums, strict=True) if part is mine) for mine in one.parts)
         return one._replace(parts=sums)
 
