@@ -75,6 +75,7 @@ def test_every_loss_on_ranks(every: Results) -> None:
 @pytest.mark.parametrize("script", SLOW)
 def test_together_slowly(every: Results, script: str) -> None:
     fine(every, script)
+    print(every[0].get(f"{script} found", ""))
 
 
 def dies(rank: int, folder: str) -> None:
