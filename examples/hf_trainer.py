@@ -11,7 +11,11 @@ import torch
 from transformers import SegformerConfig, SegformerForSemanticSegmentation, Trainer, TrainingArguments, set_seed
 
 import lossfold as lf
-from lossfold.adapters.hugging_face import hf_loss
+from lossfold.adapters.hugging_face import ExactAccumulation, hf_loss
+
+
+class ExactTrainer(ExactAccumulation, Trainer):
+    """Accumulated gradients are those of the undivided batch, of Lovász and Dice as well."""
 
 
 def main() -> None:
@@ -34,7 +38,7 @@ def main() -> None:
         steps = {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 2, "num_train_epochs": 4, "logging_steps": 8}
         quiet = {"report_to": "none", "save_strategy": "no", "disable_tqdm": True, "use_cpu": True}
         arguments = TrainingArguments(folder, learning_rate=1e-2, **steps, **quiet)
-        trainer = Trainer(model, arguments, train_dataset=data, compute_loss_func=loss, callbacks=[loss.callback])
+        trainer = ExactTrainer(model, arguments, train_dataset=data, compute_loss_func=loss, callbacks=[loss.callback])
         trainer.train()
     for row in trainer.state.log_history:
         print({name: value for name, value in row.items() if name.startswith("loss")})

@@ -14,7 +14,7 @@ import lossfold as lf
 transformers = pytest.importorskip("transformers")
 pytest.importorskip("accelerate")
 
-from lossfold.adapters.hugging_face import TrainerLoss, hf_loss  # noqa: E402
+from lossfold.adapters.hugging_face import ExactAccumulation, TrainerLoss, hf_loss  # noqa: E402
 
 
 class Head(nn.Module):
@@ -59,13 +59,13 @@ def trained(loss: TrainerLoss, folder: Path, batch: int, pieces: int, kind: str 
         "use_cpu": True,
         "label_names": ["labels"],
     }
-    samples = options.pop("samples")
+    samples, kind_of = options.pop("samples"), options.pop("trainer", transformers.Trainer)
     resume = options.pop("resume", None)
     arguments = transformers.TrainingArguments(
         str(folder), per_device_train_batch_size=batch, gradient_accumulation_steps=pieces, **(settings | options)
     )
     head = Head(kind)
-    trainer = transformers.Trainer(
+    trainer = kind_of(
         head, arguments, train_dataset=samples, eval_dataset=samples, compute_loss_func=loss, callbacks=[loss.callback]
     )
     trainer.train(resume_from_checkpoint=resume)
@@ -98,11 +98,39 @@ def test_accumulation_changes_nothing_for_means(name: str, tmp_path: Path) -> No
 
 def test_what_is_no_mean_is_the_mean_of_the_pieces(tmp_path: Path) -> None:
     """Dice of a whole batch has no pieces: accumulated, it is the Dice loss by image (and says so in the documentation)."""
-    pieces = trained(hf_loss(lf.DiceLoss()), tmp_path, 1, 4, samples=data(False))
+    with pytest.warns(UserWarning, match="loss: with accumulated gradients the mean.*ExactAccumulation"):
+        pieces = trained(hf_loss(lf.DiceLoss()), tmp_path, 1, 4, samples=data(False))
     images = trained(hf_loss(lf.DiceLoss(per_image=True)), tmp_path, 4, 1, samples=data(False))
     whole = trained(hf_loss(lf.DiceLoss()), tmp_path, 4, 1, samples=data(False))
     torch.testing.assert_close(moved(pieces), moved(images), rtol=1e-5, atol=1e-6)
     assert (moved(pieces) - moved(whole)).abs().max() > 1e-4
+
+
+class ExactTrainer(ExactAccumulation, transformers.Trainer):  # type: ignore[misc, name-defined]
+    """Looks at all micro-batches of a step beforehand."""
+
+
+def test_every_loss_is_that_of_the_batch_where_the_trainer_is_exact(tmp_path: Path) -> None:
+    """Formulas over the batch, other ignored labels, uneven pieces, and the last that is short; as the loss and in the logs."""
+    samples = data(True, 5)
+    for sample in samples:
+        sample["labels"][sample["labels"] == -100] = 3
+
+    def criterion() -> lf.LossSet:
+        hard = lf.OhemCrossEntropyLoss(min_kept=20, thresh=0.1, ignore_index=3)
+        return lf.LossSet(dice=lf.DiceLoss(ignore_index=3), ce=lf.CrossEntropyLoss(class_weight=[1.0, 2.0, 3.0, 1.0]), hard=hard)
+
+    losses = []
+    for _ in range(2):
+        with pytest.warns(UserWarning, match="ignore_index=3"):
+            losses.append(hf_loss(criterion()))
+    whole = trained(losses[0], tmp_path, 5, 1, samples=samples)
+    parts = trained(losses[1], tmp_path, 2, 3, samples=samples, trainer=ExactTrainer)
+    torch.testing.assert_close(moved(parts), moved(whole), rtol=1e-5, atol=1e-6)
+    for key in ("loss", "loss_dice", "loss_ce", "loss_hard"):
+        assert parts.state.log_history[0][key] == pytest.approx(whole.state.log_history[0][key], rel=1e-5)
+    with pytest.raises(lf.LossError, match="compute_loss_func"):
+        ExactTrainer(Head(), transformers.TrainingArguments(str(tmp_path), use_cpu=True))
 
 
 def test_a_short_last_batch_counts_by_its_items(tmp_path: Path) -> None:
@@ -112,6 +140,7 @@ def test_a_short_last_batch_counts_by_its_items(tmp_path: Path) -> None:
     torch.testing.assert_close(moved(parts), moved(whole), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.filterwarnings("ignore:hf_loss. dice. with accumulated gradients")
 def test_terms_are_logged_and_schedules_move(tmp_path: Path) -> None:
     term = lf.Term(lf.DiceLoss(), schedule=lf.LinearSchedule(start=0.0, end=1.0, steps=10))
     loss = hf_loss(lf.LossSet(ce=lf.CrossEntropyLoss(), dice=term))

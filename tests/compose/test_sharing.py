@@ -25,7 +25,7 @@ def images(batch: int = 2, classes: int = 3) -> tuple[Tensor, Tensor]:
 
 
 def test_masks_and_channels_of_one_tensor() -> None:
-    logits, masks = torch.randn(4, 8, 8, requires_grad=True), (torch.rand(4, 8, 8) > 0.5).float()
+    logits, masks = torch.randn(4, 8, 5, requires_grad=True), (torch.rand(4, 8, 5) > 0.5).float()
     losses = {"m": lf.presets.mask_losses(), "d": lf.DiceLoss(link="sigmoid", reduction="sum")}
     alone, together = alone_and_in_a_set(losses, logits, masks)
     torch.testing.assert_close(together, alone)

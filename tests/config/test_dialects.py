@@ -119,7 +119,7 @@ FOREIGN = {
     "use_sigmoid": "link='sigmoid'",
     "to_onehot_y": "leave",
     "sigmoid": "link='sigmoid'",
-    "batch": "per_image",
+    "batch": "leave",
     "squared_pred": "squared",
     "smooth_nr": "smooth",
     "weight": "class_weight",

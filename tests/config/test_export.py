@@ -148,7 +148,7 @@ def test_terms_and_schedules(tmp_path: Path) -> None:
         lf.to_config(lf.LossSet(a=lf.Term(lf.L1Loss(), when=lambda x: x)))
 
 
-ODD_NAMES = ["every", "when", "schedule", "when_mean", "loss_name", "terms", "type", "sync", "init_args", "_target_"]
+ODD_NAMES = ["every", "when", "schedule", "when_mean", "loss_name", "terms", "type", "sync", "gradients", "init_args", "_target_"]
 ODD_NAMES += [
     "a\x85b",
     "a\u2028b",

@@ -63,6 +63,7 @@ RIGHT: list[Any] = [
     {"type": "DiceLoss", "engine": "cpp"},
     {"type": "GANLoss", "gan_type": "hinge"},
     {"class_path": "GANLoss", "init_args": {}, "dict_kwargs": {"gan_type": "hinge"}},
+    {"type": "LossSet", "sync": True, "gradients": "sum", "a": {"type": "L1Loss"}},
     {"type": "LossSet", "sync": False, "terms": [{"type": "L1Loss", "loss_name": "a"}]},
     {"type": "FaceIdLoss", "pretrained": "random"},
 ]
@@ -120,7 +121,8 @@ def test_what_is_right_fits(config: Any) -> None:
         {"class_path": "LossSet"},
         {"class_path": "LossSet", "init_args": {"loss_weight": 2.0}},
         {"type": "LossSet", "terms": {}},
-        {"type": "LossSet", "sync": True, "a": {"type": "DiceLoss"}},
+        {"type": "LossSet", "sync": 1, "a": {"type": "DiceLoss"}},
+        {"type": "LossSet", "sync": True, "gradients": "max", "a": {"type": "DiceLoss"}},
         {"type": "LossSet", "a.b": {"type": "DiceLoss"}},
         {"a.b": {"type": "DiceLoss"}},
         {"a": {"type": "DiceLoss", "every": 0}},
@@ -173,7 +175,7 @@ def test_options_are_described() -> None:
 
 
 def test_every_option_of_every_loss_is_documented() -> None:
-    shared = {"sync", "process_group", "class_weight", "align_corners"}
+    shared = {"class_weight", "align_corners"}
     for name, cls in lf.LOSSES.items():
         missing = [option.name for option in described(cls) if not option.meaning]
         assert not set(missing) - shared, (name, missing)

@@ -10,8 +10,11 @@ import torch
 from torch import Tensor, nn
 from transformers import TrainerCallback
 
-from lossfold.adapters.steps import checked_criterion, terms_in
+from lossfold.adapters.steps import checked_criterion, statistics_kept, terms_in
+from lossfold.compose.loss_set import LossSet
 from lossfold.compose.output import LossOutput
+from lossfold.compose.parts import Whole
+from lossfold.compose.splitting import knows_denominators
 from lossfold.errors import LossError, naming
 from lossfold.losses.base import Loss
 from lossfold.routing import checked_mapping, walk
@@ -33,6 +36,9 @@ def hf_loss(criterion: nn.Module, *, inputs: Mapping[str, str] | None = None) ->
     ``CrossEntropyLoss(ignore_index=-100)`` without class or pixel weights; for a mean over images (``per_image=True``,
     ``sample_wise=True``) and for a mean over pixels that ignores another label, where the micro-batches have equally many
     images or counted pixels. A Dice loss of the whole batch is no mean: there it is the mean of the micro-batches' losses.
+    With :class:`ExactAccumulation` every loss is that of the undivided batch.
+
+    A set with ``sync=True`` has the loss of all processes' batches.
 
     Args:
         criterion: a loss or a set.
@@ -40,7 +46,8 @@ def hf_loss(criterion: nn.Module, *, inputs: Mapping[str, str] | None = None) ->
 
     Warns:
         UserWarning: a loss ignores another label than -100, whose pixels Trainer counts as items: make them -100, or take
-            micro-batches with equally many counted pixels.
+            micro-batches with equally many counted pixels; when the training begins with accumulated gradients, for losses that
+            are no means, without :class:`ExactAccumulation`.
 
     Raises:
         LossError: for a criterion that is no module, and for sums (``reduction="sum"``), which a share would make smaller; when
@@ -76,11 +83,19 @@ class TrainerLoss:
             warnings.warn(f"{text}: with gradient accumulation make the ignored labels {NOT_AN_ITEM}", stacklevel=3)
         self.routes = any(isinstance(loss, Loss) and loss.inputs is not None for loss in criterion.modules())
         self.micro_batches: int | None = None
+        self.processes = 1  # by whose number Trainer multiplies a loss that has a share
+        self.whole: Whole | None = None
+        self.set = criterion if isinstance(criterion, LossSet) else LossSet({"loss": self.criterion})
+        self.exact = False  # whether a Trainer looks at all micro-batches beforehand
         self.sums: dict[str, Tensor] = {}
         self.callback = LossCallback(self)
 
     def __call__(self, outputs: Any, labels: Any, num_items_in_batch: Tensor | int | None = None) -> Tensor:
         """Return the loss of a micro-batch, times its share of the batch."""
+        if self.whole is not None and torch.is_grad_enabled():
+            return self.share_of(self.whole, outputs, labels, items=num_items_in_batch)
+        if isinstance(self.criterion, LossSet) and self.criterion.ranks is not None:
+            return self.synced(self.criterion, outputs, labels, num_items_in_batch)
         share = self.share(labels, num_items_in_batch)
         result = self.evaluate(outputs, labels)
         terms = result.terms if isinstance(result, LossOutput) else {}
@@ -92,16 +107,74 @@ class TrainerLoss:
 
     def evaluate(self, outputs: Any, labels: Any) -> Any:
         """Call the criterion with what it needs."""
+        inputs, arguments = self.arguments(outputs, labels)
+        return self.criterion(*inputs, **arguments)
+
+    def arguments(self, outputs: Any, labels: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Return what the criterion needs."""
         given = named(outputs) | {"labels": labels}
         if self.inputs is not None:
             with naming("hf_loss"):
-                arguments = {name: walk(name, path, given) for name, path in self.inputs.items()}
-            return self.criterion(**arguments)
+                return (), {name: walk(name, path, given) for name, path in self.inputs.items()}
         if self.routes:
-            return self.criterion(given)
+            return (given,), {}
         with naming("hf_loss"):
-            logits = walk("logits", "logits", given)
-        return self.criterion(logits, labels)
+            return (walk("logits", "logits", given), labels), {}
+
+    def synced(self, criterion: LossSet, outputs: Any, labels: Any, items: Tensor | int | None) -> Tensor:
+        """Return the loss of all processes' batches."""
+        if not torch.is_grad_enabled():  # an evaluation, of which processes may have unequally many batches
+            with criterion.alone():
+                found: LossOutput = self.evaluate(outputs, labels)
+            return found.total
+        if self.micro_batches not in (None, 1):
+            hint = "class ExactTrainer(ExactAccumulation, Trainer)"
+            raise LossError("hf_loss", "sync", "left out with accumulated gradients, but for a Trainer that is exact", "True", hint)
+        found = self.evaluate(outputs, labels)
+        self.note(found.terms)
+        return found.total / self.times(items)
+
+    def share_of(self, whole: Whole, outputs: Any, labels: Any, items: Tensor | int | None) -> Tensor:
+        """Return a micro-batch's share of the gradient of the whole batch's loss; the shares' values add up to that loss."""
+        inputs, arguments = self.arguments(outputs, labels)
+        share = whole.share(*inputs, **arguments) / self.times(items)
+        parts = len(whole.marks)
+        if whole.shares == parts:
+            self.note(whole.output.terms)
+            self.whole = None
+        return share - share.detach() * (1 - 1 / parts)
+
+    def warn_of_shares(self) -> None:
+        """Say which losses are other ones with accumulated gradients."""
+        if self.micro_batches in (None, 1) or self.exact:
+            return
+        leaves = self.set.leaves()
+        others = [one.name for one in leaves if not knows_denominators(one) and not (one.folded and one.folded.apart)]
+        if others:
+            text = f"hf_loss: {', '.join(others)}: with accumulated gradients the mean of the micro-batches' losses"
+            warnings.warn(f"{text}; class ExactTrainer(ExactAccumulation, Trainer) has that of the batch", stacklevel=2)
+
+    def times(self, items: Tensor | int | None) -> int:
+        """Return by what Trainer multiplies a loss, whose gradients it then averages over processes."""
+        return 1 if items is None else self.processes
+
+    def note(self, terms: Mapping[str, Tensor]) -> None:
+        """Keep a step's terms for the logs."""
+        for name, value in terms.items():
+            self.sums[name] = self.sums.get(name, 0) + value
+
+    def look_at(self, trainer: Any, samples: list[Any]) -> None:
+        """Make the first pass over the micro-batches of a step of the optimiser."""
+        whole, model = self.set.accumulate(rng=True, parts=len(samples)), trainer.model_wrapped
+        model.train()
+        with torch.no_grad(), statistics_kept(model):
+            for sample in samples:
+                inputs = dict(trainer._prepare_inputs(sample))
+                labels = inputs.pop("labels", None)
+                with trainer.compute_loss_context_manager():
+                    given, arguments = self.arguments(model(**inputs), labels)
+                    whole.add(*given, **arguments)
+        self.whole = whole
 
     def share(self, labels: Any, items: Tensor | int | None) -> Tensor | float:
         """Return which part of the optimiser step's items a micro-batch has."""
@@ -121,6 +194,36 @@ class TrainerLoss:
         return (count / torch.as_tensor(items, device=count.device).clamp_min(1)).float()
 
 
+class ExactAccumulation:
+    """Makes a Trainer whose accumulated gradients are exactly those of the undivided batch, whatever the loss.
+
+    Each micro-batch goes through the model twice, first without a graph. Dropout falls alike, and batch norms keep their statistics
+    in the first pass. With one micro-batch a step nothing changes.
+
+    Example:
+        >>> from transformers import Trainer
+        >>> class ExactTrainer(ExactAccumulation, Trainer):
+        ...     pass
+        >>> loss = hf_loss(LossSet(ce=CrossEntropyLoss(), dice=DiceLoss()))
+        >>> trainer = ExactTrainer(model, compute_loss_func=loss, callbacks=[loss.callback], train_dataset=data)  # doctest: +SKIP
+    """
+
+    def __init__(self, *given: Any, **named: Any) -> None:
+        super().__init__(*given, **named)
+        loss = getattr(self, "compute_loss_func", None)
+        if not isinstance(loss, TrainerLoss):
+            raise LossError("ExactAccumulation", "compute_loss_func", "what hf_loss() returns", type(loss).__name__)
+        loss.exact = True
+
+    def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: Any = None) -> Any:
+        """Return the micro-batches of a step, which the loss has looked at."""
+        samples, items = super().get_batch_samples(epoch_iterator, num_batches, device)  # type: ignore[misc]
+        loss: TrainerLoss = self.compute_loss_func  # type: ignore[attr-defined]
+        if num_batches > 1 and samples:
+            loss.look_at(self, samples)
+        return samples, items
+
+
 class LossCallback(TrainerCallback):
     """Advance a criterion after each optimiser step, to Trainer's ``global_step``; add the means of its terms to the logs.
 
@@ -133,6 +236,8 @@ class LossCallback(TrainerCallback):
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Begin where the training does, also where it is resumed."""
         self.loss.micro_batches = args.gradient_accumulation_steps
+        self.loss.processes = args.world_size if getattr(args, "average_tokens_across_devices", False) else 1
+        self.loss.warn_of_shares()
         self.loss.criterion.to(args.device)
         self.loss.sums, self.steps = {}, 0
         self.go_to(state.global_step)

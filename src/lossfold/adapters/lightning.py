@@ -19,6 +19,9 @@ class AdvanceLosses(pl.Callback):
     Args:
         criterion: what to advance in place of the module's own, for a set elsewhere, whose state you keep yourself.
 
+    On several devices ``LossSet(..., sync=True)`` has the loss of all ranks' batches; ``accumulate_grad_batches`` averages those of
+    micro-batches, where ``criterion.accumulate()`` and manual optimisation have that of the batch (see docs/ranks.md).
+
     Raises:
         LossError: for a criterion that is no module.
 

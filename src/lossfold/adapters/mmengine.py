@@ -21,7 +21,9 @@ from lossfold.registry import LOSSES
 def register_into(registry: Registry, *, prefix: str = "", force: bool = False, dialect: str | None = None) -> list[str]:
     """Enter every registered loss into an MMEngine registry, as ``MODELS``, and return the names.
 
-    Sets are entered too: their terms may be configurations, as in :func:`lossfold.build`.
+    Sets are entered too: their terms may be configurations, as in :func:`lossfold.build`. Under MMDistributedDataParallel, which
+    averages gradients, ``dict(type="LossSet", sync=True, ...)`` has the loss of all ranks' batches; an OptimWrapper with
+    ``accumulative_counts`` averages the losses of micro-batches, each of them that of all ranks.
 
     Args:
         registry: of MMEngine, or of a library on it.

@@ -6,27 +6,28 @@ import copy
 import keyword
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from typing_extensions import Self
 
-from lossfold.compose.arguments import Handed, arguments_for, conditions_of, names_of
-from lossfold.compose.gates import gate_of
+from lossfold.compose.arguments import Handed
+from lossfold.compose.calls import added_up, calls_of, output_of
 from lossfold.compose.members import Members
 from lossfold.compose.output import LossOutput as LossOutput
-from lossfold.compose.passes import Call, Leaf, passes_of
+from lossfold.compose.parts import Whole
+from lossfold.compose.passes import Leaf
 from lossfold.compose.plan import plan_of
+from lossfold.compose.ranks import GRADIENTS, Exchange, Ranks
 from lossfold.compose.term import Term, advance
-from lossfold.errors import LossError, is_number, naming, nearest, python_scalar, wrong
+from lossfold.errors import LossError, is_number, naming, nearest, python_scalar
 from lossfold.folds.checks import plain
-from lossfold.folds.fold import describe
-from lossfold.losses.base import Summable, left_out
+from lossfold.losses.base import Summable
 from lossfold.losses.folded import Folded
-from lossfold.options import Kind, Number, Only, checked_options
+from lossfold.options import Kind, Number, Only, Truth, Word, checked_options
 from lossfold.registry import LOSSES, snake_case
-from lossfold.routing import is_one_dict, one_dict
 
 PATIENCE = 200
 """After so many calls of a set in training that never advances, it warns."""
@@ -49,10 +50,17 @@ class LossSet(Summable):
         terms: losses by name, as a dict, as keywords, or both. A set among them gives terms named ``"outer.inner"``;
             ``criterion["outer"]`` is the set.
         loss_weight: a factor on every term.
-        sync, process_group: for sums over ranks, which are not there yet: anything but the defaults is refused.
+        sync: the losses are those of the batches of all ranks together, the same on every rank, to rounding those of one
+            process. What the terms add up goes through one all_reduce a call (:meth:`plan` says how many bytes). Without a process
+            group, or with one rank, nothing happens. Each rank's call takes part, also one with an empty batch; where one rank's
+            call is refused, all ranks raise.
+        process_group: the ranks that add up, a ProcessGroup or a DeviceMesh of one dimension; None for all.
+        gradients: what the trainer does with the ranks' gradients: "mean" (DDP, FSDP, Lightning) or "sum"; either way the
+            result is the gradient of the loss of all.
 
     Raises:
-        LossError: for a name given twice, something that is no loss, or a term with ``reduction="none"``.
+        LossError: for a name given twice, something that is no loss, or a term with ``reduction="none"``; with ``sync`` for
+            a loss that can't be split over ranks, and where another rank's call is refused, or is another one.
 
     Example:
         >>> criterion = LossSet(ce=CrossEntropyLoss(ignore_index=255), dice=0.5 * DiceLoss(ignore_index=255))
@@ -61,7 +69,13 @@ class LossSet(Summable):
         ['ce', 'dice']
     """
 
-    kinds: ClassVar[dict[str, Kind]] = {"loss_weight": Number(), "sync": Only(default=False), "process_group": Only()}
+    kinds: ClassVar[dict[str, Kind]] = {
+        "loss_weight": Number(),
+        "sync": Truth(),
+        "process_group": Only(),
+        "gradients": Word(among=GRADIENTS),
+    }
+    ranks: Ranks | None = None  # those that it adds up with
     ready: bool  # of the sets whose terms are built from options: whether they are
     every_image: bool = False  # whether a term's mean is over all images, those that it does not apply to with the loss 0
     inputs: Mapping[str, str] | None = None  # of the sets that have arguments of their own: where these stand
@@ -73,15 +87,17 @@ class LossSet(Summable):
         loss_weight: float = 1.0,
         sync: bool = False,
         process_group: object = None,
+        gradients: str = "mean",
         **named: nn.Module,
     ) -> None:
         super().__init__()
         who = type(self).__name__
-        if sync or process_group is not None:
-            hint = "DDP averages each rank's own loss meanwhile"
-            raise LossError(who, "sync", "left out: sums over ranks are not available yet", repr(sync or process_group), hint)
         with naming(who):
-            self.loss_weight: float = checked_options(LossSet.kinds, {"loss_weight": loss_weight})["loss_weight"]
+            found = checked_options(LossSet.kinds, {"loss_weight": loss_weight, "sync": sync, "gradients": gradients})
+        self.loss_weight: float = found["loss_weight"]
+        if not sync and (process_group is not None or gradients != "mean"):
+            raise LossError(who, "sync", "True with process_group= or gradients=", "False")
+        self.ranks = Ranks(process_group, gradients) if sync else None
         if terms is not None and not isinstance(terms, Mapping):
             raise LossError(who, "terms", "a dict of losses by name", type(terms).__name__)
         for name in (terms or {}).keys() & named.keys():
@@ -96,6 +112,36 @@ class LossSet(Summable):
             self._add(name, loss)
         if not len(self.members):
             raise LossError(type(self).__name__, "terms", "at least one loss", "none")
+        self._refuse_unsplit(self.ranks is not None)
+
+    def _refuse_unsplit(self, sync: bool) -> None:
+        for leaf in self.leaves():
+            if sync and leaf.in_one_part:
+                raise LossError(leaf.who, "sync", "left out: this loss can't be split over ranks", "True", leaf.in_one_part)
+
+    def over_ranks(self, process_group: object = None, *, gradients: str = "mean") -> Self:
+        """Become a set whose losses are those of all ranks, as ``LossSet(..., sync=True)`` is; for sets that other classes build.
+
+        Args:
+            process_group, gradients: as for the set itself.
+
+        Raises:
+            LossError: for a loss that can't be split over ranks.
+        """
+        with naming(type(self).__name__):
+            checked_options(LossSet.kinds, {"gradients": gradients})
+        self._refuse_unsplit(True)
+        self.ranks = Ranks(process_group, gradients)
+        return self
+
+    @contextmanager
+    def alone(self) -> Iterator[Self]:
+        """Within it the losses are those of this rank, as in an evaluation whose ranks have unequally many batches."""
+        ranks, self.ranks = self.ranks, None
+        try:
+            yield self
+        finally:
+            self.ranks = ranks
 
     def take(self, terms: Mapping[str, nn.Module]) -> None:
         """Become the set of the terms that options ask for; after an option has changed, with its mode and hooks as they were."""
@@ -147,6 +193,9 @@ class LossSet(Summable):
         for name, member in zip(self.names, self.members, strict=True):
             terms, loss = ((member,), member.loss) if isinstance(member, Term) else ((), member)
             if isinstance(loss, LossSet):
+                if loss.ranks is not None:
+                    here = f"{type(self).__name__} term {name!r} ({type(loss).__name__})"
+                    raise LossError(here, "sync", "left out of a set in a set: that around it says it", "True")
                 for leaf in loss.leaves(f"{prefix}{name}."):
                     yield leaf._replace(weight=self.loss_weight * leaf.weight, terms=terms + leaf.terms, root=type(self).__name__)
             else:
@@ -162,6 +211,43 @@ class LossSet(Summable):
             raise LossError(type(self).__name__, "steps", "an integer >= 0", repr(steps))
         advance(self, steps)
 
+    def accumulate(self, *, rng: bool = False, parts: int | None = None) -> Whole:
+        """Begin a batch that comes in parts, micro-batches or tiles of images: the gradients of all parts are exactly the whole's.
+
+        Each part is seen twice: ``add`` keeps what the whole adds up to, without a graph, and ``backward`` adds the part's share
+        of the gradient of the whole's loss. With ``sync`` the parts of all ranks are one whole, in one all_reduce.
+
+        Args:
+            rng: the random numbers of each part's second pass are those of its first, so that dropout falls alike (no other
+                random numbers may be drawn between the parts).
+            parts: how many parts there are; to be given with ``rng``.
+
+        Returns:
+            ``whole.add(...)`` and ``whole.backward(...)`` take what the set takes, and ``images=`` for tiles; ``whole.share(...)``
+            is the scalar that ``backward`` differentiates; ``whole.output`` is the :class:`LossOutput` of the whole;
+            ``whole.needs_scores`` says whether ``add`` needs the scores, or ``add(labels=...)`` will do, without a network.
+
+        Raises:
+            LossError: for losses that can't be split, a part in the second pass that is not that of the first, and for tiles of a
+                loss in which neighbours count.
+
+        Gradient:
+            First derivatives. The gradients of the parts add up to that of the whole.
+
+        Example:
+            >>> criterion, network = LossSet(ce=CrossEntropyLoss(), dice=DiceLoss()), torch.nn.Conv2d(3, 5, 3, padding=1)
+            >>> parts = [(torch.randn(2, 3, 8, 8), torch.randint(0, 5, (2, 8, 8))) for _ in range(4)]
+            >>> whole = criterion.accumulate()
+            >>> for images, labels in parts:
+            ...     with torch.no_grad():
+            ...         whole.add(network(images), labels)
+            >>> for images, labels in parts:
+            ...     whole.backward(network(images), labels)
+            >>> sorted(whole.output.terms)
+            ['ce', 'dice']
+        """
+        return Whole(self, rng, parts)
+
     def handed(self, inputs: tuple[Any, ...], named: dict[str, Any]) -> Handed:
         """Return what the terms are given, from what the set is."""
         return inputs, named
@@ -171,8 +257,8 @@ class LossSet(Summable):
         return None
 
     def plan(self) -> str:
-        """Say which terms share which pass."""
-        return plan_of(self.leaves())
+        """Say which terms share which pass, and with ``sync`` how many bytes a call sends."""
+        return plan_of(self.leaves(), self.ranks)
 
     def forward(self, *inputs: Any, **named: Any) -> LossOutput:
         """Return the losses of ``(logits, labels, weight=None, normalizer=None)``, or of whatever arguments the terms take.
@@ -182,58 +268,22 @@ class LossSet(Summable):
         leaves = list(self.leaves())
         self._remind(leaves)
         inputs, named = plain((inputs, named))
-        with naming(type(self).__name__):
-            calls = {call.leaf.name: call for call in self._calls(leaves, inputs, named)}
-        for one in passes_of(list(calls.values())):
-            one.collect()
-        terms: dict[str, Tensor] = {}
-        weighted: dict[str, Tensor] = {}
-        for leaf in leaves:
-            call = calls.get(leaf.name)
-            with naming(leaf.who):
-                value = left_out((inputs, named)) if call is None else call.value()
-                if not isinstance(value, Tensor) or value.dim() != 0:
-                    raise wrong("result", "a scalar tensor", describe(value))
-                terms[leaf.name], weighted[leaf.name] = value.detach(), value if call is None else call.weigh(value)
-        first, *others = weighted.values()
-        total = sum(others, first)
-        if torch.compiler.is_compiling():
-            weighted = {name: value.detach() for name, value in weighted.items()}
-        return LossOutput(total, terms, weighted)
+        exchange = None if self.ranks is None else self.ranks.exchange()
+        if exchange is None or torch.compiler.is_compiling():
+            return self._settled(leaves, inputs, named, exchange)
+        try:
+            return self._settled(leaves, inputs, named, exchange)
+        except Exception:
+            exchange.fail(inputs, named)
+            raise
 
-    def _calls(self, leaves: Sequence[Leaf], inputs: tuple[Any, ...], named: dict[str, Any]) -> list[Call]:
-        """Return what each active loss is handed, checked."""
-        keywords = named
-        outputs: Any = one_dict(inputs, named) if is_one_dict(inputs, named) else named
-        if outputs is keywords:
-            conditions = conditions_of(leaves)
-            named = {name: value for name, value in named.items() if name not in conditions}
-        handed: dict[int, Handed] = {}
-        names = names_of(leaves)
-        calls = []
-        for leaf in leaves:
-            if not leaf.active:
-                continue
-            owner = leaf.owner
-            if id(owner) not in handed:
-                with naming(type(owner).__name__):
-                    handed[id(owner)] = owner.handed(inputs, named)
-            with naming(leaf.who):
-                arguments = arguments_for(leaf, handed[id(owner)], names)
-                if arguments is None:
-                    continue
-                call = Call(leaf, *arguments, gate=owner.gate_for(leaf.name.rpartition(".")[2], handed[id(owner)]))
-                if leaf.condition is not None:
-                    call.gate = gate_of(leaf.condition, outputs, outputs is keywords, *arguments)
-                    if leaf.folded is None:
-                        raise wrong("when", "left out: this loss has no value for each image", repr(leaf.condition.when))
-                own = leaf.own
-                if isinstance(own, Folded) and own.as_written:
-                    call.checked = own.check(*call.given, **call.named)
-                    if call.gate is not None and own.selects:
-                        call.checked = own.gated(call.checked, call.gate)
-                calls.append(call)
-        return calls
+    def _settled(
+        self, leaves: Sequence[Leaf], inputs: tuple[Any, ...], named: dict[str, Any], exchange: Exchange | None
+    ) -> LossOutput:
+        """Return the losses of one call, or those of all ranks' calls together."""
+        calls = {call.leaf.name: call for call in calls_of(leaves, inputs, named, in_parts=exchange is not None)}
+        values = None if exchange is None else added_up(leaves, calls, exchange)
+        return output_of(leaves, calls, values, (inputs, named))
 
     def _remind(self, leaves: Sequence[Leaf]) -> None:
         """Warn once where a training goes on without a word about its steps."""
@@ -250,7 +300,7 @@ class LossSet(Summable):
         terms: dict[str, nn.Module] = {}
         for loss in losses:
             pairs: list[tuple[str, nn.Module]] = [("", loss)]
-            if type(loss) is LossSet and loss.loss_weight == 1:
+            if type(loss) is LossSet and loss.loss_weight == 1 and loss.ranks is None:
                 pairs = list(zip(loss.names, loss.members, strict=True))
             for name, one in pairs:
                 inner = one.loss if isinstance(one, Term) else one
@@ -275,11 +325,14 @@ class LossSet(Summable):
 
     def __repr__(self) -> str:
         terms = [f"{name}={loss!r}" for name, loss in zip(self.names, self.members, strict=True)]
-        taken = ("terms", "loss_weight", "sync", "process_group")
+        taken = ("terms", "loss_weight", "sync", "process_group", "gradients")
         if not all(name.isidentifier() and not keyword.iskeyword(name) and name not in taken for name in self.names):
             terms = ["{" + ", ".join(f"{name!r}: {loss!r}" for name, loss in zip(self.names, self.members, strict=True)) + "}"]
         weight = [f"loss_weight={self.loss_weight!r}"] if self.loss_weight != 1 else []
-        return f"{type(self).__name__}({', '.join(terms + weight)})"
+        ranks = [] if self.ranks is None else ["sync=True"]
+        if self.ranks is not None and self.ranks.gradients != "mean":
+            ranks.append(f"gradients={self.ranks.gradients!r}")
+        return f"{type(self).__name__}({', '.join(terms + weight + ranks)})"
 
 
 Summable.sum_of = staticmethod(LossSet.sum_of)

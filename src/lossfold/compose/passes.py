@@ -12,11 +12,12 @@ from torch import Tensor, nn
 
 from lossfold.compose.gates import shielded
 from lossfold.compose.term import Term
-from lossfold.errors import naming
-from lossfold.folds.collect import Between, collect
+from lossfold.errors import naming, wrong
+from lossfold.folds.collect import collect
 from lossfold.folds.fold import Fold, Needs
 from lossfold.losses.base import Loss
 from lossfold.losses.folded import Folded
+from lossfold.losses.reduce import Addends
 
 HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
 
@@ -47,6 +48,16 @@ class Leaf(NamedTuple):
         """The loss, if it is a formula over a fold."""
         loss = self.loss
         return loss if isinstance(loss, Folded) and loss.as_written and loss.folds and not is_watched(loss) else None
+
+    @property
+    def in_one_part(self) -> str:
+        """Why it can't be split over ranks or parts of a batch; "" if it can."""
+        loss = self.loss
+        if not isinstance(loss, Loss):
+            return "nobody knows what it adds up: LOSSES.register_module() makes a loss of a function of single elements"
+        if is_watched(loss):
+            return "it has a hook, or a forward of its own, and is called as it is"
+        return loss.in_one_part
 
     @property
     def active(self) -> bool:
@@ -110,6 +121,26 @@ class Call:
         result = leaf.own.evaluate(*self.given, **self.named) if leaf.own else loss(*self.given, **self.named)
         return result
 
+    def addends(self) -> Addends:
+        """Return what the loss adds up over ranks or parts of a batch."""
+        leaf, loss = self.leaf, self.leaf.loss
+        if leaf.in_one_part:
+            raise wrong("loss", "one that can be split over ranks and parts of a batch", type(loss).__name__, leaf.in_one_part)
+        if self.checked is None:
+            assert leaf.own is not None
+            return leaf.own.addends(*self.given, **self.named)
+        assert isinstance(loss, Folded)
+        if self.fold is not None:
+            return loss.added(self.fold, self.checked, self.gate, leaf.every_image)
+        if loss.folds:
+            return loss.chosen(self.checked, leaf.needs(self.checked), self.added)
+        return loss.added_directly(self.checked)
+
+    def added(self, given: Any) -> Addends:
+        """Return what the loss adds up of arguments that know what counts, in a pass of its own."""
+        assert isinstance(self.leaf.loss, Folded)
+        return self.leaf.loss.added(collect(self.leaf.needs(given), given), given, self.gate, self.leaf.every_image)
+
     def weigh(self, value: Tensor) -> Tensor:
         """Return its value times the weights of this step."""
         leaf = self.leaf
@@ -128,16 +159,16 @@ class Pass:
     given: Any
     calls: list[Call]
 
-    def collect(self, between: Between | None = None) -> None:
-        """Make the pass."""
+    def collect(self, in_parts: bool) -> None:
+        """Make the pass, whose fold is wanted in any case where the batch has other parts."""
         gates = [call.gate for call in self.calls if call.gate is not None and call.leaf.condition is not None]
         if len(gates) == len(self.calls):  # what no term counts may be NaN
             any_of_them = torch.stack(gates).any(0)
             self.given = self.given.having(lambda scores: shielded(scores, any_of_them))
         with naming(self.calls[0].leaf.who):
-            if between is None and self.at_once():
+            if not in_parts and self.at_once():
                 return
-            fold = collect(self.needs, self.given, between)
+            fold = collect(self.needs.adding() if in_parts else self.needs, self.given)
         for call in self.calls:
             call.fold = fold
 
@@ -151,11 +182,16 @@ class Pass:
         return call.known is not None
 
 
-def passes_of(calls: Sequence[Call]) -> list[Pass]:
-    """Return the passes that some losses need: terms share one if they were given the same tensors, and read them alike."""
+def passes_of(calls: Sequence[Call], in_parts: bool) -> list[Pass]:
+    """Return the passes that some losses need: terms share one if they were given the same tensors, and read them alike.
+
+    Args:
+        calls: of the losses.
+        in_parts: whether the batch has other parts, among which losses that select have to choose first.
+    """
     passes: list[Pass] = []
     for call in calls:
-        if call.leaf.folded is None:
+        if call.leaf.folded is None or (in_parts and call.leaf.folded.selects):
             continue
         needs = call.leaf.needs(call.checked)
         for one in passes:

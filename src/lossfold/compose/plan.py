@@ -6,13 +6,25 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from lossfold.compose.passes import Leaf
+from lossfold.compose.ranks import HEAD, Ranks
 from lossfold.folds.fold import Needs
 from lossfold.losses.folded import Folded
 
+WORD = 8  # bytes of a sum
 
-def plan_of(leaves: Iterable[Leaf]) -> str:
-    """Say which terms share which pass, and which have none."""
-    passes: list[tuple[Needs[Any], dict[str, str], list[Leaf]]] = []
+Planned = tuple[Needs[Any], dict[str, str], list[Leaf]]
+
+
+def plan_of(leaves: Iterable[Leaf], ranks: Ranks | None) -> str:
+    """Say which terms share which pass, which have none, and what goes to other ranks."""
+    passes, alone = passes_among(leaves, in_parts=ranks is not None)
+    lines = [line(*one) for one in passes] + [f"on its own: {text(leaf)}" for leaf in alone]
+    return "\n".join(lines if ranks is None else [*lines, sent_to(ranks, passes, alone)])
+
+
+def passes_among(leaves: Iterable[Leaf], in_parts: bool) -> tuple[list[Planned], list[Leaf]]:
+    """Return which terms share which pass, and those that have none; in parts, losses that select share none."""
+    passes: list[Planned] = []
     alone: list[Leaf] = []
     for leaf in leaves:
         if leaf.folded is None:
@@ -20,12 +32,38 @@ def plan_of(leaves: Iterable[Leaf]) -> str:
             continue
         needs, source = leaf.needs(), source_of(leaf, leaf.folded)
         for index, (others, there, served) in enumerate(passes):
-            if others.agree(needs) and in_one_pass(there, source):
+            selects = in_parts and any(one.loss.selects for one in (leaf, *served))
+            if others.agree(needs) and in_one_pass(there, source) and not selects:
                 passes[index] = others.merge(needs), {**source, **there}, [*served, leaf]
                 break
         else:
             passes.append((needs, source, [leaf]))
-    return "\n".join([line(*one) for one in passes] + [f"on its own: {text(leaf)}" for leaf in alone])
+    return passes, alone
+
+
+def sent_to(ranks: Ranks, passes: list[Planned], alone: list[Leaf]) -> str:
+    """Say how many all_reduces a call has, and of how many bytes, where all terms are computed."""
+    fixed, each_class, rounds = WORD * HEAD, 0, set()
+    for needs, _, leaves in passes:
+        folds, tables = set(), set()  # of the whole batch, or of the images of a condition
+        for leaf in leaves:
+            loss = leaf.folded
+            assert loss is not None
+            if loss.sends_fold(leaf.every_image):
+                folds.add(leaf.condition)
+                if getattr(leaf.needs().spec, "bins", None) is not None:
+                    tables.add(leaf.condition)
+            else:
+                fixed += WORD * loss.lasts
+            rounds |= {loss.rounds}
+        bins = getattr(needs.spec, "bins", None)
+        each_class += WORD * (len(folds) * len(getattr(needs.spec, "sums", ())) + len(tables) * 4 * (bins.count if bins else 0))
+    fixed += 2 * WORD * len(alone)
+    rounds |= {leaf.own.rounds for leaf in alone if leaf.own is not None}
+    size = f"{fixed} B" + f" + {each_class} B a class" * bool(each_class) + " (and 16 B a further mean)" * bool(alone)
+    more = [f"{max(rounds) - 1} before it, for what a term has to know first"] if max(rounds) > 1 else []
+    before = [f"the last call: {' + '.join(map(str, ranks.sent))} B"] if ranks.sent else []
+    return "; ".join([f"over ranks: one all_reduce of {size}", *more, *before])
 
 
 def source_of(leaf: Leaf, loss: Folded) -> dict[str, str]:

@@ -160,7 +160,11 @@ def _of_set(thing: Any, place: Place) -> dict[str, Any]:
     if cls is not LOSSES["LossSet"]:
         raise place.error(WHO, "a LossSet, or a set with a to_config() of its own", cls.__name__)
     losses: dict[str, Any] = dict(zip(thing.names, thing.members, strict=True))
-    weight = {"loss_weight": thing.loss_weight} if thing.loss_weight != 1 else {}
+    weight: dict[str, Any] = {"loss_weight": thing.loss_weight} if thing.loss_weight != 1 else {}
+    if thing.ranks is not None:
+        if thing.ranks.group is not None:
+            raise place.error(WHO, "a set without a process group of its own, which no config can name", "process_group=")
+        weight |= {"sync": True} | ({"gradients": thing.ranks.gradients} if thing.ranks.gradients != "mean" else {})
     taken = {"terms", "loss_name", *DIALECTS, *options_of(cls), *options_of(PARTS["Term"])}
     return {**({"terms": losses} if taken & losses.keys() else losses), **weight}
 

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from lossfold.folds.fold import Fold, Needs
 
-Between = Callable[[Fold], Fold]
 
-
-def collect(needs: Needs[Any], given: Any, between: Between | None = None) -> Fold:
-    """Make a pass.
+def collect(needs: Needs[Any], given: Any) -> Fold:
+    """Make a pass over one batch; what it adds up to with other parts of a batch is for losses to say, in their addends.
 
     Args:
         needs: what it collects.
         given: a call's arguments, checked.
-        between: what stands between the fold and the formulas: a sum over ranks or parts, say; nothing by default.
     """
-    return needs.collect(given) if between is None else between(needs.adding().collect(given))
+    return needs.collect(given)

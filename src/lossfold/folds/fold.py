@@ -56,15 +56,14 @@ class Fold:
         mine, yours = self._shapes(), other._shapes()
         if self.wanted != other.wanted or mine != yours:
             raise LossError("Fold", "other", f"a fold of {self.wanted} {mine}", f"{other.wanted} {yours}")
-        table = None if self.table is None or other.table is None else self.table + other.table
         errors = self.errors
         if errors is not None and other.errors is not None:
             errors = Errors(*(torch.cat(pair, 2) for pair in zip(errors, other.errors, strict=True)))
-        return replace(self, sums=self.sums + other.sums, table=table, errors=errors)
+        return replace(self.of(*(mine + yours for mine, yours in zip(self.tensors, other.tensors, strict=True))), errors=errors)
 
     def _shapes(self) -> list[tuple[int, ...]]:
-        errors = None if self.errors is None else self.errors.error[..., :0]
-        return [tuple(one.shape) for one in (self.sums, self.table, errors) if one is not None]
+        errors = () if self.errors is None else (self.errors.error[..., :0],)
+        return [tuple(one.shape) for one in (*self.tensors, *errors)]
 
     def only(self, gate: Tensor) -> Self:
         """Return the fold of the images that a gate ``[B]`` lets through."""
@@ -86,9 +85,18 @@ class Fold:
         """Return the fold in other units of weight, ``[1 or I, 1, 1]``."""
         return self.changed(lambda part: part * (unit if part.dim() == 3 else unit[..., None]))
 
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """What adds up: the sums, and the histogram if there is one."""
+        return (self.sums,) if self.table is None else (self.sums, self.table)
+
+    def of(self, sums: Tensor, table: Tensor | None = None) -> Self:
+        """Return a fold of other sums and another histogram."""
+        return replace(self, sums=sums, table=table)
+
     def changed(self, change: Callable[[Tensor], Tensor]) -> Self:
         """Return a fold of other sums and another histogram, made of these."""
-        return replace(self, sums=change(self.sums), table=None if self.table is None else change(self.table))
+        return self.of(*map(change, self.tensors))
 
 
 def place(sums: tuple[Key, ...], wanted: Key) -> int:

@@ -27,11 +27,12 @@ class Given(NamedTuple):
     kind: str  # what the scores are held against
     normalizer: float | Tensor | None
     as_masks: bool = False  # [N, *S] are N masks, and have no channels yet
+    kept: Tensor | None = None  # [B, *S], the hard pixels, where they have been chosen among those of other parts, too
 
     def same(self, other: Given) -> bool:
         """Whether both hold the same tensors, read alike."""
         alike = self.scores is other.scores and self.targets is other.targets and self.weight is other.weight
-        return alike and self.kind == other.kind and self.as_masks == other.as_masks
+        return alike and self.kind == other.kind and self.as_masks == other.as_masks and self.kept is other.kept
 
     def merge(self, other: Given) -> Given:
         """Return the arguments of a pass that two calls share: they are the same."""
@@ -95,9 +96,11 @@ class ScoreNeeds(Needs[AnyScoreSpec]):
     def adding(self) -> Any:
         """Return the same fold as one of a part: histograms add up, errors that are to be sorted do not."""
         bins = self.spec.bins
-        if bins is not None and bins.sort:
+        if bins is None or (bins.sort and bins.per_image):  # each image is sorted by itself, and is in one part
+            return self
+        if bins.sort:
             raise wrong("exact", "left out where folds of parts or ranks are added", "True", "errors are sorted all together")
-        return self if bins is None else self.asking(bins=replace(bins, sort=False))
+        return self.asking(bins=replace(bins, sort=False))
 
     def sorts(self, scores: Tensor, space: torch.Size) -> bool:
         """Whether errors of scores, at targets of this space, are to be sorted, in plain PyTorch and at the targets' resolution.

@@ -18,9 +18,12 @@ from lossfold.errors import LossError, is_number, naming, nearest, python_scalar
 from lossfold.folds.arithmetic import buffers_apart, widest_on
 from lossfold.folds.checks import plain
 from lossfold.foreign import translation
+from lossfold.losses.reduce import Addends, finished
 from lossfold.options import Kind, PerClass, checked_options, configured, declared, option
 from lossfold.routing import arguments_of, check_argument, check_arguments, checked_mapping, is_one_dict, one_dict, route
 from lossfold.signatures import is_same, options_of
+
+UNKNOWN = "its evaluate() is its own: write addends() beside it, which says what it adds up"
 
 
 @functools.cache
@@ -151,6 +154,8 @@ class Loss(Configured, Summable):
     per_class_options: ClassVar[tuple[str, ...]] = ()  # those with a number for each class
     evaluates: ClassVar[bool] = True  # whether a call is its evaluate() times its weight, whoever wrote these
     as_written: ClassVar[bool] = True  # whether both are lossfold's, so that a set may go by their parts
+    rounds: ClassVar[int] = 1  # in which parts of a batch add up: more where sums have to be known first
+    adds_up: ClassVar[bool] = False  # whether its addends() are those of its evaluate(), whoever wrote these
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -160,6 +165,8 @@ class Loss(Configured, Summable):
         plain = first or forward.__module__.startswith("lossfold.")
         cls.evaluates = plain or issubclass(evaluate, forward)
         cls.as_written = plain and evaluate.__module__.startswith("lossfold.")
+        adding = next(c for c in cls.__mro__ if "addends" in vars(c))
+        cls.adds_up = cls.evaluates and adding is not Loss and (evaluate is Loss or issubclass(adding, evaluate))
 
     def __post_init__(self, data_info: Mapping[str, str] | None) -> None:
         take_alias(self, data_info)
@@ -240,7 +247,16 @@ class Loss(Configured, Summable):
 
     def evaluate(self, *inputs: Any, **named: Any) -> Tensor:
         """Return the loss before ``loss_weight``."""
+        return finished(self.addends(*inputs, **named))
+
+    def addends(self, *inputs: Any, **named: Any) -> Addends:
+        """Return what adds up over parts of a batch, and how the loss before ``loss_weight`` is made of it."""
         raise NotImplementedError
+
+    @property
+    def in_one_part(self) -> str:
+        """Why it can't be split over ranks or parts of a batch; "" if it can."""
+        return "" if self.adds_up else UNKNOWN
 
     def weigh(self, value: Tensor) -> Tensor:
         """Return a value times ``loss_weight``."""

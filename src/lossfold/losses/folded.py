@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 from lossfold.folds.collect import collect
 from lossfold.folds.fold import Fold, Needs
 from lossfold.losses.base import Loss
-from lossfold.losses.reduce import Ratio, second_mean
+from lossfold.losses.reduce import Addends, Last, Ratio
 
 WORKED_OUT = ("formula", "reduce", "settled")  # the ways from a fold to the loss
 
@@ -22,11 +23,14 @@ class Folded(Loss):
 
     of_each: ClassVar[bool] = False  # the formula is one of each image by itself, also where their mean is taken together
     beside: ClassVar[tuple[str, ...]] = ()  # arguments that may differ within a pass
+    linear: ClassVar[bool] = False  # numerators and denominators are linear in the sums, and so add up as these do
 
     one_pass: ClassVar[bool] = False  # whether at_once gives what the formula says: nobody has changed that since
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
+        if "formula" in vars(cls) and "linear" not in vars(cls):
+            cls.linear = False  # whoever writes a formula says so
         after = {name: next(i for i, c in enumerate(cls.__mro__) if name in vars(c)) for name in ("at_once", *WORKED_OUT)}
         cls.one_pass = all(after["at_once"] <= after[name] for name in WORKED_OUT)
 
@@ -57,6 +61,10 @@ class Folded(Loss):
 
     def gated(self, given: Any, gate: Tensor) -> Any:
         """Return a call's arguments without the images that a gate ``[B]`` holds back, for a loss that selects."""
+        raise NotImplementedError
+
+    def chosen(self, given: Any, needs: Any, then: Callable[[Any], Addends]) -> Addends:
+        """Return what adds up until it is chosen what counts, of a loss that selects, and go on with the arguments that say it."""
         raise NotImplementedError
 
     def check(self, *inputs: Any, **named: Any) -> Any:
@@ -106,15 +114,51 @@ class Folded(Loss):
 
     def settled(self, ratio: Ratio, dtype: torch.dtype, gate: Tensor | None = None, every_image: bool = False) -> Tensor:
         """Turn numerators and denominators into the loss; the arguments are those of :meth:`reduce`."""
-        if self.reduction == "none":
-            value = self.unreduced(ratio)
-        elif self.reduction == "sum":
-            value = ratio.above.sum()
-        elif not (every_image or self.second):
-            value = ratio.pooled()
-        else:
-            values, counted = ratio.of_images()
-            values = values if gate is None else torch.where(gate, values, 0.0)
-            applicable = counted if self.second == "counted" else gate
-            value = second_mean(values, None if every_image else applicable)
+        value = self.unreduced(ratio) if self.reduction == "none" else self.last(ratio, gate, every_image).value
         return value.to(dtype)
+
+    def last(self, ratio: Ratio, gate: Tensor | None = None, every_image: bool = False) -> Last:
+        """Return what is divided in the end: sums over images and classes, or over the images' own losses ``[I]``.
+
+        Images in which nothing counts have the loss 0. They are left out of a mean that is "counted" (``per_image``), and are in
+        one over "all" (``sample_wise``, as MMagic has it).
+        """
+        if self.reduction == "sum":
+            return Last(ratio.above.sum(), None)
+        if not (every_image or self.second):
+            return ratio.pooled()
+        values, counted = ratio.of_images()
+        values = values if gate is None else torch.where(gate, values, 0.0)
+        applicable = counted if self.second == "counted" else gate
+        return Last(values.sum(), len(values) if every_image or applicable is None else applicable.sum())
+
+    def addends(self, *inputs: Any, **named: Any) -> Addends:
+        """Return what adds up over parts of a batch; see :meth:`lossfold.losses.base.Loss.addends`."""
+        given = self.check(*inputs, **named)
+        return self.added(collect(self.needs(given).adding(), given), given) if self.folds else self.added_directly(given)
+
+    def added(self, fold: Fold, given: Any, gate: Tensor | None = None, every_image: bool = False) -> Addends:
+        """Return what adds up over parts of a batch: the fold of a formula over the batch, else the last ratio.
+
+        The arguments are those of :meth:`reduce`.
+        """
+        fold = fold if gate is None else fold.only(gate)
+        fold = fold if every_image or self.apart else fold.sum_images()
+        if self.sends_fold(every_image):
+            has_table = getattr(self.needs(given).spec, "bins", None) is not None
+            parts = fold.tensors if has_table else fold.tensors[:1]
+            return Addends(parts, lambda *sums: self.settled(self.formula(fold.of(*sums), given), fold.dtype))
+        return self.last(self.formula(fold, given), gate, every_image).addends(fold.dtype)
+
+    def sends_fold(self, every_image: bool = False) -> bool:
+        """Whether parts of a batch add folds up, for a formula over the batch, and not last ratios."""
+        return self.folds and not (every_image or self.apart or self.linear)
+
+    @property
+    def lasts(self) -> int:
+        """How many numbers the last ratio has."""
+        return 1 if self.reduction == "sum" else 2
+
+    def added_directly(self, given: Any) -> Addends:
+        """Return what adds up over parts of a batch where the loss is no formula over a fold."""
+        raise NotImplementedError

@@ -44,6 +44,7 @@ class PairLoss(ImageLoss):
     images_only: ClassVar[bool] = False  # [B, C, H, W], no other space
     has_map: ClassVar[bool] = True  # each pixel has a loss of its own
     has_target: ClassVar[bool] = True
+    linear: ClassVar[bool] = True
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -61,6 +62,11 @@ class PairLoss(ImageLoss):
     def folds(self) -> bool:
         """Whether the loss is a formula over its fold, so that a set may make the pass for it; a map is not."""
         return self.reduction != "none" or not self.has_map
+
+    @property
+    def lasts(self) -> int:
+        """How many numbers the last ratio has: two for each mean."""
+        return super().lasts * (1 if self.apart or self.reduction == "sum" else len(self.means()))
 
     @property
     def region_name(self) -> str:

@@ -19,7 +19,7 @@ from lossfold.folds.label.spec import LabelSpec
 from lossfold.folds.looks import mention_pictures_without_channel
 from lossfold.folds.scores import Given, with_channel
 from lossfold.losses.folded import Folded
-from lossfold.losses.reduce import REDUCTIONS, Ratio, divide
+from lossfold.losses.reduce import REDUCTIONS, Addends, Ratio, divide, finished
 from lossfold.options import Word, configured, option
 
 LABELS, MASKS, SOFT = "labels", "masks", "soft"
@@ -184,12 +184,16 @@ class ScoreLoss(Folded):
         """Turn the fold of checked arguments into the loss, before ``loss_weight``; with a normaliser, the masks' sum over it."""
         if given.normalizer is None or every_image:
             return super().reduce(fold, given, gate, every_image)
+        return finished(self.added(fold, given, gate))
+
+    def added(self, fold: Fold, given: Given, gate: Tensor | None = None, every_image: bool = False) -> Addends:
+        """Return what adds up over parts of a batch; with a normaliser the masks' sum and the normaliser."""
         count = given.normalizer
-        if isinstance(count, Tensor):
-            count = count.to(device=fold.sums.device, dtype=fold.sums.dtype).clamp_min(1)
-        else:
-            count = max(count, 1)
-        return (self.masks(fold if gate is None else fold.only(gate)).sum() / count).to(fold.dtype)
+        if count is None or every_image:
+            return super().added(fold, given, gate, every_image)
+        above = self.masks(fold if gate is None else fold.only(gate)).sum()
+        below = count.to(above) if isinstance(count, Tensor) else above.new_full((), count)
+        return Addends((above, below), lambda above, below: (above / below.clamp_min(1)).to(fold.dtype))
 
     def unreduced(self, ratio: Ratio) -> Tensor:
         """Return what each class costs, ``[C]``, or ``[B, C]`` with ``per_image``; without C where they are taken together."""
@@ -209,7 +213,8 @@ class ScoreLoss(Folded):
             weight: ``[B, *S]`` or ``[B, 1, *S]`` float pixel weights or a boolean mask; ``[B, C, *S]`` for such targets, unless
                 the link is softmax.
             normalizer: with ``per_image=True`` every channel of every image is a mask, and the loss the sum over the masks of
-                each mask's own (times its class weight), divided by max(normalizer, 1): the number of masks of all ranks, say.
+                each mask's own (times its class weight), divided by max(normalizer, 1). A synced set adds the ranks' up: then
+                it is the number of this rank's masks.
 
         Returns:
             A scalar, float32 (float64 for float64 logits); with ``reduction="none"`` a value for each pixel or class.
@@ -222,6 +227,7 @@ class PixelLoss(ScoreLoss):
     """A loss that is a sum over pixels: its numerator is linear in the sums, so it also has a map."""
 
     by_element: ClassVar[bool] = True
+    linear: ClassVar[bool] = True
 
     def coefficients(self, like: Tensor, kind: str) -> dict[Sum, Factor]:
         """Return the factor of each sum in the numerator, with the dtype and on the device of ``like [..., C]``."""

@@ -9,12 +9,17 @@ from typing import Any, ClassVar
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from lossfold.adapters.lightning import AdvanceLosses
+from lossfold.adapters.steps import statistics_kept
+from lossfold.compose.loss_set import LossSet
+from lossfold.errors import LossError
 from lossfold.train.errors import TrainError
+from lossfold.train.ranks import average_gradients, unreduced
 from lossfold.train.schedules import Schedule, schedule
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -34,6 +39,7 @@ class TaskModule(pl.LightningModule):
         schedule: course of the learning rate over the training.
         warmup: share of the training during which the learning rate rises.
         lr_scheduler: makes a torch scheduler, stepped after every optimiser step, in place of `schedule`.
+        sync: whether the losses of several ranks are those of all their batches together.
     """
 
     scores_type: ClassVar[type[Any]]
@@ -45,8 +51,9 @@ class TaskModule(pl.LightningModule):
     objects: ClassVar[tuple[str, ...]]
     """Arguments besides the networks that are no plain values when the module is built by hand."""
 
-    def __init__(self, schedule: Schedule, warmup: float, lr_scheduler: LRSchedulerCallable | None) -> None:
+    def __init__(self, schedule: Schedule, warmup: float, lr_scheduler: LRSchedulerCallable | None, sync: bool = True) -> None:
         super().__init__()
+        self.sync = sync
         self.schedule = schedule
         self.warmup = warmup
         self.lr_scheduler = lr_scheduler
@@ -54,6 +61,24 @@ class TaskModule(pl.LightningModule):
         self.before: Any = None
         self.scored_at = -1
         self._random_state: Tensor | None = None
+
+    def setup(self, stage: str) -> None:
+        """Make the losses of several ranks one, unless the user wants each rank's own, and say so.
+
+        Raises:
+            TrainError: a loss can't be split over ranks.
+        """
+        if self.trainer.world_size == 1:
+            return
+        for name, part in self.objectives.items() if self.sync else ():
+            try:
+                getattr(self, name).over_ranks()
+            except LossError as error:
+                raise TrainError(
+                    f"model.{part + '_' * bool(part)}loss: {error}; --model.sync false trains with each rank's own"
+                ) from error
+        whose = f"those of the batches of all {self.trainer.world_size} ranks together" if self.sync else "each rank's own"
+        rank_zero_info(f"The losses are {whose} (model.sync {str(self.sync).lower()}).")
 
     def keep_hyperparameters(self) -> None:
         """Save the arguments of the caller's `__init__` in checkpoints, as far as they are plain values."""
@@ -118,11 +143,17 @@ class TrainingModule(TaskModule):
         warmup: share of the training during which the learning rate rises.
         lr_scheduler: makes a torch scheduler, stepped after every optimiser step, in place of `schedule`.
         channels_last: whether the network runs in the channels-last memory format.
+        sync: whether the losses of several ranks are those of all their batches together.
+        micro_batches: how many parts a batch goes through the network in; the loss is that of the whole batch all the same.
+
+    Raises:
+        TrainError: micro_batches is no number of parts.
     """
 
     networks = {"network": "Network"}  # noqa: RUF012
     objectives = {"criterion": ""}  # noqa: RUF012
     objects = ("optimizer", "lr_scheduler")
+    criterion: LossSet
     mean: Tensor
     std: Tensor
 
@@ -134,8 +165,14 @@ class TrainingModule(TaskModule):
         warmup: float,
         lr_scheduler: LRSchedulerCallable | None,
         channels_last: bool,
+        sync: bool,
+        micro_batches: int,
     ) -> None:
-        super().__init__(schedule, warmup, lr_scheduler)
+        super().__init__(schedule, warmup, lr_scheduler, sync)
+        if micro_batches < 1:
+            raise TrainError(f"model.micro_batches must be at least 1, got {micro_batches}")
+        self.micro_batches = micro_batches
+        self.automatic_optimization = micro_batches == 1
         self.network = network.to(memory_format=torch.channels_last) if channels_last else network
         self.optimizer = optimizer
         self.channels_last = channels_last
@@ -154,6 +191,43 @@ class TrainingModule(TaskModule):
         output = self.network(values)
         logits: Tensor = output["out"] if isinstance(output, dict) else output
         return logits
+
+    def scored(self, batch: Any) -> tuple[Tensor, ...]:
+        """What the loss takes of a batch: what the network says, and what that is held against."""
+        raise NotImplementedError
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor | None:
+        """One batch: the total loss; every term is logged."""
+        if self.micro_batches > 1:
+            self.step_in_micro_batches(batch)
+            return None
+        out = self.criterion(*self.scored(batch))
+        self.log_terms("train", out, len(batch[0]))
+        total: Tensor = out.total
+        return total
+
+    def step_in_micro_batches(self, batch: Any) -> None:
+        """One step of the optimiser, whose gradient is exactly the batch's, in the memory of a part of it."""
+        optimizer: Any = self.optimizers()
+        optimizer.zero_grad()
+        parts = list(zip(*(one.chunk(self.micro_batches) for one in batch), strict=True))
+        whole = self.criterion.accumulate(rng=True, parts=len(parts))
+        with torch.no_grad(), statistics_kept(self.network):
+            for part in parts:
+                whole.add(*self.scored(part))
+        with unreduced(self.trainer.strategy):
+            for part in parts:
+                self.manual_backward(whole.share(*self.scored(part)))
+        average_gradients(self, self.trainer.world_size)
+        self.log_terms("train", whole.output, len(batch[0]))
+        optimizer.step()
+        scheduler: Any = self.lr_schedulers()
+        scheduler.step()
+
+    def held_out(self, *scored: Tensor) -> Any:
+        """The losses of a held-out batch, of which ranks may have unequally many."""
+        with self.criterion.alone():
+            return self.criterion(*scored)
 
     def log_terms(self, part: str, out: Any, batch_size: int) -> None:
         """Log the total and every term, in training step by step, on held-out images as means."""

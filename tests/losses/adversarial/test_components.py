@@ -33,6 +33,11 @@ NEEDED: dict[str, dict[str, Any]] = {
     "GANLossComps": {"gan_type": "hinge", "target_is_real": True},
     "GANLoss": {"gan_type": "hinge"},
 }
+THEIRS: dict[str, dict[str, Any]] = {
+    "DiscShiftLossComps": {"loss_weight": 1.0},
+    "GeneratorPathRegularizerComps": {"batch_shrink": 1},
+}
+"""Defaults of MMagic that are not the loss's own."""
 PATHS = {
     "CLIPLossComps": {"image": "fake_imgs", "text": "captions"},
     "DiscShiftLossComps": {"pred": "disc_pred_real"},
@@ -76,7 +81,7 @@ def scalar(loss: Any, *given: Any, **named: Any) -> Tensor:
 
 def by_hand(name: str, outputs: dict[str, Any]) -> Tensor:
     """The loss itself, of tensors."""
-    loss = lf.LOSSES[COMPONENTS[name]](**NEEDED.get(name, {}))
+    loss = lf.LOSSES[COMPONENTS[name]](**NEEDED.get(name, {}), **THEIRS.get(name, {}))
     return scalar(loss, *(outputs[path] for path in PATHS[name].values()))
 
 
@@ -94,7 +99,7 @@ def test_a_component_is_the_loss(name: str) -> None:
     assert issubclass(lf.LOSSES[name], lf.LOSSES[COMPONENTS[name]])
     component = made(name)
     assert component.interval == 1 and component.loss_name is None
-    assert component.loss_weight == lf.LOSSES[COMPONENTS[name]](**NEEDED.get(name, {})).loss_weight
+    assert component.loss_weight == lf.LOSSES[COMPONENTS[name]](**NEEDED.get(name, {}), **THEIRS.get(name, {})).loss_weight
     outputs = step()
     expected = by_hand(name, outputs)
     torch.testing.assert_close(scalar(component, *(outputs[path] for path in PATHS[name].values())), expected)

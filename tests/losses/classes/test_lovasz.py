@@ -249,8 +249,8 @@ def test_probabilities_of_exactly_0_and_1_have_a_gradient(engine: str) -> None:
 
 
 @engines
-def test_probabilities_outside_0_and_1_are_taken_into_it(engine: str) -> None:
-    p = torch.tensor([[[-0.5, 1.5, 0.25, 3.0], [2.0, -1.0, 0.5, -0.25]]], dtype=torch.float64)
+def test_probabilities_just_outside_0_and_1_are_taken_into_it(engine: str) -> None:
+    p = torch.tensor([[[-0.005, 1.005, 0.25, 1.01], [1.002, -0.01, 0.5, -0.002]]], dtype=torch.float64)
     labels = torch.tensor([[1, 0, 0, 1]])
     for loss in (lf.LovaszLoss(link="identity", engine=engine, exact=False), lf.LovaszLoss(link="identity", exact=True)):
         result, gradient = evaluate(loss, Data(p, labels))

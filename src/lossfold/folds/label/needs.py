@@ -53,6 +53,10 @@ class LabelNeeds(ScoreNeeds[LabelSpec]):
         """Make the pass over a call's arguments, which have been checked."""
         scores, labels, weight = given.tensors
         self.look(scores, labels, weight)
+        needs = self
+        if given.kept is not None:  # sums over pixels that are chosen already are plain sums
+            weight = given.kept if weight is None else torch.where(given.kept, weight, torch.zeros_like(weight))
+            needs = self.asking(sums=tuple((kind.removeprefix("hard_"), number) for kind, number in self.spec.sums), hard=None)
         constants = CONSTANT if weight is None or not weight.requires_grad else ()
         if self.sorts(scores, labels.shape[1:]):
             plain = replace(self.spec, bins=None)
@@ -64,7 +68,7 @@ class LabelNeeds(ScoreNeeds[LabelSpec]):
             sums = sums if alone else replace(self, spec=plain)._fold(scores, labels, weight).sums
             return Fold(sums, self.spec.sums, result_dtype(scores), constants, None, given.kind, errors)
         weight, unit = in_units(weight, self.spec.bins)
-        sums, table, _ = self._fold(scores, labels, weight)
+        sums, table, _ = needs._fold(scores, labels, weight)
         fold = Fold(sums, self.spec.sums, result_dtype(scores), constants, table if self.spec.bins else None, given.kind)
         return fold if unit is None else fold.scaled(unit)
 
@@ -103,6 +107,10 @@ class LabelNeeds(ScoreNeeds[LabelSpec]):
         with refusing_labels(scores.shape[1], labels, self.spec.ignore_index):
             found = definition.pixels(scores.detach(), labels, weight, self.spec)  # those that do not count have 0
         refuse_other_than_probabilities(found.z, found.counted.expand_as(found.z), True)
+
+    def kept(self, given: Given) -> Tensor:
+        """Return the mask ``[B, *S]`` of the hard pixels."""
+        return self._fold(*given.tensors).kept
 
     def _fold(self, scores: Tensor, labels: Tensor, weight: Tensor | None) -> Collected:
         if scores.dim() == 2 and not self.apart:  # without space, images that are added anyway serve as pixels

@@ -15,7 +15,7 @@ from lossfold.folds.checks import SCORE_DTYPES
 from lossfold.folds.fold import describe
 from lossfold.losses.base import Loss
 from lossfold.losses.features.frozen import exactly, wide
-from lossfold.losses.reduce import divide
+from lossfold.losses.reduce import Addends, Last, divide, mean_of
 from lossfold.options import KIND, Word, configured, option
 from lossfold.registry import LOSSES
 
@@ -110,6 +110,11 @@ class GANLoss(Loss):
         hint = "weigh the discriminator's terms by a set around them, or a schedule"
         self.require("loss_weight", not self.is_disc or self.loss_weight == 1, "1 with is_disc=True", hint)
 
+    @property
+    def rounds(self) -> int:  # type: ignore[override]
+        """In how many rounds parts of a batch add up: of "ragan" the mean of the others comes first."""
+        return 2 if self.gan_type == "ragan" else 1
+
     def given(self, name: str, value: bool | None) -> bool | None:
         """Return an argument of the call, or the option in its place."""
         if value is None:
@@ -139,49 +144,58 @@ class GANLoss(Loss):
                 check_hole(mask, output)
         return outputs, others
 
-    def evaluate(
+    def addends(
         self,
         input: Outputs,
         target_is_real: bool | None = None,
         is_disc: bool | None = None,
         mask: Tensor | None = None,
         other: Outputs | None = None,
-    ) -> Tensor:
-        """Return the loss before ``loss_weight``."""
+    ) -> Addends:
+        """Return what adds up over parts of a batch; "ragan" has to know the mean of the others first."""
         real, for_disc = self.given("target_is_real", target_is_real), bool(self.given("is_disc", is_disc))
         if real is None:
             hint = "or GANLoss(..., target_is_real=True) says it for every call"
             raise wrong("target_is_real", "True or False", "None", hint)
         outputs, others = self.check(input, mask, other)
+        outputs, others = list(map(wide, outputs)), list(map(wide, others))
+        if others:
+            sums, counts = torch.stack([y.sum() for y in others]), torch.stack([y.new_full((), y.numel()) for y in others])
+            return Addends((sums, counts), lambda sums, counts: self.against(outputs, divide(sums, counts), real))
         with exactly(outputs[0]):
             if mask is not None:
-                costs = [self.in_hole(wide(x), real, for_disc, mask) for x in outputs]
-            elif self.gan_type == "hinge" and not for_disc:
-                costs = [mean(-wide(x)) for x in outputs]
-            else:
-                shifted = [wide(x) - mean(wide(y)) for x, y in zip(outputs, others, strict=True)] if others else map(wide, outputs)
-                costs = [mean(self.cost(x, real)) for x in shifted]
-            return torch.stack(costs).mean()
+                return self.in_hole(outputs, real, for_disc, mask)
+            if self.gan_type == "hinge" and not for_disc:
+                return mean_of([-x for x in outputs])
+            return mean_of([self.cost(x, real) for x in outputs])
+
+    def against(self, outputs: list[Tensor], means: Tensor, real: bool) -> Addends:
+        """Return what adds up of outputs from which the means of the others are taken."""
+        with exactly(outputs[0]):
+            return mean_of([self.cost(x - mean.to(x.dtype), real) for x, mean in zip(outputs, means, strict=True)])
 
     def cost(self, x: Tensor, real: bool) -> Tensor:
         """Return what every output costs."""
         return COSTS[self.gan_type](x, self.real_label_val if real else self.fake_label_val, real)
 
-    def in_hole(self, x: Tensor, real: bool, for_disc: bool, mask: Tensor) -> Tensor:
-        """Return the loss of inpainting."""
-        hole = (mask if mask.dim() == 4 else mask.unsqueeze(1)).detach().to(x.dtype)
-        if x.shape[2:] != hole.shape[2:]:
-            x = functional.interpolate(x, size=hole.shape[2:], mode="bilinear", align_corners=True)
+    def in_hole(self, outputs: list[Tensor], real: bool, for_disc: bool, mask: Tensor) -> Addends:
+        """Return what adds up of inpainting."""
+        hole = (mask if mask.dim() == 4 else mask.unsqueeze(1)).detach().to(outputs[0].dtype)
+        size = hole.shape[2:]
+        outputs = [
+            x if x.shape[2:] == size else functional.interpolate(x, size=size, mode="bilinear", align_corners=True) for x in outputs
+        ]
         if not for_disc:
-            shown = hole.expand_as(x)
-            return divide((self.cost(torch.where(shown > 0, x, 0.0), real) * shown).sum(), shown.sum())
+            shown = [hole.expand_as(x) for x in outputs]
+            costs = [self.cost(torch.where(one > 0, x, 0.0), real) * one for x, one in zip(outputs, shown, strict=True)]
+            above = torch.stack([cost.sum() for cost in costs]) / len(costs)
+            return Last(above, torch.stack([one.sum() for one in shown])).addends(above.dtype)
         if real:
-            return mean(self.cost(x, real))
+            return mean_of([self.cost(x, real) for x in outputs])
         labels = self.real_label_val, self.fake_label_val
         intact, filled = labels if self.polarity == "paper" else labels[::-1]
-        return mean(
-            (x - torch.lerp(torch.full_like(hole, intact), torch.full_like(hole, filled), blurred(hole, self.padding))).square()
-        )
+        wanted = torch.lerp(torch.full_like(hole, intact), torch.full_like(hole, filled), blurred(hole, self.padding))
+        return mean_of([(x - wanted).square() for x in outputs])
 
     def weight_in(
         self, input: object, target_is_real: bool | None = None, is_disc: bool | None = None, *others: object, **named: object
@@ -239,11 +253,11 @@ class DiscShiftLoss(Loss):
 
     loss_weight: float = 0.1
 
-    def evaluate(self, pred: Outputs) -> Tensor:
-        """Return the loss before ``loss_weight``."""
+    def addends(self, pred: Outputs) -> Addends:
+        """Return what adds up over parts of a batch."""
         outputs = as_list("pred", pred)
         with exactly(outputs[0]):
-            return torch.stack([mean(wide(x).square()) for x in outputs]).mean()
+            return mean_of([wide(x).square() for x in outputs])
 
     def forward(self, pred: Outputs) -> Tensor:
         """Return the loss.
@@ -286,11 +300,6 @@ def check_hole(mask: object, output: Tensor) -> None:
         raise wrong("mask", expected, describe(mask), "mask > 0" if whole else "")
     if mask.device != output.device:  # type: ignore[attr-defined]
         raise wrong("mask", f"on input's device {output.device}", str(mask.device))  # type: ignore[attr-defined]
-
-
-def mean(costs: Tensor) -> Tensor:
-    """Return the mean; of nothing, 0."""
-    return costs.sum() / max(1, costs.numel())
 
 
 def blurred(hole: Tensor, padding: str) -> Tensor:

@@ -16,6 +16,7 @@ from lossfold.folds.checks import SCORE_DTYPES
 from lossfold.folds.fold import describe
 from lossfold.losses.adversarial.slopes import differentiating, outside_graphs, root, slope
 from lossfold.losses.base import Loss
+from lossfold.losses.reduce import Addends
 from lossfold.options import configured, option
 from lossfold.registry import LOSSES
 
@@ -75,9 +76,31 @@ class GeneratorPathRegularizer(Loss):
         mean = self.get_buffer("mean_path_length")
         options = self.decay, self.batch_shrink
         value, moved = regularizer(generator, latents, mean, *options, all_ranks=self.training)
+        self.move(moved)
+        return value
+
+    def addends(self, generator: Generator, latents: Tensor) -> Addends:
+        """Return what adds up over parts of a batch: Σ(‖Jᵀy‖ − a), Σ(‖Jᵀy‖ − a)² and their number, with the mean a before.
+
+        With m the mean of ‖Jᵀy‖ − a, the loss is the mean of (‖Jᵀy‖ − a)² less (2·decay − decay²)·m².
+        """
+        check_latents(latents)
+        before, decay = self.get_buffer("mean_path_length"), self.decay
+        lengths: Tensor = paths(generator, latents[: max(1, len(latents) // self.batch_shrink)])
+        away = lengths.to(before.dtype) - before
+
+        def loss(away: Tensor, squares: Tensor, count: Tensor) -> Tensor:
+            mean = away / count
+            self.move((before + decay * mean).detach())
+            return (squares / count - (2 * decay - decay**2) * mean.square()).to(lengths.dtype)
+
+        return Addends((away.sum(), away.square().sum(), away.new_full((), len(away))), loss)
+
+    def move(self, moved: Tensor) -> None:
+        """Take a new moving mean."""
+        mean = self.get_buffer("mean_path_length")
         if self.training and torch.is_grad_enabled():
             mean.copy_(torch.where(moved.isfinite(), moved, mean))  # GradScaler skips a step that overflows: so does the mean
-        return value
 
     def forward(self, generator: Generator, latents: Tensor) -> Tensor:
         """Return the regulariser.

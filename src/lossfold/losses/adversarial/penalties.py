@@ -12,10 +12,10 @@ from lossfold.errors import wrong
 from lossfold.folds.checks import SCORE_DTYPES
 from lossfold.folds.fold import describe
 from lossfold.folds.pair.needs import check_beside
-from lossfold.losses.adversarial.gan import as_list, mean
+from lossfold.losses.adversarial.gan import as_list
 from lossfold.losses.adversarial.slopes import differentiating, outside_graphs, reads_float32, root, slope
 from lossfold.losses.base import Loss
-from lossfold.losses.reduce import divide
+from lossfold.losses.reduce import Addends, Last
 from lossfold.options import configured, option
 from lossfold.registry import LOSSES
 
@@ -39,13 +39,14 @@ class GradientPenalty(Loss):
         """Return what squared norms cost."""
         return squares
 
-    def of(self, discriminator: Discriminator, argument: str, images: Tensor, mask: Tensor | None) -> Tensor:
-        """Return the penalty at checked images."""
+    def of(self, discriminator: Discriminator, argument: str, images: Tensor, mask: Tensor | None) -> Addends:
+        """Return what adds up of the penalty at checked images."""
         found = [self.of_gradient(g, mask) for g in gradients(discriminator, argument, images)]
-        return torch.stack(found).mean()
+        above, below = (torch.stack(sums) for sums in zip(*found, strict=True))
+        return Last(above / len(found), below).addends(above.dtype)
 
-    def of_gradient(self, gradient: Tensor, mask: Tensor | None) -> Tensor:
-        """Return the penalty of one gradient ``[B, C, *S]``; what the mask ``[B, 1, *S]`` leaves out counts nothing."""
+    def of_gradient(self, gradient: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Return the penalty of one gradient ``[B, C, *S]`` over what; what the mask ``[B, 1, *S]`` leaves out counts nothing."""
         if mask is not None:
             mask = mask.to(gradient.dtype)
             gradient = torch.where(mask > 0, gradient, 0.0)
@@ -56,7 +57,9 @@ class GradientPenalty(Loss):
         else:
             counted = None if mask is None else mask[:, 0]
             values = self.cost(gradient.square().sum(1))
-        return mean(values) if counted is None else divide((values * counted).sum(), counted.sum())
+        if counted is None:
+            return values.sum(), values.new_full((), values.numel())
+        return (values * counted).sum(), counted.sum()
 
 
 @LOSSES.register
@@ -93,8 +96,8 @@ class GradientPenaltyLoss(GradientPenalty):
         """Return what squared norms cost."""
         return (root(squares) - 1).square()
 
-    def evaluate(self, discriminator: Discriminator, real: Tensor, fake: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Return the loss before ``loss_weight``."""
+    def addends(self, discriminator: Discriminator, real: Tensor, fake: Tensor, mask: Tensor | None = None) -> Addends:
+        """Return what adds up over parts of a batch."""
         mask = checked_images("real", real, mask)
         checked_images("fake", fake, None)
         if fake.shape != real.shape:
@@ -150,8 +153,8 @@ class R1GradientPenalty(GradientPenalty):
         Mescheder et al., Which Training Methods for GANs do actually Converge?, ICML 2018.
     """
 
-    def evaluate(self, discriminator: Discriminator, real: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Return the loss before ``loss_weight``."""
+    def addends(self, discriminator: Discriminator, real: Tensor, mask: Tensor | None = None) -> Addends:
+        """Return what adds up over parts of a batch."""
         mask = checked_images("real", real, mask)
         return self.of(discriminator, "real", real, mask)
 
@@ -191,8 +194,8 @@ class R2GradientPenalty(GradientPenalty):
         Mescheder et al., Which Training Methods for GANs do actually Converge?, ICML 2018.
     """
 
-    def evaluate(self, discriminator: Discriminator, fake: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Return the loss before ``loss_weight``."""
+    def addends(self, discriminator: Discriminator, fake: Tensor, mask: Tensor | None = None) -> Addends:
+        """Return what adds up over parts of a batch."""
         mask = checked_images("fake", fake, mask)
         return self.of(discriminator, "fake", fake, mask)
 

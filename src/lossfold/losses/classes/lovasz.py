@@ -18,6 +18,7 @@ from lossfold.folds.fold import Fold, Sum
 from lossfold.folds.histogram import OCTAVES, REST, Bins, Errors
 from lossfold.folds.label.needs import LabelNeeds
 from lossfold.folds.scores import Given
+from lossfold.losses.base import UNKNOWN
 from lossfold.losses.reduce import Ratio
 from lossfold.losses.scores import LABELS, MASKS, ScoreLoss
 from lossfold.options import configured, listed, option
@@ -172,6 +173,13 @@ class LovaszLoss(ScoreLoss):
             known = known & near(f.sum(-1), fold[TARGET].detach()) if fold.target == MASKS else known
             foreground, background = torch.where(known, f.sum(-1), torch.nan), b.sum(-1)
         return self.average(torch.where(known, values, torch.nan), foreground, background)
+
+    @property
+    def in_one_part(self) -> str:
+        """Why it can't be split; "" if it can."""
+        if self.exact and not self.by_image:
+            return "exact=True sorts all pixels' errors together; histograms add up (exact=False), and images (per_image=True)"
+        return "" if self.adds_up else UNKNOWN
 
     def average(self, values: Tensor, foreground: Tensor, background: Tensor) -> Ratio:
         """Return the classes' values and weights in the mean, ``[I, C]``."""

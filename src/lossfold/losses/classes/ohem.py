@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import torch
@@ -11,6 +12,8 @@ from lossfold.folds.fold import Sum
 from lossfold.folds.label.needs import LabelNeeds
 from lossfold.folds.label.spec import Hard
 from lossfold.folds.scores import Given
+from lossfold.losses.classes.hardest import WIDTH, of_all
+from lossfold.losses.reduce import Addends
 from lossfold.losses.scores import WEIGHT, Factor, PixelLoss
 from lossfold.options import configured, option
 from lossfold.registry import LOSSES
@@ -71,6 +74,11 @@ class OhemCrossEntropyLoss(PixelLoss):
         self.require("min_kept", some, ">= 1 with thresh=0", "no pixel would be hard, and the loss always 0")
 
     @property
+    def rounds(self) -> int:  # type: ignore[override]
+        """In how many rounds parts of a batch add up, for float32: three digits of the bound come before the sums."""
+        return 1 if self.per_image or (self.min_kept == 0 and self.top_k_ratio is None) else 1 + -(-31 // WIDTH)
+
+    @property
     def selects(self) -> bool:
         """Whether the hard pixels are those of the batch, and not of each image."""
         return not self.per_image
@@ -80,6 +88,11 @@ class OhemCrossEntropyLoss(PixelLoss):
         labels, weight = given.targets, given.weight
         keep = gate.view(-1, *[1] * (labels.dim() - 1)).expand(labels.shape)
         return given._replace(weight=keep if weight is None else torch.where(keep, weight, torch.zeros_like(weight)))
+
+    def chosen(self, given: Given, needs: LabelNeeds, then: Callable[[Given], Addends]) -> Addends:
+        """Return what adds up until the hard pixels are chosen among those of all parts; what follows is linear in sums."""
+        found: Addends = of_all(given, needs, then)
+        return found
 
     def sums(self, kind: str) -> tuple[Sum, ...]:
         """Return the sums that the formula reads."""

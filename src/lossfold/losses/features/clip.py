@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from lossfold.errors import is_number, wrong
 from lossfold.losses.features.frozen import FrozenLoss, check_images, exactly, wide
+from lossfold.losses.reduce import Addends, mean_of
 from lossfold.nets import clip
 from lossfold.nets.frozen import Frozen
 from lossfold.options import configured, listed, option
@@ -108,8 +109,8 @@ class CLIPLoss(FrozenLoss):
         mean, std = self.mean or mean, self.std or std
         return self.frozen.cast((images - images.new_tensor(mean)[:, None, None]) / images.new_tensor(std)[:, None, None])
 
-    def evaluate(self, image: Tensor, text: Any) -> Tensor:
-        """Return the loss before ``loss_weight``."""
+    def addends(self, image: Tensor, text: Any) -> Addends:
+        """Return what adds up over parts of a batch."""
         network = self.frozen.network
         check_images("image", image, device=self.frozen.device)
         tokens = clip.tokens_of(text, self.tokenizer, network, image.device)
@@ -122,7 +123,7 @@ class CLIPLoss(FrozenLoss):
         with exactly(image):
             scale = wide(cast(Tensor, network.logit_scale)).exp().squeeze()
             similarity = scale * functional.cosine_similarity(wide(shown), wide(wanted))
-            return (1 - similarity / 100).mean()
+            return mean_of([1 - similarity / 100])
 
     def forward(self, image: Tensor, text: Any) -> Tensor:
         """Return the loss.

@@ -19,9 +19,10 @@ from lossfold.nets.frozen import Frozen
 from lossfold.options import configured
 
 CRITERIA: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "l1": lambda first, second: (first - second).abs().mean(),
-    "mse": lambda first, second: (first - second).square().mean(),
+    "l1": lambda first, second: (first - second).abs(),
+    "mse": lambda first, second: (first - second).square(),
 }
+"""The cost of each element, whose mean is a loss."""
 
 
 @configured

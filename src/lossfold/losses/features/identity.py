@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lossfold.losses.features.frozen import CRITERIA, FeatureLoss, exactly, wide
+from lossfold.losses.reduce import Addends, mean_of
 from lossfold.nets.ir_se import IRSE50
 from lossfold.nets.light_cnn import LightCNN
 from lossfold.nets.weights import fill, initialize, read
@@ -70,13 +71,13 @@ class FaceIdLoss(FeatureLoss):
             images = images[..., ROWS, COLUMNS]
         return functional.adaptive_avg_pool2d(images, FACE)
 
-    def evaluate(self, pred: Tensor, target: Tensor) -> Tensor:
-        """Return the loss before ``loss_weight``."""
+    def addends(self, pred: Tensor, target: Tensor) -> Addends:
+        """Return what adds up over parts of a batch."""
         pred, target = self.checked(pred, target)
         found, true = self.pair(self.faces(pred), self.faces(target))
         with exactly(pred):
             similarity = functional.cosine_similarity(wide(found).flatten(1), wide(true).flatten(1))
-            return (1 - similarity).mean()
+            return mean_of([1 - similarity])
 
     def forward(self, pred: Tensor, target: Tensor) -> Tensor:
         """Return the loss.
@@ -136,12 +137,12 @@ class LightCNNFeatureLoss(FeatureLoss):
             fill(network, read(pretrained), pretrained, unused=("classifier.",))
         return network
 
-    def evaluate(self, pred: Tensor, target: Tensor) -> Tensor:
-        """Return the loss before ``loss_weight``."""
+    def addends(self, pred: Tensor, target: Tensor) -> Addends:
+        """Return what adds up over parts of a batch."""
         pred, target = self.checked(pred, target)
         found, true = self.pair(pred, target)
         with exactly(pred):
-            return CRITERIA[self.criterion](wide(found), wide(true))
+            return mean_of([CRITERIA[self.criterion](wide(found), wide(true))])
 
     def forward(self, pred: Tensor, target: Tensor) -> Tensor:
         """Return the loss.

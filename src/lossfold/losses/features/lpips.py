@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from lossfold.errors import wrong
 from lossfold.losses.features.frozen import FeatureLoss, exactly, wide
+from lossfold.losses.reduce import Addends, mean_of
 from lossfold.nets import lpips, vgg
 from lossfold.nets.frozen import Frozen
 from lossfold.options import configured, option
@@ -105,8 +106,11 @@ class LPIPSLoss(FeatureLoss):
 
     def evaluate(self, pred: Tensor, target: Tensor) -> Tensor:
         """Return the loss before ``loss_weight``."""
-        distances = self.distances(pred, target)
-        return distances.mean() if self.reduction == "mean" else distances
+        return super().evaluate(pred, target) if self.reduction == "mean" else self.distances(pred, target)
+
+    def addends(self, pred: Tensor, target: Tensor) -> Addends:
+        """Return what adds up over parts of a batch."""
+        return mean_of([self.distances(pred, target)])
 
     def forward(self, pred: Tensor, target: Tensor) -> Tensor:
         """Return the loss.

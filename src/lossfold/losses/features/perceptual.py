@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from lossfold.errors import is_number, python_scalar, wrong
 from lossfold.losses.base import nothing
 from lossfold.losses.features.frozen import CRITERIA, FeatureLoss, exactly, wide
+from lossfold.losses.reduce import Addends, Last, finished, mean_of
 from lossfold.nets import vgg
 from lossfold.options import configured, option
 from lossfold.registry import LOSSES
@@ -119,24 +120,22 @@ class PerceptualLoss(FeatureLoss):
             return nn.Identity()
         return vgg.load(self.vgg_type, sorted(self.wanted), self.use_input_norm, pretrained)
 
-    def parts(self, pred: Tensor, target: Tensor) -> PerceptualParts:
-        """Return both parts before ``loss_weight``."""
+    def parts(self, pred: Tensor, target: Tensor) -> tuple[Addends | Tensor, Addends | Tensor]:
+        """Return what adds up of both parts before ``loss_weight``; of one that is switched off, its 0."""
         pred, target = self.checked(pred, target)
         if self.norm_img:
             pred, target = (pred + 1) * 0.5, (target + 1) * 0.5
-        perceptual = style = nothing(pred)
         if not self.wanted:
-            return PerceptualParts(perceptual, style)
+            return nothing(pred), nothing(pred)
         found, true = self.both(pred, target)
         compare = CRITERIA[self.criterion]
         with exactly(pred):
-            for name, weight in self.content.items():
-                first, second = self._pair(name, found, true)
-                perceptual = perceptual + self.perceptual_weight * weight * compare(first, second)
-            for name, weight in self.style.items():
-                first, second = self._pair(name, found, true)
-                style = style + self.style_weight * weight * compare(gram(first), gram(second))
-        return PerceptualParts(perceptual, style)
+            content = [compare(*self._pair(name, found, true)) for name in self.content]
+            style = [compare(*map(gram, self._pair(name, found, true))) for name in self.style]
+            weights = [self.perceptual_weight * one for one in self.content.values()]
+            style_weights = [self.style_weight * one for one in self.style.values()]
+            first = mean_of(content, weights) if content else nothing(pred)
+            return first, mean_of(style, style_weights) if style else nothing(pred)
 
     def _pair(self, name: str, found: Mapping[str, Tensor], true: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         if name not in found:
@@ -146,9 +145,12 @@ class PerceptualLoss(FeatureLoss):
             raise wrong("layer_weights_style", "names of features [B, C, H, W]", got)
         return wide(found[name]), wide(true[name])
 
-    def evaluate(self, pred: Tensor, target: Tensor) -> Tensor:
-        """Return the sum of both parts before ``loss_weight``: what a set takes."""
-        return self.parts(pred, target).total
+    def addends(self, pred: Tensor, target: Tensor) -> Addends:
+        """Return what adds up of the sum of both parts: what a set takes."""
+        parts = [one if isinstance(one, Addends) else Last(one, None).addends(one.dtype) for one in self.parts(pred, target)]
+        first, second = parts
+        own = len(first.parts)
+        return Addends((*first.parts, *second.parts), lambda *sums: first.then(*sums[:own]) + second.then(*sums[own:]))
 
     def forward(self, pred: Tensor, target: Tensor) -> PerceptualParts:
         """Return the loss.
@@ -161,7 +163,7 @@ class PerceptualLoss(FeatureLoss):
             The scalars ``(perceptual, style)``, each with its weight, 0 where it is switched off; float32 (float64 where the
             network is). ``.total`` is their sum.
         """
-        perceptual, style = self.parts(pred, target)
+        perceptual, style = map(finished, self.parts(pred, target))
         return PerceptualParts(self.loss_weight * perceptual, self.loss_weight * style)
 
 

@@ -12,6 +12,7 @@ from torch.nn import functional
 from lossfold.errors import wrong
 from lossfold.losses.base import Loss
 from lossfold.losses.features.frozen import CRITERIA, check_images, exactly, wide
+from lossfold.losses.reduce import Addends, mean_of
 from lossfold.options import configured, option
 from lossfold.registry import LOSSES
 
@@ -72,15 +73,15 @@ class TransferalPerceptualLoss(Loss):
             if soft_attention.device != level.device:
                 raise wrong("soft_attention", f"on the device of maps, {level.device}", str(soft_attention.device))
 
-    def evaluate(self, maps: Sequence[Tensor], soft_attention: Tensor | None, textures: Sequence[Tensor]) -> Tensor:
-        """Return the loss before ``loss_weight``."""
+    def addends(self, maps: Sequence[Tensor], soft_attention: Tensor | None, textures: Sequence[Tensor]) -> Addends:
+        """Return what adds up over parts of a batch."""
         self.check(maps, soft_attention, textures)
         values = []
         with exactly(maps[0]):
             for level, texture in zip(maps, textures, strict=True):
                 shown = torch.sigmoid(resized(soft_attention, level)) if self.use_attention and soft_attention is not None else 1
                 values.append(CRITERIA[self.criterion](wide(level) * shown, wide(texture) * shown))
-        return torch.stack(values).sum()
+        return mean_of(values, [1.0] * len(values))
 
     def forward(self, maps: Sequence[Tensor], soft_attention: Tensor | None, textures: Sequence[Tensor]) -> Tensor:
         """Return the loss.

@@ -12,7 +12,7 @@ from torch import Tensor
 from lossfold.errors import LossError
 from lossfold.losses.base import Loss
 from lossfold.losses.images.masked import masked_loss, own_options
-from lossfold.losses.reduce import REDUCTIONS
+from lossfold.losses.reduce import REDUCTIONS, Addends
 from lossfold.options import configured, option
 from lossfold.registry import LOSSES, Registry
 
@@ -47,8 +47,16 @@ class ElementwiseLoss(Loss):
 
     def evaluate(self, *inputs: Any, **named: Any) -> Tensor:
         """Return the loss before ``loss_weight``."""
-        options = {name: getattr(self, name) for name in ("reduction", "sample_wise", *self.options)}
-        return type(self).function(*inputs, **named, **options)
+        return type(self).function(*inputs, **named, **self.given())
+
+    def addends(self, *inputs: Any, **named: Any) -> Addends:
+        """Return what adds up over parts of a batch, and how the loss before ``loss_weight`` is made of it."""
+        found: Addends = type(self).function.addends(*inputs, **named, **self.given())  # type: ignore[attr-defined]
+        return found
+
+    def given(self) -> dict[str, Any]:
+        """Return the options of the function."""
+        return {name: getattr(self, name) for name in ("reduction", "sample_wise", *self.options)}
 
     def __repr__(self) -> str:
         return f"LOSSES[{self.registered!r}]{super().__repr__().removeprefix(type(self).__name__)}"

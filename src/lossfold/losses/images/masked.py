@@ -15,7 +15,7 @@ from lossfold.folds.arithmetic import total
 from lossfold.folds.checks import plain, result_dtype
 from lossfold.folds.fold import describe
 from lossfold.folds.pair.needs import check_pair, check_weights
-from lossfold.losses.reduce import REDUCTIONS, divide, second_mean
+from lossfold.losses.reduce import REDUCTIONS, Addends, Last, divide, finished
 
 CALL = (
     *(inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation="Tensor") for name in ("pred", "target")),
@@ -61,8 +61,7 @@ def masked_loss(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
         raise LossError("masked_loss", "function", "a function f(pred, target, **options)", repr(function)[:80])
     options = own_options(name, function)
 
-    @functools.wraps(function)
-    def loss(
+    def addends(
         pred: Tensor,
         target: Tensor,
         weight: Tensor | None = None,
@@ -70,7 +69,7 @@ def masked_loss(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
         reduction: str = "mean",
         sample_wise: bool = False,
         **given: Any,
-    ) -> Tensor:
+    ) -> Tensor | Addends:
         with naming(name):
             reduction, sample_wise = python_scalar(reduction), python_scalar(sample_wise)
             if reduction not in REDUCTIONS:
@@ -84,8 +83,13 @@ def masked_loss(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
                 weight = weight if weight.dim() == image.dim() else weight.unsqueeze(1)
             dtype = result_dtype(image)
             values = weighted(functools.partial(function, **given), image.to(dtype), truth.to(dtype), weight)
-            return reduced(values, weight, reduction, sample_wise).to(dtype)
+            return values if reduction == "none" else added(values, weight, reduction, sample_wise)
 
+    @functools.wraps(function)
+    def loss(*inputs: Any, **named: Any) -> Tensor:
+        return finished(addends(*inputs, **named))
+
+    loss.addends = addends  # type: ignore[attr-defined]
     loss.__signature__ = inspect.Signature([*CALL, *options], return_annotation="Tensor")  # type: ignore[attr-defined]
     return loss
 
@@ -137,17 +141,15 @@ def checked_values(values: object, pred: Tensor) -> Tensor:
     return values.to(pred.dtype)
 
 
-def reduced(values: Tensor, weight: Tensor | None, reduction: str, sample_wise: bool) -> Tensor:
-    """Return the mean or the sum of weighted values, in float64 (float32 on devices without it); or the values."""
-    if reduction == "none":
-        return values
+def added(values: Tensor, weight: Tensor | None, reduction: str, sample_wise: bool) -> Addends:
+    """Return what adds up of weighted values, in float64 (float32 on devices without it)."""
     sums = total(values.contiguous().flatten(1))
     if reduction == "sum":
-        return sums.sum()
+        return Last(sums.sum(), None).addends(values.dtype)
     if weight is None:
         areas = torch.full_like(sums, values[:1].numel())
     else:
         areas = values.shape[1] / weight.shape[1] * total(weight.to(values.dtype).contiguous().flatten(1))
     if sample_wise:
-        return second_mean(divide(sums, areas), None)
-    return divide(sums.sum(), areas.sum())
+        return Last(divide(sums, areas).sum(), len(sums)).addends(values.dtype)
+    return Last(sums.sum(), areas.sum()).addends(values.dtype)

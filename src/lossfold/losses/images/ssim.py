@@ -115,6 +115,7 @@ class SSIMLoss(WindowLoss):
         Wang et al., Image quality assessment: from error visibility to structural similarity, IEEE Trans. Image Processing 2004.
     """
 
+    linear: ClassVar[bool] = True
     samples: ClassVar[tuple[dict[str, Any], ...]] = ({}, {"window_size": 7, "sigma": 1.0, "data_range": 2.0, "padding": "reflect"})
 
     @property

@@ -1,7 +1,7 @@
 """The Lightning module of generation: two networks, two objectives that are configurations, manual optimisation."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -27,9 +27,10 @@ from lossfold.train.gan.objectives import (
     images_of,
 )
 from lossfold.train.gan.options import check_numbers, latent_size_of
-from lossfold.train.gan.steps import as_bytes, average_gradients, frozen, gathered, real_images
+from lossfold.train.gan.steps import as_bytes, frozen, gathered, real_images
 from lossfold.train.modes import evaluating
 from lossfold.train.module import TaskModule
+from lossfold.train.ranks import average_gradients, unreduced
 from lossfold.train.schedules import Schedule
 
 MADE_AT_ONCE = 64
@@ -78,6 +79,8 @@ class GANWithCustomizedLoss(TaskModule):
         gradient_clip: largest norm of a network's gradient. None: any.
         seed: decides latents and everything else that is random in a step.
         channels_last: whether the networks run in the channels-last memory format.
+        sync: whether the losses of several ranks are those of all their batches together, to rounding those of one process;
+            false: the gradients of each rank's own losses are averaged.
 
     Raises:
         LossError: a loss has an unknown name or option.
@@ -107,8 +110,9 @@ class GANWithCustomizedLoss(TaskModule):
         gradient_clip: float | None = None,
         seed: int = 0,
         channels_last: bool = False,
+        sync: bool = True,
     ) -> None:
-        super().__init__(schedule, warmup, lr_scheduler)
+        super().__init__(schedule, warmup, lr_scheduler, sync)
         check_numbers(disc_steps, accumulate, ema_decay, gradient_clip, warmup, seed)
         self.automatic_optimization = False
         memory = torch.channels_last if channels_last else torch.preserve_format
@@ -203,7 +207,8 @@ class GANWithCustomizedLoss(TaskModule):
         latents = torch.randn(len(real), self.latent_size, device=real.device)
         sums: dict[str, Tensor] = {}
         for reals, zs in zip(real.chunk(self.accumulate), latents.chunk(self.accumulate), strict=True):
-            with outputs_of(reals, zs) as outputs, self._unreduced():  # the backward too: what is checkpointed runs again in it
+            # The backward, too: what is checkpointed runs again in it.
+            with outputs_of(reals, zs) as outputs, unreduced(self.trainer.strategy):
                 out = criterion(outputs | {"iteration": iteration})
                 self.manual_backward(out.total / self.accumulate)
             for name, value in out.log().items():
@@ -245,11 +250,6 @@ class GANWithCustomizedLoss(TaskModule):
             "latents": latents,
             "batch_size": len(real),
         }
-
-    def _unreduced(self) -> Any:
-        """Within it a backward leaves each rank its own gradients."""
-        strategy = self.trainer.strategy
-        return strategy.block_backward_sync() if isinstance(strategy, DDPStrategy) else nullcontext()
 
     def _log_losses(self, values: dict[str, Tensor], step: int) -> None:
         """Log what this step has computed, and nothing else: `log` goes on with a value until the epoch ends."""

@@ -32,21 +32,6 @@ def frozen(network: nn.Module) -> Iterator[None]:
             parameter.requires_grad_(True)
 
 
-def average_gradients(network: nn.Module, world_size: int) -> None:
-    """Replace the gradients by their means over all ranks; one call for the whole network.
-
-    A parameter that no rank has used has none on any of them, as the losses of a step are the same everywhere.
-    """
-    gradients = [parameter.grad for parameter in network.parameters() if parameter.grad is not None]
-    if world_size == 1 or not gradients:
-        return
-    flat = torch.cat([gradient.flatten() for gradient in gradients]) / world_size
-    distributed.all_reduce(flat)
-    means = torch.split(flat, [gradient.numel() for gradient in gradients])
-    for gradient, mean in zip(gradients, means, strict=True):
-        gradient.copy_(mean.view_as(gradient))
-
-
 def gathered(images: list[Tensor]) -> list[Tensor]:
     """The images of all ranks, in the ranks' order."""
     if not (distributed.is_available() and distributed.is_initialized()):

@@ -64,6 +64,10 @@ class MattingModule(TrainingModule):
         lr_scheduler: any torch scheduler by class path, stepped after every optimiser step, in place of `schedule`.
         channels_last: whether the network runs in the channels-last memory format.
         divisor: evaluated images are padded to multiples of it, as encoders with strides want, and their alphas cut to size.
+        sync: whether the loss of several ranks is that of all their batches together, to rounding the loss of one process;
+            false: DDP averages the gradients of each rank's own loss.
+        micro_batches: how many parts a batch goes through the network in, twice: the memory of a part, and the gradient of the
+            whole batch, whatever the loss.
     """
 
     scores_type = MattingScores
@@ -78,8 +82,10 @@ class MattingModule(TrainingModule):
         lr_scheduler: LRSchedulerCallable | None = None,
         channels_last: bool = False,
         divisor: int = 32,
+        sync: bool = True,
+        micro_batches: int = 1,
     ) -> None:
-        super().__init__(network, optimizer, schedule, warmup, lr_scheduler, channels_last)
+        super().__init__(network, optimizer, schedule, warmup, lr_scheduler, channels_last, sync, micro_batches)
         self.keep_hyperparameters()
         self.criterion = build_criterion(loss)
         self.divisor = divisor
@@ -104,13 +110,10 @@ class MattingModule(TrainingModule):
         """Return alphas `[B,1,H,W]` float32 in 0..1; where the trimap is known, they are its values."""
         return fill_known(self(images, trimaps), trimaps)
 
-    def training_step(self, batch: MattingSample, batch_idx: int) -> Tensor:
-        """One batch: the total loss; every term is logged."""
+    def scored(self, batch: Any) -> tuple[Tensor, ...]:
+        """Logits, alphas and the unknown region."""
         image, trimap, alpha = batch
-        out = self.criterion(self(image, trimap), alpha, lf.functional.region_from_trimap(trimap))
-        self.log_terms("train", out, len(image))
-        total: Tensor = out.total
-        return total
+        return self(image, trimap), alpha, lf.functional.region_from_trimap(trimap)
 
     def on_validation_epoch_start(self) -> None:
         """Begin to add up."""
@@ -122,7 +125,7 @@ class MattingModule(TrainingModule):
         """One held-out batch: its losses, and its alphas' errors."""
         image, trimap, alpha = batch
         region, logits = lf.functional.region_from_trimap(trimap), self(image, trimap)
-        self.log_terms("val", self.criterion(logits, alpha, region), len(image))
+        self.log_terms("val", self.held_out(logits, alpha, region), len(image))
         self.sums["network"].update(fill_known(logits, trimap), alpha, region)
         if "trimap" in self.sums:
             self.sums["trimap"].update(trimap, alpha, region)

@@ -72,6 +72,10 @@ class RestorationModule(TrainingModule):
         lr_scheduler: any torch scheduler by class path, stepped after every optimiser step, in place of `schedule`.
         channels_last: whether the network runs in the channels-last memory format.
         divisor: evaluated images are padded to multiples of it, as encoders with strides want, and the results cut to size.
+        sync: whether the loss of several ranks is that of all their batches together, to rounding the loss of one process;
+            false: DDP averages the gradients of each rank's own loss.
+        micro_batches: how many parts a batch goes through the network in, twice: the memory of a part, and the gradient of the
+            whole batch, whatever the loss.
     """
 
     scores_type = RestorationScores
@@ -87,8 +91,10 @@ class RestorationModule(TrainingModule):
         lr_scheduler: LRSchedulerCallable | None = None,
         channels_last: bool = False,
         divisor: int = 32,
+        sync: bool = True,
+        micro_batches: int = 1,
     ) -> None:
-        super().__init__(network, optimizer, schedule, warmup, lr_scheduler, channels_last)
+        super().__init__(network, optimizer, schedule, warmup, lr_scheduler, channels_last, sync, micro_batches)
         self.keep_hyperparameters()
         self.criterion = build_criterion(loss)
         self.scale = scale
@@ -117,13 +123,10 @@ class RestorationModule(TrainingModule):
         result: Tensor = self(images).clamp(0, 1)
         return result
 
-    def training_step(self, batch: RestorationSample, batch_idx: int) -> Tensor:
-        """One batch: the total loss; every term is logged."""
+    def scored(self, batch: Any) -> tuple[Tensor, ...]:
+        """Images and what they should be, in 0..1."""
         image, target = batch
-        out = self.criterion(self(image), target / 255)
-        self.log_terms("train", out, len(image))
-        total: Tensor = out.total
-        return total
+        return self(image), target / 255
 
     def on_validation_epoch_start(self) -> None:
         """Begin to add up."""
@@ -135,7 +138,7 @@ class RestorationModule(TrainingModule):
         """One held-out batch: its losses, PSNR and SSIM."""
         image, target = batch[0], batch[1] / 255
         result = self(image)
-        self.log_terms("val", self.criterion(result, target), len(image))
+        self.log_terms("val", self.held_out(result, target), len(image))
         self.sums["network"].update(result.clamp(0, 1), target)
         if "input" in self.sums:
             self.sums["input"].update(as_target(image, self.scale), target)

@@ -32,6 +32,10 @@ class SegmentationModule(TrainingModule):
         warmup: share of the training during which the learning rate rises.
         lr_scheduler: any torch scheduler by class path, stepped after every optimiser step, in place of `schedule`.
         channels_last: whether the network runs in the channels-last memory format.
+        sync: whether the loss of several ranks is that of all their batches together, to rounding the loss of one process;
+            false: DDP averages the gradients of each rank's own loss.
+        micro_batches: how many parts a batch goes through the network in, twice: the memory of a part, and the gradient of the
+            whole batch, whatever the loss.
     """
 
     scores_type = Scores
@@ -48,8 +52,10 @@ class SegmentationModule(TrainingModule):
         warmup: float = 0.05,
         lr_scheduler: LRSchedulerCallable | None = None,
         channels_last: bool = False,
+        sync: bool = True,
+        micro_batches: int = 1,
     ) -> None:
-        super().__init__(network, optimizer, schedule, warmup, lr_scheduler, channels_last)
+        super().__init__(network, optimizer, schedule, warmup, lr_scheduler, channels_last, sync, micro_batches)
         self.keep_hyperparameters()
         self.class_names = class_names
         self.task = task
@@ -71,13 +77,10 @@ class SegmentationModule(TrainingModule):
         """What the scores say: labels `[B,H,W]` int64, or `[B,C,H,W]` bool where channels are scored one by one."""
         return logits.argmax(1) if self.task == "multiclass" else logits > 0
 
-    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        """One batch: the total loss; every term is logged."""
+    def scored(self, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, ...]:
+        """Logits and labels."""
         images, labels = batch
-        out = self.criterion(self(images), labels)
-        self.log_terms("train", out, len(images))
-        total: Tensor = out.total
-        return total
+        return self(images), labels
 
     def on_validation_epoch_start(self) -> None:
         """Begin to count."""
@@ -89,7 +92,7 @@ class SegmentationModule(TrainingModule):
         """One held-out batch: its losses, and its pixels into the counts of the score."""
         images, labels = batch
         logits = self(images)
-        self.log_terms("val", self.criterion(logits, labels), len(images))
+        self.log_terms("val", self.held_out(logits, labels), len(images))
         predicted = self.decide(logits)
         if self.task == "multiclass":
             self.counts += confusion(predicted, labels, len(self.class_names), self.ignore_index)

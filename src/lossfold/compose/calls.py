@@ -1,0 +1,104 @@
+"""What a call of a set hands to its losses, what their passes collect, and what comes out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lossfold.compose.arguments import Handed, arguments_for, conditions_of, names_of
+from lossfold.compose.gates import gate_of
+from lossfold.compose.output import LossOutput
+from lossfold.compose.passes import Call, Leaf, passes_of
+from lossfold.compose.ranks import Exchange, in_rounds
+from lossfold.errors import naming, wrong
+from lossfold.folds.fold import describe
+from lossfold.losses.base import left_out
+from lossfold.losses.folded import Folded
+from lossfold.routing import is_one_dict, one_dict
+
+
+def calls_of(leaves: Sequence[Leaf], inputs: tuple[Any, ...], named: dict[str, Any], in_parts: bool) -> list[Call]:
+    """Return what each active loss is handed, checked, and its fold.
+
+    Args:
+        leaves: the losses of a set.
+        inputs, named: what the set is called with.
+        in_parts: whether the batch has other parts, on other ranks or in other calls.
+    """
+    with naming(leaves[0].root):
+        calls = checked_calls(leaves, inputs, named)
+    for one in passes_of(calls, in_parts):
+        one.collect(in_parts)
+    return calls
+
+
+def checked_calls(leaves: Sequence[Leaf], inputs: tuple[Any, ...], named: dict[str, Any]) -> list[Call]:
+    """Return what each active loss is handed, checked."""
+    keywords = named
+    outputs: Any = one_dict(inputs, named) if is_one_dict(inputs, named) else named
+    if outputs is keywords:
+        conditions = conditions_of(leaves)
+        named = {name: value for name, value in named.items() if name not in conditions}
+    handed: dict[int, Handed] = {}
+    names = names_of(leaves)
+    calls = []
+    for leaf in leaves:
+        if not leaf.active:
+            continue
+        owner = leaf.owner
+        if id(owner) not in handed:
+            with naming(type(owner).__name__):
+                handed[id(owner)] = owner.handed(inputs, named)
+        with naming(leaf.who):
+            arguments = arguments_for(leaf, handed[id(owner)], names)
+            if arguments is None:
+                continue
+            call = Call(leaf, *arguments, gate=owner.gate_for(leaf.name.rpartition(".")[2], handed[id(owner)]))
+            if leaf.condition is not None:
+                call.gate = gate_of(leaf.condition, outputs, outputs is keywords, *arguments)
+                if leaf.folded is None:
+                    raise wrong("when", "left out: this loss has no value for each image", repr(leaf.condition.when))
+            own = leaf.own
+            if isinstance(own, Folded) and own.as_written:
+                call.checked = own.check(*call.given, **call.named)
+                if call.gate is not None and own.selects:
+                    call.checked = own.gated(call.checked, call.gate)
+            calls.append(call)
+    return calls
+
+
+def added_up(leaves: Sequence[Leaf], calls: Mapping[str, Call], exchange: Exchange) -> dict[str, Tensor]:
+    """Return the values of the losses of all ranks' calls."""
+    pending: dict[str, Any] = {}
+    for place, leaf in enumerate(leaves):
+        if leaf.name in calls:
+            exchange.takes(place)
+            with naming(leaf.who):
+                pending[leaf.name] = calls[leaf.name].addends()
+    with naming(leaves[0].root):
+        values = in_rounds(pending, exchange.add, {leaf.name: leaf.who for leaf in leaves})
+    exchange.over = True  # whatever fails from here on, no rank waits for
+    return values
+
+
+def output_of(
+    leaves: Sequence[Leaf], calls: Mapping[str, Call], values: Mapping[str, Tensor] | None, given: tuple[Any, ...]
+) -> LossOutput:
+    """Return the losses by name, from the values of the active ones, or of their calls."""
+    terms: dict[str, Tensor] = {}
+    weighted: dict[str, Tensor] = {}
+    for leaf in leaves:
+        call = calls.get(leaf.name)
+        with naming(leaf.who):
+            value = left_out(given) if call is None else call.value() if values is None else values[leaf.name]
+            if not isinstance(value, Tensor) or value.dim() != 0:
+                raise wrong("result", "a scalar tensor", describe(value))
+            terms[leaf.name], weighted[leaf.name] = value.detach(), value if call is None else call.weigh(value)
+    first, *others = weighted.values()
+    total = sum(others, first)
+    if torch.compiler.is_compiling():
+        weighted = {name: value.detach() for name, value in weighted.items()}
+    return LossOutput(total, terms, weighted)
