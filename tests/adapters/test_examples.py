@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import runpy
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -48,3 +50,20 @@ def test_mmengine(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Monkey
     values = ast.literal_eval(terms)
     assert step == "16" and set(values) == {"loss", "loss_ce", "loss_dice"}
     assert values["loss_ce"] < 0.9
+
+
+@pytest.mark.filterwarnings("ignore:.*LeafSpec", "ignore:.*does not have many workers")
+def test_lightning_micro_batches(capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("lightning")
+    values = ast.literal_eval(run("lightning_micro_batches", capsys)[-1])
+    assert set(values) == {"train/total", "train/ce", "train/lovasz"} and values["train/ce"] < 0.9
+
+
+@pytest.mark.slow
+def test_ranks_parts_tiles() -> None:
+    """Means of means are far off; sums are not."""
+    pytest.importorskip("skimage")
+    command = [sys.executable, str(EXAMPLES / "ranks_parts_tiles.py")]
+    told = subprocess.run(command, capture_output=True, text=True, check=True, timeout=500).stdout.splitlines()
+    off = [float(line.split()[-2]) for line in told if line.endswith("%")]
+    assert len(off) == 6 and max(off[0], off[2], off[4], off[5]) < 0.01 and min(off[1], off[3]) > 10
