@@ -12,6 +12,7 @@ from lossfold.errors import wrong
 from lossfold.folds.checks import INTEGER_DTYPES, SCORE_DTYPES, check_scores, check_weight, result_dtype
 from lossfold.folds.dense import eager, operators
 from lossfold.folds.dense.spec import CONSTANT, DenseSpec
+from lossfold.folds.dense.triton import lacks
 from lossfold.folds.fold import Fold, describe
 from lossfold.folds.scores import Given, ScoreNeeds
 
@@ -24,7 +25,7 @@ class DenseNeeds(ScoreNeeds[DenseSpec]):
         """Make the pass over a call's arguments, which have been checked."""
         scores, targets, weight = given.tensors
         fixed, dtype = not targets.requires_grad and (weight is None or not weight.requires_grad), result_dtype(scores)
-        run = engines.select(self.engine, scores, weight, targets).among(eager, operators)
+        run = engines.select(self.engine, scores, weight, targets, lacks=lacks(self.spec, scores, targets)).among(eager, operators)
         if scores.dim() == 2 and not self.apart:  # without space, images that are added anyway serve as pixels
             scores, targets = scores.t()[None], targets.t()[None]
             weight = None if weight is None else (weight.t() if weight.dim() == 2 else weight)[None]
@@ -35,7 +36,7 @@ class DenseNeeds(ScoreNeeds[DenseSpec]):
     def integrate(self, coef: Tensor, given: Given) -> Tensor:
         """Return each element's share (each pixel's, where channels count together) of the sums weighted by ``coef [K, C]``."""
         scores, targets, weight = given.tensors
-        run = engines.select(self.engine, scores, weight, targets).among(eager, operators)
+        run = engines.select(self.engine, scores, weight, targets, lacks=lacks(self.spec, scores, targets)).among(eager, operators)
         with refusing_targets(targets, self.spec.ignore_index):
             values: Tensor = run.integrand(scores, targets, weight, coef, self.spec)
         return values

@@ -14,6 +14,7 @@ from lossfold.folds.fold import Fold, describe
 from lossfold.folds.label import eager, operators
 from lossfold.folds.label.definition import Collected
 from lossfold.folds.label.spec import CONSTANT, LabelSpec
+from lossfold.folds.label.triton import lacks
 from lossfold.folds.scores import Given, ScoreNeeds
 
 ONE_CHANNEL = "for one channel of logits take link='sigmoid', or BinaryCrossEntropyLoss"
@@ -46,7 +47,7 @@ class LabelNeeds(ScoreNeeds[LabelSpec]):
         if self.spec.hard:
             with torch.no_grad():
                 kept = self._fold(scores, labels, weight).kept
-        run = engines.select(self.engine, scores, weight).among(eager, operators)
+        run = engines.select(self.engine, scores, weight, lacks=lacks(self.spec, scores, labels)).among(eager, operators)
         with refusing_labels(scores.shape[1], labels, self.spec.ignore_index):
             values: Tensor = run.integrand(scores, labels, weight, coef, kept, self.spec)
         return values
@@ -54,7 +55,7 @@ class LabelNeeds(ScoreNeeds[LabelSpec]):
     def _fold(self, scores: Tensor, labels: Tensor, weight: Tensor | None) -> Collected:
         if scores.dim() == 2 and not self.apart:  # without space, images that are added anyway serve as pixels
             scores, labels, weight = scores.t()[None], labels[None], None if weight is None else weight[None]
-        run = engines.select(self.engine, scores, weight).among(eager, operators)
+        run = engines.select(self.engine, scores, weight, lacks=lacks(self.spec, scores, labels)).among(eager, operators)
         with refusing_labels(scores.shape[1], labels, self.spec.ignore_index):
             collected: Collected = run.fold(scores, labels, weight, self.spec)
         return collected

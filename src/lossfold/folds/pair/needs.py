@@ -40,7 +40,7 @@ class PairNeeds(Needs[PairSpec]):
     def collect(self, given: PairGiven) -> Fold:
         """Make the pass over a call's arguments, which have been checked."""
         pred, target, regions = given.tensors(in_one_row=not self.apart and all(one.alone for one in self.spec.sums))
-        run = engines.select(self.engine, pred, target, *regions.values()).among(eager, operators)
+        run = engines.select(self.engine, pred, target, *regions.values(), lacks=engines.none_of_it).among(eager, operators)
         with refusing_regions(regions, given.in_unit):
             sums = run.fold(pred, target, regions, given.in_unit, self.spec)
         fixed = not any(region.requires_grad for region in regions.values())

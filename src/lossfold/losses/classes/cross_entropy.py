@@ -41,7 +41,7 @@ class CrossEntropyLoss(PixelLoss):
         align_corners: how logits of another size than the labels are interpolated to it (bilinearly).
         loss_weight: a factor on the result.
         inputs: where the arguments stand in a dict of outputs, from names to dotted paths; the loss then takes that dict.
-        engine: ``"eager"``, ``"cpp"``, or None for the fastest that can serve.
+        engine: ``"eager"``, ``"triton"``, ``"cpp"``, or None for the fastest that can serve.
 
     Raises:
         LossError: for options, shapes, dtypes or labels that are out of range.
