@@ -114,7 +114,7 @@ def told(one: Launch, built: Built, target: str) -> dict[str, Any]:
     has, lanes = one.constants, TARGETS[target].warp_size
     rows, pixels = has.get("ROWS", 1), max(1, has.get("BLOCK", 0) // lanes)
     size = {"*fp32": 4, "*bf16": 2, "*fp16": 2}.get(one.signature.get("z_ptr", ""), 0)
-    scores = 0 if "TILE" in has else size * rows * pixels  # tiles are read again
+    scores = 0 if "TILE" in has or target.startswith("gfx") else size * rows * pixels  # tiles are read again; AMD's loops unrolled
     of_weights = 4 * pixels * bool(has.get("HAS_W"))
     if "t_ptr" in one.signature:
         beside = 4 * rows * pixels + of_weights + 4 * rows * len(has.get("KINDS", ()))
@@ -123,7 +123,7 @@ def told(one: Launch, built: Built, target: str) -> dict[str, Any]:
         if "g_ptr" in one.signature:  # twice those by -log p of every class, once those of a class, or of each pixel's
             loads = {"prob": rows, "prob_sq": rows, "nll_all": 2 * rows, "weight": pixels}
             beside += pixels + 4 * sum(loads.get(KINDS[kind], pixels) for kind in has["KINDS"])
-    beside += 4 * rows * pixels * bool(has.get("BINS"))
+    beside += 4 * rows * pixels * bool(has.get("BINS")) + scores // 4
     return {
         "kernel": one.name, "target": target, "registers": built.registers, "spills": built.spills, "shared": built.shared,
         "instructions": built.instructions, "loaded": built.loaded_bytes, "scores": scores, "beside": beside,

@@ -16,7 +16,7 @@ from lossfold.compose.arguments import Handed, arguments_for, conditions_of, nam
 from lossfold.compose.gates import gate_of
 from lossfold.compose.members import Members
 from lossfold.compose.output import LossOutput as LossOutput
-from lossfold.compose.passes import Call, Leaf, passes_of
+from lossfold.compose.passes import Call, Leaf, in_one_launch, passes_of
 from lossfold.compose.plan import plan_of
 from lossfold.compose.term import Term, advance
 from lossfold.errors import LossError, is_number, naming, nearest, wrong
@@ -186,14 +186,18 @@ class LossSet(Summable):
             one.collect()
         terms: dict[str, Tensor] = {}
         weighted: dict[str, Tensor] = {}
+        fused, summed = in_one_launch(calls)
         for leaf in leaves:
             call = calls.get(leaf.name)
+            if call is not None and leaf.name in fused:
+                terms[leaf.name], weighted[leaf.name] = fused[leaf.name]
+                continue
             with naming(leaf.who):
                 value = left_out((inputs, named)) if call is None else call.value()
                 if not isinstance(value, Tensor) or value.dim() != 0:
                     raise wrong("result", "a scalar tensor", describe(value))
                 terms[leaf.name], weighted[leaf.name] = value.detach(), value if call is None else call.weigh(value)
-        first, *others = weighted.values()
+        first, *others = [*summed, *(value for name, value in weighted.items() if name not in fused)]
         total = sum(others, first)
         if torch.compiler.is_compiling():
             weighted = {name: value.detach() for name, value in weighted.items()}

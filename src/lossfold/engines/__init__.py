@@ -35,6 +35,7 @@ class Engine:
             other engine implements the operators, and PyTorch's dispatcher goes by the device from there.
         here: whether one of its devices is in this machine.
         doubles: whether it computes in float64.
+        launches: whether each small operation on what it has collected is a launch of its own.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Engine:
     devices: tuple[str, tuple[str, ...]] | None = None
     here: Callable[[], bool] = lambda: True
     doubles: bool = True
+    launches: bool = False
 
     def obstacle(self, scores: Tensor, targets: tuple[Tensor | None, ...], lacks: Lacks | None) -> str:
         """Say why it can't serve these tensors; nothing if it can."""
@@ -75,7 +77,7 @@ def _no_library() -> str:
 
 TABLE = (
     Engine("cpp", _no_library, ("CPUs", ("cpu", "meta"))),
-    Engine("triton", triton.problem, triton.DEVICES, triton.here, doubles=False),
+    Engine("triton", triton.problem, triton.DEVICES, triton.here, doubles=False, launches=True),
     Engine("eager", str),
 )
 """From the fastest on; the first that can serve a call does."""

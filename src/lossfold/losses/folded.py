@@ -9,6 +9,8 @@ from torch import Tensor
 
 from lossfold.folds.collect import collect
 from lossfold.folds.fold import Fold, Needs
+from lossfold.folds.histogram import Bins
+from lossfold.losses import fused
 from lossfold.losses.base import Loss
 from lossfold.losses.reduce import Ratio, second_mean
 
@@ -20,6 +22,7 @@ class Folded(Loss):
 
     of_each: ClassVar[bool] = False  # the formula is one of each image by itself, also where their mean is taken together
     beside: ClassVar[tuple[str, ...]] = ()  # arguments that may differ within a pass
+    of_sums: ClassVar[bool] = False  # the formula reads options, sums and what is integrated over a histogram, and nothing else
 
     @property
     def folds(self) -> bool:
@@ -40,6 +43,15 @@ class Folded(Loss):
     def apart(self) -> bool:
         """Whether the formula is to be one of each image; else their sums are added before."""
         return self.of_each or bool(self.second)
+
+    @property
+    def histogram(self) -> Bins | None:
+        """The histogram that the formula reads an integral of, if there is one."""
+        return None
+
+    def integral(self, table: Tensor) -> tuple[Tensor, ...]:
+        """Return what the formula reads of its histogram ``[I, 4, C, bins]``: ``[I, C]`` each, the first with a gradient."""
+        raise NotImplementedError
 
     @property
     def selects(self) -> bool:
@@ -73,7 +85,11 @@ class Folded(Loss):
     def evaluate(self, *inputs: Any, **named: Any) -> Tensor:
         """Return the loss before ``loss_weight``."""
         given = self.check(*inputs, **named)
-        return self.reduce(collect(self.needs(given), given), given) if self.folds else self.direct(given)
+        if not self.folds:
+            return self.direct(given)
+        fold = collect(self.needs(given), given)
+        value = fused.alone(self, fold, given)
+        return self.reduce(fold, given) if value is None else value
 
     def reduce(self, fold: Fold, given: Any, gate: Tensor | None = None, every_image: bool = False) -> Tensor:
         """Turn the fold of checked arguments into the loss, before ``loss_weight``.

@@ -47,6 +47,7 @@ class ScoreLoss(Folded):
     dense_links: ClassVar[tuple[str, ...]] = ()  # that read targets of the scores' shape
     dense_samples: ClassVar[tuple[dict[str, Any], ...]] = ()  # as samples, for these
     takes_normalizer: ClassVar[bool] = True
+    of_sums: ClassVar[bool] = True
     without_channels = False  # read [N, *S] as N masks [N, 1, *S]; see lossfold.presets
 
     def __init_subclass__(cls, **options: Any) -> None:

@@ -25,13 +25,15 @@ class DenseNeeds(ScoreNeeds[DenseSpec]):
         """Make the pass over a call's arguments, which have been checked."""
         scores, targets, weight = given.tensors
         fixed, dtype = not targets.requires_grad and (weight is None or not weight.requires_grad), result_dtype(scores)
-        run = engines.select(self.engine, scores, weight, targets, lacks=lacks(self.spec, scores, targets)).among(eager, operators)
+        engine = engines.select(self.engine, scores, weight, targets, lacks=lacks(self.spec, scores, targets))
+        run = engine.among(eager, operators)
         if scores.dim() == 2 and not self.apart:  # without space, images that are added anyway serve as pixels
             scores, targets = scores.t()[None], targets.t()[None]
             weight = None if weight is None else (weight.t() if weight.dim() == 2 else weight)[None]
         with refusing_targets(targets, self.spec.ignore_index):
             sums, table = run.fold(scores, targets, weight, self.spec)
-        return Fold(sums, self.spec.sums, dtype, CONSTANT if fixed else (), table if self.spec.bins else None, given.kind)
+        table = table if self.spec.bins else None
+        return Fold(sums, self.spec.sums, dtype, CONSTANT if fixed else (), table, given.kind, engine.launches)
 
     def integrate(self, coef: Tensor, given: Given) -> Tensor:
         """Return each element's share (each pixel's, where channels count together) of the sums weighted by ``coef [K, C]``."""

@@ -37,6 +37,7 @@ def options(warps: int, registers: int = 0) -> dict[str, Any]:
 TILE = 128 if INTERPRETED else 16  # classes, where there are many
 WIDE = 4096 if INTERPRETED else 256  # elements of a program that does little with each
 MOST_ROWS, MOST_GROUPS = 24, 8
+MOST_HELD = 96  # numbers that a thread holds from tile to tile
 
 
 class Plan(NamedTuple):
@@ -73,7 +74,7 @@ class Plan(NamedTuple):
         return options(4) if self.many else options(self.groups, 192 if self.groups == 1 else 0)
 
 
-def plan(classes: int, held: int, images: int, pixels: int, lanes: int, most_tiles: int = 1) -> Plan:
+def plan(classes: int, held: int, images: int, pixels: int, lanes: int, most_tiles: int = 1, most_groups: int = MOST_GROUPS) -> Plan:
     """Return how a call is cut up.
 
     Args:
@@ -81,13 +82,13 @@ def plan(classes: int, held: int, images: int, pixels: int, lanes: int, most_til
         held: numbers that a thread holds for each of its classes from tile to tile.
         images, pixels: how many there are.
         lanes: of a warp.
-        most_tiles: of a program.
+        most_tiles, most_groups: of a program.
     """
-    rows = min(MOST_ROWS, 96 // max(1, held))
+    rows = min(MOST_ROWS, MOST_HELD // max(1, held))
     groups = 1
     while math.ceil(classes / groups) > rows:
         groups *= 2
-    if groups > MOST_GROUPS:
+    if groups > most_groups:
         return Plan(0, 0, 256 if INTERPRETED else 128)
     tiles = 1
     while tiles < most_tiles and images * pixels > 2048 * lanes * tiles:

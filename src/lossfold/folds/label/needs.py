@@ -36,26 +36,32 @@ class LabelNeeds(ScoreNeeds[LabelSpec]):
     def collect(self, given: Given) -> Fold:
         """Make the pass over a call's arguments, which have been checked."""
         scores, labels, weight = given.tensors
-        sums, table, _ = self._fold(scores, labels, weight)
+        engine = self._engine(scores, labels, weight)
+        sums, table, _ = self._fold(engine, scores, labels, weight)
         constants = CONSTANT if weight is None or not weight.requires_grad else ()
-        return Fold(sums, self.spec.sums, result_dtype(scores), constants, table if self.spec.bins else None, given.kind)
+        table = table if self.spec.bins else None
+        return Fold(sums, self.spec.sums, result_dtype(scores), constants, table, given.kind, engine.launches)
 
     def integrate(self, coef: Tensor, given: Given) -> Tensor:
         """Return the map ``[B, *S]`` of each pixel's share, the sums weighted by ``coef [K, C]``."""
         scores, labels, weight = given.tensors
         kept = labels.new_empty(0, dtype=torch.uint8)
+        engine = self._engine(scores, labels, weight)
         if self.spec.hard:
             with torch.no_grad():
-                kept = self._fold(scores, labels, weight).kept
-        run = engines.select(self.engine, scores, weight, lacks=lacks(self.spec, scores, labels)).among(eager, operators)
+                kept = self._fold(engine, scores, labels, weight).kept
+        run = engine.among(eager, operators)
         with refusing_labels(scores.shape[1], labels, self.spec.ignore_index):
             values: Tensor = run.integrand(scores, labels, weight, coef, kept, self.spec)
         return values
 
-    def _fold(self, scores: Tensor, labels: Tensor, weight: Tensor | None) -> Collected:
+    def _engine(self, scores: Tensor, labels: Tensor, weight: Tensor | None) -> engines.Engine:
+        return engines.select(self.engine, scores, weight, lacks=lacks(self.spec, scores, labels))
+
+    def _fold(self, engine: engines.Engine, scores: Tensor, labels: Tensor, weight: Tensor | None) -> Collected:
         if scores.dim() == 2 and not self.apart:  # without space, images that are added anyway serve as pixels
             scores, labels, weight = scores.t()[None], labels[None], None if weight is None else weight[None]
-        run = engines.select(self.engine, scores, weight, lacks=lacks(self.spec, scores, labels)).among(eager, operators)
+        run = engine.among(eager, operators)
         with refusing_labels(scores.shape[1], labels, self.spec.ignore_index):
             collected: Collected = run.fold(scores, labels, weight, self.spec)
         return collected

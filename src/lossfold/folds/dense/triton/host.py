@@ -12,12 +12,12 @@ from torch import Tensor
 from lossfold.folds.dense.spec import LINKS
 from lossfold.folds.dense.triton import bins as histogram
 from lossfold.folds.dense.triton import gradient, lines, pixels
-from lossfold.folds.gpu.launch import Plan, added, flat, launch, narrowed, options, plan, slopes_of, tabled, warp, written
+from lossfold.folds.gpu.launch import MOST_GROUPS, MOST_HELD, Plan, added, flat, launch, narrowed, options, plan, slopes_of, tabled, warp, written
 from lossfold.folds.gpu.tables import MOST_PIXELS
 from lossfold.folds.histogram import OCTAVES, REST
 
 SOFTMAX = LINKS.index("softmax")
-MOST_KINDS = 8  # of one launch
+MOST_KINDS = 8  # of one launch, of channels by themselves
 
 
 class Call(NamedTuple):
@@ -104,10 +104,9 @@ def fold(
         table = scores.new_zeros((rows, 4, channels, bins) if bins else (0,), dtype=torch.float64)
         return scores.new_zeros((images, len(kinds), channels), dtype=torch.float64), table
     call = Call.of(scores, targets, weight, ignore_index, link, together)
-    found = [
-        _sums(call, tuple(kinds[start : start + MOST_KINDS]), tuple(gammas[start : start + MOST_KINDS]))
-        for start in range(0, len(kinds), MOST_KINDS)
-    ]
+    most = MOST_HELD // math.ceil(channels / MOST_GROUPS) if call.by_pixel else MOST_KINDS
+    passes = [slice(start, start + most) for start in range(0, len(kinds), most)]
+    found = [_sums(call, tuple(kinds[one]), tuple(gammas[one])) for one in passes]
     table = _table(call, bins, bins_per_image, hinge) if bins else scores.new_empty(0, dtype=torch.float64)
     return found[0] if len(found) == 1 else torch.cat(found, 1), table
 

@@ -199,7 +199,7 @@ def _table(call: Call, bins: int, apart: bool) -> Tensor:
     """Return the histogram ``[I, 4, C, bins]``."""
     images, classes, pixels = call.sizes
     counts = not call.fixed["HAS_W"] or call.w.dtype == torch.uint8
-    cut = plan(classes, 6, images, pixels, warp(), most_tiles=16)
+    cut = plan(classes, 6, images, pixels, warp(), most_tiles=16, most_groups=16)
     programs = cut.programs(pixels)
     share = MOST_PIXELS // (cut.block * cut.tiles) if counts else programs * images
     groups = math.ceil(programs / share)
