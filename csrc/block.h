@@ -197,7 +197,7 @@ struct Block {
 
   // Scores, labels and weights of the pixels [start, start + count).
   LOSSFOLD_INLINE void read(long start, long count, BadLabel* bad) {
-    if (image.abreast) return read_abreast(start / image.pixels, count / image.pixels, bad);
+    if (image.abreast) return read_abreast(start, count, bad);
     maximal = sizeof(T) == 4 && image.score_type == Type::f32 && image.pixel_stride == 1 && count == n && image.softmax;
     live = columns = (count + 15) / 16 * 16;
     exponential = maximal && asks() && count == live && !has(Sum::nll_all);
@@ -219,19 +219,29 @@ struct Block {
     }
   }
 
-  // Those of small images: the first pixels of all, then the second ones, ..., so that each image has a lane of its own.
-  LOSSFOLD_APART void read_abreast(long first, long count, BadLabel* bad) {
-    first_image = first, images = count;
-    columns = (count + 15) / 16 * 16;
+  // Labels and weights alone.
+  LOSSFOLD_APART void read_targets(long start, long count, BadLabel* bad) {
+    if (!image.abreast) {
+      live = columns = (count + 15) / 16 * 16;
+      return load_targets(start, count, 0, bad);
+    }
+    first_image = start / image.pixels, images = count / image.pixels;
+    columns = (images + 15) / 16 * 16;
     live = image.pixels * columns;
+    for (long p = 0; p < image.pixels; ++p) load_targets(start + p, images, p * columns, bad);
+  }
+
+  // Those of small images: the first pixels of all, then the second ones, ..., so that each image has a lane of its own.
+  LOSSFOLD_APART void read_abreast(long start, long count, BadLabel* bad) {
+    read_targets(start, count, bad);
+    const long first = first_image;
     for (long c = 0; c < image.classes; ++c) {
       const long start = c * image.class_stride + first * image.image_stride;
       if (image.pixels > 1 && image.pixel_stride == 1 && image.score_type == (sizeof(T) == 8 ? Type::f64 : Type::f32))
         turn((const T*)image.scores + start, image.image_stride, 1L, rows + c * n, 1L, columns);
       else
-        for (long p = 0; p < image.pixels; ++p) load(image.score_type, image.scores, start + p * image.pixel_stride, image.image_stride, count, rows + c * n + p * columns);
+        for (long p = 0; p < image.pixels; ++p) load(image.score_type, image.scores, start + p * image.pixel_stride, image.image_stride, images, rows + c * n + p * columns);
     }
-    for (long p = 0; p < image.pixels; ++p) load_targets(first * image.pixels + p, count, p * columns, bad);
     blank();
   }
 

@@ -129,16 +129,22 @@ struct DenseBlock {
     });
   }
 
-  // What all channels share, before they are walked: a pixel may have to count in every channel; with softmax the scores become
+  // A pixel may have to count in every channel.
+  template <class EachRow>
+  LOSSFOLD_INLINE void share_weights(EachRow each_row) const {
+    for (long c = 0; c < image.classes; ++c) {
+      load_channel(c, targets + c * block.n, weight, each_row);
+      for (long i = 0; i < block.live; ++i) block.weight[i] = weight[i] == 0 ? 0 : block.weight[i];
+    }
+  }
+
+  // What all channels share, before they are walked: a pixel's weight; with softmax the scores become
   // z - m, `inverse` 1 / sum exp(z - m), `second` its -log.
   template <class EachRow>
   LOSSFOLD_INLINE void begin(EachRow each_row) const {
     if (!image.together) return;
     const long n = block.n;
-    for (long c = 0; c < image.classes; ++c) {
-      load_channel(c, targets + c * n, weight, each_row);
-      for (long i = 0; i < block.live; ++i) block.weight[i] = weight[i] == 0 ? 0 : block.weight[i];
-    }
+    share_weights(each_row);
     if (image.link != Link::softmax) return;
     block.blank();
     block.maximal = false;

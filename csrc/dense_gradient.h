@@ -48,7 +48,7 @@ struct DenseDerivatives {
   LOSSFOLD_INLINE T at(DenseSum kind, long c) const { return of[(int)kind] ? of[(int)kind][c] : 0; }
 };
 
-template <class T>
+template <class T, bool valued>
 struct UnfoldChannel {
   using V = typename Lanes<T>::V;
   const DenseBlock<T>& dense;
@@ -58,6 +58,7 @@ struct UnfoldChannel {
   const T* t;
   T* out;  // the gradient of the channel's scores; with softmax A
   T* logs_out;  // with softmax N
+  double* total;  // the value of a loss that is linear in the logarithms' sums
 
   template <Link link, class Wanted>
   LOSSFOLD_INLINE void run() const {
@@ -67,11 +68,12 @@ struct UnfoldChannel {
     const T nll_not = d.at(DenseSum::nll_not, c), nll_not_all = d.at(DenseSum::nll_not_all, c);
     const bool hinge = d.slopes && image.hinge, errors = d.slopes && !image.hinge;
     const T* table = d.slopes ? d.slopes + 2 * c * image.bins : nullptr;
+    V value = V{};
     for (long i = 0; i < dense.block.live; i += dense.width) {
       const V w = dense.at(dense.weight, i), y = *(const V*)(t + i);
       V dz = V{};
       if (Wanted::probability || Wanted::logs) {
-        const Element<T> x = dense.template element<link, Wanted::focal>(dense.score(c, i), i);
+        const Element<T> x = dense.template element<link, Wanted::focal || valued>(dense.score(c, i), i);
         V A = V{}, N = V{}, M = V{};
         if constexpr (Wanted::probability) {
           A = prob + prob_sq * x.p + both * y + apart * DenseBlock<T>::sign(x.p - y);
@@ -82,6 +84,7 @@ struct UnfoldChannel {
           M = nll_not * (1 - y) + nll_not_all;
         }
         if constexpr (Wanted::focal) add_focal(x, y, &A, &N, &M);
+        if constexpr (valued) value += w * ((N == 0 ? V{} : N * x.nll) + (M == 0 ? V{} : M * x.nll_not));  // 0 times infinity
         if constexpr (link == Link::sigmoid) {
           dz = x.p * x.q * A - x.q * N + x.p * M;
         } else if constexpr (link == Link::identity) {
@@ -95,6 +98,7 @@ struct UnfoldChannel {
       if (hinge) dz += binning.slope(c, i, t, table);
       *(V*)(out + i) = w * dz;
     }
+    if constexpr (valued) *total += sum_lanes<T>(value);
   }
 
   // What the focal sums add: by u to A, by ce to N and M.
@@ -116,7 +120,14 @@ struct UnfoldChannel {
 };
 
 template <class T>
-LOSSFOLD_APART void unfold_channel(const UnfoldChannel<T>& channel) {
+LOSSFOLD_APART void unfold_channel(const UnfoldChannel<T, true>& channel) {
+  Groups groups = channel.dense.groups();
+  groups.logs = true;
+  with_constants(channel.dense.image.link, groups, channel);
+}
+
+template <class T>
+LOSSFOLD_APART void unfold_channel(const UnfoldChannel<T, false>& channel) {
   Groups groups = channel.dense.groups();
   groups.probability |= channel.d.slopes && !channel.dense.image.hinge;
   if (groups.probability || groups.logs || groups.focal) return with_constants(channel.dense.image.link, groups, channel);
@@ -125,22 +136,26 @@ LOSSFOLD_APART void unfold_channel(const UnfoldChannel<T>& channel) {
 
 // The block's scores become their gradient.
 template <class T, class EachRow>
-LOSSFOLD_INLINE void differentiate(const DenseBlock<T>& dense, const DenseBinning<T>& binning, const DenseDerivatives<T>& d, T* logs, EachRow each_row) {
+LOSSFOLD_INLINE void differentiate(const DenseBlock<T>& dense, const DenseBinning<T>& binning, const DenseDerivatives<T>& d, T* logs, double* value, EachRow each_row) {
   using V = typename Lanes<T>::V;
   const DenseImage& image = dense.image;
   Block<T>& block = dense.block;
   const long n = block.n;
+  const auto unfold = [&](long c, T* out, double* total) {
+    const T* t = dense.take(c, each_row);
+    if (total) unfold_channel(UnfoldChannel<T, true>{dense, binning, d, c, t, out, logs, total});
+    else unfold_channel(UnfoldChannel<T, false>{dense, binning, d, c, t, out, logs, nullptr});
+  };
   dense.begin(each_row);
   if (image.link != Link::softmax) {
-    for (long c = 0; c < image.classes; ++c)
-      unfold_channel(UnfoldChannel<T>{dense, binning, d, c, dense.take(c, each_row), block.rows + c * n, nullptr});
+    for (long c = 0; c < image.classes; ++c) unfold(c, block.rows + c * n, value);
     return;
   }
   T *dot = block.dot, *sum = block.p, *A = block.u;  // sum_j p_j A_j and sum_j N_j
   for (long i = 0; i < block.live; ++i) dot[i] = sum[i] = logs[i] = 0;
   for (int turn = 0; turn < 2; ++turn)
     for (long c = 0; c < image.classes; ++c) {
-      unfold_channel(UnfoldChannel<T>{dense, binning, d, c, dense.take(c, each_row), A, logs});
+      unfold(c, A, turn == 0 ? value : nullptr);
       for (long i = 0; i < block.live; i += block.width) {
         V& z = block.at(block.rows, c * n + i);
         const V p = exp_(dense.score(c, i)) * block.at(block.inverse, i), a = block.at(A, i), N = block.at(logs, i);
@@ -156,11 +171,10 @@ LOSSFOLD_INLINE void differentiate(const DenseBlock<T>& dense, const DenseBinnin
 
 template <class T>
 void unfold(const DenseImage& image, long begin, long end, void* work, const double* grad, const void* slopes, GradientLayout layout,
-            void* grad_scores) {
+            void* grad_scores, double* value, BadTarget* bad) {
   Arena arena{(char*)work};
   Block<T> block(image, arena);
-  BadTarget bad;  // the fold has refused targets out of range
-  const DenseBlock<T> dense(image, block, arena, &bad);
+  const DenseBlock<T> dense(image, block, arena, bad);
   const DenseBinning<T> binning(dense, arena);
   const DenseDerivatives<T> derivatives(image, arena, grad, slopes);
   T* logs = arena.take<T>(block.n);
@@ -168,7 +182,7 @@ void unfold(const DenseImage& image, long begin, long end, void* work, const dou
     Grid<T> grid(block, arena);
     GridGradient<T> gradient(grid, layout, grad_scores, arena);
     const auto visit = [&](long y, long rows) {
-      differentiate(dense, binning, derivatives, logs, [&](auto run) {
+      differentiate(dense, binning, derivatives, logs, value, [&](auto run) {
         for (long r = 0; r < rows; ++r) run((y + r) * grid.grid.columns + grid.first, r * grid.columns, grid.count);
       });
       gradient.add(rows, [&](long c, long i) { return block.at(block.rows, c * block.n + i); }, nullptr);
@@ -178,10 +192,33 @@ void unfold(const DenseImage& image, long begin, long end, void* work, const dou
   for (long start = begin; start < end; start += block.n) {
     const long count = end - start < block.n ? end - start : block.n;
     block.read(start, count, nullptr);
-    differentiate(dense, binning, derivatives, logs, [&](auto run) { block.runs(start, count, run); });
+    differentiate(dense, binning, derivatives, logs, value, [&](auto run) { block.runs(start, count, run); });
     block.write(grad_scores, layout, start, count);
   }
   finish_streaming();
+}
+
+// Sum of w factor_c over the elements: what the mean of such a loss is divided by.
+template <class T>
+double count(const DenseImage& image, long begin, long end, void* work, const double* factors, BadTarget* bad) {
+  Arena arena{(char*)work};
+  Block<T> block(image, arena);
+  const DenseBlock<T> dense(image, block, arena, bad);
+  double total = 0;
+  for (long start = begin; start < end; start += block.n) {
+    const long count = end - start < block.n ? end - start : block.n;
+    const auto each_row = [&](auto run) { block.runs(start, count, run); };
+    block.read_targets(start, count, nullptr);
+    if (image.together) dense.share_weights(each_row);
+    for (long c = 0; c < image.classes; ++c) {
+      if (factors[c] == 0) continue;
+      dense.take(c, each_row);
+      typename DenseBlock<T>::V sum = {};
+      for (long i = 0; i < block.live; i += block.width) sum += dense.at(dense.weight, i);
+      total += factors[c] * sum_lanes<T>(sum);
+    }
+  }
+  return total;
 }
 
 }  // namespace

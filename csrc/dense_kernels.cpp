@@ -19,8 +19,11 @@ void fold_any(const DenseImage& image, long begin, long end, void* work, double*
   (wide(image) ? fold<double> : fold<float>)(image, begin, end, work, sums, bins, bad);
 }
 void unfold_any(const DenseImage& image, long begin, long end, void* work, const double* grad, const void* slopes, GradientLayout layout,
-                void* grad_scores) {
-  (wide(image) ? unfold<double> : unfold<float>)(image, begin, end, work, grad, slopes, layout, grad_scores);
+                void* grad_scores, double* value, BadTarget* bad) {
+  (wide(image) ? unfold<double> : unfold<float>)(image, begin, end, work, grad, slopes, layout, grad_scores, value, bad);
+}
+double count_any(const DenseImage& image, long begin, long end, void* work, const double* factors, BadTarget* bad) {
+  return (wide(image) ? count<double> : count<float>)(image, begin, end, work, factors, bad);
 }
 void map_any(const DenseImage& image, long begin, long end, void* work, const double* coef, void* out, BadTarget* bad) {
   (wide(image) ? map<double> : map<float>)(image, begin, end, work, coef, out, bad);
@@ -28,6 +31,6 @@ void map_any(const DenseImage& image, long begin, long end, void* work, const do
 
 }  // namespace
 
-extern const DenseKernels LOSSFOLD_LEVEL = {workspace, fold_any, unfold_any, map_any};
+extern const DenseKernels LOSSFOLD_LEVEL = {workspace, fold_any, unfold_any, count_any, map_any};
 
 }  // namespace lossfold

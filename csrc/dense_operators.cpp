@@ -129,9 +129,38 @@ Tensor dense_unfold(std::optional<Tensor> grad_sums, std::optional<Tensor> grad_
   const DenseProblem problem(scores, targets, weight, ignore_index, link, together, align_corners, kinds, gammas, bins, hinge, alike);
   const Slopes slopes(grad_table, problem, steepness(bins, hinge));
   const double* derivatives = static_cast<const double*>(grad.const_data_ptr());
-  return problem.differentiate(dense_kernels().workspace(problem.dense), [&](int64_t b, int64_t begin, int64_t end, void* memory, const GradientLayout& layout, void* out) {
-    dense_kernels().unfold(problem.at(b), begin, end, memory, problem.rows_of(derivatives + problem.sample(b) * each, b).data(), slopes.at(problem, b), layout, out);
+  return problem.differentiate(dense_kernels().workspace(problem.dense), [&](int64_t b, int64_t, int64_t begin, int64_t end, void* memory, const GradientLayout& layout, void* out) {
+    BadTarget bad;  // the fold has refused targets out of range
+    const std::vector<double> rows = problem.rows_of(derivatives + problem.sample(b) * each, b);
+    dense_kernels().unfold(problem.at(b), begin, end, memory, rows.data(), slopes.at(problem, b), layout, out, nullptr, &bad);
   });
+}
+
+std::tuple<Tensor, Tensor> dense_once(Tensor scores, Tensor targets, std::optional<Tensor> weight, Tensor above, std::optional<Tensor> below,
+                                      int64_t ignore_index, int64_t link, bool together, bool align_corners, std::vector<int64_t> kinds,
+                                      std::vector<double> gammas, int64_t, bool, bool) {
+  const DenseProblem problem(scores, targets, weight, ignore_index, link, together, align_corners, kinds, gammas, 0, false, true);
+  const int64_t channels = problem.channels, size = static_cast<int64_t>(kinds.size()) * channels, bytes = dense_kernels().workspace(problem.dense);
+  STD_TORCH_CHECK(!below || (below->scalar_type() == ScalarType::Double && below->numel() == channels && below->is_contiguous()), "lossfold: malformed coefficients");
+  std::vector<BadTarget> bad(problem.images * problem.chunks());
+  double counted = 1;
+  if (below) {
+    const double* const factors = static_cast<const double*>(below->const_data_ptr());
+    if (weight || problem.dense.integers)
+      counted = count_all(problem, bytes, [&](int64_t b, int64_t i, int64_t begin, int64_t end, void* memory) {
+        return dense_kernels().count(problem.at(b), begin, end, memory, factors + problem.channel(b), &bad[i]);
+      });
+    else counted = std::accumulate(factors, factors + channels, 0.0) * static_cast<double>(problem.batch * problem.pixels);
+  }
+  refuse_bad_targets(bad, problem.dense);
+  const Scaled scaled(above, size, counted, problem.image.score_type);
+  std::vector<double> values(problem.images * problem.chunks(), 0.0);
+  Tensor grad = problem.differentiate(bytes, [&](int64_t b, int64_t i, int64_t begin, int64_t end, void* memory, const GradientLayout& layout, void* out) {
+    const std::vector<double> rows = problem.rows_of(scaled.coefficients.data(), b);
+    dense_kernels().unfold(problem.at(b), begin, end, memory, rows.data(), nullptr, layout, out, &values[i], &bad[i]);
+  });
+  refuse_bad_targets(bad, problem.dense);
+  return {scaled.mean(values, scores), grad};
 }
 
 Tensor dense_map(Tensor scores, Tensor targets, std::optional<Tensor> weight, Tensor coef, int64_t ignore_index, int64_t link,
@@ -161,6 +190,7 @@ Tensor dense_map(Tensor scores, Tensor targets, std::optional<Tensor> weight, Te
 STABLE_TORCH_LIBRARY_IMPL(lossfold_r5, CPU, m) {
   m.impl("dense_fold", TORCH_BOX(&dense_fold));
   m.impl("dense_unfold", TORCH_BOX(&dense_unfold));
+  m.impl("dense_once", TORCH_BOX(&dense_once));
   m.impl("dense_map", TORCH_BOX(&dense_map));
 }
 

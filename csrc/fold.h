@@ -132,20 +132,24 @@ struct DenseKernels {  // as LabelKernels; map writes a value for each element, 
   long (*workspace)(const DenseImage&);
   void (*fold)(const DenseImage&, long begin, long end, void* work, double* sums, const BinWords& bins, BadTarget* bad);
   void (*unfold)(const DenseImage&, long begin, long end, void* work, const double* grad, const void* slopes, GradientLayout layout,
-                 void* grad_scores);
+                 void* grad_scores, double* value, BadTarget* bad);
+  double (*count)(const DenseImage&, long begin, long end, void* work, const double* factors, BadTarget* bad);
   void (*map)(const DenseImage&, long begin, long end, void* work, const double* coef, void* out, BadTarget* bad);
 };
 
 // All work on the pixels [begin, end), whole rows of a resized image, whole images where they lie side by side. fold adds into its result and reports a label out of
 // range. unfold writes the gradient of the scores, from the derivatives with respect to the sums and, for each class and bin,
-// to the foreground's and the background's errors (float, or double for double scores). map writes
+// to the foreground's and the background's errors (float, or double for double scores); into value, where there is one, it adds
+// the sums of logarithms times these derivatives: of a loss that is linear in them, its value. count returns the sum of w factor
+// (the label's, or the channel's). map writes
 // sum_k coef[k, .] * (the pixel's share of row k). keep writes the mask of the hard pixels, whose hardness is not below the bound
 // (its bits) or marked, and adds them to the hard rows of sums.
 struct LabelKernels {
   long (*workspace)(const Image&);  // bytes, 64-aligned by the caller
   void (*fold)(const Image&, long begin, long end, void* work, const LabelResult& result, BadLabel* bad);
   void (*unfold)(const Image&, long begin, long end, void* work, const double* grad, const void* slopes,
-                 GradientLayout layout, void* grad_scores);
+                 GradientLayout layout, void* grad_scores, double* value);
+  double (*count)(const Image&, long begin, long end, void* work, const double* factors, BadLabel* bad);
   void (*map)(const Image&, long begin, long end, void* work, const double* coef, void* out, BadLabel* bad);
   void (*keep)(const Image&, long begin, long end, void* work, const void* hardness, long long bound, unsigned char* kept, double* sums);
 };

@@ -81,6 +81,33 @@ struct Dot {
   LOSSFOLD_INLINE void end(long) {}
 };
 
+// Sum over the classes of slope_c (z_c - m), for each pixel.
+template <class T>
+struct ScoreDot {
+  using V = typename Lanes<T>::V;
+  const Block<T>& block;
+  const T* slope;
+  T* dot;
+  T a;
+  LOSSFOLD_INLINE void begin(long c) { a = slope[c]; }
+  LOSSFOLD_INLINE void element(long, long i, V x, V) { block.at(dot, i) += a == 0 ? V{} : a * x; }
+  LOSSFOLD_INLINE void end(long) {}
+};
+
+// What a loss that is linear in the sums of -log p adds up to over the block: such sums' derivatives are its coefficients.
+template <class T>
+LOSSFOLD_INLINE double value_of(const Block<T>& block, const Derivatives<T>& d, T* dot) {
+  using V = typename Lanes<T>::V;
+  V sum = V{};
+  for (long i = 0; i < block.live; i += block.width) {
+    V value = block.at(block.first, i) * block.at(block.nll, i);
+    value = block.at(block.first, i) == 0 ? V{} : value;  // 0 times infinity
+    if (dot) value -= block.at(dot, i) + d.nll_all_total * log_(block.at(block.inverse, i));
+    sum += block.at(block.weight, i) * value;
+  }
+  return sum_lanes<T>(sum);
+}
+
 // Where a block's gradient goes: over its scores, or at label resolution to the two rows of scores that it came from.
 // slope(c, i) gives a vector of it; fix is what the label's own class gets besides.
 template <class T>
@@ -110,19 +137,27 @@ struct IntoGrid {
   LOSSFOLD_INLINE void take(Slope slope, const T* fix) const { gradient.add(rows, slope, fix); }
 };
 
+template <class T>
+LOSSFOLD_APART void sum_distances(Block<T>& block, const Derivatives<T>& d, T* dot) {
+  for (long i = 0; i < block.live; ++i) dot[i] = 0;
+  block.exponentials(ScoreDot<T>{block, d.nll_all, dot, 0});
+}
+
 template <class T, class Sink>
-LOSSFOLD_INLINE void unfold_softmax(Block<T>& block, const Derivatives<T>& d, const Binning<T>& binning, Sink sink) {
+LOSSFOLD_INLINE void unfold_softmax(Block<T>& block, const Derivatives<T>& d, const Binning<T>& binning, double* total, Sink sink) {
   using V = typename Lanes<T>::V;
   const long n = block.n, classes = block.image.classes, width = Lanes<T>::width;
   T *scale = block.high, *shift = block.label_score;
   T* dot = block.dot;  // sum_c p_c D_c without the label's part
-  const bool own_score = d.prob_at_label || d.focal, mixed = d.prob || d.prob_sq || d.slopes || d.nll_all;
+  T* const distances = total && d.nll_all ? block.powers + (d.nll_all - d.rows) / classes * n : nullptr;
+  const bool own_score = d.prob_at_label || d.focal || total, mixed = d.prob || d.prob_sq || d.slopes || d.nll_all;
   if (mixed)
     for (long i = 0; i < block.live; i += width) block.at(dot, i) = V{};
   if (!block.exponential) {
     block.find_max();
     if (own_score) block.label_minus_max();
     if (d.prob) block.exponentials(Dot<T>{block, d.prob, dot, 0});
+    else if (distances) sum_distances(block, d, distances);
     else block.exponentials(Nothing<T>{});
   } else if (d.prob) {
     for (long i = 0; i < block.live; i += width) {
@@ -131,7 +166,7 @@ LOSSFOLD_INLINE void unfold_softmax(Block<T>& block, const Derivatives<T>& d, co
       block.at(dot, i) = sum;
     }
   }
-  block.finish_softmax({own_score, d.focal, d.focal});
+  block.finish_softmax({own_score, d.focal || total, d.focal});
   if (mixed)
     for (long i = 0; i < block.live; i += width) block.at(dot, i) *= block.at(block.inverse, i);
   if (d.prob_sq)
@@ -147,6 +182,7 @@ LOSSFOLD_INLINE void unfold_softmax(Block<T>& block, const Derivatives<T>& d, co
         block.at(dot, i) += block.at(block.rows, c * n + i) * block.at(block.inverse, i) * block.at(block.slopes, c * n + i);
   }
   label_derivatives(block, d);
+  if (total) *total += value_of(block, d, distances);
   T* fix = block.first;  // what the label's own class gets besides
   for (long i = 0; i < block.live; i += width) {
     const V w = block.at(block.weight, i), inverse = block.at(block.inverse, i);
@@ -176,13 +212,21 @@ LOSSFOLD_INLINE void unfold_softmax(Block<T>& block, const Derivatives<T>& d, co
 }
 
 template <class T, class Sink>
-LOSSFOLD_INLINE void unfold_identity(Block<T>& block, const Derivatives<T>& d, const Binning<T>& binning, Sink sink) {
+LOSSFOLD_INLINE void unfold_identity(Block<T>& block, const Derivatives<T>& d, const Binning<T>& binning, double* total, Sink sink) {
   using V = typename Lanes<T>::V;
   const long n = block.n, classes = block.image.classes, width = Lanes<T>::width;
   block.gather_label(block.rows, block.label_score);
   block.finish_identity();
   if (d.slopes) binning.find_slopes(d.slopes);
   label_derivatives(block, d);
+  if (total) {
+    *total += value_of(block, d, (T*)nullptr);
+    for (long c = 0; d.nll_all && c < classes; ++c) {
+      V sum = V{};
+      for (long i = 0; i < block.live; i += width) sum += block.at(block.weight, i) * block.neg_log(block.at(block.rows, c * n + i));
+      *total += (double)d.nll_all[c] * sum_lanes<T>(sum);
+    }
+  }
   T* fix = block.first;
   for (long i = 0; i < block.live; i += width) {
     const V p = block.at(block.p, i), slope = p < V{} + Block<T>::floor ? V{} : -1 / p;
@@ -205,15 +249,15 @@ LOSSFOLD_INLINE void unfold_identity(Block<T>& block, const Derivatives<T>& d, c
 
 template <class T>
 void unfold(const Image& image, long begin, long end, void* work, const double* grad, const void* slopes,
-            GradientLayout layout, void* grad_scores) {
+            GradientLayout layout, void* grad_scores, double* value) {
   Arena arena{(char*)work};
   Block<T> block(image, arena);
   const Derivatives<T> derivatives(image, arena, grad, slopes);
   const Binning<T> binning(block, arena);
   BadLabel bad;  // the fold has refused labels out of range
   const auto differentiate = [&](auto sink) {
-    if (image.softmax) unfold_softmax(block, derivatives, binning, sink);
-    else unfold_identity(block, derivatives, binning, sink);
+    if (image.softmax) unfold_softmax(block, derivatives, binning, value, sink);
+    else unfold_identity(block, derivatives, binning, value, sink);
   };
   if (image.resized) {
     Grid<T> grid(block, arena);
@@ -228,6 +272,22 @@ void unfold(const Image& image, long begin, long end, void* work, const double* 
     block.write(grad_scores, layout, start, count);
   }
   finish_streaming();
+}
+
+// Sum of w factor_y over the pixels: what the mean of such a loss is divided by.
+template <class T>
+double count(const Image& image, long begin, long end, void* work, const double* factors, BadLabel* bad) {
+  Arena arena{(char*)work};
+  Block<T> block(image, arena);
+  double total = 0;
+  for (long start = begin; start < end; start += block.n) {
+    block.read_targets(start, end - start < block.n ? end - start : block.n, bad);
+    double sums[4] = {};
+    for (long i = 0; i < block.live; i += 4)
+      for (long j = 0; j < 4; ++j) sums[j] += block.weight[i + j] * factors[block.label[i + j]];
+    total += sums[0] + sums[1] + sums[2] + sums[3];
+  }
+  return total;
 }
 
 }  // namespace

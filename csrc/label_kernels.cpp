@@ -20,9 +20,11 @@ void fold_any(const Image& image, long begin, long end, void* work, const LabelR
   image.score_type == Type::f64 ? fold<double>(image, begin, end, work, result, bad) : fold<float>(image, begin, end, work, result, bad);
 }
 void unfold_any(const Image& image, long begin, long end, void* work, const double* grad, const void* slopes,
-                GradientLayout layout, void* grad_scores) {
-  image.score_type == Type::f64 ? unfold<double>(image, begin, end, work, grad, slopes, layout, grad_scores)
-                                : unfold<float>(image, begin, end, work, grad, slopes, layout, grad_scores);
+                GradientLayout layout, void* grad_scores, double* value) {
+  (image.score_type == Type::f64 ? unfold<double> : unfold<float>)(image, begin, end, work, grad, slopes, layout, grad_scores, value);
+}
+double count_any(const Image& image, long begin, long end, void* work, const double* factors, BadLabel* bad) {
+  return (image.score_type == Type::f64 ? count<double> : count<float>)(image, begin, end, work, factors, bad);
 }
 void map_any(const Image& image, long begin, long end, void* work, const double* coef, void* out, BadLabel* bad) {
   image.score_type == Type::f64 ? map<double>(image, begin, end, work, coef, out, bad)
@@ -37,6 +39,6 @@ void keep_any(const Image& image, long begin, long end, void* work, const void* 
 
 }  // namespace
 
-extern const LabelKernels LOSSFOLD_LEVEL = {workspace, fold_any, unfold_any, map_any, keep_any};
+extern const LabelKernels LOSSFOLD_LEVEL = {workspace, fold_any, unfold_any, count_any, map_any, keep_any};
 
 }  // namespace lossfold

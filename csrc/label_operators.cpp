@@ -87,9 +87,30 @@ Tensor label_unfold(std::optional<Tensor> grad_sums, std::optional<Tensor> grad_
   STD_TORCH_CHECK(grad.scalar_type() == ScalarType::Double && grad.numel() == problem.images * size, "lossfold: malformed gradient");
   const Slopes slopes(grad_table, problem, std::vector<double>(bins, static_cast<double>(bins)));
   const double* derivatives = static_cast<const double*>(grad.const_data_ptr());
-  return problem.differentiate(label_kernels().workspace(problem.image), [&](int64_t b, int64_t begin, int64_t end, void* memory, const GradientLayout& layout, void* out) {
-    label_kernels().unfold(problem.at(b), begin, end, memory, derivatives + b * size, slopes.at(problem, b), layout, out);
+  return problem.differentiate(label_kernels().workspace(problem.image), [&](int64_t b, int64_t, int64_t begin, int64_t end, void* memory, const GradientLayout& layout, void* out) {
+    label_kernels().unfold(problem.at(b), begin, end, memory, derivatives + b * size, slopes.at(problem, b), layout, out, nullptr);
   });
+}
+
+std::tuple<Tensor, Tensor> label_once(Tensor scores, Tensor labels, std::optional<Tensor> weight, Tensor above, std::optional<Tensor> below,
+                                      int64_t ignore_index, bool softmax, bool align_corners, std::vector<int64_t> kinds,
+                                      std::vector<double> gammas, int64_t, bool, double, int64_t, double, bool) {
+  const LabelProblem problem(scores, labels, weight, {ignore_index, softmax, align_corners, kinds, gammas, 0, true});
+  const int64_t classes = problem.image.classes, bytes = label_kernels().workspace(problem.image);
+  STD_TORCH_CHECK(!problem.has_hard() && (!below || (below->numel() == classes && below->is_contiguous())), "lossfold: malformed coefficients");
+  const std::vector<double> ones(classes, 1.0);
+  const double* const factors = below ? static_cast<const double*>(below->const_data_ptr()) : ones.data();
+  std::vector<BadLabel> bad(problem.images * problem.chunks());
+  const double counted = count_all(problem, bytes, [&](int64_t b, int64_t i, int64_t begin, int64_t end, void* memory) {
+    return label_kernels().count(problem.at(b), begin, end, memory, factors, &bad[i]);
+  });
+  refuse_bad_labels(bad, problem.image);
+  const Scaled scaled(above, static_cast<int64_t>(kinds.size()) * classes, below ? counted : 1.0, problem.image.score_type);
+  std::vector<double> values(problem.images * problem.chunks(), 0.0);
+  Tensor grad = problem.differentiate(bytes, [&](int64_t b, int64_t i, int64_t begin, int64_t end, void* memory, const GradientLayout& layout, void* out) {
+    label_kernels().unfold(problem.at(b), begin, end, memory, scaled.coefficients.data(), nullptr, layout, out, &values[i]);
+  });
+  return {scaled.mean(values, scores), grad};
 }
 
 Tensor label_map(Tensor scores, Tensor labels, std::optional<Tensor> weight, Tensor coef, Tensor kept, int64_t ignore_index,
@@ -120,6 +141,7 @@ Tensor label_map(Tensor scores, Tensor labels, std::optional<Tensor> weight, Ten
 STABLE_TORCH_LIBRARY_IMPL(lossfold_r5, CPU, m) {
   m.impl("label_fold", TORCH_BOX(&label_fold));
   m.impl("label_unfold", TORCH_BOX(&label_unfold));
+  m.impl("label_once", TORCH_BOX(&label_once));
   m.impl("label_map", TORCH_BOX(&label_map));
 }
 

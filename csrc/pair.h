@@ -72,7 +72,8 @@ struct PairLevel {
 // gradient, the pyramid's part of it by `below` (the derivative of g at level 1, null without a pyramid).
 // down: from level `at`, the rows [begin, end) of the next one's image, and the coefficients of the rows they came from.
 // rest: what is left at level `at`, by whole rows. up: the derivative of g at level `at` from those of the next (null at the
-// last) and from the signs of the level before.
+// last) and from the signs of the level before. once: the sum of one function of d over n elements that lie side by side, and
+// factor times its derivatives.
 struct PairKernels {
   long (*workspace)(const PairPlane&, long tile);
   void (*fold)(const PairPlane&, long begin, long end, long tile, void* work, double* sums, BadTarget* bad);
@@ -82,6 +83,7 @@ struct PairKernels {
              long end, void* work);
   void (*unfold)(const PairPlane&, const PairLevel* levels, long begin, long end, long tile, void* work, const double* grad,
                  const signed char* const* rest, GradientLayout layout, void* grad_pred);
+  double (*once)(const PairSum&, double factor, Type pred_type, const void* pred, Type target_type, const void* target, long n, void* out, bool stream);
 };
 
 extern const PairKernels pair_kernels_baseline;

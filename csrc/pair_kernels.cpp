@@ -1,6 +1,6 @@
 // The pair fold's kernels. Compiled once per SIMD level; LOSSFOLD_LEVEL names the table.
 
-#include "pair_pixels.h"
+#include "pair_once.h"
 #include "pair_pyramid.h"
 #include "pair_steps.h"
 #include "pair_stencil.h"
@@ -130,9 +130,12 @@ void unfold_any(const PairPlane& plane, const PairLevel* levels, long begin, lon
                 const signed char* const* rest, GradientLayout layout, void* grad_pred) {
   (wide(plane) ? unfold<double> : unfold<float>)(plane, levels, begin, end, tile, work, grad, rest, layout, grad_pred);
 }
+double once_any(const PairSum& sum, double factor, Type pred_type, const void* pred, Type target_type, const void* target, long n, void* out, bool stream) {
+  return (pred_type == Type::f64 ? once<double> : once<float>)(sum, factor, pred_type, pred, target_type, target, n, out, stream);
+}
 
 }  // namespace
 
-extern const PairKernels LOSSFOLD_LEVEL = {workspace, fold_any, down_any, rest_any, up_any, unfold_any};
+extern const PairKernels LOSSFOLD_LEVEL = {workspace, fold_any, down_any, rest_any, up_any, unfold_any, once_any};
 
 }  // namespace lossfold

@@ -265,10 +265,48 @@ Tensor pair_unfold(std::optional<Tensor> grad_sums, Tensor signs, Tensor pred, T
   return result;
 }
 
+// Whether the elements of two tensors lie in the same order, without gaps.
+bool side_by_side(const Tensor& one, const Tensor& other) {
+  int64_t span = 1;
+  for (int64_t d = 0; d < one.dim(); ++d) {
+    if (one.size(d) > 1 && one.stride(d) != other.stride(d)) return false;
+    span += (one.size(d) - 1) * one.stride(d);
+  }
+  return span == one.numel();
+}
+
+std::tuple<Tensor, Tensor> pair_once(Tensor pred, Tensor target, std::vector<Tensor> maps, Tensor above, std::optional<Tensor> below, int64_t in_unit,
+                                     int64_t link, std::vector<int64_t> kinds, std::vector<double> numbers, std::vector<int64_t> where) {
+  const PairProblem problem(pred, target, maps, in_unit, link, kinds, numbers, where);
+  const int64_t rows = kinds.size(), n = pred.numel(), piece = 1 << 15, pieces = (n + piece - 1) / piece;
+  STD_TORCH_CHECK(maps.empty() && link == 0 && !below && above.scalar_type() == ScalarType::Double && above.numel() == rows && above.is_contiguous(), "lossfold: malformed coefficients");
+  const double* const factors = static_cast<const double*>(above.const_data_ptr());
+  int64_t k = -1;
+  for (int64_t j = 0; j < rows; ++j) {
+    if (factors[j] == 0) continue;
+    STD_TORCH_CHECK(k < 0 && of_pixels(problem.sums[j].kind) && problem.sums[j].kind != PairKind::weight, "lossfold: malformed coefficients");
+    k = j;
+  }
+  if (!side_by_side(pred, target)) pred = torch::stable::contiguous(pred), target = torch::stable::contiguous(target);
+  Tensor grad = torch::stable::empty_like(pred);
+  advise_huge_pages(grad);
+  if (k < 0) torch::stable::zero_(grad);
+  const int64_t wide = grad.element_size();
+  std::vector<double> parts(k < 0 ? 0 : pieces, 0.0);
+  in_parallel(parts.size(), workers_for(pieces, 2 * n), 0, [&](int64_t i, char*, int64_t) {
+    const int64_t from = i * piece;
+    parts[i] = pair_kernels().once(problem.sums[k], factors[k], problem.plane.pred_type, Problem::offset(pred, from), problem.plane.target_type,
+                                   Problem::offset(target, from), std::min(piece, n - from), static_cast<char*>(grad.mutable_data_ptr()) + from * wide,
+                                   n * wide >= large_result);
+  });
+  return {scalar(k < 0 ? 0.0 : factors[k] * std::accumulate(parts.begin(), parts.end(), 0.0), pred), grad};
+}
+
 }  // namespace
 
 STABLE_TORCH_LIBRARY_IMPL(lossfold_r5, CPU, m) {
   m.impl("pair_fold", TORCH_BOX(&pair_fold));
+  m.impl("pair_once", TORCH_BOX(&pair_once));
   m.impl("pair_unfold", TORCH_BOX(&pair_unfold));
 }
 

@@ -6,7 +6,9 @@
 #include <torch/headeronly/core/ScalarType.h>
 #include <torch/headeronly/util/Exception.h>
 
+#include <cmath>
 #include <cstring>
+#include <numeric>
 #include <optional>
 #include <string>
 #include <vector>
@@ -202,7 +204,7 @@ struct Problem {
     run(bytes, 0, 1, work);
   }
 
-  // Make the gradient of the scores: write(b, i, begin, end, memory, layout, where it goes) writes it for a chunk.
+  // Make the gradient of the scores: write(b, i, begin, end, memory, layout, where it goes) writes it for a chunk, i as in run.
   template <class Write>
   Tensor differentiate(int64_t bytes, const Write& write) const {
     Tensor result = torch::stable::empty_like(scores);  // keeps the layout of dense scores, channels-last included
@@ -219,14 +221,49 @@ struct Problem {
       layout.pixel_stride = pixel_stride(target).value();
     }
     char* out = static_cast<char*>(target.mutable_data_ptr());
-    const auto work = [&](int64_t b, int64_t, int64_t begin, int64_t end, void* memory, int64_t) {
-      write(b, begin, end, memory, layout, out + start_of(target, b) * size);
+    const auto work = [&](int64_t b, int64_t i, int64_t begin, int64_t end, void* memory, int64_t) {
+      write(b, i, begin, end, memory, layout, out + start_of(target, b) * size);
     };
     // Neighbouring chunks of a resized image add to the row of scores between them: every other chunk, then the rest.
     const int64_t turns = image.resized ? 2 : 1;
     for (int64_t turn = 0; turn < turns; ++turn) run(bytes, turn, turns, work);
     if (!direct) torch::stable::copy_(result, target);
     return result;
+  }
+};
+
+// What a mean is divided by: the sum of count(b, i, begin, end, memory) over the chunks, added in order.
+template <class Count>
+double count_all(const Problem& problem, int64_t bytes, const Count& count) {
+  std::vector<double> parts(problem.images * problem.chunks(), 0.0);
+  problem.run(bytes, [&](int64_t b, int64_t i, int64_t begin, int64_t end, void* memory, int64_t) { parts[i] = count(b, i, begin, end, memory); });
+  return std::accumulate(parts.begin(), parts.end(), 0.0);
+}
+
+// A loss of scores, of their dtype or float.
+Tensor scalar(double value, const Tensor& scores) {
+  const bool wide = scores.scalar_type() == ScalarType::Double;
+  Tensor result = torch::stable::new_empty(scores, std::vector<int64_t>{}, wide ? ScalarType::Double : ScalarType::Float);
+  if (wide) *static_cast<double*>(result.mutable_data_ptr()) = value;
+  else *static_cast<float*>(result.mutable_data_ptr()) = static_cast<float>(value);
+  return result;
+}
+
+// A loss's coefficients of its sums, each times the same factor, so that the loss is the mean: the factor is one that scores'
+// type holds, so that nothing but the factor is rounded, and the value makes up for it.
+struct Scaled {
+  double divisor, factor;
+  std::vector<double> coefficients;
+
+  Scaled(const Tensor& above, int64_t size, double divisor_, Type type) : divisor(divisor_ == 0 ? 1 : divisor_), factor(static_cast<float>(1 / divisor)) {
+    STD_TORCH_CHECK(above.scalar_type() == ScalarType::Double && above.numel() == size && above.is_contiguous(), "lossfold: malformed coefficients");
+    const double* from = static_cast<const double*>(above.const_data_ptr());
+    if (type == Type::f64 || !(std::abs(factor) >= 0x1p-126 && std::abs(factor) < 0x1p128)) factor = 1 / divisor;
+    for (int64_t k = 0; k < size; ++k) coefficients.push_back(from[k] * factor);
+  }
+  // The mean from the chunks' values, beside scores.
+  Tensor mean(const std::vector<double>& values, const Tensor& scores) const {
+    return scalar(std::accumulate(values.begin(), values.end(), 0.0) / (factor * divisor), scores);
   }
 };
 

@@ -94,6 +94,7 @@ class Call:
     gate: Tensor | None = None
     checked: Any = None
     fold: Fold | None = None
+    known: Tensor | None = None  # its value, where the pass has found it already
 
     @property
     def part(self) -> Part | None:
@@ -109,6 +110,8 @@ class Call:
     def value(self) -> Tensor:
         """Return the loss before its weights."""
         leaf, loss = self.leaf, self.leaf.loss
+        if self.known is not None:
+            return self.known
         if self.fold is not None:
             assert isinstance(loss, Folded)
             return loss.reduce(self.fold, self.checked, self.gate, leaf.every_image)
@@ -153,9 +156,20 @@ class Pass:
             any_of_them = torch.stack(gates).any(0)
             self.given = self.given.having(lambda scores: shielded(scores, any_of_them))
         with naming(self.calls[0].leaf.who):
+            if between is None and self.at_once():
+                return
             fold = collect(self.needs, self.given, between)
         for call in self.calls:
             call.fold = fold
+
+    def at_once(self) -> bool:
+        """Find value and gradient in one pass, if that will do for the only loss of this one; return whether it did."""
+        call, *others = self.calls
+        leaf, loss = call.leaf, call.leaf.folded
+        if others or loss is None or not loss.one_pass or call.gate is not None or leaf.every_image:
+            return False
+        call.known = loss.at_once(self.given)
+        return call.known is not None
 
 
 def passes_of(calls: Sequence[Call]) -> list[Pass]:

@@ -12,7 +12,7 @@ from typing_extensions import Self
 
 from lossfold.compose.schedules import Schedule
 from lossfold.errors import LossError, is_number, naming
-from lossfold.folds.arithmetic import total_dtype
+from lossfold.folds.arithmetic import buffers_apart
 from lossfold.losses.base import Summable
 from lossfold.options import Kind, Number, Word, checked_options
 from lossfold.registry import part
@@ -112,11 +112,9 @@ class Term(Summable):
         self.go_to(int(state))
 
     def _apply(self, fn: Any, recurse: bool = True) -> Self:
-        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        dtype = total_dtype(self.factor)
-        with torch.inference_mode(False):  # whatever .half() or to_empty() did to the number
-            self.factor = torch.ones((), dtype=dtype, device=self.factor.device)
-        self.go_to(self.step)
+        with buffers_apart(self, fn, "factor"):
+            super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        self.go_to(self.step)  # whatever .half() or to_empty() did to the number
         return self
 
     def __rmul__(self, factor: float) -> Self:

@@ -36,6 +36,7 @@ class Engine:
         here: whether one of its devices is in this machine.
         doubles: whether it computes in float64.
         launches: whether each small operation on what it has collected is a launch of its own.
+        once: whether it has the operators that give value and gradient in one pass.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Engine:
     here: Callable[[], bool] = lambda: True
     doubles: bool = True
     launches: bool = False
+    once: bool = False
 
     def obstacle(self, scores: Tensor, targets: tuple[Tensor | None, ...], lacks: Lacks | None) -> str:
         """Say why it can't serve these tensors; nothing if it can."""
@@ -76,7 +78,7 @@ def _no_library() -> str:
 
 
 TABLE = (
-    Engine("cpp", _no_library, ("CPUs", ("cpu", "meta"))),
+    Engine("cpp", _no_library, ("CPUs", ("cpu", "meta")), once=True),
     Engine("triton", triton.problem, triton.DEVICES, triton.here, doubles=False, launches=True),
     Engine("eager", str),
 )

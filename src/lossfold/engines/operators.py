@@ -1,7 +1,8 @@
 """A fold's pass and its gradient as PyTorch operators: schemas, shapes, gradients and second derivatives, once for all folds.
 
 ``NAME_fold(inputs, options) -> outputs, kept`` makes the pass. ``NAME_unfold(gradients, kept, inputs, options)`` gives the gradient
-of the first input. ``NAME_map(inputs, coef, kept, options)`` gives what each pixel adds to the sums that ``coef [K, C]`` weighs.
+of the first input. ``NAME_once(inputs, above, below, options) -> value, gradient`` gives both of a loss that is linear in the sums.
+ ``NAME_map(inputs, coef, kept, options)`` gives what each pixel adds to the sums that ``coef [K, C]`` weighs.
 Engines implement them for their devices; what an implementation has to equal is the definition in plain PyTorch.
 """
 
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from lossfold.engines import triton
 from lossfold.engines.native import LIBRARY, NAMESPACE, OPERATORS
+from lossfold.engines.transforms import inside_transform
 
 Definition = Callable[..., Any]
 
@@ -49,13 +51,43 @@ class FoldOperators:
         self._define("fold", f"({inputs}, {options}) -> ({returned})", shapes)
         self._define("unfold", f"({back}{inputs}, {options}) -> Tensor", self._like_the_first)
         self._differentiable("fold", self._backward, self._save)
-        self._fold, self._unfold = getattr(OPERATORS, f"{name}_fold"), getattr(OPERATORS, f"{name}_unfold")
+        self._fold, self._unfold = (getattr(OPERATORS, f"{name}_{what}").default for what in ("fold", "unfold"))
 
     def fold(self, *arguments: Any) -> Any:
         """Make the pass by the operator."""
-        if torch.compiler.is_compiling() or not (torch.is_grad_enabled() and arguments[0].requires_grad):
+        if torch.compiler.is_compiling():
             return self._fold(*arguments)
         return _Plain.apply(self, *arguments)
+
+    def with_once(self) -> None:
+        """Define the operator that makes one pass for value and gradient of Σ above·S, or of that over Σ below·W.
+
+        S are the sums ``[K, C]`` of all images, of which the first, W, has no part of the first input; above is ``[K, C]``, below
+        ``[C]`` or None. What the gradient is multiplied with comes afterwards, so float16 would lose digits.
+        """
+        self._define("once", f"({self.inputs}, Tensor above, Tensor? below, {self.options}) -> (Tensor, Tensor)", _once_shapes)
+        self._once = getattr(OPERATORS, f"{self.name}_once").default
+
+    def once(self, *arguments: Any) -> Tensor:
+        """Return such a loss, whose gradient is there already."""
+        value: Tensor = _Once.apply(self, *arguments)
+        return value
+
+    def _once_backward(self, ctx: Any, grad: Tensor) -> Tensor:
+        if torch.is_grad_enabled():  # create_graph=True: the definition has all further derivatives
+            (*inputs, above, below), _ = saved(ctx)
+            sums = self.definition(*inputs, *ctx.options)[0].sum(0)
+            counted = 1.0 if below is None else (sums[0].detach() * below).sum()
+            return differentiate(inputs[0], ((sums * above).sum() / (counted + (counted == 0)),), (grad,))
+        gradient: Tensor | None
+        gradient, ctx.gradient = ctx.gradient, None
+        if gradient is None:  # backward(retain_graph=True) has taken it
+            _, gradient = self._once(*saved(ctx)[0], *ctx.options)
+        factor = grad.to(gradient.dtype)
+        if inside_transform() or torch._C._functorch.is_legacy_batchedtensor(grad):  # many gradients at once
+            return torch.mul(gradient, factor)
+        known = grad.device.type == "cpu" and grad.item() == 1
+        return gradient if known else gradient.mul_(factor)
 
     def with_map(self, definition: Definition, shapes: Definition) -> Any:
         """Define the operator of the integrand, ``(*inputs, coef, *kept, *options)`` -> values; return it."""
@@ -117,7 +149,8 @@ class _Plain(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, operators: FoldOperators, *arguments: Any) -> Any:
-        returned = operators._fold(*arguments)
+        with torch._C._AutoDispatchBelowAutograd():
+            returned = operators._fold(*arguments)
         ctx.operators = operators
         operators._save(ctx, arguments, returned)
         return returned
@@ -125,6 +158,23 @@ class _Plain(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> Any:
         first, *_ = ctx.operators._backward(ctx, *grads)
+        return (None, first, *[None] * (len(ctx.lengths) - 1 + len(ctx.options)))
+
+
+class _Once(torch.autograd.Function):
+    """A loss of which one pass gives the value and the gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, operators: FoldOperators, *arguments: Any) -> Tensor:
+        with torch._C._AutoDispatchBelowAutograd():
+            value, ctx.gradient = operators._once(*arguments)
+        ctx.operators = operators
+        save(ctx, arguments, (), operators.inputs.count(",") + 3)
+        return value  # type: ignore[no-any-return]
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor | None) -> Any:
+        first = None if grad is None else ctx.operators._once_backward(ctx, grad)
         return (None, first, *[None] * (len(ctx.lengths) - 1 + len(ctx.options)))
 
 
@@ -165,3 +215,8 @@ def weighed(grad: Tensor, weight: Tensor | None) -> Tensor:
         weight = weight if weight.dim() == grad.dim() else weight[:, None]
         grad = torch.where(weight != 0, grad * weight.to(grad.dtype), 0.0)
     return grad.contiguous()
+
+
+def _once_shapes(scores: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
+    value = scores.new_empty((), dtype=torch.float64 if scores.dtype == torch.float64 else torch.float32)
+    return value, torch.empty_like(scores)

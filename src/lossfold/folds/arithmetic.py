@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 PROBABILITY_FLOOR = 1e-12  # with link="identity": -log p is -log(max(p, floor)), flat below
@@ -23,6 +26,24 @@ def computed_in(scores: Tensor) -> torch.dtype:
 def widest_on(device: torch.device | None) -> torch.dtype:
     """Return float64, or float32 on devices without it."""
     return torch.float32 if device is not None and device.type in WITHOUT_FLOAT64 else torch.float64
+
+
+@contextmanager
+def buffers_apart(module: nn.Module, fn: Callable[[Tensor], Tensor], *names: str) -> Iterator[dict[str, Tensor]]:
+    """Keep buffers of numbers out of what moves or casts a module: a device may have no float64, and half would round them.
+
+    Yields them by name; whatever stands there at the end is a buffer again, on the device where the others went.
+    """
+    apart = {name: buffer for name in names if (buffer := module._buffers.pop(name, None)) is not None}
+    try:
+        yield apart
+    finally:
+        for name, buffer in apart.items():
+            there = fn(torch.empty(0, device=buffer.device)).device
+            dtype = widest_on(there) if buffer.is_floating_point() else buffer.dtype
+            with torch.inference_mode(False):
+                nothing = torch.zeros_like(buffer, dtype=dtype, device=there)
+                module._buffers[name] = nothing if buffer.is_meta else buffer.to(there, dtype)
 
 
 def total_dtype(tensor: Tensor) -> torch.dtype:

@@ -11,6 +11,8 @@ from torch import Tensor
 from lossfold.folds.fold import MOST_SUMS, Needs, Sum, more_of, texts_of
 from lossfold.folds.histogram import Bins
 
+Once = Callable[[Tensor, Tensor | None], Tensor]  # a pass that finds value and gradient of a loss that is linear in the sums
+
 
 class Given(NamedTuple):
     """A call's arguments, checked, and as they came: one pass serves calls that were given the same tensors."""

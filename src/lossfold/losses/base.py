@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from typing_extensions import Self
 
 from lossfold.errors import LossError, is_number, naming, nearest, wrong
-from lossfold.folds.arithmetic import widest_on
+from lossfold.folds.arithmetic import buffers_apart, widest_on
 from lossfold.options import Kind, PerClass, checked_options, configured, declared, option
 from lossfold.routing import arguments_of, check_argument, check_arguments, checked_mapping, is_one_dict, one_dict, route
 from lossfold.signatures import is_same, options_of
@@ -196,7 +196,7 @@ class Loss(Configured, Summable):
             return None
         buffer = cast(Tensor, getattr(self, f"_{name}"))
         if buffer.device != like.device:
-            buffer = buffer.to(like.device)
+            buffer = buffer.to(like.device, widest_on(like.device))
             if not torch.compiler.is_compiling():
                 self._buffers[f"_{name}"] = buffer  # it stays there: no further call copies it from the host
         return buffer.to(like.dtype)
@@ -209,12 +209,11 @@ class Loss(Configured, Summable):
 
     def _apply(self, fn: Any, recurse: bool = True) -> Self:
         # .to(device) moves the buffers; their numbers are those of the options, whatever .half() or to_empty() do to them.
-        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        for name in self.per_class_options:
-            buffer = self._buffers.get(f"_{name}")
-            if buffer is not None:
-                with torch.inference_mode(False):
-                    self._buffers[f"_{name}"] = numbers(getattr(self, name), buffer.device)
+        with buffers_apart(self, fn, *(f"_{name}" for name in self.per_class_options)):
+            super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        for name in self.per_class_options:  # numbers that were nowhere, on the meta device
+            if self._buffers.get(f"_{name}") is not None:
+                self.keep_per_class(name)
         return self
 
     def __rmul__(self, factor: float) -> Self:
@@ -251,7 +250,8 @@ class Loss(Configured, Summable):
 
 def numbers(values: float | Sequence[float], device: torch.device | None) -> Tensor:
     """Return numbers in float64, or float32 on devices without it."""
-    return torch.tensor(values, dtype=widest_on(device), device=device)
+    with torch.inference_mode(False):
+        return torch.tensor(values, dtype=widest_on(device), device=device)
 
 
 def take_alias(loss: Any, data_info: Mapping[str, str] | None) -> None:

@@ -14,6 +14,8 @@ from lossfold.losses import fused
 from lossfold.losses.base import Loss
 from lossfold.losses.reduce import Ratio, second_mean
 
+WORKED_OUT = ("formula", "reduce", "settled")  # the ways from a fold to the loss
+
 
 class Folded(Loss):
     """A loss that is a formula over a fold: ``check`` its arguments, say what it ``needs``, and turn the fold into a ratio."""
@@ -23,6 +25,13 @@ class Folded(Loss):
     of_each: ClassVar[bool] = False  # the formula is one of each image by itself, also where their mean is taken together
     beside: ClassVar[tuple[str, ...]] = ()  # arguments that may differ within a pass
     of_sums: ClassVar[bool] = False  # the formula reads options, sums and what is integrated over a histogram, and nothing else
+
+    one_pass: ClassVar[bool] = False  # whether at_once gives what the formula says: nobody has changed that since
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        after = {name: next(i for i, c in enumerate(cls.__mro__) if name in vars(c)) for name in ("at_once", *WORKED_OUT)}
+        cls.one_pass = all(after["at_once"] <= after[name] for name in WORKED_OUT)
 
     @property
     def folds(self) -> bool:
@@ -82,13 +91,19 @@ class Folded(Loss):
         """Return the loss of checked arguments where it is no formula over a fold."""
         raise NotImplementedError
 
+    def at_once(self, given: Any) -> Tensor | None:
+        """Return the loss of checked arguments where one pass finds value and gradient; else None, and the fold comes first."""
+        return None
+
     def evaluate(self, *inputs: Any, **named: Any) -> Tensor:
         """Return the loss before ``loss_weight``."""
         given = self.check(*inputs, **named)
         if not self.folds:
             return self.direct(given)
-        fold = collect(self.needs(given), given)
-        value = fused.alone(self, fold, given)
+        value = self.at_once(given) if self.one_pass else None
+        if value is None:
+            fold = collect(self.needs(given), given)
+            value = fused.alone(self, fold, given)
         return self.reduce(fold, given) if value is None else value
 
     def reduce(self, fold: Fold, given: Any, gate: Tensor | None = None, every_image: bool = False) -> Tensor:

@@ -32,7 +32,9 @@ def is_fusible(loss: Folded, fold: Fold | None, given: Any) -> bool:
     """Whether a loss is lossfold's own formula over nothing but a fold, of which each step is a launch."""
     if fold is None or not fold.launches or torch.compiler.is_compiling() or inside_transform():
         return False
-    return loss.of_sums and loss.as_written and type(loss).formula.__module__.startswith("lossfold.") and given.normalizer is None
+    ways = (getattr(type(loss), name) for name in ("formula", "reduce", "settled"))
+    own = loss.as_written and all(way.__module__.startswith("lossfold.") for way in ways)
+    return loss.of_sums and own and given.normalizer is None
 
 
 def together(parts: Sequence[Part]) -> Values | None:

@@ -14,8 +14,10 @@ from lossfold.folds.pair.needs import PairNeeds, check_pair, check_weights
 from lossfold.folds.pair.spec import LINKS, PairSpec, PairSum
 from lossfold.losses.image_loss import ImageLoss
 from lossfold.losses.reduce import Ratio
-from lossfold.losses.scores import times
+from lossfold.losses.scores import WEIGHT, one_pass_will_do, times
 from lossfold.options import configured, option
+
+ALONE = ("abs", "square", "smooth_abs", "charbonnier")  # sums of functions of p - t at each pixel
 
 
 class Mean(NamedTuple):
@@ -105,6 +107,18 @@ class PairLoss(ImageLoss):
             above.append(sum(parts[1:], parts[0]))
             below.append(fold[PairSum(*mean.area, where)])
         return Ratio(above[0], below[0]) if len(above) == 1 else Ratio(torch.stack(above), torch.stack(below))
+
+    def at_once(self, given: PairGiven) -> Tensor | None:
+        """Return a mean or sum of one function of p - t over all elements."""
+        pred, means = given.pred, self.means()
+        if not isinstance(pred, Tensor) or not one_pass_will_do(pred) or given.regions or self.apart or self.link != "identity":
+            return None
+        if len(means) != 1 or len(means[0].parts) != 1 or means[0].parts[0][1][0] not in ALONE or means[0].area != WEIGHT:
+            return None
+        ((factor, kind),) = means[0].parts
+        factor *= means[0].factor * self.scale(given) / (max(1, pred.numel()) if self.reduction == "mean" else 1)
+        needs = self.needs(given)
+        return needs.once(tuple(factor if one.kind == kind[0] else 0.0 for one in needs.spec.sums), given)
 
     def direct(self, given: PairGiven) -> Tensor:
         """Return the loss's map."""

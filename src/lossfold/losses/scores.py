@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -25,6 +25,7 @@ LABELS, MASKS, SOFT = "labels", "masks", "soft"
 """What scores are held against: a class for each pixel; or a target for each channel, 0 or 1, or anything between."""
 
 Factor = float | Tensor  # of a sum: of all classes, or of each, [C]
+WEIGHT: Sum = ("weight", 0.0)
 
 
 @configured
@@ -180,6 +181,11 @@ class PixelLoss(ScoreLoss):
         """Return the factor of each sum in the numerator, with the dtype and on the device of ``like [..., C]``."""
         raise NotImplementedError
 
+    def denominators(self, like: Tensor, kind: str) -> dict[Sum, Factor]:
+        """Return the factor of each sum that the mean is divided by: the weights, each class's times its own."""
+        v = self.per_class("class_weight", like)
+        return {WEIGHT: 1.0 if v is None else v}
+
     @property
     def folds(self) -> bool:
         """Whether the loss is a formula over its fold; its map is not."""
@@ -190,18 +196,50 @@ class PixelLoss(ScoreLoss):
         scores, *_ = given.tensors
         like = scores.new_empty(scores.shape[1], dtype=total_dtype(scores))
         factors = self.coefficients(like, given.kind)
-        coef = torch.stack([f if isinstance(f, Tensor) else torch.full_like(like, f) for f in factors.values()])
-        return self.needs(given).asking(sums=tuple(factors)).integrate(coef, given)
+        return self.needs(given).asking(sums=tuple(factors)).integrate(stacked(factors.values(), like), given)
 
-    def numerator(self, fold: Fold) -> Tensor:
-        """Return the sums weighted by the coefficients, ``[I, C]``."""
-        parts = [times(fold[key], factor) for key, factor in self.coefficients(fold.sums, fold.target).items()]
-        return sum(parts[1:], parts[0])
+    def at_once(self, given: Given) -> Tensor | None:
+        """Return a mean or sum over all pixels whose denominator follows from labels and weights alone."""
+        scores = given.scores
+        if not one_pass_will_do(scores) or self.by_image or given.normalizer is not None:
+            return None
+        needs = self.needs(given)
+        once = needs.once(given)
+        if once is None:
+            return None
+        like = scores.new_empty(1 if self.without_channels else scores.shape[1], dtype=total_dtype(scores))
+        factors, denominators = self.coefficients(like, given.kind), self.denominators(like, given.kind)
+        if tuple(denominators) != (WEIGHT,):
+            return None
+        table = stacked([*(factors.get(key, 0.0) for key in needs.spec.sums), denominators[WEIGHT]], like)
+        return once(table[:-1], None if self.reduction == "sum" else table[-1])
+
+    def formula(self, fold: Fold, given: object) -> Ratio:
+        """Return the coefficients times the sums, and what they are divided by."""
+        above, below = (choose(fold.sums, fold.target) for choose in (self.coefficients, self.denominators))
+        return Ratio(weighted(fold, above), weighted(fold, below))
 
     def masks(self, fold: Fold) -> Tensor:
         """Return every mask's mean over its pixels, times its class weight."""
         ratio = self.formula(fold, None)
         return times(divide(*ratio), self.per_class("class_weight", fold.sums))
+
+
+def one_pass_will_do(scores: Tensor) -> bool:
+    """Whether the gradient is wanted as well, and may be multiplied later: in float16 it has to be scaled before it is rounded."""
+    wanted = scores.requires_grad and torch.is_grad_enabled()
+    return wanted and scores.dtype != torch.float16 and not torch.compiler.is_compiling()
+
+
+def weighted(fold: Fold, factors: Mapping[Sum, Factor]) -> Tensor:
+    """Return the sum of the fold's sums times their factors, ``[I, C]``."""
+    parts = [times(fold[key], factor) for key, factor in factors.items()]
+    return sum(parts[1:], parts[0])
+
+
+def stacked(factors: Iterable[Factor], like: Tensor) -> Tensor:
+    """Return factors as a table ``[K, C]``, made on the device."""
+    return torch.stack([f if isinstance(f, Tensor) else torch.full_like(like, f) for f in factors])
 
 
 def times(values: Tensor, factor: Factor | None) -> Tensor:

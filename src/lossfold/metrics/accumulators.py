@@ -11,6 +11,7 @@ from torch import Tensor, distributed, nn
 from typing_extensions import Self
 
 from lossfold.errors import LossError
+from lossfold.folds.arithmetic import buffers_apart
 from lossfold.metrics import counts
 from lossfold.metrics.ratios import Correct, Overlap, Ratio
 
@@ -86,13 +87,8 @@ class Accumulator(nn.Module):
             raise LossError(type(self).__name__, what, "called before sync()", "sums of all ranks", "reset() first, or sync a copy")
 
     def _apply(self, fn: Any, recurse: bool = True) -> Self:
-        # Moves between devices; .half() must not round the sums.
-        before = dict(self._buffers)
-        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        for name, old in before.items():
-            new = self._buffers[name]
-            if old is not None and new is not None and new.dtype != old.dtype:
-                self._buffers[name] = old.to(new.device)
+        with buffers_apart(self, fn, *self._buffers):
+            super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         return self
 
     def __repr__(self) -> str:

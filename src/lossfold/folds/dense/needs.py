@@ -14,7 +14,7 @@ from lossfold.folds.dense import eager, operators
 from lossfold.folds.dense.spec import CONSTANT, DenseSpec
 from lossfold.folds.dense.triton import lacks
 from lossfold.folds.fold import Fold, describe
-from lossfold.folds.scores import Given, ScoreNeeds
+from lossfold.folds.scores import Given, Once, ScoreNeeds
 
 
 @dataclass(frozen=True)
@@ -25,27 +25,48 @@ class DenseNeeds(ScoreNeeds[DenseSpec]):
         """Make the pass over a call's arguments, which have been checked."""
         scores, targets, weight = given.tensors
         fixed, dtype = not targets.requires_grad and (weight is None or not weight.requires_grad), result_dtype(scores)
-        engine = engines.select(self.engine, scores, weight, targets, lacks=lacks(self.spec, scores, targets))
+        engine = self._engine(scores, targets, weight)
         run = engine.among(eager, operators)
         if scores.dim() == 2 and not self.apart:  # without space, images that are added anyway serve as pixels
-            scores, targets = scores.t()[None], targets.t()[None]
-            weight = None if weight is None else (weight.t() if weight.dim() == 2 else weight)[None]
+            scores, targets, weight = as_pixels(scores, targets, weight)
         with refusing_targets(targets, self.spec.ignore_index):
             sums, table = run.fold(scores, targets, weight, self.spec)
         table = table if self.spec.bins else None
         return Fold(sums, self.spec.sums, dtype, CONSTANT if fixed else (), table, given.kind, engine.launches)
 
+    def once(self, given: Given) -> Once | None:
+        """Return the pass that finds value and gradient of Σ above·S, over Σ below·W where below is given, or None."""
+        scores, targets, weight = given.tensors
+        if not self._engine(scores, targets, weight).once:
+            return None
+        if scores.dim() == 2:
+            scores, targets, weight = as_pixels(scores, targets, weight)
+
+        def once(above: Tensor, below: Tensor | None) -> Tensor:
+            with refusing_targets(targets, self.spec.ignore_index):
+                return operators.once(scores, targets, weight, above, below, self.spec)
+
+        return once
+
     def integrate(self, coef: Tensor, given: Given) -> Tensor:
         """Return each element's share (each pixel's, where channels count together) of the sums weighted by ``coef [K, C]``."""
         scores, targets, weight = given.tensors
-        run = engines.select(self.engine, scores, weight, targets, lacks=lacks(self.spec, scores, targets)).among(eager, operators)
+        run = self._engine(scores, targets, weight).among(eager, operators)
         with refusing_targets(targets, self.spec.ignore_index):
             values: Tensor = run.integrand(scores, targets, weight, coef, self.spec)
         return values
 
+    def _engine(self, scores: Tensor, targets: Tensor, weight: Tensor | None) -> engines.Engine:
+        return engines.select(self.engine, scores, weight, targets, lacks=lacks(self.spec, scores, targets))
+
     def describe(self) -> tuple[str, str, list[str]]:
         """Return the fold's name, how it reads what it is given, and what it collects."""
         return "dense", *super().describe()[1:]
+
+
+def as_pixels(scores: Tensor, targets: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Return images without space as the pixels of one."""
+    return scores.t()[None], targets.t()[None], None if weight is None else (weight.t() if weight.dim() == 2 else weight)[None]
 
 
 class refusing_targets:  # noqa: N801 - reads as a verb

@@ -26,6 +26,11 @@ def fold(scores: Tensor, targets: Tensor, weight: Tensor | None, spec: DenseSpec
     return Collected(*OPERATORS.fold(scores, targets, weight, *flat(spec)))
 
 
+def once(scores: Tensor, targets: Tensor, weight: Tensor | None, above: Tensor, below: Tensor | None, spec: DenseSpec) -> Tensor:
+    """Compute :func:`lossfold.folds.label.operators.once` for targets of the scores' shape."""
+    return OPERATORS.once(scores, targets, weight, above, below, *flat(spec))
+
+
 def integrand(scores: Tensor, targets: Tensor, weight: Tensor | None, coef: Tensor, spec: DenseSpec) -> Tensor:
     """Compute :func:`lossfold.folds.dense.definition.integrand` by an operator."""
     values: Tensor = MAP(scores, targets, weight, coef.detach(), *flat(spec))
@@ -88,5 +93,6 @@ OPERATORS = FoldOperators(
     "dense", "Tensor scores, Tensor targets, Tensor? weight", OPTIONS, ("sums", "table"), (), _definition, _shapes
 )
 MAP = OPERATORS.with_map(_map_definition, _map_shapes)
+OPERATORS.with_once()
 OPERATORS.on_gpus(_on_gpus)
 check_codes("dense", kinds=KINDS, links=LINKS)

@@ -15,7 +15,7 @@ from lossfold.folds.label import eager, operators
 from lossfold.folds.label.definition import Collected
 from lossfold.folds.label.spec import CONSTANT, LabelSpec
 from lossfold.folds.label.triton import lacks
-from lossfold.folds.scores import Given, ScoreNeeds
+from lossfold.folds.scores import Given, Once, ScoreNeeds
 
 ONE_CHANNEL = "for one channel of logits take link='sigmoid', or BinaryCrossEntropyLoss"
 
@@ -42,6 +42,20 @@ class LabelNeeds(ScoreNeeds[LabelSpec]):
         table = table if self.spec.bins else None
         return Fold(sums, self.spec.sums, result_dtype(scores), constants, table, given.kind, engine.launches)
 
+    def once(self, given: Given) -> Once | None:
+        """Return the pass that finds value and gradient of Σ above·S, over Σ below·W where below is given, or None."""
+        scores, labels, weight = given.tensors
+        if not self._engine(scores, labels, weight).once:
+            return None
+        if scores.dim() == 2:
+            scores, labels, weight = as_pixels(scores, labels, weight)
+
+        def once(above: Tensor, below: Tensor | None) -> Tensor:
+            with refusing_labels(scores.shape[1], labels, self.spec.ignore_index):
+                return operators.once(scores, labels, weight, above, below, self.spec)
+
+        return once
+
     def integrate(self, coef: Tensor, given: Given) -> Tensor:
         """Return the map ``[B, *S]`` of each pixel's share, the sums weighted by ``coef [K, C]``."""
         scores, labels, weight = given.tensors
@@ -60,7 +74,7 @@ class LabelNeeds(ScoreNeeds[LabelSpec]):
 
     def _fold(self, engine: engines.Engine, scores: Tensor, labels: Tensor, weight: Tensor | None) -> Collected:
         if scores.dim() == 2 and not self.apart:  # without space, images that are added anyway serve as pixels
-            scores, labels, weight = scores.t()[None], labels[None], None if weight is None else weight[None]
+            scores, labels, weight = as_pixels(scores, labels, weight)
         run = engine.among(eager, operators)
         with refusing_labels(scores.shape[1], labels, self.spec.ignore_index):
             collected: Collected = run.fold(scores, labels, weight, self.spec)
@@ -69,6 +83,11 @@ class LabelNeeds(ScoreNeeds[LabelSpec]):
     def describe(self) -> tuple[str, str, list[str]]:
         """Return the fold's name, how it reads what it is given, and what it collects."""
         return "label", *super().describe()[1:]
+
+
+def as_pixels(scores: Tensor, labels: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Return images without space as the pixels of one."""
+    return scores.t()[None], labels[None], None if weight is None else weight[None]
 
 
 class refusing_labels:  # noqa: N801 - reads as a verb

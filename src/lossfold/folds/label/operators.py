@@ -27,6 +27,11 @@ def fold(scores: Tensor, labels: Tensor, weight: Tensor | None, spec: LabelSpec)
     return Collected(*OPERATORS.fold(scores, labels, weight, *flat(spec)))
 
 
+def once(scores: Tensor, labels: Tensor, weight: Tensor | None, above: Tensor, below: Tensor | None, spec: LabelSpec) -> Tensor:
+    """Return Σ above·S of all images' sums, over Σ below·W if below is given, by an operator that finds the gradient as well."""
+    return OPERATORS.once(scores, labels, weight, above, below, *flat(spec))
+
+
 def integrand(scores: Tensor, labels: Tensor, weight: Tensor | None, coef: Tensor, kept: Tensor, spec: LabelSpec) -> Tensor:
     """Compute :func:`lossfold.folds.label.definition.integrand` by an operator."""
     values: Tensor = MAP(scores, labels, weight, coef.detach(), kept, *flat(spec))
@@ -84,5 +89,6 @@ OPERATORS = FoldOperators(
     "label", "Tensor scores, Tensor labels, Tensor? weight", OPTIONS, ("sums", "table"), ("kept",), _definition, _shapes
 )
 MAP = OPERATORS.with_map(_map_definition, _map_shapes)
+OPERATORS.with_once()
 OPERATORS.on_gpus(_on_gpus)
 check_codes("label", kinds=KINDS)

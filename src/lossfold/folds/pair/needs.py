@@ -14,6 +14,7 @@ from torch import Tensor
 
 from lossfold import engines
 from lossfold.errors import wrong
+from lossfold.folds.arithmetic import total_dtype
 from lossfold.folds.checks import SCORE_DTYPES, check_dense, check_floats, result_dtype
 from lossfold.folds.fold import MOST_SUMS, Fold, Needs, describe, more_of, texts_of
 from lossfold.folds.pair import definition, eager, operators
@@ -45,6 +46,14 @@ class PairNeeds(Needs[PairSpec]):
             sums = run.fold(pred, target, regions, given.in_unit, self.spec)
         fixed = not any(region.requires_grad for region in regions.values())
         return Fold(sums, self.spec.sums, result_dtype(pred), CONSTANT if fixed else ())
+
+    def once(self, factors: tuple[float, ...], given: PairGiven) -> Tensor | None:
+        """Return a sum times its factor (the others' are 0), whose gradient the same pass finds; None where no engine does."""
+        pred, target, _ = given.tensors()
+        if not engines.select(self.engine, pred, target, lacks=engines.none_of_it).once:
+            return None
+        above = torch.stack([pred.new_full((1,), factor, dtype=total_dtype(pred)) for factor in factors])
+        return operators.once(pred, target, above, self.spec)
 
     def integrate(self, given: PairGiven, factors: tuple[float, ...]) -> Tensor:
         """Return each pixel's share of the sums, times ``factors``: a map of PyTorch's own in every engine."""

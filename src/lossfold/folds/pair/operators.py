@@ -30,6 +30,12 @@ def fold(pred: Tensor, target: Tensor, regions: Mapping[str, Tensor], in_unit: f
     return sums
 
 
+def once(pred: Tensor, target: Tensor, above: Tensor, spec: PairSpec) -> Tensor:
+    """Return a sum of functions of p - t everywhere, times its factor in above ``[K, 1]``, whose gradient the same pass finds."""
+    kinds, numbers = [code_of(KINDS, one.kind) for one in spec.sums], [one.number for one in spec.sums]
+    return OPERATORS.once(pred, target, [], above, None, 0, LINKS.index(spec.link), kinds, numbers, [-1] * len(kinds))
+
+
 def _definition(
     pred: Tensor, target: Tensor, maps: list[Tensor], in_unit: int, link: int, kinds: Any, numbers: Any, where: Any
 ) -> tuple[Tensor]:
@@ -61,4 +67,5 @@ def _shapes(pred: Tensor, target: Tensor, maps: Any, in_unit: int, link: int, ki
 
 
 OPERATORS = FoldOperators("pair", "Tensor pred, Tensor target, Tensor[] maps", OPTIONS, ("sums",), ("signs",), _definition, _shapes)
+OPERATORS.with_once()
 check_codes("pair", kinds=KINDS)

@@ -11,7 +11,7 @@ from torch import Tensor
 from typing_extensions import Self
 
 from lossfold.errors import LossError, is_number, naming, wrong
-from lossfold.folds.arithmetic import total_dtype
+from lossfold.folds.arithmetic import buffers_apart
 from lossfold.folds.checks import SCORE_DTYPES
 from lossfold.folds.fold import describe
 from lossfold.losses.adversarial.slopes import differentiating, outside_graphs, root, slope
@@ -93,12 +93,8 @@ class GeneratorPathRegularizer(Loss):
         return self.weigh(self.evaluate(generator, latents))
 
     def _apply(self, fn: Any, recurse: bool = True) -> Self:
-        mean = self.get_buffer("mean_path_length")
-        super()._apply(fn, recurse)
-        moved = self.get_buffer("mean_path_length")
-        dtype = total_dtype(moved)  # whatever .half() made of it
-        kept = torch.zeros_like(moved, dtype=dtype) if mean.is_meta else mean.to(moved.device, dtype)
-        self._buffers["mean_path_length"] = kept
+        with buffers_apart(self, fn, "mean_path_length"):
+            super()._apply(fn, recurse)
         return self
 
 

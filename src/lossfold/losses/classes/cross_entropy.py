@@ -6,13 +6,11 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from lossfold.folds.fold import Fold, Sum
-from lossfold.losses.reduce import Ratio
-from lossfold.losses.scores import LABELS, Factor, PixelLoss, times
+from lossfold.folds.fold import Sum
+from lossfold.losses.scores import LABELS, WEIGHT, Factor, PixelLoss
 from lossfold.options import configured, option
 from lossfold.registry import LOSSES
 
-WEIGHT: Sum = ("weight", 0.0)
 NLL: Sum = ("nll", 0.0)
 NLL_ALL: Sum = ("nll_all", 0.0)
 
@@ -85,8 +83,10 @@ class CrossEntropyLoss(PixelLoss):
         smooth = self.label_smoothing
         return {NLL: (1 - smooth) * factor, NLL_ALL: smooth / like.shape[-1] * factor} if smooth else {NLL: factor}
 
-    def formula(self, fold: Fold, given: object) -> Ratio:
-        """Return Σ of the coefficients times the sums, and Σ w v (Σ w for soft labels)."""
-        weight = fold[WEIGHT]
-        below = times(weight, self.per_class("class_weight", weight)) if fold.target == LABELS else weight[:, :1]
-        return Ratio(self.numerator(fold), below)
+    def denominators(self, like: Tensor, kind: str) -> dict[Sum, Factor]:
+        """Return v for the weights; with soft labels 1, of one channel, because every pixel counts in all of them."""
+        if kind == LABELS:
+            return super().denominators(like, kind)
+        first = like.new_zeros(like.shape[-1])
+        first[0] = 1
+        return {WEIGHT: first}

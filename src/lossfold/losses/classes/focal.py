@@ -8,14 +8,12 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from lossfold.errors import wrong
-from lossfold.folds.fold import Fold, Sum
+from lossfold.folds.fold import Sum
 from lossfold.folds.scores import Given
-from lossfold.losses.reduce import Ratio
-from lossfold.losses.scores import LABELS, Factor, PixelLoss, times
+from lossfold.losses.scores import LABELS, WEIGHT, Factor, PixelLoss
 from lossfold.options import configured, option
 from lossfold.registry import LOSSES
 
-WEIGHT: Sum = ("weight", 0.0)
 NLL: Sum = ("nll", 0.0)
 
 
@@ -107,7 +105,7 @@ class FocalLoss(PixelLoss):
                 raise wrong("alpha", "in [0, 1] for targets of every channel", repr(self.alpha))
         return given
 
-    def formula(self, fold: Fold, given: object) -> Ratio:
-        """Return Σ v α times the focal sums, and Σ v times the normaliser's."""
-        weight = fold["focal_weight", float(self.gamma)] if self.normalize == "focal" else fold[WEIGHT]
-        return Ratio(self.numerator(fold), times(weight, self.per_class("class_weight", weight)))
+    def denominators(self, like: Tensor, kind: str) -> dict[Sum, Factor]:
+        """Return v for the weights, or for the focal ones."""
+        factor = super().denominators(like, kind)[WEIGHT]
+        return {("focal_weight", float(self.gamma)) if self.normalize == "focal" else WEIGHT: factor}

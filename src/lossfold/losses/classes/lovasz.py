@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from lossfold.errors import naming, wrong
-from lossfold.folds.arithmetic import clamped
+from lossfold.folds.arithmetic import clamped, total_dtype
 from lossfold.folds.checks import result_dtype
 from lossfold.folds.collect import collect
 from lossfold.folds.dense.definition import elements, errors_of
@@ -197,7 +197,8 @@ class LovaszLoss(ScoreLoss):
             x.movedim(0, 1) if self.by_image else x.movedim(0, 1).flatten(1)[:, None] for x in (foreground, errors, w)
         )
         columns = []
-        for here, error, share in zip(foreground, errors.double(), w.double(), strict=True):
+        dtype = total_dtype(errors)
+        for here, error, share in zip(foreground, errors.to(dtype), w.to(dtype), strict=True):
             error, order = error.sort(dim=1, descending=True, stable=True)
             f, b = (torch.where(side, share, 0.0).gather(1, order) for side in (here, ~here))
             columns.append(((error * jaccard_steps(f, b)).sum(1), f.sum(1), b.sum(1)))

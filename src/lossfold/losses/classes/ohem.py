@@ -7,12 +7,11 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from lossfold.folds.fold import Fold, Sum
+from lossfold.folds.fold import Sum
 from lossfold.folds.label.needs import LabelNeeds
 from lossfold.folds.label.spec import Hard
 from lossfold.folds.scores import Given
-from lossfold.losses.reduce import Ratio
-from lossfold.losses.scores import Factor, PixelLoss, times
+from lossfold.losses.scores import WEIGHT, Factor, PixelLoss
 from lossfold.options import configured, option
 from lossfold.registry import LOSSES
 
@@ -94,7 +93,6 @@ class OhemCrossEntropyLoss(PixelLoss):
         v = self.per_class("class_weight", like)
         return {HARD_NLL: 1.0 if v is None else v}
 
-    def formula(self, fold: Fold, given: object) -> Ratio:
-        """Return Σ v times the sums over the hard pixels."""
-        weight = fold[HARD_WEIGHT]
-        return Ratio(self.numerator(fold), times(weight, self.per_class("class_weight", weight)))
+    def denominators(self, like: Tensor, kind: str) -> dict[Sum, Factor]:
+        """Return v for the hard pixels' weights."""
+        return {HARD_WEIGHT: super().denominators(like, kind)[WEIGHT]}

@@ -7,13 +7,11 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from lossfold.folds.fold import Fold, Sum
-from lossfold.losses.reduce import Ratio
-from lossfold.losses.scores import Factor, PixelLoss, times
+from lossfold.folds.fold import Sum
+from lossfold.losses.scores import WEIGHT, Factor, PixelLoss
 from lossfold.options import configured, option
 from lossfold.registry import LOSSES
 
-WEIGHT: Sum = ("weight", 0.0)
 NLL: Sum = ("nll", 0.0)
 NLL_ALL: Sum = ("nll_all", 0.0)
 NLL_NOT: Sum = ("nll_not", 0.0)
@@ -87,8 +85,3 @@ class BinaryCrossEntropyLoss(PixelLoss):
         positive, smooth = v if a is None else v * a, self.label_smoothing
         told = {NLL: (1 - smooth) * positive, NLL_NOT: (1 - smooth) * v}
         return told | {NLL_ALL: smooth / 2 * positive, NLL_NOT_ALL: smooth / 2 * v} if smooth else told
-
-    def formula(self, fold: Fold, given: object) -> Ratio:
-        """Return Σ of the coefficients times the sums, and Σ w v."""
-        weight = fold[WEIGHT]
-        return Ratio(self.numerator(fold), times(weight, self.per_class("class_weight", weight)))
