@@ -13,14 +13,19 @@ from unittest import mock
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import _disable_current_modes
 
 import lossfold as lf
 from lossfold.engines.triton import SERVES_CPUS
-from tests.contract.case import Case, Data, both_same, evaluate
+from tests.contract.case import Case, Data, both_same, close, evaluate
 from tests.contract.cases import A_LOSS, first_of
 from tests.contract.layouts import LAYOUTS
 from tests.contract.truth import judge, no_worse
+from tests.engines.counter import Count
 from tests.internals import Watch
+
+if SERVES_CPUS:
+    from lossfold.folds.gpu import fused, integral
 
 pytestmark = [
     pytest.mark.skipif(not SERVES_CPUS, reason="the triton engine does not serve CPUs in this process"),
@@ -80,6 +85,21 @@ def test_any_number_of_classes(classes: int, link: str, kind: torch.dtype, whole
     no_worse("gradient", slope, truth[1], defined[1], defined[1])
 
 
+@pytest.mark.parametrize(("small", "large", "aligned"), [((2, 3), (8, 13), False), ((2, 3), (5, 9), True), ((4, 3), (3, 1), False)])
+def test_label_resolution(small: tuple[int, int], large: tuple[int, int], aligned: bool) -> None:
+    """At any ratio, larger and smaller, both ways of aligning; also as a map."""
+    scores, labels, weight = torch.randn(2, 3, *small), torch.randint(0, 3, (2, *large)), torch.rand(2, *large)
+    labels[torch.rand(labels.shape) < 0.2] = 255
+    options = {"ignore_index": 255, "align_corners": aligned}
+    data = Data(scores, labels, weight)
+    for make in (everything, lambda **options: lf.CrossEntropyLoss(reduction="none", **options)):
+        found, slope = evaluate(make(engine="triton", **options), data)
+        truth = evaluate(make(engine="eager", **options), data.double())
+        defined = evaluate(make(engine="eager", **options), data)
+        no_worse("value", found, truth[0], defined[0], defined[0], unit=1.0)
+        no_worse("gradient", slope, truth[1], defined[1], defined[1])
+
+
 @pytest.fixture
 def shuffled() -> Iterator[None]:
     """Programs run in another order: the second half backwards, then the first."""
@@ -118,6 +138,86 @@ def test_any_order_of_programs_gives_the_same_bits(request: pytest.FixtureReques
     request.getfixturevalue("shuffled")
     for (loss, data), truth in zip(samples, before, strict=True):
         both_same(evaluate(loss, data), truth)
+
+
+@pytest.fixture
+def counted() -> Iterator[list[str]]:
+    """What the formulas launch beside the folds: PyTorch's operations and the kernels that are theirs."""
+    launched: list[str] = []
+    launch = fused.launch
+
+    def counting(kernel: Any, *arguments: Any, **constants: Any) -> None:
+        launched.append("formulas")
+        with _disable_current_modes():  # the interpreter's own copies
+            launch(kernel, *arguments, **constants)
+
+    with mock.patch.object(fused, "launch", counting), mock.patch.object(integral, "launch", counting):
+        yield launched
+
+
+SETS = {
+    "one": lambda: lf.LossSet(ce=lf.CrossEntropyLoss()),
+    "three": lambda: lf.LossSet(ce=lf.CrossEntropyLoss(), dice=0.5 * lf.DiceLoss(), focal=lf.FocalLoss(alpha=0.25)),
+    "apart": lambda: lf.LossSet(ce=lf.CrossEntropyLoss(per_image=True), dice=lf.DiceLoss(log=True, class_weight=[1.0, 2.0, 3.0])),
+    "eight": lambda: lf.LossSet(
+        {"lovasz": lf.LovaszLoss(bins=64), "generalized": lf.GeneralizedDiceLoss()}, everything=everything()
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_formulas_in_a_handful_of_launches(name: str, counted: list[str]) -> None:
+    """At most 6 forward and 4 backward for any set; the host waits for nothing, and copies nothing."""
+    criterion = SETS[name]()
+    leaf, labels = torch.randn(2, 3, 4, 4, requires_grad=True), torch.randint(0, 3, (2, 4, 4))
+    criterion(leaf, labels)  # traces
+    counted.clear()
+    with Count("cpu") as forward:
+        total = criterion(leaf, labels).total
+    with Count("cpu") as backward:
+        total.backward()
+    for counter in (forward, backward):
+        assert not counter.waits and not counter.copies
+    beside = [op for one in (forward, backward) for op in one.kernels if not op.startswith(("label_", "_assert"))]
+    ahead = sum(n for op, n in forward.kernels.items() if op in beside) + len(counted)
+    assert ahead <= 6, (forward.kernels, counted)
+    assert sum(n for op, n in backward.kernels.items() if op in beside) <= 4, backward.kernels
+    print(name, forward.kernels, backward.kernels, counted)
+
+
+def test_formulas_follow_their_options() -> None:
+    """An option that changes, a schedule that goes on, terms that are differentiated by themselves, second derivatives."""
+    leaf, labels = torch.randn(2, 3, 4, 4), torch.randint(0, 3, (2, 4, 4))
+    data = Data(leaf, labels)
+
+    def pair(engine: str) -> lf.LossSet:
+        fading = lf.Term(lf.DiceLoss(engine=engine), schedule=lf.LinearSchedule(start=1.0, end=0.0, steps=4))
+        return lf.LossSet(ce=lf.CrossEntropyLoss(engine=engine, class_weight=[1.0, 2.0, 3.0]), dice=fading)
+
+    sets = [pair("triton"), pair("eager")]
+    for turn in range(3):
+        found, truth = (evaluate(one, data) for one in sets)
+        close(found[0], truth[0], 1e-6, 1e-7)
+        close(found[1], truth[1], 1e-5, 1e-8)
+        for one in sets:
+            one.advance()
+            if turn == 1:
+                one["ce"].class_weight = [3.0, 1.0, 1.0]
+    for name in ("ce", "dice"):
+        slopes = []
+        for one in sets:
+            fresh = leaf.clone().requires_grad_()
+            out = one(fresh, labels)
+            slopes += torch.autograd.grad(out.weighted[name] + 2 * out.total, fresh)
+        close(*slopes, 1e-5, 1e-8)
+    curves = []
+    for one in sets:
+        fresh = leaf.clone().requires_grad_()
+        (slope,) = torch.autograd.grad(one(fresh, labels).total, fresh, create_graph=True)
+        curves += torch.autograd.grad(slope.square().sum(), fresh)
+    close(*curves, 1e-4, 1e-8)
+    with torch.inference_mode():
+        close(sets[0](leaf, labels).total, sets[1](leaf, labels).total, 1e-6, 1e-7)
 
 
 @pytest.mark.parametrize("case", [pytest.param(case, id=case.fold) for case in first_of(lambda case: case.fold, SERVED)])

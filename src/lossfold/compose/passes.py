@@ -104,7 +104,10 @@ class Call:
             return None
         if not is_fusible(loss, self.fold, self.checked):
             return None
-        marks = (leaf.weight, leaf.rarity, *(id(term.factor) for term in leaf.terms if term.moves))
+        factors = [term.factor for term in leaf.terms if term.moves]
+        if any(factor.device != self.fold.sums.device for factor in factors):
+            return None
+        marks = (leaf.weight, leaf.rarity, *map(id, factors))
         return Part(loss, self.fold, self.checked, leaf.every_image, self.weigh, marks)
 
     def value(self) -> Tensor:

@@ -34,7 +34,7 @@ def is_fusible(loss: Folded, fold: Fold | None, given: Any) -> bool:
         return False
     ways = (getattr(type(loss), name) for name in ("formula", "reduce", "settled"))
     own = loss.as_written and all(way.__module__.startswith("lossfold.") for way in ways)
-    return loss.of_sums and own and given.normalizer is None
+    return loss.of_sums and own and loss.reduction != "none" and given.normalizer is None
 
 
 def together(parts: Sequence[Part]) -> Values | None:
@@ -42,14 +42,7 @@ def together(parts: Sequence[Part]) -> Values | None:
     from lossfold.folds.gpu import fused
 
     sums: list[Tensor] = []
-    places: dict[tuple[object, ...], int] = {}
-
-    def place_of(tensor: Callable[[], Tensor], *known_by: object) -> int:
-        if known_by not in places:
-            places[known_by] = len(sums)
-            sums.append(tensor())
-        return places[known_by]
-
+    places: dict[tuple[int, str], int] = {}
     apart = {id(part.fold) for part in parts if part.every_image or part.loss.apart}
     read: list[tuple[int, int | None]] = []
     key: list[object] = []
@@ -57,10 +50,17 @@ def together(parts: Sequence[Part]) -> Values | None:
         loss, fold = part.loss, part.fold
         whole = fold if id(fold) in apart else fold.sum_images()
         own = fold if part.every_image or loss.apart else fold.sum_images()
-        table = None
+        of_table = None
         if loss.histogram is not None:
-            table = place_of(lambda own=own, loss=loss: fused.integral(own.table, loss.histogram, loss.integral), id(own), "table")
-        read.append((place_of(lambda whole=whole: whole.sums, id(whole), "sums"), table))
+            assert own.table is not None
+            if (id(own), "table") not in places:
+                places[id(own), "table"] = len(sums)
+                sums.append(fused.integral(own.table, loss.histogram, loss.integral))
+            of_table = places[id(own), "table"]
+        if (id(whole), "sums") not in places:
+            places[id(whole), "sums"] = len(sums)
+            sums.append(whole.sums)
+        read.append((places[id(whole), "sums"], of_table))
         key.append((loss.mark, *read[-1], part.every_image, part.given.kind, fold.wanted, fold.constants, fold.dtype, part.marks))
 
     def formulas(rows: list[tuple[Tensor, ...]]) -> fused.Values:

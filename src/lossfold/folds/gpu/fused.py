@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from lossfold.folds.gpu.launch import launch, options
-from lossfold.folds.gpu.writer import NotWritten, Writer, padded, write
+from lossfold.folds.gpu.writer import UnwrittenError, Writer, padded, write
 from lossfold.folds.histogram import Bins
 
 MOST_NUMBERS = 512  # of a block: one for each thread
@@ -37,7 +37,7 @@ Formulas = Callable[[list[tuple[Tensor, ...]]], Values]
 
 @dataclass(frozen=True)
 class Kernel:
-    """A kernel that has been written: pointers to the sums, the values, the derivatives by each fold's sums, and constants."""
+    """A kernel that has been written: it takes pointers to the sums, values, derivatives by the sums, and constants."""
 
     run: Any
     source: str
@@ -54,13 +54,12 @@ def written(formulas: Formulas, sums: Sequence[Tensor]) -> Kernel:
         sums: ``[I, K, C]`` of each fold, float64.
 
     Raises:
-        NotWritten: there is an operation that the writer does not know, or too many numbers.
+        UnwrittenError: there is an operation that the writer does not know, or too many numbers.
     """
     from torch.fx.experimental.proxy_tensor import make_fx
 
-    rows = [row for one in sums for row in one.detach().unbind(1)]
-    if any(math.prod(padded(row.shape)) > MOST_NUMBERS for row in rows) or any(one.numel() == 0 for one in sums):
-        raise NotWritten("more numbers than threads")
+    if any(one.numel() == 0 or padded(one.shape)[0] * padded(one.shape)[2] > MOST_NUMBERS for one in sums):
+        raise UnwrittenError("more numbers than threads")
 
     def joint(*flat: Tensor) -> list[Tensor | None]:
         with torch.enable_grad():
@@ -75,9 +74,11 @@ def written(formulas: Formulas, sums: Sequence[Tensor]) -> Kernel:
                 slopes += found
         return [*values.terms, *values.weighted, values.total, *slopes]
 
-    module = make_fx(joint)(*[row.clone() for row in rows])
+    with torch.inference_mode(False):  # whatever the numbers are, the operations are the same
+        rows = [torch.ones_like(row) for one in sums for row in one.unbind(1)]
+        module = make_fx(joint)(*rows)
     module.graph.eliminate_dead_code()
-    writer = Writer()
+    writer = Writer(sums[0].device)
     inputs = []
     for number, one in enumerate(sums):
         _, kinds, classes = one.shape
@@ -89,14 +90,16 @@ def written(formulas: Formulas, sums: Sequence[Tensor]) -> Kernel:
     for place, value in enumerate(outputs[: 2 * count + 1]):
         writer.lines.append(f"tl.store(values + {place}, {writer.reshaped(value, ()).name}.to(tl.float32))")
     places = iter(outputs[2 * count + 1 :])
-    for turn in range(count + 1):
-        for number, one in enumerate(sums):
+    start = 0
+    for _ in range(count + 1):
+        for one in sums:
             images, kinds, classes = one.shape
             for kind in range(kinds):
                 value = next(places) or writer.put("tl.full((), 0.0, tl.float64)", (), torch.float64)
-                at = f"slopes_{number} + {turn * images * kinds * classes + kind * classes}"
+                at = f"slopes + {start + kind * classes}"
                 writer.store(at, writer.cast(value, torch.float64), (images, classes), (kinds * classes, 1))
-    arguments = [f"sums_{k}" for k in range(len(sums))] + ["values"] + [f"slopes_{k}" for k in range(len(sums))]
+            start += one.numel()
+    arguments = [*(f"sums_{k}" for k in range(len(sums))), "values", "slopes"]
     arguments += [f"constant_{k}" for k in range(len(writer.constants))]
     largest = max(math.prod(padded(row.shape)) for row in rows)
     return Kernel(*compiled(arguments, writer.lines), writer.constants, count, max(1, min(16, largest // 32)))
@@ -129,10 +132,10 @@ class Fused(torch.autograd.Function):
         """Return the total, each term times its weight ``[T]``, and each term ``[T]``."""
         count = kernel.count
         values = torch.empty(2 * count + 1, dtype=torch.float32, device=sums[0].device)
-        slopes = [torch.empty((count + 1, *one.shape), dtype=torch.float64, device=one.device) for one in sums]
-        launch(kernel.run, (1,), *[one.contiguous() for one in sums], values, *slopes, *kernel.constants, **options(kernel.warps))
-        ctx.save_for_backward(*sums, *slopes)
-        ctx.formulas, ctx.folds = formulas, len(sums)
+        slopes = torch.empty((count + 1, sum(one.numel() for one in sums)), dtype=torch.float64, device=sums[0].device)
+        launch(kernel.run, (1,), *[one.contiguous() for one in sums], values, slopes, *kernel.constants, **options(kernel.warps))
+        ctx.save_for_backward(*sums, slopes)
+        ctx.formulas = formulas
         ctx.set_materialize_grads(False)
         terms, weighted, total = values[:count], values[count : 2 * count], values[2 * count]
         ctx.mark_non_differentiable(terms)
@@ -141,25 +144,24 @@ class Fused(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> Any:
         """Return the derivatives by the sums: one product, where the total alone is differentiated."""
-        saved = ctx.saved_tensors
-        sums, slopes = saved[: ctx.folds], saved[ctx.folds :]
+        *sums, slopes = ctx.saved_tensors
         of_total, of_weighted = grads[:2]
         if torch.is_grad_enabled():  # create_graph=True: the formulas have all further derivatives
             values = ctx.formulas([one.unbind(1) for one in sums])
             outputs = [values.total, torch.stack(list(values.weighted))]
             pairs = [(out, grad) for out, grad in zip(outputs, grads[:2], strict=True) if grad is not None and out.requires_grad]
             if not pairs:
-                return (None, None, *[None] * ctx.folds)
+                return (None, None, *[None] * len(sums))
             outs, seeds = zip(*pairs, strict=True)
             return (None, None, *torch.autograd.grad(outs, sums, seeds, create_graph=True, allow_unused=True))
-        found: list[Tensor | None] = []
-        for one in slopes:
-            slope = None if of_total is None else one[-1] * of_total
-            if of_weighted is not None:
-                more = (one[:-1] * of_weighted.view(-1, 1, 1, 1)).sum(0)
-                slope = more if slope is None else slope + more
-            found.append(slope)
-        return (None, None, *found)
+        slope = None if of_total is None else slopes[-1] * of_total
+        if of_weighted is not None:
+            more = (slopes[:-1] * of_weighted[:, None]).sum(0)
+            slope = more if slope is None else slope + more
+        if slope is None:
+            return (None, None, *[None] * len(sums))
+        parts = slope.split([one.numel() for one in sums])
+        return (None, None, *(part.view(one.shape) for part, one in zip(parts, sums, strict=True)))
 
 
 def integral(table: Tensor, bins: Bins, definition: Callable[[Tensor], tuple[Tensor, ...]]) -> Tensor:
@@ -189,12 +191,10 @@ def evaluate(key: Any, formulas: Formulas, sums: Sequence[Tensor]) -> Values | N
             KNOWN.clear()
         try:
             KNOWN[whole] = written(formulas, sums)
-        except NotWritten:
+        except UnwrittenError:
             KNOWN[whole] = None
     kernel = KNOWN[whole]
     if kernel is None:
         return None
     total, weighted, terms = Fused.apply(kernel, formulas, *sums)
     return Values(terms.unbind(), weighted.unbind(), total)
-
-

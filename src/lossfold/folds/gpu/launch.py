@@ -35,6 +35,7 @@ def options(warps: int, registers: int = 0) -> dict[str, Any]:
 
 
 TILE = 128 if INTERPRETED else 16  # classes, where there are many
+TILED = 1024 if INTERPRETED else 256
 WIDE = 4096 if INTERPRETED else 256  # elements of a program that does little with each
 MOST_ROWS, MOST_GROUPS = 24, 8
 MOST_HELD = 96  # numbers that a thread holds from tile to tile
@@ -74,7 +75,9 @@ class Plan(NamedTuple):
         return options(4) if self.many else options(self.groups, 192 if self.groups == 1 else 0)
 
 
-def plan(classes: int, held: int, images: int, pixels: int, lanes: int, most_tiles: int = 1, most_groups: int = MOST_GROUPS) -> Plan:
+def plan(
+    classes: int, held: int, images: int, pixels: int, lanes: int, most_tiles: int = 1, most_groups: int = MOST_GROUPS
+) -> Plan:
     """Return how a call is cut up.
 
     Args:

@@ -24,7 +24,7 @@ TYPES = {
 }
 
 
-class NotWritten(Exception):
+class UnwrittenError(Exception):
     """There is an operation that the writer does not know."""
 
 
@@ -43,11 +43,12 @@ def padded(shape: Sequence[int]) -> list[int]:
 
 
 class Writer:
-    """Writes the lines of a kernel, one for each operation."""
+    """Writes the lines of a kernel, one for each operation; numbers that stay on the host are written down as they are."""
 
-    def __init__(self) -> None:
+    def __init__(self, device: torch.device) -> None:
         self.lines: list[str] = []
         self.constants: list[Tensor] = []
+        self.device = device
 
     def put(self, expression: str, shape: Sequence[int], dtype: torch.dtype) -> Value:
         """Write a line; return its value."""
@@ -61,6 +62,16 @@ class Writer:
             return self.put(f"tl.load({pointer})", shape, dtype)
         at = " + ".join(f"{self.along(shape, dim)} * {stride}" for dim, stride in enumerate(strides))
         return self.put(f"tl.load({pointer} + {at}, mask={self.inside(shape)}, other=0)", shape, dtype)
+
+    def constant(self, tensor: Tensor) -> Value:
+        """Write the load of a tensor that the formulas refer to, of whatever it holds when the kernel runs."""
+        if not tensor.is_contiguous() or tensor.dtype not in TYPES:
+            raise UnwrittenError("a tensor that is not contiguous")
+        places = [place for place, one in enumerate(self.constants) if one is tensor]
+        if not places:
+            places = [len(self.constants)]
+            self.constants.append(tensor)
+        return self.load(f"constant_{places[0]}", tensor.shape, tensor.dtype, tensor.stride())
 
     def store(self, pointer: str, value: Value, shape: Sequence[int], strides: Sequence[int]) -> None:
         """Write a store, broadcast to a shape."""
@@ -85,7 +96,11 @@ class Writer:
         if value.shape == tuple(shape):
             return value
         if not value.shape:
-            return self.put(f"tl.full({padded(shape)}, 0, {TYPES[value.dtype]}) + {value.name}", shape, value.dtype) if shape else value
+            return (
+                self.put(f"tl.full({padded(shape)}, 0, {TYPES[value.dtype]}) + {value.name}", shape, value.dtype)
+                if shape
+                else value
+            )
         places = ", ".join(["None"] * (len(shape) - len(value.shape)) + [":"] * len(value.shape))
         one = value.name if len(shape) == len(value.shape) else f"{value.name}[{places}]"
         return self.put(f"tl.broadcast_to({one}, {padded(shape)})", shape, value.dtype)
@@ -96,13 +111,17 @@ class Writer:
         if shape == value.shape:
             return value
         if [side for side in shape if side != 1] != [side for side in value.shape if side != 1]:
-            raise NotWritten(f"{value.shape} as {shape}")
+            raise UnwrittenError(f"{value.shape} as {shape}")
         if not shape:
             name = value.name
             for _ in value.shape:
                 name = f"tl.sum({name}, 0)" if value.dtype != torch.bool else f"(tl.max({name}.to(tl.int32), 0) != 0)"
             return self.put(name, shape, value.dtype)
-        return self.expanded(value, shape) if not value.shape else self.put(f"tl.reshape({value.name}, {padded(shape)})", shape, value.dtype)
+        return (
+            self.expanded(value, shape)
+            if not value.shape
+            else self.put(f"tl.reshape({value.name}, {padded(shape)})", shape, value.dtype)
+        )
 
     def cast(self, value: Value, dtype: torch.dtype) -> Value:
         """Return a value in another dtype."""
@@ -176,7 +195,9 @@ def elementwise(expression: str, inner: torch.dtype | None = None) -> Rule:
                 if dtype in (torch.bool, torch.int64) and any(isinstance(one, float) for one in given):
                     dtype = torch.float64
         names = [writer.operand(one, result.shape, dtype) for one in given[: expression.count("{")]]
-        found = writer.put(expression.format(*names), result.shape, dtype if inner is None and result.dtype != torch.bool else result.dtype)
+        found = writer.put(
+            expression.format(*names), result.shape, dtype if inner is None and result.dtype != torch.bool else result.dtype
+        )
         return writer.cast(found, result.dtype)
 
     return write
@@ -185,7 +206,8 @@ def elementwise(expression: str, inner: torch.dtype | None = None) -> Rule:
 for _name, _expression in {
     "mul": "({} * {})", "div": "({} / {})", "neg": "(-{})", "reciprocal": "(1.0 / {})", "log": "tl.log({})", "exp": "tl.exp({})",
     "sqrt": "tl.sqrt({})", "abs": "tl.abs({})", "log1p": "tl.log(1.0 + {})", "minimum": "tl.minimum({}, {})",
-    "maximum": "tl.maximum({}, {})", "eq": "({} == {})", "ne": "({} != {})", "lt": "({} < {})", "le": "({} <= {})", "gt": "({} > {})",
+    "maximum": "tl.maximum({}, {})", "eq": "({} == {})", "ne": "({} != {})", "lt": "({} < {})", "le": "({} <= {})",
+    "gt": "({} > {})",
     "ge": "({} >= {})", "detach": "{}", "alias": "{}", "clone": "{}", "lift_fresh_copy": "{}", "expand": "{}", "_to_copy": "{}",
 }.items():  # fmt: skip
     RULES[_name] = elementwise(_expression)
@@ -211,7 +233,7 @@ def _add(writer: Writer, node: fx.Node, given: list[Any]) -> Value | list[Value]
 def _pow(writer: Writer, node: fx.Node, given: list[Any]) -> Value | list[Value]:
     exponent = given[1]
     if isinstance(exponent, Value):
-        raise NotWritten("pow of a tensor")
+        raise UnwrittenError("pow of a tensor")
     short = {2: "({0} * {0})", 1: "{0}", 0: "({0} * 0.0 + 1.0)", 0.5: "tl.sqrt({0})", -1: "(1.0 / {0})", 3: "({0} * {0} * {0})"}
     expression = short.get(exponent, f"tl.exp({float(exponent)!r} * tl.log({{0}}))")
     name = writer.operand(given[0], meta(node).shape, meta(node).dtype)
@@ -258,7 +280,7 @@ def _full(writer: Writer, node: fx.Node, given: list[Any]) -> Value | list[Value
 @rule("arange")
 def _arange(writer: Writer, node: fx.Node, given: list[Any]) -> Value | list[Value]:
     if len(given) != 1:
-        raise NotWritten("arange from elsewhere than 0")
+        raise UnwrittenError("arange from elsewhere than 0")
     shape, dtype = meta(node).shape, meta(node).dtype
     return writer.cast(writer.put(f"tl.arange(0, {padded(shape)[0]})", shape, torch.int32), dtype)
 
@@ -281,14 +303,14 @@ def _view(writer: Writer, node: fx.Node, given: list[Any]) -> Value | list[Value
 
 @rule("stack")
 def _stack(writer: Writer, node: fx.Node, given: list[Any]) -> Value | list[Value]:
-    raise NotWritten("stack")
+    raise UnwrittenError("stack")
 
 
 def write(graph: fx.Graph, module: torch.nn.Module, inputs: Sequence[Value], writer: Writer) -> list[Any]:
     """Write a graph's operations; return its outputs: values, or None.
 
     Raises:
-        NotWritten: for an operation that has no rule.
+        UnwrittenError: for an operation that has no rule.
     """
     known: dict[fx.Node, Any] = {}
     places = iter(inputs)
@@ -297,13 +319,12 @@ def write(graph: fx.Graph, module: torch.nn.Module, inputs: Sequence[Value], wri
             known[node] = next(places)
         elif node.op == "get_attr":
             constant = getattr(module, str(node.target))
-            if constant.dim() == 0 and constant.device.type == "cpu" and not constant.requires_grad and constant.dtype in TYPES:
-                known[node] = constant.item()  # a number that has been written down
+            if constant.device != writer.device:
+                if constant.dim():
+                    raise UnwrittenError(f"a tensor on {constant.device}")
+                known[node] = constant.item()
                 continue
-            constant = constant.detach().contiguous()
-            writer.constants.append(constant)
-            pointer = f"constant_{len(writer.constants) - 1}"
-            known[node] = writer.load(pointer, constant.shape, constant.dtype, constant.stride())
+            known[node] = writer.constant(constant)
         elif node.op == "output":
             return [None if one is None else known[one] for one in node.args[0]]
         elif node.target is operator.getitem:
@@ -311,6 +332,6 @@ def write(graph: fx.Graph, module: torch.nn.Module, inputs: Sequence[Value], wri
         else:
             name = node.target.overloadpacket.__name__
             if name not in RULES:
-                raise NotWritten(name)
+                raise UnwrittenError(name)
             known[node] = RULES[name](writer, node, fx.map_arg(list(node.args), lambda one: known[one]))
     raise AssertionError("a graph has an output")

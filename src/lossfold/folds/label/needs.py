@@ -37,10 +37,10 @@ class LabelNeeds(ScoreNeeds[LabelSpec]):
         """Make the pass over a call's arguments, which have been checked."""
         scores, labels, weight = given.tensors
         engine = self._engine(scores, labels, weight)
-        sums, table, _ = self._fold(engine, scores, labels, weight)
+        collected = self._fold(engine, scores, labels, weight)
         constants = CONSTANT if weight is None or not weight.requires_grad else ()
-        table = table if self.spec.bins else None
-        return Fold(sums, self.spec.sums, result_dtype(scores), constants, table, given.kind, engine.launches)
+        table = collected.table if self.spec.bins else None
+        return Fold(collected.sums, self.spec.sums, result_dtype(scores), constants, table, given.kind, engine.launches)
 
     def once(self, given: Given) -> Once | None:
         """Return the pass that finds value and gradient of Σ above·S, over Σ below·W where below is given, or None."""

@@ -12,7 +12,21 @@ from torch import Tensor
 from lossfold.folds.dense.spec import LINKS
 from lossfold.folds.dense.triton import bins as histogram
 from lossfold.folds.dense.triton import gradient, lines, pixels
-from lossfold.folds.gpu.launch import MOST_GROUPS, MOST_HELD, Plan, added, flat, launch, narrowed, options, plan, slopes_of, tabled, warp, written
+from lossfold.folds.gpu.launch import (
+    MOST_GROUPS,
+    MOST_HELD,
+    Plan,
+    added,
+    flat,
+    launch,
+    narrowed,
+    options,
+    plan,
+    slopes_of,
+    tabled,
+    warp,
+    written,
+)
 from lossfold.folds.gpu.tables import MOST_PIXELS
 from lossfold.folds.histogram import OCTAVES, REST
 

@@ -7,7 +7,8 @@ from torch import Tensor
 from lossfold.engines import Lacks
 from lossfold.folds.label.spec import LabelSpec
 
-MOST_CLASSES, MOST_BINNED = 4096, 192
+MOST_CLASSES, MOST_WHOLE = 4096, 192  # at all, and with histograms or interpolation, for which a program has all classes of a pixel
+MOST_WIDE = 64  # labels to a score along a row
 
 
 def lacks(spec: LabelSpec, scores: Tensor, labels: Tensor) -> Lacks:
@@ -16,9 +17,14 @@ def lacks(spec: LabelSpec, scores: Tensor, labels: Tensor) -> Lacks:
     def of(engine: str) -> str:
         if engine != "triton":
             return ""
-        if scores.dim() == 4 and scores.shape[2:] != labels.shape[1:]:
-            return "interpolation to the labels' resolution yet"
-        most = MOST_BINNED if spec.bins else MOST_CLASSES
-        return f"{'histograms' if spec.bins else 'sums'} of more than {most} classes" if scores.shape[1] > most else ""
+        classes, resized = scores.shape[1], scores.dim() == 4 and scores.shape[2:] != labels.shape[1:]
+        if resized and spec.bins:
+            return "histograms at the labels' resolution yet"
+        if resized and labels.shape[2] > MOST_WIDE * scores.shape[3]:
+            return f"interpolation to more than {MOST_WIDE} labels for a score"
+        what = "histograms" if spec.bins else "interpolation" if resized else ""
+        if what and classes > MOST_WHOLE:
+            return f"{what} of more than {MOST_WHOLE} classes"
+        return f"sums of more than {MOST_CLASSES} classes" if classes > MOST_CLASSES else ""
 
     return of

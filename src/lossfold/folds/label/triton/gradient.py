@@ -71,34 +71,21 @@ def slope_of_logs(g_ptr, c, C: tl.constexpr, KINDS: tl.constexpr):
     return slope
 
 
-@triton.jit(do_not_specialize=["ignore"])
-def unfold_kernel(
-    g_ptr, slope_ptr, z_ptr, y_ptr, w_ptr, kept_ptr, out_ptr,
-    programs, P, stride_b, stride_c, stride_p, out_b, out_c, out_p, slope_b, ignore,
-    C: tl.constexpr, KINDS: tl.constexpr, GAMMAS: tl.constexpr, HAS_W: tl.constexpr, SOFTMAX: tl.constexpr,
-    MIXED: tl.constexpr, LOGS: tl.constexpr, BINS: tl.constexpr,
-    ROWS: tl.constexpr, GROUPS: tl.constexpr, BLOCK: tl.constexpr,
+@triton.jit
+def differentiate(
+    g_ptr, slope_ptr, z, y, w, counted, hard, first,
+    C: tl.constexpr, KINDS: tl.constexpr, GAMMAS: tl.constexpr, MIXED: tl.constexpr, LOGS: tl.constexpr, BINS: tl.constexpr,
+    ROWS: tl.constexpr, GROUPS: tl.constexpr, SOFTMAX: tl.constexpr,
 ):  # fmt: skip
-    """Write the gradient of the scores, from the loss's derivatives by the sums ``[image, kind, class]`` and by errors in bins.
+    """Return the gradient of each row's scores, from the loss's derivatives by the sums ``[kind, class]`` and by errors in bins.
 
     MIXED, LOGS: whether sums read every class's p, or log p. With D the slopes by p through these::
 
         softmax   dz = p (w (D - Σ p D) + q + w Σ L - own) - w L + [c = y] (own - q)
         identity  dz = w (D - L / p) + [c = y] w (by_p - by_nll / p - by_u)
     """
-    program, image = place_of(programs)
-    z_ptr += image * stride_b
-    out_ptr += image * out_b
-    g_ptr += image * len(KINDS) * C
-    slope_ptr += image * slope_b
-    first = tl.arange(0, GROUPS).to(tl.int64) * ROWS
-    i = program * BLOCK + tl.arange(0, BLOCK)
-    inside, at = i < P, image * P + i
-    y, w, counted, _ = targets(y_ptr, w_ptr, at, inside, ignore, C, HAS_W)
-    z = rows_of(z_ptr, first, i.to(tl.int64) * stride_p, inside, counted, stride_c, C, ROWS, GROUPS, SOFTMAX)
     label = y[None, :] - first.to(tl.int32)[:, None]
     e, inverse, high, log_s, nll, p, u = evaluate(z, label, ROWS, SOFTMAX)
-    hard = hard_at(kept_ptr, at, inside, KINDS)
     by_nll, by_u, by_p = slopes_at_label(g_ptr, y, p, nll, u, hard, C, KINDS, GAMMAS)
     slopes = ()
     dot = tl.zeros_like(z[0])
@@ -121,7 +108,7 @@ def unfold_kernel(
             dot = tl.sum(dot, 0)[None, :]
     else:
         fix = (w * (by_p + by_nll * minus_inverse(p) - by_u))[None, :]
-    to = i.to(tl.int64) * out_p
+    found = ()
     for r in tl.static_range(ROWS):
         if SOFTMAX:
             if MIXED:
@@ -137,11 +124,39 @@ def unfold_kernel(
                 dz = tl.zeros_like(z[r])
             if LOGS:
                 dz += w[None, :] * (slope_of_logs(g_ptr, first + r, C, KINDS)[:, None] * minus_inverse(z[r]))
-        dz += tl.where(label == r, fix, 0.0)
+        found = found + (dz + tl.where(label == r, fix, 0.0),)
+    return found
+
+
+@triton.jit(do_not_specialize=["ignore"])
+def unfold_kernel(
+    g_ptr, slope_ptr, z_ptr, y_ptr, w_ptr, kept_ptr, out_ptr,
+    programs, P, stride_b, stride_c, stride_p, out_b, out_c, out_p, slope_b, ignore,
+    C: tl.constexpr, KINDS: tl.constexpr, GAMMAS: tl.constexpr, HAS_W: tl.constexpr, SOFTMAX: tl.constexpr,
+    MIXED: tl.constexpr, LOGS: tl.constexpr, BINS: tl.constexpr,
+    ROWS: tl.constexpr, GROUPS: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """Write the gradient, from derivatives ``g[image, kind, class]`` and ``slope[image, class, own | other, bin]``."""
+    program, image = place_of(programs)
+    z_ptr += image * stride_b
+    out_ptr += image * out_b
+    g_ptr += image * len(KINDS) * C
+    slope_ptr += image * slope_b
+    first = tl.arange(0, GROUPS).to(tl.int64) * ROWS
+    i = program * BLOCK + tl.arange(0, BLOCK)
+    inside, at = i < P, image * P + i
+    y, w, counted, _ = targets(y_ptr, w_ptr, at, inside, ignore, C, HAS_W)
+    z = rows_of(z_ptr, first, i.to(tl.int64) * stride_p, inside, counted, stride_c, C, ROWS, GROUPS, SOFTMAX)
+    hard = hard_at(kept_ptr, at, inside, KINDS)
+    dz = differentiate(
+        g_ptr, slope_ptr, z, y, w, counted, hard, first, C, KINDS, GAMMAS, MIXED, LOGS, BINS, ROWS, GROUPS, SOFTMAX
+    )  # fmt: skip
+    to = i.to(tl.int64) * out_p
+    for r in tl.static_range(ROWS):
         here = inside[None, :]
         if C != ROWS * GROUPS:
             here = here & (first + r < C)[:, None]
-        tl.store(out_ptr + (first + r)[:, None] * out_c + to[None, :], narrow(dz, out_ptr.dtype.element_ty), mask=here)
+        tl.store(out_ptr + (first + r)[:, None] * out_c + to[None, :], narrow(dz[r], out_ptr.dtype.element_ty), mask=here)
 
 
 @triton.jit
