@@ -148,14 +148,14 @@ LOSSFOLD_INLINE void differentiate(const DenseBlock<T>& dense, const DenseBinnin
   };
   dense.begin(each_row);
   if (image.link != Link::softmax) {
-    for (long c = 0; c < image.classes; ++c) unfold(c, block.rows + c * n, value);
+    for (long c = 0; c < image.classes; ++c) unfold(c, block.rows + c * n, value ? value + c : nullptr);
     return;
   }
   T *dot = block.dot, *sum = block.p, *A = block.u;  // sum_j p_j A_j and sum_j N_j
   for (long i = 0; i < block.live; ++i) dot[i] = sum[i] = logs[i] = 0;
   for (int turn = 0; turn < 2; ++turn)
     for (long c = 0; c < image.classes; ++c) {
-      unfold(c, A, turn == 0 ? value : nullptr);
+      unfold(c, A, value && turn == 0 ? value + c : nullptr);
       for (long i = 0; i < block.live; i += block.width) {
         V& z = block.at(block.rows, c * n + i);
         const V p = exp_(dense.score(c, i)) * block.at(block.inverse, i), a = block.at(A, i), N = block.at(logs, i);

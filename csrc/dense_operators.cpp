@@ -154,13 +154,17 @@ std::tuple<Tensor, Tensor> dense_once(Tensor scores, Tensor targets, std::option
   }
   refuse_bad_targets(bad, problem.dense);
   const Scaled scaled(above, size, counted, problem.image.score_type);
-  std::vector<double> values(problem.images * problem.chunks(), 0.0);
+  const int64_t classes = problem.image.classes;
+  std::vector<double> values(problem.images * problem.chunks() * classes, 0.0), each(problem.batch * channels, 0.0);
   Tensor grad = problem.differentiate(bytes, [&](int64_t b, int64_t i, int64_t begin, int64_t end, void* memory, const GradientLayout& layout, void* out) {
     const std::vector<double> rows = problem.rows_of(scaled.coefficients.data(), b);
-    dense_kernels().unfold(problem.at(b), begin, end, memory, rows.data(), nullptr, layout, out, &values[i], &bad[i]);
+    dense_kernels().unfold(problem.at(b), begin, end, memory, rows.data(), nullptr, layout, out, &values[i * classes], &bad[i]);
   });
   refuse_bad_targets(bad, problem.dense);
-  return {scaled.mean(values, scores), grad};
+  for (int64_t b = 0; b < problem.images; ++b)  // channel by channel, so that the sum is the same bits however they are walked
+    for (int64_t k = 0; k < problem.chunks() * classes; ++k)
+      each[problem.sample(b) * channels + problem.channel(b) + k % classes] += values[b * problem.chunks() * classes + k];
+  return {scaled.mean(each, scores), grad};
 }
 
 Tensor dense_map(Tensor scores, Tensor targets, std::optional<Tensor> weight, Tensor coef, int64_t ignore_index, int64_t link,

@@ -139,8 +139,8 @@ struct DenseKernels {  // as LabelKernels; map writes a value for each element, 
 
 // All work on the pixels [begin, end), whole rows of a resized image, whole images where they lie side by side. fold adds into its result and reports a label out of
 // range. unfold writes the gradient of the scores, from the derivatives with respect to the sums and, for each class and bin,
-// to the foreground's and the background's errors (float, or double for double scores); into value, where there is one, it adds
-// the sums of logarithms times these derivatives: of a loss that is linear in them, its value. count returns the sum of w factor
+// to the foreground's and the background's errors (float, or double for double scores); into value, where there is one (of each channel in the
+// dense fold), it adds the sums of logarithms times these derivatives: of a loss that is linear in them, its value. count returns the sum of w factor
 // (the label's, or the channel's). map writes
 // sum_k coef[k, .] * (the pixel's share of row k). keep writes the mask of the hard pixels, whose hardness is not below the bound
 // (its bits) or marked, and adds them to the hard rows of sums.

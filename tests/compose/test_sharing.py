@@ -100,7 +100,7 @@ def test_the_same_tensors_under_other_names_share_a_pass() -> None:
     assert watch.names in (["label_fold", "label_unfold"], [])  # none where the compiled engine is not there
     with Watch() as watch:
         criterion({"a": logits, "b": logits + 1, "truth": labels})
-    assert watch.names in (["label_fold", "label_fold"], [])
+    assert watch.names in (["label_once", "label_fold"], [])
 
 
 def test_regions_of_one_name_and_other_tensors() -> None:

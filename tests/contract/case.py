@@ -147,6 +147,12 @@ class Case:
         return False
 
     @property
+    def linear(self) -> bool:
+        """Whether one pass finds value and gradient: a mean or a sum over pixels, whatever the scores."""
+        named = self.name in ("CrossEntropyLoss", "FocalLoss", "BinaryCrossEntropyLoss") and not self.maps
+        return named and not self.options.get("per_image") and self.options.get("normalize") != "focal"
+
+    @property
     def tables(self) -> bool:
         """Whether the result has a row for each image."""
         return self.maps

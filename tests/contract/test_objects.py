@@ -79,9 +79,9 @@ def test_the_function_is_the_module(case: Case) -> None:
     both_same((result.detach(), slope_of(result, leaf.pred)), truth)
     arguments = list(inspect.signature(lf.LOSSES[case.name].forward).parameters)[1:]
     arguments = ["logits", "labels", "weight"] if case.fold in ("label", "dense") else arguments
-    named = dict(zip(arguments, data.call, strict=False))
+    named = dict(zip(arguments, leaf.call, strict=False))
     assert list(named)[-1] in ("weight", "region", "mask")
-    same_bits(value(function(**named, **case.options)), truth[0])
+    same_bits(value(function(**named, **case.options)).detach(), truth[0])
 
 
 @every()
@@ -102,8 +102,8 @@ def test_weights_of_a_loss(case: Case) -> None:
 @every(among=lambda case: "reduction" not in case.options)
 def test_inputs_by_name(case: Case) -> None:
     """Out of one dict, positionally or as `outputs_dict`; renamed or under their own names."""
-    data = case.make(way=case.rich)
-    truth, _ = evaluate(case.build(), data)
+    data = case.make(way=case.rich).leaf()
+    truth = run(case.build(), data)
     scores = case.fold in ("label", "dense")
     arguments = ["logits", "labels", "weight"] if scores else list(inspect.signature(case.build().forward).parameters)
     own = dict(zip(arguments, data.call, strict=False))

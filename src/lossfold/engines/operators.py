@@ -66,6 +66,7 @@ class FoldOperators:
         ``[C]`` or None. What the gradient is multiplied with comes afterwards, so float16 would lose digits.
         """
         self._define("once", f"({self.inputs}, Tensor above, Tensor? below, {self.options}) -> (Tensor, Tensor)", _once_shapes)
+        self._differentiable("once", self._once_backward_of_graphs, self._save_once)
         self._once = getattr(OPERATORS, f"{self.name}_once").default
 
     def once(self, *arguments: Any) -> Tensor:
@@ -73,12 +74,20 @@ class FoldOperators:
         value: Tensor = _Once.apply(self, *arguments)
         return value
 
+    def _save_once(self, ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+        ctx.mark_non_differentiable(output[1])
+        save(ctx, inputs, output[1:], self.inputs.count(",") + 3)
+
+    def _once_backward_of_graphs(self, ctx: Any, grad: Tensor | None, _: object) -> tuple[Any, ...]:
+        inputs, (gradient,) = saved(ctx)
+        rest = (*nothing_for(inputs[1:]), *[None] * len(ctx.options))
+        if grad is None:
+            return (None, *rest)
+        return (self._differentiate_once(ctx, grad) if torch.is_grad_enabled() else gradient * grad.to(gradient.dtype), *rest)
+
     def _once_backward(self, ctx: Any, grad: Tensor) -> Tensor:
-        if torch.is_grad_enabled():  # create_graph=True: the definition has all further derivatives
-            (*inputs, above, below), _ = saved(ctx)
-            sums = self.definition(*inputs, *ctx.options)[0].sum(0)
-            counted = 1.0 if below is None else (sums[0].detach() * below).sum()
-            return differentiate(inputs[0], ((sums * above).sum() / (counted + (counted == 0)),), (grad,))
+        if torch.is_grad_enabled():
+            return self._differentiate_once(ctx, grad)
         gradient: Tensor | None
         gradient, ctx.gradient = ctx.gradient, None
         if gradient is None:  # backward(retain_graph=True) has taken it
@@ -88,6 +97,14 @@ class FoldOperators:
             return torch.mul(gradient, factor)
         known = grad.device.type == "cpu" and grad.item() == 1
         return gradient if known else gradient.mul_(factor)
+
+    def _differentiate_once(
+        self, ctx: Any, grad: Tensor
+    ) -> Tensor:  # create_graph=True: the definition has all further derivatives
+        (*inputs, above, below), _ = saved(ctx)
+        sums = self.definition(*inputs, *ctx.options)[0].sum(0)
+        counted = 1.0 if below is None else (sums[0].detach() * below).sum()
+        return differentiate(inputs[0], ((sums * above).sum() / (counted + (counted == 0)),), (grad,))
 
     def with_map(self, definition: Definition, shapes: Definition) -> Any:
         """Define the operator of the integrand, ``(*inputs, coef, *kept, *options)`` -> values; return it."""
