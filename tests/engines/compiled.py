@@ -5,6 +5,7 @@ A line of JSON for each kernel. In a process of its own, with its cache where TR
 
 from __future__ import annotations
 
+import functools
 import json
 import sys
 from collections.abc import Callable, Iterator
@@ -12,12 +13,17 @@ from typing import Any
 
 import torch
 
+import lossfold as lf
 from lossfold.folds.dense.spec import KINDS as DENSE_KINDS
 from lossfold.folds.dense.spec import LINKS
 from lossfold.folds.dense.triton import host as dense
+from lossfold.folds.fold import Fold
 from lossfold.folds.histogram import REST
 from lossfold.folds.label.spec import KINDS
 from lossfold.folds.label.triton import host as label
+from lossfold.folds.scores import Given
+from lossfold.losses.fused import Part, together
+from lossfold.losses.scores import ScoreLoss
 from tests.engines.offline import TARGETS, Built, Launch, launches_of
 
 CE = ("weight", "nll")
@@ -35,11 +41,12 @@ def of_labels(
     softmax: bool = True,
     weighted: bool = False,
     last: bool = False,
+    stride: int = 1,
 ) -> Call:
-    """Fold, unfold and map of logits [2, classes, 512, 1024]."""
+    """Fold, unfold and map of logits [2, classes, 512, 1024], or so many times smaller along both sides."""
 
     def call() -> None:
-        scores = torch.empty(2, classes, 512, 1024, dtype=dtype, device="meta")
+        scores = torch.empty(2, classes, 512 // stride, 1024 // stride, dtype=dtype, device="meta")
         scores = scores.to(memory_format=torch.channels_last) if last else scores
         labels = torch.empty(2, 512, 1024, dtype=torch.int64, device="meta")
         weight = torch.empty(labels.shape, device="meta") if weighted else None
@@ -80,6 +87,22 @@ def of_targets(
     return call
 
 
+def of_formulas(classes: int, *losses: ScoreLoss, images: int = 1) -> Call:
+    """The formulas of losses, forward."""
+
+    def call() -> None:
+        specs = [loss.needs() for loss in losses]
+        needs = functools.reduce(lambda one, other: one.merge(other), specs)
+        sums = torch.ones(images, len(needs.spec.sums), classes, dtype=torch.float64)
+        table = None if needs.spec.bins is None else torch.ones(images, 4, classes, needs.spec.bins.count, dtype=torch.float64)
+        fold = Fold(sums, needs.spec.sums, torch.float32, (), table, launches=True)
+        given = Given(sums, sums, None, "labels", None)
+        values = together([Part(loss, fold, given, False, loss.weigh, ()) for loss in losses])
+        assert values is not None
+
+    return call
+
+
 def short() -> Iterator[tuple[str, Call, tuple[str, ...]]]:
     """Yield what is compiled for which target: the kernels of the largest sets, each on one or two of them."""
     yield "sm_90", of_labels(19, SET), ("fold_kernel", "unfold_kernel")
@@ -87,6 +110,8 @@ def short() -> Iterator[tuple[str, Call, tuple[str, ...]]]:
     yield "sm_120", of_labels(19, SET, bins=4096), ("bins_kernel",)
     yield "gfx942", of_labels(19, CE), ("fold_kernel",)
     yield "sm_90", of_targets(19, BCE_SET, "sigmoid"), ("unfold_lines",)
+    yield "sm_80", of_labels(19, CE, stride=4), ("grid_unfold",)
+    yield "sm_90", of_formulas(19, lf.CrossEntropyLoss(), lf.DiceLoss(), lf.FocalLoss()), ("formulas",)
 
 
 def full() -> Iterator[Call]:
@@ -98,8 +123,14 @@ def full() -> Iterator[Call]:
                 yield of_labels(classes, kinds, dtype)
                 yield of_labels(classes, kinds, dtype, softmax=False, weighted=True, last=True)
             if classes <= 192:
+                yield of_labels(classes, CE, dtype, stride=4)
+                yield of_labels(classes, every, dtype, stride=8, weighted=True)
                 yield of_labels(classes, SET, dtype, bins=4096)
                 yield of_labels(classes, SET, dtype, bins=4096, weighted=True, softmax=False)
+            overlaps = lf.DiceLoss(), lf.TverskyLoss(exponent=0.75), lf.GeneralizedDiceLoss(absent="count")
+            yield of_formulas(min(classes, 300), lf.CrossEntropyLoss(), lf.FocalLoss(), *overlaps)
+            yield of_formulas(min(classes, 19), lf.LovaszLoss(), lf.OhemCrossEntropyLoss(), *overlaps)
+            yield of_formulas(min(classes, 24), lf.CrossEntropyLoss(per_image=True), lf.DiceLoss(per_image=True), images=16)
         for channels in (1, 19, 150):
             for kinds in (BCE_SET, DENSE_KINDS):
                 yield of_targets(channels, kinds, "sigmoid", dtype)
@@ -114,7 +145,9 @@ def told(one: Launch, built: Built, target: str) -> dict[str, Any]:
     has, lanes = one.constants, TARGETS[target].warp_size
     rows, pixels = has.get("ROWS", 1), max(1, has.get("BLOCK", 0) // lanes)
     size = {"*fp32": 4, "*bf16": 2, "*fp16": 2}.get(one.signature.get("z_ptr", ""), 0)
-    scores = 0 if "TILE" in has or target.startswith("gfx") else size * rows * pixels  # tiles are read again; AMD's loops unrolled
+    scores = size * rows * pixels
+    if "TILE" in has or "corner_ptr" in one.signature or "ax" in one.signature or target.startswith("gfx"):
+        scores = 0  # tiles are read again, nodes for each column of labels; and AMD's loops are unrolled
     of_weights = 4 * pixels * bool(has.get("HAS_W"))
     if "t_ptr" in one.signature:
         beside = 4 * rows * pixels + of_weights + 4 * rows * len(has.get("KINDS", ()))

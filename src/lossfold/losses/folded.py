@@ -58,8 +58,8 @@ class Folded(Loss):
         """The histogram that the formula reads an integral of, if there is one."""
         return None
 
-    def integral(self, table: Tensor) -> tuple[Tensor, ...]:
-        """Return what the formula reads of its histogram ``[I, 4, C, bins]``: ``[I, C]`` each, the first with a gradient."""
+    def integral(self, table: Tensor) -> Tensor:
+        """Return what the formula reads of its histogram ``[I, 4, C, bins]``, ``[I, C]``."""
         raise NotImplementedError
 
     @property

@@ -164,8 +164,8 @@ class Fused(torch.autograd.Function):
         return (None, None, *(part.view(one.shape) for part, one in zip(parts, sums, strict=True)))
 
 
-def integral(table: Tensor, bins: Bins, definition: Callable[[Tensor], tuple[Tensor, ...]]) -> Tensor:
-    """Return ``[I, 3, C]`` of a histogram: what the definition gives, in one launch."""
+def integral(table: Tensor, bins: Bins, definition: Callable[[Tensor], Tensor]) -> Tensor:
+    """Return ``[I, 3, C]`` of a histogram: what the definition gives, and the weights of both sides, in one launch."""
     from lossfold.folds.gpu.integral import Integral
 
     found: Tensor = Integral.apply(table, bins, definition)

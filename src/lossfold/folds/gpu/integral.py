@@ -88,7 +88,7 @@ class Integral(torch.autograd.Function):
     """The kernel, and the definition where further derivatives are asked for."""
 
     @staticmethod
-    def forward(ctx: Any, table: Tensor, bins: Bins, definition: Callable[[Tensor], tuple[Tensor, ...]]) -> Tensor:
+    def forward(ctx: Any, table: Tensor, bins: Bins, definition: Callable[[Tensor], Tensor]) -> Tensor:
         """Return ``[I, 3, C]``: values, and the weights of foreground and background."""
         rows, _, classes, count = table.shape
         found = torch.empty((rows, 3, classes), dtype=torch.float64, device=table.device)
@@ -105,6 +105,6 @@ class Integral(torch.autograd.Function):
         """Return the derivatives by the table."""
         table, slopes = ctx.saved_tensors
         if torch.is_grad_enabled():
-            (slope,) = torch.autograd.grad(ctx.definition(table)[0], table, grad[:, 0], create_graph=True)
+            (slope,) = torch.autograd.grad(ctx.definition(table), table, grad[:, 0], create_graph=True)
             return slope, None, None
         return slopes * grad[:, 0][:, None, :, None], None, None

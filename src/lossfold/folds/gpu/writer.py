@@ -30,7 +30,7 @@ class UnwrittenError(Exception):
 
 @dataclass(frozen=True)
 class Value:
-    """A variable of the kernel."""
+    """A variable of the kernel; of one element it is a number, whatever its rank."""
 
     name: str
     shape: tuple[int, ...]
@@ -40,6 +40,11 @@ class Value:
 def padded(shape: Sequence[int]) -> list[int]:
     """Return the sides of a block that holds a shape."""
     return [1 << (side - 1).bit_length() if side else 1 for side in shape]
+
+
+def is_one(shape: Sequence[int]) -> bool:
+    """Whether a shape holds one element."""
+    return all(side == 1 for side in shape)
 
 
 class Writer:
@@ -58,7 +63,7 @@ class Writer:
 
     def load(self, pointer: str, shape: Sequence[int], dtype: torch.dtype, strides: Sequence[int]) -> Value:
         """Write a load."""
-        if not shape:
+        if is_one(shape):
             return self.put(f"tl.load({pointer})", shape, dtype)
         at = " + ".join(f"{self.along(shape, dim)} * {stride}" for dim, stride in enumerate(strides))
         return self.put(f"tl.load({pointer} + {at}, mask={self.inside(shape)}, other=0)", shape, dtype)
@@ -75,7 +80,7 @@ class Writer:
 
     def store(self, pointer: str, value: Value, shape: Sequence[int], strides: Sequence[int]) -> None:
         """Write a store, broadcast to a shape."""
-        if not shape:
+        if is_one(shape):
             self.lines.append(f"tl.store({pointer}, {value.name})")
             return
         at = " + ".join(f"{self.along(shape, dim)} * {stride}" for dim, stride in enumerate(strides))
@@ -93,14 +98,13 @@ class Writer:
 
     def expanded(self, value: Value, shape: Sequence[int]) -> Value:
         """Return a value broadcast to a shape."""
-        if value.shape == tuple(shape):
+        shape = tuple(shape)
+        if value.shape == shape:
             return value
-        if not value.shape:
-            return (
-                self.put(f"tl.full({padded(shape)}, 0, {TYPES[value.dtype]}) + {value.name}", shape, value.dtype)
-                if shape
-                else value
-            )
+        if is_one(shape):
+            return Value(value.name, shape, value.dtype)
+        if is_one(value.shape):
+            return self.put(f"tl.full({padded(shape)}, 0, {TYPES[value.dtype]}) + {value.name}", shape, value.dtype)
         places = ", ".join(["None"] * (len(shape) - len(value.shape)) + [":"] * len(value.shape))
         one = value.name if len(shape) == len(value.shape) else f"{value.name}[{places}]"
         return self.put(f"tl.broadcast_to({one}, {padded(shape)})", shape, value.dtype)
@@ -108,20 +112,11 @@ class Writer:
     def reshaped(self, value: Value, shape: Sequence[int]) -> Value:
         """Return a value of another shape with the same sides but for ones."""
         shape = tuple(shape)
-        if shape == value.shape:
-            return value
+        if shape == value.shape or (is_one(shape) and is_one(value.shape)):
+            return Value(value.name, shape, value.dtype)
         if [side for side in shape if side != 1] != [side for side in value.shape if side != 1]:
             raise UnwrittenError(f"{value.shape} as {shape}")
-        if not shape:
-            name = value.name
-            for _ in value.shape:
-                name = f"tl.sum({name}, 0)" if value.dtype != torch.bool else f"(tl.max({name}.to(tl.int32), 0) != 0)"
-            return self.put(name, shape, value.dtype)
-        return (
-            self.expanded(value, shape)
-            if not value.shape
-            else self.put(f"tl.reshape({value.name}, {padded(shape)})", shape, value.dtype)
-        )
+        return self.put(f"tl.reshape({value.name}, {padded(shape)})", shape, value.dtype)
 
     def cast(self, value: Value, dtype: torch.dtype) -> Value:
         """Return a value in another dtype."""
@@ -133,24 +128,26 @@ class Writer:
     def operand(self, given: Any, shape: Sequence[int], dtype: torch.dtype) -> str:
         """Return an operand as an expression of a shape and dtype."""
         if isinstance(given, Value):
-            return self.expanded(self.cast(given, dtype), shape).name
+            given = self.cast(given, dtype)
+            return given.name if is_one(given.shape) else self.expanded(given, shape).name
         return literal(given, dtype)
 
     def reduced(self, value: Value, dims: Sequence[int] | None, keepdim: bool, how: str) -> Value:
         """Return a sum, a maximum, or whether any is true, over dimensions."""
         rank = len(value.shape)
         over = sorted({dim % rank for dim in (dims if dims else range(rank))}) if rank else []
+        shape = [1 if dim in over else side for dim, side in enumerate(value.shape)]
         value = self.cast(value, torch.int32) if value.dtype == torch.bool else value
-        neutral = {"sum": "0", "any": "0", "amax": "float('-inf')"}[how]
-        ragged = any(value.shape[dim] != padded(value.shape)[dim] for dim in over)
-        name = f"tl.where({self.inside(value.shape)}, {value.name}, {neutral})" if ragged else value.name
-        for dim in reversed(over):
-            name = f"tl.{'sum' if how == 'sum' else 'max'}({name}, {dim})"
-        shape = [side for dim, side in enumerate(value.shape) if dim not in over]
+        name = value.name
+        if not is_one(value.shape):
+            neutral = {"sum": "0", "any": "0", "amax": "float('-inf')"}[how]
+            if any(value.shape[dim] != padded(value.shape)[dim] for dim in over):
+                name = f"tl.where({self.inside(value.shape)}, {name}, {neutral})"
+            for dim in reversed(range(rank) if is_one(shape) else over):
+                keep = "" if is_one(shape) else ", keep_dims=True"
+                name = f"tl.{'sum' if how == 'sum' else 'max'}({name}, {dim}{keep})"
         found = self.put(name, shape, value.dtype)
-        if keepdim:
-            found = self.reshaped(found, [1 if dim in over else side for dim, side in enumerate(value.shape)])
-        return found
+        return found if keepdim else self.reshaped(found, [side for dim, side in enumerate(value.shape) if dim not in over])
 
 
 def literal(number: float | int | bool, dtype: torch.dtype) -> str:
@@ -194,7 +191,10 @@ def elementwise(expression: str, inner: torch.dtype | None = None) -> Rule:
                 dtype = tensors[0] if len(tensors) == 1 else torch.promote_types(*tensors[:2])
                 if dtype in (torch.bool, torch.int64) and any(isinstance(one, float) for one in given):
                     dtype = torch.float64
-        names = [writer.operand(one, result.shape, dtype) for one in given[: expression.count("{")]]
+        operands = given[: expression.count("{")]
+        names = [writer.operand(one, result.shape, dtype) for one in operands]
+        if not is_one(result.shape) and all(not isinstance(one, Value) or is_one(one.shape) for one in operands):
+            names[0] = writer.expanded(writer.cast(operands[0], dtype), result.shape).name
         found = writer.put(
             expression.format(*names), result.shape, dtype if inner is None and result.dtype != torch.bool else result.dtype
         )
@@ -274,7 +274,8 @@ def _full(writer: Writer, node: fx.Node, given: list[Any]) -> Value | list[Value
     shape, dtype = meta(node).shape, meta(node).dtype
     if dtype == torch.bool:
         number = int(number)
-    return writer.put(f"tl.full({padded(shape)}, {literal(number, dtype)}, {TYPES[dtype]})", shape, dtype)
+    sides = [] if is_one(shape) else padded(shape)
+    return writer.put(f"tl.full({sides}, {literal(number, dtype)}, {TYPES[dtype]})", shape, dtype)
 
 
 @rule("arange")
@@ -282,7 +283,8 @@ def _arange(writer: Writer, node: fx.Node, given: list[Any]) -> Value | list[Val
     if len(given) != 1:
         raise UnwrittenError("arange from elsewhere than 0")
     shape, dtype = meta(node).shape, meta(node).dtype
-    return writer.cast(writer.put(f"tl.arange(0, {padded(shape)[0]})", shape, torch.int32), dtype)
+    first = "tl.full([], 0, tl.int32)" if is_one(shape) else f"tl.arange(0, {padded(shape)[0]})"
+    return writer.cast(writer.put(first, shape, torch.int32), dtype)
 
 
 @rule("sum", "any", "amax")

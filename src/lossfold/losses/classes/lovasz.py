@@ -147,7 +147,8 @@ class LovaszLoss(ScoreLoss):
             values, held_f, held_b = fold.integral
         else:
             assert fold.table is not None
-            values, held_f, held_b = self.integral(fold.table)
+            values, held_f = self.integral(fold.table), fold.table[:, 0].sum(-1)
+            held_b = held_f if fold.target == LABELS else fold.table[:, 2].sum(-1)  # which labels do not read
         # Weights too small for the histogram, or too large: not a number rather than a wrong one.
         counted = fold[WEIGHT].detach()
         if fold.target == LABELS:
@@ -159,14 +160,14 @@ class LovaszLoss(ScoreLoss):
             foreground, background = torch.where(known, held_f, torch.nan), held_b
         return self.average(torch.where(known, values, torch.nan), foreground, background)
 
-    def integral(self, table: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return ∫ J of each image and class, and the weights of foreground and background that a histogram holds."""
+    def integral(self, table: Tensor) -> Tensor:
+        """Return ∫ J of each image and class."""
         f, place_f, b, place_b = table.unbind(1)
         with torch.no_grad():
             w_f, w_b = bin_weights(f, b)
             lower, width = bin_edges(self.histogram, f)
             edges = ((w_f * f + w_b * b) * lower).sum(-1)
-        return edges + ((w_f * place_f + w_b * place_b) * width).sum(-1), f.sum(-1), b.sum(-1)
+        return edges + ((w_f * place_f + w_b * place_b) * width).sum(-1)
 
     @property
     def folds(self) -> bool:

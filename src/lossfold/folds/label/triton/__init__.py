@@ -7,6 +7,7 @@ from torch import Tensor
 from lossfold.engines import Lacks
 from lossfold.folds.label.spec import LabelSpec
 
+SUMS = ("weight", "prob", "prob_sq", "prob_at_label", "nll", "nll_all", "focal", "focal_weight", "hard_weight", "hard_nll")
 MOST_CLASSES, MOST_WHOLE = 4096, 192  # at all, and with histograms or interpolation, for which a program has all classes of a pixel
 MOST_WIDE = 64  # labels to a score along a row
 
@@ -17,6 +18,9 @@ def lacks(spec: LabelSpec, scores: Tensor, labels: Tensor) -> Lacks:
     def of(engine: str) -> str:
         if engine != "triton":
             return ""
+        for kind, _ in spec.sums:
+            if kind not in SUMS:
+                return f"the sum {kind!r}"
         classes, resized = scores.shape[1], scores.dim() == 4 and scores.shape[2:] != labels.shape[1:]
         if resized and spec.bins:
             return "histograms at the labels' resolution yet"

@@ -35,7 +35,7 @@ def numbers_of(call: Call) -> tuple[int, ...]:
 def cut_of(call: Call, held: int) -> tuple[dict[str, int], dict[str, Any], int]:
     """Return rows and groups of classes, how kernels are compiled, and columns at a time."""
     images, classes, pixels = call.sizes
-    cut = plan(classes, held, images, pixels, warp())
+    cut = plan(classes, held, images, pixels, warp(), most_groups=16)
     block = min(cut.block, max(16, 1 << (call.y.shape[2] - 1).bit_length()))
     return {"ROWS": cut.rows, "GROUPS": cut.groups}, cut.options(), block
 
@@ -59,7 +59,7 @@ def gradient_of(
 ) -> Tensor:
     """Return the gradient of the scores, from the derivatives by sums."""
     (images, classes, _), (h, w) = call.sizes, call.z.shape[2:]
-    rows, compiled, block = cut_of(call, 4)
+    rows, compiled, block = cut_of(call, 6)
     across, _, each = line(call.y.shape[2], w, call.align_corners)
     wide = 1 << (math.ceil(each / across) - 1).bit_length()
     cells = max(1, min(block // wide, 1 << w.bit_length()))
