@@ -137,7 +137,10 @@ class Call:
 
 def in_one_launch(calls: Mapping[str, Call]) -> tuple[dict[str, tuple[Tensor, Tensor]], list[Tensor]]:
     """Compute in one launch what can be: the values of terms before and after their weights, and these added up (or nothing)."""
-    parts = {name: part for name, call in calls.items() if (part := call.part) is not None}
+    if torch.compiler.is_compiling():
+        return {}, []
+    found = {name: call.part for name, call in calls.items()}
+    parts = {name: part for name, part in found.items() if part is not None}
     values = together(list(parts.values())) if parts else None
     if values is None:
         return {}, []
