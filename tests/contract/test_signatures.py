@@ -33,7 +33,15 @@ OF_FOLDS: dict[str, dict[str, object]] = {
     },
 }
 OF_FOLDS["dense"] = OF_FOLDS["label"]
-OVERLAP = {"average": "macro", "smooth": 1.0, "squared": False, "log": False, "absent": "skip", "include_background": True}
+OVERLAP = {
+    "average": "macro",
+    "smooth": 1.0,
+    "eps": 0.0,
+    "squared": False,
+    "log": False,
+    "absent": "skip",
+    "include_background": True,
+}
 TERMS = ("unknown_l1_loss", "known_l1_loss", "loss_pha_laplacian", "loss_gradient_penalty")
 OWN: dict[str, dict[str, object]] = {
     "BinaryCrossEntropyLoss": {"link": "sigmoid", "pos_weight": None, "label_smoothing": 0.0},

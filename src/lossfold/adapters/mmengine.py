@@ -12,11 +12,13 @@ from torch import nn
 from lossfold.adapters.steps import advance
 from lossfold.compose.loss_set import LossSet
 from lossfold.config.build import build
+from lossfold.config.dialects import Dialect, dialect_named
+from lossfold.config.dialects.heads import called_by_heads
 from lossfold.errors import LossError
 from lossfold.registry import LOSSES
 
 
-def register_into(registry: Registry, *, prefix: str = "", force: bool = False) -> list[str]:
+def register_into(registry: Registry, *, prefix: str = "", force: bool = False, dialect: str | None = None) -> list[str]:
     """Enter every registered loss into an MMEngine registry, as ``MODELS``, and return the names.
 
     Sets are entered too: their terms may be configurations, as in :func:`lossfold.build`.
@@ -25,9 +27,12 @@ def register_into(registry: Registry, *, prefix: str = "", force: bool = False) 
         registry: of MMEngine, or of a library on it.
         prefix: stands before every name: "lf" enters ``lfDiceLoss``.
         force: take names that are taken; without it nothing is entered if one is.
+        dialect: "mmseg" or "mmdet": for registries whose heads call ``loss(pred, target, weight=, avg_factor=, ignore_index=)``
+            and read ``loss_name``. That library's own names then build what its configs mean, on lossfold's folds (see
+            :func:`lossfold.build`); all other losses are lossfold's, called likewise. "mmagic" likewise, without heads.
 
     Raises:
-        LossError: for something that is no registry of MMEngine, and for names that are taken.
+        LossError: for something that is no registry of MMEngine, for names that are taken, and for an unknown dialect.
 
     Example:
         >>> _ = register_into(MODELS)
@@ -36,20 +41,24 @@ def register_into(registry: Registry, *, prefix: str = "", force: bool = False) 
     """
     if not isinstance(registry, Registry):
         raise LossError("register_into", "registry", "a Registry of MMEngine", type(registry).__name__)
-    names = {prefix + name: name for name in LOSSES}
+    words = None if dialect is None else dialect_named(dialect)
+    names = {prefix + name: name for name in (*LOSSES, *(words.losses if words else ())) if "." not in name}
     taken = [name for name in names if name in registry.module_dict]
     if taken and not force:
         hint = "prefix='lf' keeps them apart, force=True takes them"
         raise LossError("register_into", "registry", "without these names", ", ".join(taken), hint)
     for entered, name in names.items():
-        cls = LOSSES[name]
-        registry.register_module(name=entered, force=force, module=_maker(name) if issubclass(cls, LossSet) else cls)
+        plain = words is None and not issubclass(LOSSES[name], LossSet)
+        registry.register_module(name=entered, force=force, module=LOSSES[name] if plain else _maker(name, words))
     return list(names)
 
 
-def _maker(name: str) -> Any:
+def _maker(name: str, words: Dialect | None) -> Any:
     def make(**options: Any) -> nn.Module:
-        return build({"type": name} | ConfigDict(options).to_dict())
+        entry = {"type": name} | ConfigDict(options).to_dict()
+        if words is not None and words.knows(name):
+            return build(entry, dialect=words.name)
+        return called_by_heads(build(entry), name) if words is not None and words.heads else build(entry)
 
     make.__name__ = make.__qualname__ = name
     return make

@@ -1,4 +1,4 @@
-"""``lossfold info | list | show NAME | schema | train RECIPE ... | bench ...``."""
+"""``lossfold info | list | show NAME | schema | migrate FILE | train RECIPE ... | bench ...``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 import lossfold
-from lossfold.cli.catalogue import show, show_losses
+from lossfold.cli.catalogue import show, show_losses, show_peer
 from lossfold.config.schema import schema
 from lossfold.engines import native, triton
 from lossfold.errors import LossError
@@ -56,6 +56,13 @@ def write_schema(output: str) -> int:
     return 0
 
 
+def moved(file: str, dialect: str) -> int:
+    """Print another library's losses in our words."""
+    from lossfold.migrate.command import main as migrate
+
+    return migrate(file, dialect)
+
+
 def unicode_output() -> bool:
     """Whether the standard output takes every character."""
     return (getattr(sys.stdout, "encoding", None) or "").lower().startswith("utf")
@@ -67,7 +74,9 @@ def printed(arguments: argparse.Namespace) -> int:
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         if arguments.command == "show":
-            status = show(arguments.name, arguments.plot)
+            status = show_peer(arguments.peer) if arguments.peer else show(arguments.name, arguments.plot)
+        elif arguments.command == "migrate":
+            status = moved(arguments.file, arguments.dialect)
         elif arguments.command == "schema":
             status = write_schema(arguments.output)
         else:
@@ -92,11 +101,17 @@ def main(argv: list[str] | None = None) -> int:
     listing = commands.add_parser("list", help="every loss, by family")
     listing.add_argument("--json", action="store_true", help="for programs")
     showing = commands.add_parser("show", help="one loss, preset or schedule: formula, options, shapes, a plot")
-    showing.add_argument("name", help="DiceLoss, mask_losses, Term, linear; `lossfold list` shows the losses")
+    named = showing.add_mutually_exclusive_group(required=True)
+    named.add_argument("name", nargs="?", help="DiceLoss, mask_losses, Term, linear; `lossfold list` shows the losses")
+    named.add_argument("--from", dest="peer", metavar="PEER.CLASS", help="another library's loss, monai.DiceCELoss; or a library")
     showing.add_argument("--plot", metavar="FILE", default="", help="draw value and gradient into FILE (.png, .svg, .pdf)")
     text = "a JSON schema of configurations, for editors; with the losses of installed plug-ins, which it imports"
     describing = commands.add_parser("schema", help=text, description=text[0].upper() + text[1:] + ".")
     describing.add_argument("-o", "--output", metavar="FILE", default="", help="write it to FILE, in UTF-8")
+    text = "the losses of another library's config in lossfold's words, and what has to be decided; nothing of it is run"
+    moving = commands.add_parser("migrate", help=text, description=text[0].upper() + text[1:] + ".")
+    moving.add_argument("file", help="a Python config of MMEngine, a YAML option file of BasicSR, JSON")
+    moving.add_argument("--from", dest="dialect", metavar="DIALECT", default="", help="mmseg, mmdet, mmagic, mmgen or basicsr")
     commands.add_parser("train", help="reference training: lossfold train segmentation", add_help=False)
     commands.add_parser("bench", help="speed and memory beside other libraries", add_help=False)
     arguments, rest = parser.parse_known_args(argv)

@@ -1,4 +1,4 @@
-"""``lossfold list`` and ``lossfold show NAME``: what the registry knows, as text or JSON."""
+"""``lossfold list``, ``lossfold show NAME`` and ``lossfold show --from PEER.CLASS``: what the registry knows, as text or JSON."""
 
 from __future__ import annotations
 
@@ -69,6 +69,19 @@ def forward_of(maker: Callable[..., Any]) -> str:
     owners = maker.__mro__[: maker.__mro__.index(nn.Module)] if nn.Module in maker.__mro__ else maker.__mro__
     texts = [vars(owner)["forward"].__doc__ for owner in owners if "forward" in vars(owner)]
     return f"\nCalled with {inspect.signature(forward)}:\n{inspect.cleandoc(next(filter(None, texts), ''))}".rstrip()
+
+
+def show_peer(name: str) -> int:
+    """Print what another library's loss is here: ``monai.DiceCELoss``; of all libraries for ``DiceCELoss``, all for ``monai``."""
+    from lossfold.migrate import PEERS, find, rows_named
+
+    peers = [peer for peer in PEERS.values() if name == peer.name or name in peer.modules[:1]]
+    rows = [row for peer in peers for row in peer.rows] or rows_named(name) or [find(name)]
+    print("\n\n".join(map(str, rows)))
+    for peer in PEERS.values():
+        if set(peer.rows) & set(rows):
+            print(f"\n{peer.name}: {peer.facts}")
+    return 0
 
 
 def show(name: str, plot: str = "") -> int:

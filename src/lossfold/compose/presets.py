@@ -26,7 +26,7 @@ class CEDiceLoss(Configured, LossSet):
         ce_weight: the weight of the cross entropy.
         dice_weight: the weight of the Dice loss.
         label_smoothing: as for :class:`CrossEntropyLoss`.
-        average, smooth, squared, log, absent, include_background: as for :class:`DiceLoss`.
+        average, smooth, eps, squared, log, absent, include_background: as for :class:`DiceLoss`.
         link, ignore_index, class_weight, reduction, per_image, align_corners, engine, inputs: of both terms.
         loss_weight: a factor on both.
 
@@ -50,6 +50,7 @@ class CEDiceLoss(Configured, LossSet):
     label_smoothing: float = same_as(CrossEntropyLoss, "label_smoothing")
     average: str = same_as(DiceLoss, "average")
     smooth: float = same_as(DiceLoss, "smooth")
+    eps: float = same_as(DiceLoss, "eps")
     squared: bool = same_as(DiceLoss, "squared")
     log: bool = same_as(DiceLoss, "log")
     absent: str = same_as(DiceLoss, "absent")
@@ -79,7 +80,7 @@ class CEDiceLoss(Configured, LossSet):
         """Refuse wrong options, and build the terms from them."""
         super().validate()
         shared = ("link", "ignore_index", "class_weight", "reduction", "per_image", "align_corners", "engine", "inputs")
-        overlap = ("average", "smooth", "squared", "log", "absent", "include_background")
+        overlap = ("average", "smooth", "eps", "squared", "log", "absent", "include_background")
         ce = {name: getattr(self, name) for name in (*shared, "label_smoothing")}
         dice = {name: getattr(self, name) for name in (*shared, *overlap)}
         try:

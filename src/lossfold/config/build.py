@@ -18,7 +18,7 @@ from lossfold.errors import LossError, nearest
 Config = Mapping[str, Any] | Sequence[Any] | nn.Module | str | PathLike[str]
 
 
-def build(cfg: Config, *, allow: Allow | None = None, key: str = "") -> nn.Module:
+def build(cfg: Config, *, allow: Allow | None = None, key: str = "", dialect: str | None = None) -> nn.Module:
     """Build a loss from a dict, a list or a YAML file: ``{"type": "DiceLoss", "ignore_index": 255}``.
 
     Four dialects, which may be mixed: MMEngine's ``type`` and Hydra's ``_target_`` with the options beside it, LightningCLI's
@@ -32,6 +32,9 @@ def build(cfg: Config, *, allow: Allow | None = None, key: str = "") -> nn.Modul
             (``.yaml``, ``.yml``, ``.json``). A loss that is built already is returned as it is.
         allow: further classes that may be named, in a list or by name: ``[MyLoss, torch.nn.L1Loss]``.
         key: where the loss stands in ``cfg``, with dots: ``"model.loss"``.
+        dialect: whose words these are, and whose meaning: ``"mmseg"`` (and ``"mmdet"``; what is built is called as their heads
+            call), ``"mmagic"``, ``"mmgen"`` or ``"basicsr"``. Its classes come with its own defaults, its options with its
+            own effect; what has no counterpart is refused. None reads the names and options of lossfold.
 
     Raises:
         LossError: for unknown names and options, with the path to them and the nearest valid ones.
@@ -48,7 +51,12 @@ def build(cfg: Config, *, allow: Allow | None = None, key: str = "") -> nn.Modul
     elif not isinstance(cfg, (Mapping, nn.Module)) and callable(getattr(cfg, "to_dict", None)):
         cfg = cast(Any, cfg).to_dict()  # MMEngine's Config, which is no Mapping
     tree = Reader().read(*enter(cfg, key, Place(source)))
-    return Builder(Names(allow)).loss(tree)
+    names = Names(allow)
+    if dialect is None:
+        return Builder(names).loss(tree)
+    from lossfold.config.dialects import DialectBuilder, dialect_named  # imported where they are spoken
+
+    return DialectBuilder(names, dialect_named(dialect)).loss(tree)
 
 
 build_loss = build

@@ -237,7 +237,7 @@ def name_of(tree: Tree, loss: nn.Module) -> str:
     """Return the name of a term in a list."""
     given = tree.options.get("loss_name") if isinstance(tree, Node) else None
     if given is None or given.value is None:
-        return snake_case(type(getattr(loss, "loss", loss)).__name__)
+        return getattr(loss, "loss_name", None) or snake_case(type(getattr(loss, "loss", loss)).__name__)
     if not isinstance(given.value, str) or not given.value or "." in given.value:
         raise given.place.error(WHO, "a name without dots", short(given.value))
     return given.value

@@ -119,6 +119,9 @@ class RatioAccumulator(Accumulator):
     denominator: Tensor
 
     def __init__(self, spec: Ratio, options: dict[str, Any]) -> None:
+        hint = "the function of the same name returns each image's value"
+        if not isinstance(spec.per_image, bool):
+            raise LossError(spec.name, "per_image", "True or False", repr(spec.per_image), hint)
         kind = torch.float64 if spec.per_image else torch.int64
         sums = {"numerator": torch.zeros(spec.width, dtype=kind), "denominator": torch.zeros(spec.width, dtype=torch.int64)}
         super().__init__(options, **sums)

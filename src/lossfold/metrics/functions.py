@@ -6,7 +6,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from lossfold.metrics import counts
-from lossfold.metrics.ratios import Correct, Overlap, Ratio
+from lossfold.metrics.ratios import EACH, Correct, Overlap, Ratio
 
 
 def confusion(preds: Tensor, labels: Tensor, C: int, ignore: int | None = None, per_image: bool = False) -> Tensor:
@@ -40,7 +40,7 @@ def iou(
     C: int,
     empty: float | str = 1.0,
     ignore: int | None = None,
-    per_image: bool = False,
+    per_image: bool | str = False,
     fraction: bool = False,
 ) -> Tensor:
     """Return the intersection over union of each class, in percent.
@@ -49,6 +49,7 @@ def iou(
         preds, labels, C, ignore: as for :func:`confusion`.
         empty: value, as a fraction, of a class neither there nor predicted; ``"skip"`` leaves such (image, class) pairs out.
         per_image: the mean over images of each image's own value; needs ``[B, H, W]`` or more dimensions.
+            ``"each"`` returns these values, ``[B, C]`` (``[B]`` where the metric is a scalar).
         fraction: return 0 to 1 in place of percent.
 
     Returns:
@@ -74,7 +75,7 @@ def iou_binary(
     labels: Tensor,
     empty: float | str = 1.0,
     ignore: int | None = None,
-    per_image: bool = True,
+    per_image: bool | str = True,
     fraction: bool = False,
 ) -> Tensor:
     """Return the intersection over union of the foreground (1 or True), in percent.
@@ -106,7 +107,7 @@ def dice(
     C: int,
     empty: float | str = 1.0,
     ignore: int | None = None,
-    per_image: bool = False,
+    per_image: bool | str = False,
     fraction: bool = False,
 ) -> Tensor:
     """Return the Dice coefficient 2 I / (P + T) of each class, in percent.
@@ -136,7 +137,7 @@ def dice_binary(
     labels: Tensor,
     empty: float | str = 1.0,
     ignore: int | None = None,
-    per_image: bool = True,
+    per_image: bool | str = True,
     fraction: bool = False,
 ) -> Tensor:
     """Return the Dice coefficient of the foreground (1 or True), in percent.
@@ -166,7 +167,7 @@ def accuracy(
     labels: Tensor,
     C: int,
     ignore: int | None = None,
-    per_image: bool = False,
+    per_image: bool | str = False,
     average: str = "pixels",
     fraction: bool = False,
 ) -> Tensor:
@@ -174,7 +175,7 @@ def accuracy(
 
     Args:
         preds, labels, C, ignore, fraction: as for :func:`iou`.
-        per_image: the mean, over the images in which something counts, of each image's own value.
+        per_image: the mean, over the images in which something counts, of each image's own value; ``"each"``: ``[B]`` of them.
         average: ``"pixels"``, or ``"classes"``: the mean over the classes that have pixels of each class's share.
 
     Returns:
@@ -193,4 +194,4 @@ def accuracy(
 
 def measure(spec: Ratio, preds: Tensor, labels: Tensor) -> Tensor:
     """Return a metric of one batch."""
-    return spec.result(*spec.gather(preds, labels))
+    return spec.each(preds, labels) if spec.per_image == EACH else spec.result(*spec.gather(preds, labels))

@@ -12,21 +12,27 @@ from lossfold.errors import is_number
 from lossfold.folds.arithmetic import total_dtype
 from lossfold.metrics.counts import check_classes, check_option, count
 
+EACH = "each"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Ratio:
-    """Counts whose ratio is the metric: of all images together, or with ``per_image`` the mean over images of each one's own."""
+    """Counts whose ratio is the metric: of all images together, or with ``per_image`` the mean over images of each one's own.
+
+    Or, with ``per_image="each"``, these values by themselves.
+    """
 
     name: str
     ignore: int | None = None
-    per_image: bool = False
+    per_image: bool | str = False
     fraction: bool = False
 
     shape: ClassVar[tuple[int, ...]] = ()
 
     def __post_init__(self) -> None:
-        for name in ("per_image", "fraction"):
-            check_option(self.name, name, isinstance(getattr(self, name), bool), "True or False", getattr(self, name))
+        check_option(self.name, "fraction", isinstance(self.fraction, bool), "True or False", self.fraction)
+        known = isinstance(self.per_image, bool) or self.per_image == EACH
+        check_option(self.name, "per_image", known, f"True, False or {EACH!r}", self.per_image)
 
     @property
     def width(self) -> int:
@@ -44,7 +50,7 @@ class Ratio:
     def gather(self, preds: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Return what adds over batches: counts, or with ``per_image`` the sums of the images' values and how many have one."""
         numerator, denominator = self.counts(preds, labels)
-        if not self.per_image:
+        if self.per_image is False:
             return numerator[0], denominator[0]
         values = self.values(numerator, denominator)
         known = ~values.isnan()
@@ -53,8 +59,15 @@ class Ratio:
     def result(self, numerator: Tensor, denominator: Tensor) -> Tensor:
         """Return the metric of what was gathered."""
         value = numerator / denominator if self.per_image else self.values(numerator[None], denominator[None])[0]
-        value = value if self.fraction else 100 * value
-        return value.reshape(self.result_shape)
+        return self.scaled(value).reshape(self.result_shape)
+
+    def each(self, preds: Tensor, labels: Tensor) -> Tensor:
+        """Return each image's own metric, in front of its shape."""
+        return self.scaled(self.values(*self.counts(preds, labels))).reshape(-1, *self.result_shape)
+
+    def scaled(self, fractions: Tensor) -> Tensor:
+        """Return fractions, or percent."""
+        return fractions if self.fraction else 100 * fractions
 
     @property
     def result_shape(self) -> tuple[int, ...]:
@@ -90,7 +103,7 @@ class Overlap(Ratio):
 
     def counts(self, preds: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Return I and the union, or 2 I and P + T."""
-        table = count(self.name, preds, labels, self.classes, self.ignore, self.per_image, self.binary)
+        table = count(self.name, preds, labels, self.classes, self.ignore, bool(self.per_image), self.binary)
         hits, both = table.diagonal(dim1=1, dim2=2), table.sum(1) + table.sum(2)
         hits, both = (hits[:, 1:], both[:, 1:]) if self.binary else (hits, both)
         return (2 * hits, both) if self.dice else (hits, both - hits)
@@ -129,7 +142,7 @@ class Correct(Ratio):
 
     def counts(self, preds: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Return the pixels that are right and those that count, for each true class or for all."""
-        table = count(self.name, preds, labels, self.classes or 1, self.ignore, self.per_image)
+        table = count(self.name, preds, labels, self.classes or 1, self.ignore, bool(self.per_image))
         hits, truth = table.diagonal(dim1=1, dim2=2), table.sum(2)
         return (hits, truth) if self.average == "classes" else (hits.sum(1, keepdim=True), truth.sum(1, keepdim=True))
 

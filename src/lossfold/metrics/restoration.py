@@ -19,16 +19,18 @@ from lossfold.metrics.counts import check_option
 
 
 @torch.no_grad()
-def psnr(pred: Tensor, target: Tensor, data_range: float = 1.0) -> Tensor:
+def psnr(pred: Tensor, target: Tensor, data_range: float = 1.0, crop_border: int = 0, to_y: bool = False) -> Tensor:
     """Return the peak signal-to-noise ratio in decibels: ``10 log10(data_range^2 / mean (pred - target)^2)``.
 
-    The mean is over all channels and pixels of an image. Papers on super-resolution often take the luma alone, without a border
-    of ``scale`` pixels: cut and convert both images first.
+    The mean is over all channels and pixels of an image. Papers on super-resolution take the luma alone, without a border of
+    ``scale`` pixels: ``to_y=True, crop_border=scale``.
 
     Args:
         pred: images ``[B, C, H, W]``, floats.
         target: true images of the same shape.
         data_range: the difference between white and black: 1, or 255 for floats from 0 to 255.
+        crop_border: so many pixels at each edge do not count.
+        to_y: compare the luma of RGB images, ``(65.481 R + 128.553 G + 24.966 B) / 255 + 16 / 255`` of white (BT.601).
 
     Returns:
         float64 ``[B]`` without a gradient, ``inf`` where the two are equal.
@@ -41,7 +43,7 @@ def psnr(pred: Tensor, target: Tensor, data_range: float = 1.0) -> Tensor:
         tensor([20.], dtype=torch.float64)
     """
     check("psnr", pred, target, data_range)
-    return _psnr(pred, target, data_range)
+    return _psnr(*compared("psnr", pred, target, data_range, crop_border, to_y), data_range)
 
 
 @torch.no_grad()
@@ -53,6 +55,8 @@ def ssim(
     sigma: float = 1.5,
     k1: float = 0.01,
     k2: float = 0.03,
+    crop_border: int = 0,
+    to_y: bool = False,
 ) -> Tensor:
     """Return the structural similarity, the mean over the channels and over the pixels whose window lies inside the image.
 
@@ -61,7 +65,7 @@ def ssim(
     ``c2 = (k2 data_range)^2``.
 
     Args:
-        pred, target, data_range: as for :func:`psnr`; the images are at least as large as the window.
+        pred, target, data_range, crop_border, to_y: as for :func:`psnr`; what counts is at least as large as the window.
         window_size: side of the window in pixels, odd.
         sigma: standard deviation of the Gaussian in pixels.
         k1: what keeps the means' ratio stable.
@@ -82,6 +86,7 @@ def ssim(
         Wang et al., Image quality assessment: from error visibility to structural similarity, IEEE TIP 2004.
     """
     check("ssim", pred, target, data_range)
+    pred, target = compared("ssim", pred, target, data_range, crop_border, to_y)
     return _ssim(pred, target, data_range, window_size=window_size, sigma=sigma, k1=k1, k2=k2)
 
 
@@ -90,7 +95,7 @@ class RestorationMetrics(Accumulator):
 
     Args:
         metrics: which of ``"psnr"``, ``"ssim"``.
-        data_range: as for :func:`psnr`.
+        data_range, crop_border, to_y: as for :func:`psnr`.
 
     ``compute()`` returns a dict of float64 scalars; NaN before any image. A single image that is exactly right makes the mean
     PSNR ``inf``.
@@ -109,19 +114,24 @@ class RestorationMetrics(Accumulator):
     total: Tensor
     count: Tensor
 
-    def __init__(self, metrics: Sequence[str] = ("psnr", "ssim"), data_range: float = 1.0) -> None:
+    def __init__(
+        self, metrics: Sequence[str] = ("psnr", "ssim"), data_range: float = 1.0, crop_border: int = 0, to_y: bool = False
+    ) -> None:
         listed = isinstance(metrics, (tuple, list)) and len(metrics) > 0
         known = listed and all(isinstance(name, str) and name in METRICS for name in metrics) and len(set(metrics)) == len(metrics)
         check_option("RestorationMetrics", "metrics", known, "a list of 'psnr', 'ssim', each at most once", metrics)
         check_range("RestorationMetrics", data_range)
         sums = {"total": torch.zeros(len(metrics), dtype=torch.float64), "count": torch.zeros((), dtype=torch.int64)}
-        super().__init__({"metrics": tuple(metrics), "data_range": data_range}, **sums)
+        check_cut("RestorationMetrics", crop_border, to_y)
+        options = {"metrics": tuple(metrics), "data_range": data_range, "crop_border": crop_border, "to_y": to_y}
+        super().__init__(options, **sums)
 
     def update(self, pred: Tensor, target: Tensor) -> None:
         """Add a batch, as for :func:`psnr`."""
         self.refuse_synced("update")
         data_range = self.options["data_range"]
         check("RestorationMetrics", pred, target, data_range)
+        pred, target = compared("RestorationMetrics", pred, target, data_range, self.options["crop_border"], self.options["to_y"])
         if pred.device != self.total.device:
             expected = f"on the accumulator's device {self.total.device}"
             raise LossError("RestorationMetrics", "pred", expected, f"{pred.device}", "move it: .to(device)")
@@ -159,6 +169,31 @@ def check_range(who: str, data_range: object) -> None:
     """Refuse a range that is no finite number above 0."""
     holds = isinstance(data_range, (int, float)) and is_number(data_range) and 1e-6 <= data_range <= 1e12
     check_option(who, "data_range", holds, "a number from 1e-6 to 1e12, the difference between white and black", data_range)
+
+
+def check_cut(who: str, crop_border: object, to_y: object) -> None:
+    """Refuse a border that is no number of pixels, and what is neither True nor False."""
+    pixels = isinstance(crop_border, int) and not isinstance(crop_border, bool) and crop_border >= 0
+    check_option(who, "crop_border", pixels, "a number of pixels, an integer >= 0", crop_border)
+    check_option(who, "to_y", isinstance(to_y, bool), "True or False", to_y)
+
+
+def compared(who: str, pred: Tensor, target: Tensor, white: float, crop_border: int, to_y: bool) -> tuple[Tensor, Tensor]:
+    """Return what of two images is compared: without a border, and their lumas."""
+    check_cut(who, crop_border, to_y)
+    if 2 * crop_border >= min(pred.shape[2:]):
+        raise LossError(who, "crop_border", f"less than half of the images' sides {list(pred.shape[2:])}", repr(crop_border))
+    if to_y and pred.shape[1] != 3:
+        raise LossError(who, "pred", "[B, 3, H, W] with to_y=True", f"{list(pred.shape)}")
+    if crop_border:
+        pred, target = (x[:, :, crop_border:-crop_border, crop_border:-crop_border] for x in (pred, target))
+    return (luma(pred, white), luma(target, white)) if to_y else (pred, target)
+
+
+def luma(image: Tensor, white: float) -> Tensor:
+    """Return the luma of RGB images, BT.601."""
+    image = image.to(total_dtype(image))
+    return (65.481 * image[:, :1] + 128.553 * image[:, 1:2] + 24.966 * image[:, 2:] + 16 * white) / 255
 
 
 def _psnr(pred: Tensor, target: Tensor, data_range: float) -> Tensor:

@@ -19,6 +19,7 @@ OVERLAP: dict[str, list[Any]] = {
     "squared": [False, True],
     "log": [False, True],
     "smooth": [1.0, 0.0],
+    "eps": [0.0, 0.25],
 }
 SPECIFIC: dict[str, dict[str, list[Any]]] = {
     "BinaryCrossEntropyLoss": {

@@ -200,18 +200,19 @@ def overlap(score: Callable[[Any, Any, Any, Options], tuple[Any, Any]]) -> Calla
 
 
 def _dice(both: Any, predicted: Any, true: Any, options: Options) -> tuple[Any, Any]:
-    s = options.get("smooth", 1.0)
-    return 2 * both + s, predicted + true + s
+    s, eps = options.get("smooth", 1.0), options.get("eps", 0.0)
+    return 2 * both + s, predicted + true + s + eps
 
 
 def _jaccard(both: Any, predicted: Any, true: Any, options: Options) -> tuple[Any, Any]:
-    s = options.get("smooth", 1.0)
-    return both + s, predicted + true - both + s
+    s, eps = options.get("smooth", 1.0), options.get("eps", 0.0)
+    return both + s, predicted + true - both + s + eps
 
 
 def _tversky(both: Any, predicted: Any, true: Any, options: Options) -> tuple[Any, Any]:
-    s, alpha, beta = options.get("smooth", 1.0), options.get("alpha", 0.5), options.get("beta", 0.5)
-    return both + s, both + alpha * (predicted - both) + beta * (true - both) + s
+    s, eps = options.get("smooth", 1.0), options.get("eps", 0.0)
+    alpha, beta = options.get("alpha", 0.5), options.get("beta", 0.5)
+    return both + s, both + alpha * (predicted - both) + beta * (true - both) + s + eps
 
 
 def generalized_dice(x: Array, t: Array, w: Array | None, options: Options) -> Any:

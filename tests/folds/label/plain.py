@@ -124,18 +124,19 @@ def overlap_loss(score: Callable[[Tensor, Tensor, Tensor, Options], tuple[Tensor
 
 
 def _dice(o: Tensor, p: Tensor, t: Tensor, options: Options) -> tuple[Tensor, Tensor]:
-    s = options.get("smooth", 1.0)
-    return 2 * o + s, p + t + s
+    s, eps = options.get("smooth", 1.0), options.get("eps", 0.0)
+    return 2 * o + s, p + t + s + eps
 
 
 def _jaccard(o: Tensor, p: Tensor, t: Tensor, options: Options) -> tuple[Tensor, Tensor]:
-    s = options.get("smooth", 1.0)
-    return o + s, p + t - o + s
+    s, eps = options.get("smooth", 1.0), options.get("eps", 0.0)
+    return o + s, p + t - o + s + eps
 
 
 def _tversky(o: Tensor, p: Tensor, t: Tensor, options: Options) -> tuple[Tensor, Tensor]:
-    s, alpha, beta = options.get("smooth", 1.0), options.get("alpha", 0.5), options.get("beta", 0.5)
-    return o + s, o + alpha * (p - o) + beta * (t - o) + s
+    s, eps = options.get("smooth", 1.0), options.get("eps", 0.0)
+    alpha, beta = options.get("alpha", 0.5), options.get("beta", 0.5)
+    return o + s, o + alpha * (p - o) + beta * (t - o) + s + eps
 
 
 def generalized_dice(px: Pixels, options: Options) -> Tensor:

@@ -23,6 +23,7 @@ class OverlapLoss(ScoreLoss):
 
     average: str = option("macro", words=("macro", "micro"))
     smooth: float = option(1.0, at_least=0)
+    eps: float = option(0.0, at_least=0)
     squared: bool = option(False)
     log: bool = option(False)
     absent: str = option("skip", words=("skip", "count", "zero"))
@@ -35,6 +36,7 @@ class OverlapLoss(ScoreLoss):
         {"average": "micro", "class_weight": "random", "include_background": False},
         {"log": True, "absent": "zero", "per_image": True},
         {"link": "identity", "smooth": 0.0},
+        {"smooth": 0.5, "eps": 0.25, "absent": "count"},
     )
     dense_links: ClassVar[tuple[str, ...]] = ("softmax", "sigmoid", "identity")
     dense_samples: ClassVar[tuple[dict[str, Any], ...]] = (
@@ -66,10 +68,11 @@ class OverlapLoss(ScoreLoss):
         raise NotImplementedError
 
     def cost(self, both: Tensor, predicted: Tensor, true: Tensor) -> Tensor:
-        """Return the loss of overlaps, 1 - (above + s) / (below + s); a score without a denominator is 1."""
+        """Return the loss of overlaps, 1 - (above + s) / (below + s + eps); a score without a denominator is 1."""
         above, below = self.overlap(both, predicted, true)
-        smoothed = below + self.smooth if self.smooth else below
-        cost = (below - above) / smoothed if self.smooth else divide(below - above, smoothed)
+        missed, added = below - above, self.smooth + self.eps
+        missed = missed + self.eps if self.eps else missed
+        cost = missed / (below + added) if added else divide(missed, below)
         return -(1 - cost).clamp_min(1e-7).log() if self.log else cost
 
     def formula(self, fold: Fold, given: object) -> Ratio:
@@ -111,6 +114,7 @@ class DiceLoss(OverlapLoss):
     Args:
         average: ``"macro"`` or ``"micro"``.
         smooth: s >= 0, added above and below; a score without a denominator is 1.
+        eps: >= 0, added below only, to s: other libraries' small number that keeps 0 / 0 away.
         squared: Σp² in place of Σp (Milletari et al., V-Net, 3DV 2016).
         log: -log(max(score, 1e-7)) in place of 1 - score.
         absent: what a class without pixels costs in a macro mean: ``"skip"`` leaves it out, ``"count"`` takes the formula's
@@ -160,7 +164,7 @@ class JaccardLoss(OverlapLoss):
         loss_c = 1 - (Σ w p t + s) / (Σ w p + Σ w t - Σ w p t + s)
 
     Args:
-        average, smooth, squared, log, absent, include_background, soft_overlap, class_weight, link, ignore_index, reduction,
+        average, smooth, eps, squared, log, absent, include_background, soft_overlap, class_weight, link, ignore_index, reduction,
             per_image, align_corners, loss_weight, engine, inputs: as for :class:`DiceLoss`.
 
     Raises:
@@ -197,7 +201,7 @@ class TverskyLoss(OverlapLoss):
         alpha: α >= 0, the weight of false positives.
         beta: β >= 0, the weight of false negatives.
         exponent: > 0, applied to each class's loss; focal Tversky papers write 1/γ.
-        average, smooth, squared, log, absent, include_background, soft_overlap, class_weight, link, ignore_index, reduction,
+        average, smooth, eps, squared, log, absent, include_background, soft_overlap, class_weight, link, ignore_index, reduction,
             per_image, align_corners, loss_weight, engine, inputs: as for :class:`DiceLoss`.
 
     Raises:

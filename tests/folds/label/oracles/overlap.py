@@ -27,6 +27,7 @@ def _overlap(
     score: Callable[[Any, Any, Any], tuple[Any, Any]],
     *,
     exponent: float = 1.0,
+    eps: float = 0.0,
     average: str = "macro",
     squared: bool = False,
     log: bool = False,
@@ -45,6 +46,7 @@ def _overlap(
 
     def loss(overlap: Any, predicted: Any, true: Any) -> Any:
         number, total = score(overlap, predicted, true)
+        total = total + eps
         ratio = number / total if total != 0 else 1.0 + 0 * number
         raw = -np.log(at_least(np.asarray(ratio), SCORE_FLOOR)) if log else 1 - ratio
         return raw**exponent

@@ -1,0 +1,95 @@
+"""kornia's losses. Without ``reduction`` its focal and robust losses return maps."""
+
+from lossfold.migrate.rows import BINARY, IMAGES, MASKS, differs, equal, peer
+
+REGISTRATION = "of registered images"
+
+KORNIA = peer(
+    "kornia",
+    ("kornia.losses",),
+    "kornia 0.9.0, compared",
+    {
+        "DiceLoss": (
+            equal("DiceLoss()", "DiceLoss(average='micro', smooth=0, eps=1e-8, per_image=True)"),
+            equal(
+                "DiceLoss(average='macro', ignore_index=255)",
+                "DiceLoss(smooth=0, eps=1e-8, per_image=True, ignore_index=255)",
+            ),
+            equal("DiceLoss(weight=v)", "DiceLoss(average='micro', smooth=0, eps=1e-8, per_image=True, class_weight=v)"),
+        ),
+        "TverskyLoss": equal("TverskyLoss(0.3, 0.7)", "TverskyLoss(alpha=0.3, beta=0.7, smooth=0, eps=1e-8, per_image=True)"),
+        "FocalLoss": (
+            equal("FocalLoss(None, reduction='mean')", "1 / C * FocalLoss()"),
+            equal("FocalLoss(0.25, reduction='sum')", "FocalLoss(alpha=[0.75, 0.25, 0.25, 0.25], reduction='sum')"),
+            equal(
+                "FocalLoss(None, reduction='mean', ignore_index=255)(logits, ignored)",
+                "share / C * FocalLoss(ignore_index=255)(logits, ignored)",
+            ),
+            differs(
+                "FocalLoss(None, reduction='mean', ignore_index=255)(logits, ignored)",
+                "FocalLoss(ignore_index=255)(logits, ignored)",
+                "the mean is over [B, C, *S]: theirs is ours / C times the share of the pixels that count",
+                by=0.8,
+            ),
+        ),
+        "BinaryFocalLossWithLogits": (
+            equal("BinaryFocalLossWithLogits(0.25, reduction='mean')", "FocalLoss(link='sigmoid', alpha=0.25)", MASKS),
+            equal("BinaryFocalLossWithLogits(None, reduction='mean')", "FocalLoss(link='sigmoid')", MASKS),
+        ),
+        "LovaszSoftmaxLoss": (
+            equal("LovaszSoftmaxLoss()", "LovaszLoss(classes='all', per_image=True, exact=True)"),
+            differs(
+                "LovaszSoftmaxLoss()",
+                "LovaszLoss()",
+                "each image by itself, and absent classes count, there; the whole batch and the classes present here",
+                by=0.066,
+            ),
+        ),
+        "LovaszHingeLoss": equal("LovaszHingeLoss()", "LovaszLoss(link='hinge', exact=True)", BINARY),
+        "CharbonnierLoss": differs(
+            "CharbonnierLoss(reduction='mean')",
+            "CharbonnierLoss(eps=1.0)",
+            "sqrt(d² + 1) - 1 there, sqrt(d² + eps) here: with eps=1 the gradients are equal, and the values differ by 1",
+            IMAGES,
+            by=1,
+        ),
+        "PSNRLoss": differs(
+            "PSNRLoss(1.0)",
+            "PSNRLoss()",
+            "the PSNR of the whole batch's error, there; the mean of the images' own, here",
+            IMAGES,
+            by=0.13,
+        ),
+        "SSIMLoss": (
+            equal("SSIMLoss(11, padding='valid')", "0.5 * SSIMLoss()", IMAGES),
+            differs(
+                "SSIMLoss(11)",
+                "SSIMLoss()",
+                "(1 - SSIM) / 2 there, 1 - SSIM here; and its padding is 'same', by reflection, unless it is told 'valid'",
+                IMAGES,
+                by=0.48,
+            ),
+        ),
+        "TotalVariation": differs(
+            "TotalVariation()(pred).mean()",
+            "TVLoss()(pred)",
+            "a sum for each image and channel there; the mean of |dx| plus the mean of |dy| here",
+            IMAGES,
+            by=5.5e02,
+        ),
+        "MS_SSIMLoss": "mixes SSIM of several sigmas with L1; MSSSIMLoss here is that of Wang et al. (2003)",
+        "SSIM3DLoss": "not yet",
+        "HausdorffERLoss": "by erosions",
+        "HausdorffERLoss3D": "by erosions",
+        "CauchyLoss": "not yet",
+        "GemanMcclureLoss": "not yet",
+        "WelschLoss": "not yet",
+        "InverseDepthSmoothnessLoss": "not yet",
+        "MILossFromRef": REGISTRATION,
+        "MILossFromRef2D": REGISTRATION,
+        "MILossFromRef3D": REGISTRATION,
+        "NMILossFromRef": REGISTRATION,
+        "NMILossFromRef2D": REGISTRATION,
+        "NMILossFromRef3D": REGISTRATION,
+    },
+)

@@ -1,0 +1,170 @@
+"""MONAI's losses. Its labels have a channel, ``[B, 1, *S]``, and may be floats; here they are ``labels.squeeze(1).long()``.
+
+Its means run over images and classes together, and count absent classes: ``per_image=True, absent="count"``.
+"""
+
+from lossfold.migrate.rows import CRITIC, FEATURES, IMAGES, MASKS, ONE_HOT, differs, equal, peer, read
+
+REGISTRATION = "of registered images"
+NOT_YET = "not yet"
+
+MONAI = peer(
+    "monai",
+    ("monai.losses",),
+    "MONAI 1.6.1, compared",
+    {
+        "DiceLoss": (
+            equal("DiceLoss(softmax=True, to_onehot_y=True)", "DiceLoss(per_image=True, absent='count', smooth=1e-5)"),
+            equal("DiceLoss(softmax=True, to_onehot_y=True, batch=True)", "DiceLoss(absent='count', smooth=1e-5)"),
+            equal(
+                "DiceLoss(softmax=True, to_onehot_y=True, smooth_nr=0, smooth_dr=1e-3, squared_pred=True)",
+                "DiceLoss(per_image=True, absent='count', smooth=0, eps=1e-3, squared=True)",
+            ),
+            equal(
+                "DiceLoss(softmax=True, to_onehot_y=True, include_background=False, batch=True)",
+                "DiceLoss(include_background=False, absent='count', smooth=1e-5)",
+            ),
+            equal(
+                "DiceLoss(sigmoid=True)",
+                "DiceLoss(link='sigmoid', soft_overlap='product', per_image=True, absent='count', smooth=1e-5)",
+                MASKS,
+            ),
+            equal(
+                "DiceLoss(softmax=True, to_onehot_y=True, jaccard=True, smooth_nr=2, smooth_dr=2)",
+                "JaccardLoss(per_image=True, absent='count', smooth=1)",
+            ),
+            equal(
+                "DiceLoss(softmax=True, to_onehot_y=True, ignore_index=255)",
+                "DiceLoss(per_image=True, absent='count', smooth=1e-5, ignore_index=255)",
+            ),
+            equal(
+                "DiceLoss(softmax=True, to_onehot_y=True, weight=v)",
+                "sum(v) / C * DiceLoss(per_image=True, absent='count', smooth=1e-5, class_weight=v)",
+            ),
+            differs(
+                "DiceLoss(softmax=True, to_onehot_y=True, weight=v)",
+                "DiceLoss(per_image=True, absent='count', smooth=1e-5, class_weight=v)",
+                "the weighted sum is divided by C there, by the sum of the weights here: theirs is sum(v) / C times ours",
+                by=0.25,
+            ),
+        ),
+        "MaskedDiceLoss": equal(
+            "MaskedDiceLoss(sigmoid=True)(logits, masks, w[:, None].round())",
+            "DiceLoss(link='sigmoid', soft_overlap='product', per_image=True, absent='count', smooth=1e-5)"
+            "(logits, masks, w[:, None].round())",
+            MASKS,
+        ),
+        "GeneralizedDiceLoss": (
+            equal(
+                "GeneralizedDiceLoss(softmax=True, to_onehot_y=True)",
+                "GeneralizedDiceLoss(per_image=True, absent='count', smooth=1e-5)",
+            ),
+            equal(
+                "GeneralizedDiceLoss(softmax=True, to_onehot_y=True, batch=True, w_type='simple')",
+                "GeneralizedDiceLoss(weighting='simple', absent='count', smooth=1e-5)",
+            ),
+        ),
+        "DiceCELoss": (
+            equal(
+                "DiceCELoss(softmax=True, to_onehot_y=True)",
+                "LossSet(dice=DiceLoss(per_image=True, absent='count', smooth=1e-5), ce=CrossEntropyLoss())",
+            ),
+            equal(
+                "DiceCELoss(softmax=True, to_onehot_y=True, batch=True, lambda_dice=0.7, lambda_ce=1.3)",
+                "CEDiceLoss(dice_weight=0.7, ce_weight=1.3, absent='count', smooth=1e-5)",
+            ),
+        ),
+        "DiceFocalLoss": (
+            equal(
+                "DiceFocalLoss(softmax=True)",
+                "LossSet(dice=DiceLoss(soft_overlap='product', per_image=True, absent='count', smooth=1e-5),"
+                " focal=FocalLoss(link='sigmoid'))",
+                ONE_HOT,
+            ),
+            differs(
+                "DiceFocalLoss(softmax=True, to_onehot_y=True)",
+                "LossSet(dice=DiceLoss(per_image=True, absent='count', smooth=1e-5), focal=FocalLoss())",
+                "its focal part is one sigmoid for each channel beside the softmax of the Dice part; softmax's here",
+                by=0.52,
+            ),
+        ),
+        "GeneralizedDiceFocalLoss": equal(
+            "GeneralizedDiceFocalLoss(softmax=True)",
+            "LossSet(dice=GeneralizedDiceLoss(per_image=True, absent='count', smooth=1e-5), focal=FocalLoss(link='sigmoid'))",
+            ONE_HOT,
+        ),
+        "FocalLoss": (
+            equal("FocalLoss()", "FocalLoss(link='sigmoid')", MASKS),
+            equal("FocalLoss(alpha=0.25)", "FocalLoss(link='sigmoid', alpha=0.25)", MASKS),
+            equal("FocalLoss(use_softmax=True, to_onehot_y=True)", "1 / C * FocalLoss()"),
+            differs(
+                "FocalLoss(use_softmax=True, to_onehot_y=True)",
+                "FocalLoss()",
+                "the mean runs over the zeros of the one-hot, too: theirs is ours / C",
+                by=0.75,
+            ),
+        ),
+        "TverskyLoss": (
+            equal(
+                "TverskyLoss(softmax=True, to_onehot_y=True, alpha=0.3, beta=0.7)",
+                "TverskyLoss(alpha=0.3, beta=0.7, per_image=True, absent='count', smooth=1e-5)",
+            ),
+            equal(
+                "TverskyLoss(softmax=True, to_onehot_y=True, batch=True, smooth_nr=0)",
+                "TverskyLoss(absent='count', smooth=0, eps=1e-5)",
+            ),
+        ),
+        "SSIMLoss": equal("SSIMLoss(spatial_dims=2)", "SSIMLoss()", IMAGES),
+        "PatchAdversarialLoss": (
+            equal(
+                "PatchAdversarialLoss(criterion='hinge')(score, True, True)",
+                "GANLoss('hinge')(score.tanh(), True, is_disc=True)",
+                CRITIC,
+            ),
+            equal(
+                "PatchAdversarialLoss(criterion='least_squares', no_activation_leastsq=True)(score, True, True)",
+                "GANLoss('lsgan')(score, True, is_disc=True)",
+                CRITIC,
+            ),
+            equal(
+                "PatchAdversarialLoss(criterion='bce')(score, True, True)", "GANLoss('vanilla')(score, True, is_disc=True)", CRITIC
+            ),
+            differs(
+                "PatchAdversarialLoss(criterion='hinge')(score, True, False)",
+                "GANLoss('hinge')(score, True)",
+                "tanh before the hinge, a leaky ReLU before the squares unless it is told not to; the generator's hinge is the"
+                " discriminator's there, -mean here",
+                CRITIC,
+                by=16,
+            ),
+        ),
+        "MaskedLoss": "masks logits and targets before any loss; the losses here take weight=, in which masked pixels do not count",
+        "PerceptualLoss": read(
+            "PerceptualLoss(spatial_dims=2, network_type='vgg')",
+            "LPIPSLoss()",
+            "LPIPS there, of 2-D slices for 3-D; PerceptualLoss here is the VGG distance of Johnson et al.",
+            FEATURES,
+        ),
+        "DeepSupervisionLoss": "a sum over heads of decreasing weight: a LossSet with one term for each head",
+        "MultiScaleLoss": REGISTRATION,
+        "AUCMLoss": "of whole images' scores",
+        "AsymmetricUnifiedFocalLoss": NOT_YET,
+        "BarlowTwinsLoss": "of vectors",
+        "BendingEnergyLoss": REGISTRATION,
+        "BoundaryLoss": NOT_YET,
+        "BoxGIoULoss": "of boxes",
+        "ContrastiveLoss": "of vectors",
+        "DiffusionLoss": REGISTRATION,
+        "GeneralizedWassersteinDiceLoss": NOT_YET,
+        "GlobalMutualInformationLoss": REGISTRATION,
+        "HausdorffDTLoss": NOT_YET,
+        "JukeboxLoss": "of spectra of volumes",
+        "LocalNormalizedCrossCorrelationLoss": REGISTRATION,
+        "LogHausdorffDTLoss": NOT_YET,
+        "MCCLoss": NOT_YET,
+        "NACLLoss": "smooths labels by their neighbours",
+        "SURELoss": "of a denoiser without a target",
+        "SoftDiceclDiceLoss": NOT_YET,
+        "SoftclDiceLoss": NOT_YET,
+    },
+)
