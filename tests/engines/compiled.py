@@ -105,11 +105,9 @@ def of_formulas(classes: int, *losses: ScoreLoss, images: int = 1) -> Call:
 
 def short() -> Iterator[tuple[str, Call, tuple[str, ...]]]:
     """Yield what is compiled for which target: the kernels of the largest sets, each on one or two of them."""
-    yield "sm_90", of_labels(19, SET), ("fold_kernel", "unfold_kernel")
-    yield "sm_80", of_labels(150, SET, torch.bfloat16), ("unfold_kernel",)
+    yield "sm_90", of_labels(19, SET), ("unfold_kernel",)
     yield "sm_120", of_labels(19, SET, bins=4096), ("bins_kernel",)
     yield "gfx942", of_labels(19, CE), ("fold_kernel",)
-    yield "sm_90", of_targets(19, BCE_SET, "sigmoid"), ("unfold_lines",)
     yield "sm_80", of_labels(19, CE, stride=4), ("grid_unfold",)
     yield "sm_90", of_formulas(19, lf.CrossEntropyLoss(), lf.DiceLoss(), lf.FocalLoss()), ("formulas",)
 

@@ -37,7 +37,13 @@ FAMILIES = first_of(lambda case: (case.fold, case.link, case.maps, case.passes),
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
-@pytest.mark.parametrize("case", [pytest.param(case, id=f"{case.fold}-{case.id}") for case in FAMILIES])
+def some(cases: list[Case]) -> Iterator[Any]:
+    """Yield every third case for short runs, and the others for long ones."""
+    for turn, case in enumerate(cases):
+        yield pytest.param(case, id=f"{case.fold}-{case.id}", marks=[pytest.mark.slow] if turn % 3 else [])
+
+
+@pytest.mark.parametrize("case", list(some(FAMILIES)))
 def test_no_worse_than_plain_pytorch(case: Case) -> None:
     """And it is the operators that run."""
     turn = FAMILIES.index(case)
@@ -61,10 +67,11 @@ def everything(**options: Any) -> lf.LossSet:
     )
 
 
-def samples() -> Iterator[tuple[int, str, torch.dtype, torch.dtype]]:
+def samples() -> Iterator[Any]:
     labels = (torch.int64, torch.int32, torch.uint8)
     for turn, classes in enumerate((1, 2, 3, 19, 150, 300)):
-        yield classes, ("softmax", "identity")[turn % 2], DTYPES[turn // 2], labels[turn % 3] if classes < 255 else torch.int64
+        given = classes, ("softmax", "identity")[turn % 2], DTYPES[turn // 2], labels[turn % 3] if classes < 255 else torch.int64
+        yield pytest.param(*given, marks=[pytest.mark.slow] if classes in (1, 2, 150) else [])
 
 
 @pytest.mark.parametrize("classes, link, kind, whole", list(samples()))

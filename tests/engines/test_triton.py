@@ -36,8 +36,13 @@ def contract(*arguments: str) -> str:
 
 def test_interpreted() -> None:
     """At each dtype no worse than plain PyTorch; any number of classes; any order of programs; layouts; refusals."""
-    told = contract("tests/engines/interpreted.py")
+    told = contract("tests/engines/interpreted.py", "-m", "not slow")
     assert " passed" in told and "skipped" not in told and "failed" not in told
+
+
+@pytest.mark.slow
+def test_interpreted_at_length() -> None:
+    contract("tests/engines/interpreted.py", "-m", "slow")
 
 
 @pytest.mark.slow
