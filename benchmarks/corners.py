@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 
 import torch
-import torch.nn.functional as F
+from torch.nn import functional
 
 import lossfold as lf
 
@@ -43,16 +43,18 @@ def timed(ours: Run, plain: Run, seconds: float) -> tuple[float, float]:
 
 
 def cross_entropy(*shape: int) -> Case:
+    """Mean cross entropy."""
     x = torch.randn(shape, requires_grad=True)
     y = torch.randint(shape[1], (shape[0], *shape[2:]))
     loss = lf.CrossEntropyLoss()
-    return f"CE {list(shape)}", both_ways(loss, x, y), both_ways(F.cross_entropy, x, y)
+    return f"CE {list(shape)}", both_ways(loss, x, y), both_ways(functional.cross_entropy, x, y)
 
 
 def l1(*shape: int) -> Case:
+    """Mean absolute error."""
     x, y = torch.rand(shape, requires_grad=True), torch.rand(shape)
     loss = lf.L1Loss()
-    return f"L1 {list(shape)}", both_ways(loss, x, y), both_ways(F.l1_loss, x, y)
+    return f"L1 {list(shape)}", both_ways(loss, x, y), both_ways(functional.l1_loss, x, y)
 
 
 def lovasz(*shape: int) -> Case:
@@ -78,6 +80,7 @@ def neighbour(busy: bool) -> Iterator[None]:
 
 
 def main() -> None:
+    """Print a row for each case."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--busy", action="store_true", help="two threads beside a busy core")
     parser.add_argument("--seconds", type=float, default=2.0, help="for each case")
