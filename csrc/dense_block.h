@@ -217,7 +217,9 @@ struct DenseBlock {
     const V value = x.p * (1 - t) + x.q * t, least = V{} + Block<T>::tiny;
     return value < least ? least : value;
   }
-  static LOSSFOLD_INLINE V cross(const Element<T>& x, V t) { return t * x.nll + (1 - t) * x.nll_not; }
+  // a x, where 0 times infinity is 0: what does not count costs nothing, whatever its logarithm.
+  static LOSSFOLD_INLINE V times(V a, V x) { return a == 0 ? V{} : a * x; }
+  static LOSSFOLD_INLINE V cross(const Element<T>& x, V t) { return times(t, x.nll) + times(1 - t, x.nll_not); }
 };
 
 template <bool p, bool l, bool f>

@@ -86,7 +86,7 @@ struct UnfoldChannel {
         if constexpr (Wanted::focal) add_focal(x, y, &A, &N, &M);
         if constexpr (valued) value += w * ((N == 0 ? V{} : N * x.nll) + (M == 0 ? V{} : M * x.nll_not));  // 0 times infinity
         if constexpr (link == Link::sigmoid) {
-          dz = x.p * x.q * A - x.q * N + x.p * M;
+          dz = DenseBlock<T>::times(x.p * x.q, A) - x.q * N + x.p * M;
         } else if constexpr (link == Link::identity) {
           const V floor = V{} + Block<T>::floor;
           dz = A - (x.p < floor ? V{} : N / x.p) + (x.q < floor ? V{} : M / x.q);

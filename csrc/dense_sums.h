@@ -45,15 +45,15 @@ struct SumChannel {
         apart += w * DenseBlock<T>::size(x.p - y);
       }
       if constexpr (Wanted::logs) {
-        nll += wt * x.nll;
+        nll += DenseBlock<T>::times(wt, x.nll);
         nll_all += w * x.nll;
-        nll_not += (w - wt) * x.nll_not;
+        nll_not += DenseBlock<T>::times(w - wt, x.nll_not);
         nll_not_all += w * x.nll_not;
       }
       if constexpr (Wanted::focal) {
         const V u = DenseBlock<T>::miss(x, y), ce = DenseBlock<T>::cross(x, y), m = power(u, gamma);
-        focal += wt * (m * ce);
-        focal_not += (w - wt) * (m * ce);
+        focal += DenseBlock<T>::times(wt, m * ce);
+        focal_not += DenseBlock<T>::times(w - wt, m * ce);
         focal_weight += w * m;
         if (gammas == 1) continue;
         dense.at(dense.u, i) = u;
@@ -74,7 +74,7 @@ struct SumChannel {
     for (long i = from; i < dense.block.live; i += step) {
       const V w = dense.at(dense.weight, i), y = *(const V*)(t + i), m = power(dense.at(dense.u, i), gamma);
       const V share = kind == DenseSum::focal ? w * y : kind == DenseSum::focal_not ? w - w * y : w;
-      total += kind == DenseSum::focal_weight ? share * m : share * (m * dense.at(dense.ce, i));
+      total += kind == DenseSum::focal_weight ? share * m : DenseBlock<T>::times(share, m * dense.at(dense.ce, i));
     }
     return total;
   }
@@ -132,7 +132,7 @@ struct MapChannel {
           case DenseSum::both: total += a * x.p * y; break;
           case DenseSum::apart: total += a * DenseBlock<T>::size(x.p - y); break;
           default:
-            if constexpr (logs) total += a * log_share(image.dense_kinds[k], image.dense_gammas[k], x, y);
+            if constexpr (logs) total += DenseBlock<T>::times(V{} + a, log_share(image.dense_kinds[k], image.dense_gammas[k], x, y));
         }
       }
       dense.at(value, i) += w * total;
@@ -141,12 +141,12 @@ struct MapChannel {
 
   LOSSFOLD_INLINE static V log_share(DenseSum kind, double gamma, const Element<T>& x, V y) {
     switch (kind) {
-      case DenseSum::nll: return y * x.nll;
+      case DenseSum::nll: return DenseBlock<T>::times(y, x.nll);
       case DenseSum::nll_all: return x.nll;
-      case DenseSum::nll_not: return (1 - y) * x.nll_not;
+      case DenseSum::nll_not: return DenseBlock<T>::times(1 - y, x.nll_not);
       case DenseSum::nll_not_all: return x.nll_not;
-      case DenseSum::focal: return y * power(DenseBlock<T>::miss(x, y), gamma) * DenseBlock<T>::cross(x, y);
-      case DenseSum::focal_not: return (1 - y) * power(DenseBlock<T>::miss(x, y), gamma) * DenseBlock<T>::cross(x, y);
+      case DenseSum::focal: return DenseBlock<T>::times(y, power(DenseBlock<T>::miss(x, y), gamma) * DenseBlock<T>::cross(x, y));
+      case DenseSum::focal_not: return DenseBlock<T>::times(1 - y, power(DenseBlock<T>::miss(x, y), gamma) * DenseBlock<T>::cross(x, y));
       default: return power(DenseBlock<T>::miss(x, y), gamma);
     }
   }

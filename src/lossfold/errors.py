@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import numbers
 import re
 import sys
 from collections.abc import Iterable
+from typing import Any
 
 
 class LossError(ValueError):
@@ -74,7 +76,20 @@ def nearest(name: object, valid: Iterable[str], elsewhere: str = "") -> str:
     return f"did you mean {best!r}? {there}" if best else there
 
 
+def python_scalar(value: Any) -> Any:
+    """Return a scalar of NumPy, a 0-d tensor, or another number or text, as Python's own; anything else as it is."""
+    if type(value) in (int, float, bool, str, type(None), tuple, list, dict):
+        return value
+    if getattr(value, "ndim", None) == 0 and callable(getattr(value, "item", None)):
+        return value.item()
+    if isinstance(value, str):  # an enumeration's, say
+        return str.__str__(value)
+    if isinstance(value, numbers.Real) and not isinstance(value, bool):
+        return int(value) if isinstance(value, numbers.Integral) else float(value)
+    return value
+
+
 def is_number(value: object) -> bool:
-    """Whether a value is a finite real number (bool is not)."""
+    """Whether a value is a finite real number of Python's (bool is not); :func:`python_scalar` makes one of NumPy's."""
     largest = sys.float_info.max
     return isinstance(value, (int, float)) and not isinstance(value, bool) and -largest <= value <= largest

@@ -15,6 +15,7 @@ from lossfold.compose import matting as matting
 from lossfold.compose import presets as presets
 from lossfold.compose.loss_set import LossSet
 from lossfold.compose.output import LossOutput
+from lossfold.errors import LossError
 from lossfold.losses.adversarial import gan as gan
 from lossfold.losses.adversarial import penalties as penalties
 from lossfold.losses.adversarial.components import Component
@@ -52,10 +53,15 @@ def as_function(cls: type[nn.Module]) -> Callable[..., Tensor]:
     if any(p.kind == p.VAR_POSITIONAL for p in tensors):  # a set whose terms take what every loss of scores takes
         tensors = list(inspect.signature(LOSSES["CrossEntropyLoss"].forward).parameters.values())[1:]
     names = [p.name for p in tensors]
+    of_scores = names[:2] == ["logits", "labels"]
+    tensors = tensors[:2] + [p.replace(kind=p.KEYWORD_ONLY) for p in tensors[2:]] if of_scores else tensors
     taken = ("data_info", "loss_name", *names)
     options = [p.replace(kind=p.KEYWORD_ONLY) for name, p in options_of(cls).items() if name not in taken]
 
     def function(*given: Any, **named: Any) -> Tensor:
+        if of_scores and len(given) > 2:  # the third of functional.cross_entropy are class weights; N of them fit [N, C], too
+            expected, hint = "given by name", "weight= are those of pixels, class_weight= those of classes"
+            raise LossError(snake_case(cls.__name__), "weight", expected, f"{len(given)} arguments by position", hint)
         by_name = {name: named.pop(name) for name in names if name in named}
         result: Tensor | LossOutput | PerceptualParts = cls(**named)(*given, **by_name)
         return result.total if isinstance(result, (LossOutput, PerceptualParts)) else result

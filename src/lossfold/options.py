@@ -11,7 +11,8 @@ from typing import Any, TypeVar, cast
 from torch import Tensor
 from typing_extensions import dataclass_transform
 
-from lossfold.errors import is_number, nearest, wrong
+from lossfold.errors import is_number, nearest, python_scalar, wrong
+from lossfold.foreign import meant
 
 T = TypeVar("T")
 C = TypeVar("C", bound=type)
@@ -95,8 +96,9 @@ class Word(Kind):
         return "one of " + ", ".join(map(repr, self.among)) + " or None" * self.none
 
     def hint(self, value: object) -> str:
-        """Say which word comes nearest."""
-        return nearest(value, self.among)
+        """Say which word is meant, or comes nearest."""
+        ours = meant(value, self.among)
+        return f"that is {ours!r}" if ours else nearest(value, self.among)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -222,7 +224,7 @@ def option(
             of numbers; with None, which is then allowed, ``of`` says it.
         of: bool, int or float.
         words: the texts that it may be.
-        others: whether it may be something other than a text as well, which the loss checks in ``validate``.
+        others: whether it may be something other than a text as well, which the loss checks in ``settle``.
         each_class: it is a list with a number >= 0 for each class, or None; with ``of=float`` a number for all of them will do.
         between, at_least, more_than, at_most, less_than: the range of a number.
         odd: an odd integer.
@@ -265,7 +267,7 @@ def checked_options(kinds: Mapping[str, Kind], values: Mapping[str, Any]) -> dic
     """Return the values of options as the loss keeps them; refuse those that they may not have."""
     found: dict[str, Any] = {}
     for name, value in values.items():
-        kind = kinds[name]
+        kind, value = kinds[name], python_scalar(value)
         if not kind.admits(value):
             error = wrong(name, kind.expected(value), repr(value), kind.hint(value))
             error.kind = kind
@@ -298,9 +300,11 @@ def configured(cls: C) -> C:
 
 
 def listed(value: Any) -> Any:
-    """Return an array as a list; a tensor ``[C, 1, 1]``, as broadcasting wants it, too."""
+    """Return an array as a list; a tensor ``[C, 1, 1]``, as broadcasting wants it, too; the scalars in a list as Python's."""
     if isinstance(value, Tensor) and value.dim() and value.numel() == len(value):
         value = value.flatten()
+    if isinstance(value, (list, tuple)):
+        return [python_scalar(one) for one in value]
     return value.tolist() if hasattr(value, "tolist") else value
 
 

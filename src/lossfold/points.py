@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from lossfold.errors import LossError, is_number
+from lossfold.errors import LossError, is_number, python_scalar
 from lossfold.folds.checks import SCORE_DTYPES
 from lossfold.folds.fold import describe
 
@@ -51,6 +51,7 @@ def sample_uncertain_points(
     who = "sample_uncertain_points"
     if not isinstance(logits, Tensor) or logits.dim() != 4 or logits.shape[1] != 1 or logits.dtype not in SCORE_DTYPES:
         raise LossError(who, "logits", "float mask logits [N, 1, H, W]", describe(logits))
+    num_points, oversample_ratio, importance_ratio = map(python_scalar, (num_points, oversample_ratio, importance_ratio))
     if not isinstance(num_points, int) or isinstance(num_points, bool) or num_points < 1:
         raise LossError(who, "num_points", "an integer >= 1", repr(num_points))
     if not (is_number(oversample_ratio) and oversample_ratio >= 1):

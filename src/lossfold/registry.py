@@ -10,6 +10,7 @@ from typing import Any, ClassVar, TypeVar
 from torch import nn
 
 from lossfold.errors import LossError, naming, nearest
+from lossfold.foreign import loss_meant
 from lossfold.options import Kind, checked_options
 from lossfold.plugins import Plugins
 
@@ -112,7 +113,13 @@ class Registry(Mapping[str, type[nn.Module]]):
             loaded = loss_class("lossfold.losses", self._plugins.load(name), name)
             self._classes.setdefault(name, loaded)
         if name not in self._classes:
-            raise LossError("LOSSES", "type", "the name of a registered loss", repr(name), nearest(name, self._classes, LISTED))
+            raise LossError(
+                "LOSSES",
+                "type",
+                "the name of a registered loss",
+                repr(name),
+                loss_meant(name) or nearest(name, self._classes, LISTED),
+            )
         return self._classes[name]
 
     def get(self, name: str, default: Any = None) -> Any:

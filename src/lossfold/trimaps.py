@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lossfold.errors import LossError, is_number
+from lossfold.errors import LossError, is_number, python_scalar
 from lossfold.folds.checks import SCORE_DTYPES
 from lossfold.folds.fold import describe
+from lossfold.options import listed
 
 INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 WIDEST = 1000  # pixels of erosion and dilation; squares of distances stay exact in float32 far beyond it
@@ -73,6 +74,7 @@ def trimap_from_alpha(alpha: Tensor, erode: float = 10, dilate: float = 10) -> T
         Xu et al., Deep Image Matting, CVPR 2017.
     """
     who = "trimap_from_alpha"
+    erode, dilate = python_scalar(erode), python_scalar(dilate)
     for name, width in (("erode", erode), ("dilate", dilate)):
         if not (is_number(width) and 0 <= width <= WIDEST):
             raise LossError(who, name, f"a number of pixels from 0 to {WIDEST}", repr(width))
@@ -105,14 +107,18 @@ def random_trimap(alpha: Tensor, widths: tuple[int, int] = (1, 30), generator: t
         Xu et al., Deep Image Matting, CVPR 2017.
     """
     who = "random_trimap"
-    pair = isinstance(widths, (tuple, list)) and len(widths) == 2
-    whole = pair and all(isinstance(width, int) and not isinstance(width, bool) for width in widths)
-    if not whole or not 0 <= widths[0] <= widths[1] <= WIDEST:
+    found = listed(widths)
+    whole = (
+        isinstance(found, list)
+        and len(found) == 2
+        and all(isinstance(width, int) and not isinstance(width, bool) for width in found)
+    )
+    if not whole or not 0 <= found[0] <= found[1] <= WIDEST:
         raise LossError(who, "widths", f"two integers (smallest, largest) from 0 to {WIDEST}, in this order", repr(widths))
     _check_alpha(who, alpha)
     if generator is not None and generator.device.type != alpha.device.type:
         raise LossError(who, "generator", f"on the alpha's device {alpha.device}", str(generator.device))
-    least, most = widths
+    least, most = found
     with torch.no_grad():
         drawn = torch.randint(least, most + 1, (2, *alpha.shape[:-2], 1, 1), generator=generator, device=alpha.device)
         inward, outward = drawn.float().square()

@@ -63,6 +63,10 @@ def fit(module: Module, folder: Path, callback: Any, resume: str | None = None, 
     return trainer
 
 
+def test_it_is_found_without_an_import() -> None:
+    assert lf.adapters.lightning.AdvanceLosses is AdvanceLosses  # type: ignore[attr-defined]
+
+
 @pytest.mark.parametrize(("pieces", "seen"), [(1, [0, 1, 2, 3, 4, 5]), (2, [0, 0, 1, 1, 2, 2]), (4, [0, 0, 0, 0, 1, 1])])
 def test_it_advances_with_the_optimiser(pieces: int, seen: list[int], tmp_path: Path) -> None:
     module = Module()

@@ -36,8 +36,8 @@ RECORDED = {
     "ce-x4": Cost(51, 128.8, 34.8),
     "ce-x8": Cost(51, 509.0, 139.0),
     "ce-dice-x4": Cost(93, 300.6, 39.4),
-    "bce": Cost(35, 21.01, 2.01),
-    "bce-dice-focal": Cost(127, 107.1, 7.01),
+    "bce": Cost(42, 22.01, 2.01),
+    "bce-dice-focal": Cost(136, 109.1, 7.01),
     "lovasz-hinge": Cost(184, 63.3, 5.32),
     "matting": Cost(301, 172.3, 13.1),
     "laplacian": Cost(187, 40.7, 6.8),
@@ -45,12 +45,13 @@ RECORDED = {
     "ssim": Cost(83, 155.9, 11.8),
     "ms-ssim": Cost(426, 147.7, 11.8),
 }
-"""These numbers may only fall."""
+"""These numbers may only fall. (Those of cross entropies of targets rose once, so that 0 times infinity is 0 and NaN is NaN.)"""
 
 LOOKS = ("lovasz", "ohem", "four")
 """Cases whose plain PyTorch looks at its data."""
 DEARER = {
-    "bce": "plain PyTorch does not check that targets lie in [0, 1], which reads them once more, and has one sum in place of two",
+    "bce": "plain PyTorch does not check that targets lie in [0, 1], which reads them once more, "
+    "makes NaN of infinite logits that are right, and has one sum in place of two",
     "ohem": "plain PyTorch waits for the device, twice, and moves only the pixels that count from there on",
 }
 """Cases that move a little more than plain PyTorch, and why."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import math
 import pickle
 from pathlib import Path
@@ -329,3 +330,42 @@ def test_other_devices_are_refused() -> None:
             m.matting_sad(*arguments)
     with pytest.raises(LossError, match=r"pred must be on the accumulator's device meta.*\.to"):
         m.MattingMetrics().to("meta").update(A, A)
+
+
+def published_connectivity(pred: np.ndarray, target: np.ndarray) -> float:
+    """As the published code has it, in float64, with thresholds of numpy.arange."""
+    levels = np.arange(0, 1 + 0.1, 0.1)
+    reached = np.full(target.shape, -1.0)
+    for below, level in itertools.pairwise(levels):
+        parts, count = ndimage.label((target >= level) & (pred >= level))
+        largest = parts == 1 + np.argmax(np.bincount(parts.ravel())[1:]) if count else np.zeros(target.shape, bool)
+        reached[(reached == -1) & ~largest] = below
+    reached[reached == -1] = 1
+    first, second = (alpha - reached for alpha in (pred, target))
+    return float(np.abs(first * (first >= 0.15) - second * (second >= 0.15)).sum() / 1000)
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.float64])
+def test_published_levels_of_connectivity(kind: torch.dtype) -> None:
+    """The rounding of their thresholds counts: 153/255 is 0.6, and does not reach 0.6000000000000001."""
+    rng = np.random.default_rng(0)
+    target = np.clip(ndimage.gaussian_filter(rng.standard_normal((90, 110)), 6) * 25 + 0.5, 0, 1)
+    pred = np.clip(target + 0.3 * ndimage.gaussian_filter(rng.standard_normal((90, 110)), 2), 0, 1)
+    bits = [torch.from_numpy((alpha * 255).round()) for alpha in (pred, target)]
+    bits[0][40:60, 40:60] = bits[1][40:60, 40:60] = 153
+    alphas = [(alpha / 255).to(kind)[None] for alpha in bits]
+    expected = published_connectivity(*(alpha.numpy() / 255 for alpha in bits))
+    assert m.matting_conn(*alphas, levels="published").item() == pytest.approx(expected, rel=1e-12)
+    assert m.matting_conn(*alphas).item() != pytest.approx(expected, rel=1e-3)
+    score = m.MattingMetrics(("conn",), levels="published")
+    score.update(*alphas)
+    assert score.compute()["conn"].item() == pytest.approx(expected, rel=1e-12)
+    with pytest.raises(LossError, match="levels must be 'exact' or 'published'"):
+        m.matting_conn(*alphas, levels="rounded")
+
+
+def test_the_largest_part_with_and_without_scipy() -> None:
+    for density in (0.3, 0.55, 0.7):
+        masks = torch.rand(3, 40, 50) < density
+        assert torch.equal(largest_part(masks), find_largest(masks, wait=True))
+    assert not largest_part(torch.zeros(2, 5, 5, dtype=torch.bool)).any()

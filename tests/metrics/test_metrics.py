@@ -168,7 +168,7 @@ BAD: list[tuple[Any, str]] = [
     (lambda: m.iou(P.numpy(), P, 4), "iou: preds .*ndarray"),
     (lambda: m.dice(P, P[:, None], 4), "dice: labels .*shape"),
     (lambda: m.iou(P[0, 0], P[0, 0], 4), "preds .*batch dimension"),
-    (lambda: m.iou_binary(P[0], P[0]), "preds .*batch dimension"),
+    (lambda: m.iou_binary(P[0, 0], P[0, 0]), "preds .*batch dimension"),
     (lambda: m.iou(P, P + 4, 4), "iou: labels must be in .*ignore"),
     (lambda: m.iou(P - 1, P, 4), "iou: preds must be in .*-1"),
     (lambda: m.iou(P, P, 0), "iou: C"),

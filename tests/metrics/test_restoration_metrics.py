@@ -84,7 +84,7 @@ def test_batches_and_halves_add_up(pictures: tuple[Tensor, Tensor]) -> None:
     only = m.RestorationMetrics(["ssim"], data_range=2)
     only.update(2 * pred, 2 * target)
     assert only.compute()["ssim"].item() == pytest.approx(expected["ssim"], rel=1e-9) and list(only.compute()) == ["ssim"]
-    assert repr(only) == "RestorationMetrics(metrics=('ssim',), data_range=2, crop_border=0, to_y=False)"
+    assert repr(only) == "RestorationMetrics(metrics=('ssim',), data_range=2, crop_border=0, to_y=False, validate=False)"
     with pytest.raises(LossError, match="an accumulator like"):
         whole.merge(only)
 

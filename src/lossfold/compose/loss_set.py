@@ -19,7 +19,8 @@ from lossfold.compose.output import LossOutput as LossOutput
 from lossfold.compose.passes import Call, Leaf, in_one_launch, passes_of
 from lossfold.compose.plan import plan_of
 from lossfold.compose.term import Term, advance
-from lossfold.errors import LossError, is_number, naming, nearest, wrong
+from lossfold.errors import LossError, is_number, naming, nearest, python_scalar, wrong
+from lossfold.folds.checks import plain
 from lossfold.folds.fold import describe
 from lossfold.losses.base import Summable, left_out
 from lossfold.losses.folded import Folded
@@ -80,12 +81,11 @@ class LossSet(Summable):
             hint = "DDP averages each rank's own loss meanwhile"
             raise LossError(who, "sync", "left out: sums over ranks are not available yet", repr(sync or process_group), hint)
         with naming(who):
-            checked_options(LossSet.kinds, {"loss_weight": loss_weight})
+            self.loss_weight: float = checked_options(LossSet.kinds, {"loss_weight": loss_weight})["loss_weight"]
         if terms is not None and not isinstance(terms, Mapping):
             raise LossError(who, "terms", "a dict of losses by name", type(terms).__name__)
         for name in (terms or {}).keys() & named.keys():
             raise LossError(who, name, "given once", "the name of two terms")
-        self.loss_weight = loss_weight
         self.calls_at_start = 0
         self.fill({**(terms or {}), **named})
 
@@ -157,6 +157,7 @@ class LossSet(Summable):
 
         Call it after each step of the optimiser, outside of compiled code; ``state_dict`` keeps where they are.
         """
+        steps = python_scalar(steps)
         if not isinstance(steps, int) or isinstance(steps, bool) or steps < 0:
             raise LossError(type(self).__name__, "steps", "an integer >= 0", repr(steps))
         advance(self, steps)
@@ -180,6 +181,7 @@ class LossSet(Summable):
         """
         leaves = list(self.leaves())
         self._remind(leaves)
+        inputs, named = plain((inputs, named))
         with naming(type(self).__name__):
             calls = {call.leaf.name: call for call in self._calls(leaves, inputs, named)}
         for one in passes_of(list(calls.values())):
@@ -264,6 +266,7 @@ class LossSet(Summable):
         return LossSet(terms)
 
     def __rmul__(self, factor: float) -> Self:
+        factor = python_scalar(factor)
         if not is_number(factor):
             return NotImplemented
         if not is_number(self.loss_weight * factor):

@@ -15,7 +15,7 @@ from lossfold.compose.arguments import Handed
 from lossfold.compose.loss_set import LossSet
 from lossfold.compose.output import LossOutput
 from lossfold.config.build import build
-from lossfold.errors import LossError, is_number, naming, nearest, wrong
+from lossfold.errors import LossError, is_number, naming, nearest, python_scalar, wrong
 from lossfold.folds.fold import describe
 from lossfold.folds.pair.needs import check_pair
 from lossfold.folds.pair.spec import LINKS
@@ -50,6 +50,7 @@ class MattingSet(Configured, LossSet):
 
     reference_area: float | None = option(None, more_than=0)
     alpha_link: str = option("identity", words=LINKS)
+    validate: bool = option(False)
     engine: str | None = option(None, words=engines.NAMES)
     loss_weight: float = option(1.0)
     inputs: Mapping[str, str] | None = None
@@ -58,19 +59,20 @@ class MattingSet(Configured, LossSet):
     def __post_init__(self, data_info: Mapping[str, str] | None) -> None:
         take_alias(self, data_info)
         with naming(type(self).__name__):
-            self.validate()
+            self.settle()
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "loss_weight" and self.ready:  # is read at each call: nothing to rebuild
+            value = python_scalar(value)
             if not is_number(value):
                 raise LossError(type(self).__name__, name, "a number", repr(value))
             object.__setattr__(self, name, value)
             return
         super().__setattr__(name, value)
 
-    def validate(self) -> None:
+    def settle(self) -> None:
         """Refuse wrong options, and build the terms from them."""
-        super().validate()
+        super().settle()
         object.__setattr__(self, "inputs", checked_mapping(self.inputs))
         self.take(self.built())
 
@@ -129,11 +131,12 @@ class MattingSet(Configured, LossSet):
     @staticmethod
     def built_from(one: object) -> object:
         """Return a term, built if it is a configuration."""
-        return build(one) if isinstance(one, Mapping) else one
+        return build(one) if isinstance(one, Mapping) else python_scalar(one)
 
     def published(self, name: str, weight: float) -> Loss:
         """Return the term of a published name."""
         options: dict[str, Any] = {"link": self.alpha_link, "engine": self.engine, "loss_weight": weight}
+        options |= {"validate": self.validate} if "validate" in TERMS[name].kinds else {}
         return self.fitted(TERMS[name](**options))
 
     def fitted(self, loss: Loss) -> Loss:
@@ -182,6 +185,7 @@ class MattingLoss(MattingSet):
         reference_area: A multiplies each regional mean by A / (H·W); 262144 gives the values of criteria written for 512x512
             crops. The Laplacian, the smooth L1, cross entropy and focal terms are plain means over the whole alpha.
         alpha_link: how predictions are read: "identity" for alphas, "sigmoid" for logits.
+        validate: of all terms of published names that look at values.
         engine: of all terms.
         loss_weight: a factor on the total.
         inputs: where ``pred``, ``target`` and ``region`` stand in one dict of outputs.
@@ -234,7 +238,7 @@ class MixedMattingLoss(MattingSet):
         segmentation: terms of the samples whose target holds only 0 and 1, as :class:`MattingLoss` takes them.
         matting: terms of the others.
         tolerance: how far from 0 and 1 a binary target may be, 0 to 0.5.
-        reference_area, alpha_link, engine, loss_weight, inputs: as for :class:`MattingLoss`.
+        reference_area, alpha_link, validate, engine, loss_weight, inputs: as for :class:`MattingLoss`.
 
     Raises:
         LossError: as for :class:`MattingLoss`; for a term that has no value for each sample.

@@ -27,7 +27,7 @@ class CEDiceLoss(Configured, LossSet):
         dice_weight: the weight of the Dice loss.
         label_smoothing: as for :class:`CrossEntropyLoss`.
         average, smooth, eps, squared, log, absent, include_background: as for :class:`DiceLoss`.
-        link, ignore_index, class_weight, reduction, per_image, align_corners, engine, inputs: of both terms.
+        link, ignore_index, class_weight, reduction, per_image, align_corners, resize, validate, engine, inputs: of both terms.
         loss_weight: a factor on both.
 
     Raises:
@@ -61,6 +61,8 @@ class CEDiceLoss(Configured, LossSet):
     reduction: str = same_as(DiceLoss, "reduction")
     per_image: bool = same_as(DiceLoss, "per_image")
     align_corners: bool = same_as(DiceLoss, "align_corners")
+    resize: bool = same_as(DiceLoss, "resize")
+    validate: bool = same_as(DiceLoss, "validate")
     engine: str | None = same_as(DiceLoss, "engine")
     loss_weight: float = option(1.0)
     inputs: Mapping[str, str] | None = None
@@ -74,15 +76,16 @@ class CEDiceLoss(Configured, LossSet):
     def __post_init__(self, data_info: Mapping[str, str] | None) -> None:
         take_alias(self, data_info)
         with naming("CEDiceLoss"):
-            self.validate()
+            self.settle()
 
-    def validate(self) -> None:
+    def settle(self) -> None:
         """Refuse wrong options, and build the terms from them."""
-        super().validate()
-        shared = ("link", "ignore_index", "class_weight", "reduction", "per_image", "align_corners", "engine", "inputs")
+        super().settle()
+        shared = ("link", "ignore_index", "class_weight", "reduction", "per_image", "align_corners", "resize")
+        others = ("validate", "engine", "inputs")
         overlap = ("average", "smooth", "eps", "squared", "log", "absent", "include_background")
-        ce = {name: getattr(self, name) for name in (*shared, "label_smoothing")}
-        dice = {name: getattr(self, name) for name in (*shared, *overlap)}
+        ce = {name: getattr(self, name) for name in (*shared, *others, "label_smoothing")}
+        dice = {name: getattr(self, name) for name in (*shared, *others, *overlap)}
         try:
             terms = {
                 "ce": CrossEntropyLoss(loss_weight=self.ce_weight, **ce),

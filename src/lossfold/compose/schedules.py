@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from lossfold.errors import LossError, naming
+from lossfold.errors import LossError, naming, python_scalar
 from lossfold.options import KIND, Number, checked_options, kinds_of, option
 from lossfold.registry import PARTS, part
 
@@ -33,7 +33,8 @@ class LinearSchedule:
 
     def __post_init__(self) -> None:
         with naming(type(self).__name__):
-            checked_options(kinds_of(type(self)), vars(self))
+            for name, value in checked_options(kinds_of(type(self)), vars(self)).items():
+                object.__setattr__(self, name, value)
 
     def share(self, step: int) -> float:
         """Return how much of the way is done, 0 to 1."""
@@ -78,6 +79,7 @@ class StepSchedule:
     def __post_init__(self) -> None:
         if not isinstance(self.values, Mapping) or not self.values:
             raise LossError("StepSchedule", "values", "a dict from steps to numbers", repr(self.values))
+        object.__setattr__(self, "values", {python_scalar(step): python_scalar(value) for step, value in self.values.items()})
         with naming("StepSchedule"):
             for step, value in self.values.items():
                 checked_options({"values": STEPS}, {"values": step})

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from typing_extensions import Self
 
 from lossfold.compose.schedules import Schedule
-from lossfold.errors import LossError, is_number, naming
+from lossfold.errors import LossError, is_number, naming, python_scalar
 from lossfold.folds.arithmetic import buffers_apart
 from lossfold.losses.base import Summable
 from lossfold.options import Kind, Number, Word, checked_options
@@ -66,13 +66,15 @@ class Term(Summable):
         if not isinstance(loss, nn.Module) or isinstance(loss, Term):
             raise LossError("Term", "loss", "a loss (an nn.Module)", type(loss).__name__)
         if schedule is not None and (not callable(schedule) or isinstance(schedule, nn.Module)):
-            hint = "a constant weight is the loss's own: 0.5 * loss" if is_number(schedule) else ""
+            hint = "a constant weight is the loss's own: 0.5 * loss" if is_number(python_scalar(schedule)) else ""
             raise LossError("Term", "schedule", "a function from the step to a number", repr(schedule), hint)
         if when is not None and not callable(when) and not (isinstance(when, str) and when):
             raise LossError("Term", "when", "the name of a boolean tensor [B], or a function that returns one", repr(when))
         with naming("Term"):
-            checked_options(self.kinds, {"when_mean": when_mean, "every": every})
-        self.loss, self.schedule, self.when, self.when_mean, self.every = loss, schedule, when, when_mean, every
+            options = checked_options(self.kinds, {"when_mean": when_mean, "every": every})
+        self.loss, self.schedule, self.when = loss, schedule, when
+        self.when_mean: str = options["when_mean"]
+        self.every: int = options["every"]
         with torch.inference_mode(False):
             self.register_buffer("factor", torch.ones((), dtype=torch.float64), persistent=False)
         self.go_to(0)
@@ -85,7 +87,7 @@ class Term(Summable):
     def factor_at(self, step: int) -> float:
         """Return the factor on the weight at a step, where the term is computed."""
         try:
-            factor = 1.0 if self.schedule is None else self.schedule(step)
+            factor = 1.0 if self.schedule is None else python_scalar(self.schedule(step))
         except TypeError as error:
             raise LossError("Term", "schedule", "a function from the step to a number", repr(self.schedule), str(error)) from error
         if not is_number(factor) or not is_number(factor * self.every):
@@ -118,6 +120,7 @@ class Term(Summable):
         return self
 
     def __rmul__(self, factor: float) -> Self:
+        factor = python_scalar(factor)
         if not is_number(factor):
             return NotImplemented
         if not isinstance(self.loss, Summable):

@@ -14,7 +14,7 @@ from lossfold.config.hints import unfit_text, unknown_option
 from lossfold.config.names import Maker, Names
 from lossfold.config.place import Place, short
 from lossfold.config.tree import INDIRECT, WHO, Node, Row, Table, Tree, may_be_loss
-from lossfold.errors import LossError, is_number, nearest_name
+from lossfold.errors import LossError, is_number, nearest_name, python_scalar
 from lossfold.losses.base import Loss, Summable
 from lossfold.registry import LOSSES, PARTS, PRESETS, snake_case
 from lossfold.signatures import is_open, options_of
@@ -64,6 +64,8 @@ class Builder:
             return called(LOSSES["LossSet"], tree, {}, self.terms(tree))  # type: ignore[no-any-return]
         if isinstance(tree, Table) and all(isinstance(key, str) for key in tree.parts):
             hint = f"there are {short([*tree.parts])}" if tree.parts else ""
+            if any(str(name).startswith(("r1_", "g_reg_", "pl_")) or name == "loss_config" for name in tree.parts):
+                hint = "StyleGAN2's objectives are the presets stylegan2_discriminator and stylegan2_generator: {'type': ...}"
             raise tree.place.at("type").error(WHO, "the name of a loss", "none", hint)
         if isinstance(tree.value, nn.Module):
             return tree.value
@@ -179,7 +181,7 @@ def check_options(maker: Maker, node: Node, options: Mapping[str, Tree], in_set:
     valid, of_terms = options_of(maker), term_options(maker)
     for name, tree in options.items():
         if name not in valid and (not is_open(maker) or (name in of_terms and maker in PRESETS.values())):
-            hint = unknown_option(name, valid, of_terms, in_set)
+            hint = unknown_option(name, valid, of_terms, in_set, tree.value, named(maker))
             raise tree.place.error(named(maker), "an option of this loss", short(tree.value), hint)
     for name, parameter in valid.items():
         if parameter.default is parameter.empty and name not in options:
@@ -207,9 +209,10 @@ def called(maker: Maker, tree: Tree, options: dict[str, Any], *given: Any) -> An
 
 def scaled(loss: Any, maker: Maker, weight: Tree) -> Any:
     """Return a loss with a weight that its class could not be told."""
-    if not is_number(weight.value):
+    factor = python_scalar(weight.value)
+    if not is_number(factor):
         raise weight.place.error(named(maker), "a number", short(weight.value))
-    return weight.value * loss
+    return factor * loss
 
 
 def has_integer_keys(maker: Maker, name: str) -> bool:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 
-from lossfold.config.foreign import translation
 from lossfold.errors import nearest, nearest_name
+from lossfold.foreign import translation
 from lossfold.options import Number, PerClass, Truth
 
 WRITTEN_TRUTHS = {"yes": "true", "on": "true", "y": "true", "no": "false", "off": "false", "n": "false"}
 WRITTEN_TRUTHS |= {"true": "true", "false": "false"}
 
 
-def unknown_option(name: str, valid: Collection[str], of_terms: Collection[str], in_set: bool) -> str:
+def unknown_option(
+    name: str, valid: Collection[str], of_terms: Collection[str], in_set: bool, value: object = None, who: str = "the loss"
+) -> str:
     """Return what is meant by an option that a loss does not have.
 
     Args:
@@ -21,13 +23,15 @@ def unknown_option(name: str, valid: Collection[str], of_terms: Collection[str],
         valid: the loss's own options.
         of_terms: those that a set has for each of its terms.
         in_set: whether the loss is a term.
+        value: the option's.
+        who: the loss.
     """
     if name in of_terms:
         return f"it is an option of a term in a set: {{'name': {{'type': ..., {name!r}: ...}}}}"
     near = nearest_name(name, of_terms) if in_set else None
     if near is not None and nearest_name(name, [near, *valid]) == near:
         return f"did you mean {near!r}? valid beside the loss's own options: {', '.join(sorted(of_terms))}"
-    return translation(name, valid) or nearest(name, valid)
+    return translation(name, valid, value, who) or nearest(name, valid)
 
 
 def unfit_text(value: object, kind: object) -> str:

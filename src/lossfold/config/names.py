@@ -11,6 +11,7 @@ from torch import nn
 
 from lossfold.config.place import Place, short
 from lossfold.errors import LossError, nearest
+from lossfold.foreign import loss_meant
 from lossfold.registry import LISTED, LOSSES, PARTS, PRESETS
 
 OURS = re.compile(r"lossfold(\.[a-z_]+)*\.[A-Za-z]\w*", re.ASCII)
@@ -100,7 +101,7 @@ class Names:
                     return LOSSES[entry]
         known = [*(known for known in self.table if "." not in known), *LOSSES.plugins()]
         listed = LISTED + f"; allowed: {', '.join(sorted(self.allowed))[:200]}" * bool(self.allowed)
-        hint = nearest(last_part(name), known, listed) if isinstance(name, str) else ""
+        hint = loss_meant(name) or (nearest(last_part(name), known, listed) if isinstance(name, str) else "")
         if isinstance(name, str) and "." in name:
             hint = f"nothing is imported for a config; lossfold.build(..., allow=[...]) lets it name classes of your own; {hint}"
         raise place.error("lossfold.build", what, short(name), hint)

@@ -9,5 +9,17 @@ from torch.autograd import forward_ad
 def inside_transform() -> bool:
     """Whether a torch.func transform or a forward-mode level is active: operators without rules break there, or give nothing."""
     if torch.compiler.is_compiling():
-        return False
+        return _while_tracing()
+    return _active()
+
+
+def _active() -> bool:
     return torch._C._functorch.peek_interpreter_stack() is not None or forward_ad._current_level >= 0
+
+
+def _while_tracing() -> bool:
+    return _active()
+
+
+# The compiler enters the transforms that it traces, and guards on those that are active outside: the answer is part of the graph.
+_while_tracing._dynamo_marked_constant = True  # type: ignore[attr-defined]  # torch.compiler.assume_constant_result imports it all

@@ -73,14 +73,14 @@ def clamped(p: Tensor) -> Tensor:
     return torch.where((p < 0) | (p > 1), p.detach().clamp(0, 1), p)
 
 
-def total(share: Tensor, block: int = 1024) -> Tensor:
-    """Sum the last dimension: in its own dtype within blocks, in float64 over them."""
+def total(share: Tensor, block: int = 1024, add: Callable[..., Tensor] = torch.sum) -> Tensor:
+    """Sum the last dimension: in its own dtype within blocks, in float64 over them; ``add`` may be ``torch.nansum``."""
     dtype = total_dtype(share)
     if share.shape[-1] < block:
-        return share.sum(-1, dtype=dtype)
+        return add(share, -1, dtype=dtype)
     whole = share.shape[-1] // block * block
-    all_of_it: Tensor = share[..., :whole].reshape(*share.shape[:-1], whole // block, block).sum(-1).sum(-1, dtype=dtype)
-    return all_of_it if whole == share.shape[-1] else all_of_it + share[..., whole:].sum(-1, dtype=dtype)
+    all_of_it: Tensor = add(share[..., :whole].reshape(*share.shape[:-1], whole // block, block), -1).sum(-1, dtype=dtype)
+    return all_of_it if whole == share.shape[-1] else all_of_it + add(share[..., whole:], -1, dtype=dtype)
 
 
 def slopes_of(grad: Tensor, dtype: torch.dtype) -> Tensor:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lossfold.errors import wrong
 from lossfold.folds.fold import describe
@@ -15,6 +18,65 @@ INTEGER_DTYPES = (torch.int64, torch.int32, torch.uint8)
 def result_dtype(scores: Tensor) -> torch.dtype:
     """Results are float32, or float64 for float64 scores."""
     return torch.float64 if scores.dtype == torch.float64 else torch.float32
+
+
+def plain(value: Any, made: dict[int, Any] | None = None) -> Any:
+    """Return a tensor, or what holds tensors, without subclasses that only say what a tensor is of (tv_tensors, MetaTensor).
+
+    What operators are given has to be plain: two of these subclasses in one call are an error of PyTorch's. Those that change what
+    operations do (DTensor, FakeTensor: they have a ``__torch_dispatch__``) stay.
+
+    Args:
+        value: a tensor, or nested dicts, lists and tuples; anything else, and what has none of these, is returned as it is.
+        made: what was made of which, by id, so that one tensor stays one.
+    """
+    kind = type(value)
+    if kind is Tensor or kind is nn.Parameter:
+        return value
+    made = {} if made is None else made
+    if isinstance(value, Tensor):
+        if (
+            torch.compiler.is_compiling()
+            or kind.__torch_dispatch__ is not Tensor.__torch_dispatch__
+            or kind.__torch_function__ is nn.Parameter.__torch_function__
+        ):
+            return value
+        if id(value) not in made:
+            with torch._C.DisableTorchFunctionSubclass():
+                made[id(value)] = value.as_subclass(Tensor)
+        return made[id(value)]
+    if isinstance(value, Mapping):
+        parts = {name: plain(one, made) for name, one in value.items()}
+        return value if all(parts[name] is one for name, one in value.items()) else parts
+    if kind is list or kind is tuple:
+        items = [plain(one, made) for one in value]
+        return value if all(item is one for item, one in zip(items, value, strict=True)) else kind(items)
+    return value
+
+
+WITHOUT_BATCH = "the batch dimension is missing: logits[None], labels[None]"
+CLASS_INDICES = "class indices of one channel: call .squeeze(1).long()"
+
+
+def has_one_channel(labels: Tensor, scores: Tensor) -> bool:
+    """Whether labels have a channel, one for several of the scores."""
+    return labels.dim() == scores.dim() and labels.shape[1] == 1 and scores.shape[1] > 1
+
+
+def is_turned(space: torch.Size, own: torch.Size) -> bool:
+    """Whether labels are as high as the scores are wide, and as wide as these are high."""
+    return len(space) == len(own) == 2 and space != own and space == own[::-1]
+
+
+def other_size(space: torch.Size, scores: Tensor, resize: bool) -> str:
+    """Say why labels of another size than the scores are refused; nothing if it is none of these reasons."""
+    own = scores.shape[2:]
+    if is_turned(space, own):
+        return "height and width are exchanged: labels.transpose(-2, -1)"
+    if len(space) != 2 or len(own) != 2:
+        where = "scoring at label resolution is for two-dimensional space: resize the labels, or interpolate the logits"
+        return where if len(space) == len(own) and space != own else ""
+    return f"resize=False: the logits are {list(own)}, and nothing is interpolated" if not resize else ""
 
 
 def check_dense(argument: str, tensor: Tensor) -> None:

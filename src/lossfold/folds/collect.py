@@ -18,5 +18,4 @@ def collect(needs: Needs[Any], given: Any, between: Between | None = None) -> Fo
         given: a call's arguments, checked.
         between: what stands between the fold and the formulas: a sum over ranks or parts, say; nothing by default.
     """
-    fold = needs.collect(given)
-    return fold if between is None else between(fold)
+    return needs.collect(given) if between is None else between(needs.adding().collect(given))

@@ -11,6 +11,7 @@ from torch import Tensor
 from typing_extensions import Self
 
 from lossfold.errors import LossError, wrong
+from lossfold.folds.histogram import Errors
 
 Sum = tuple[str, float]  # a kind and its number (a focal sum's gamma, say; 0 where it has none)
 Key = tuple[Any, ...]  # what a row of sums is known by: a Sum, or more
@@ -31,6 +32,7 @@ class Fold:
         table: ``[I, 4, C, bins]``, the histogram; see :class:`lossfold.folds.label.definition.Collected`.
         target: what scores were held against: "labels", "masks" or "soft".
         launches: whether each small step over it is a launch that costs more than its work, so that formulas are worth a kernel.
+        errors: in place of a table, the errors themselves.
     """
 
     sums: Tensor
@@ -39,6 +41,7 @@ class Fold:
     constants: tuple[str, ...] = ()
     table: Tensor | None = None
     target: str = "labels"
+    errors: Errors | None = None
     launches: bool = False
     _rows: tuple[Tensor, ...] | None = field(default=None, init=False)
     _summed: Fold | None = field(default=None, init=False)
@@ -56,10 +59,14 @@ class Fold:
         if self.wanted != other.wanted or mine != yours:
             raise LossError("Fold", "other", f"a fold of {self.wanted} {mine}", f"{other.wanted} {yours}")
         table = None if self.table is None or other.table is None else self.table + other.table
-        return replace(self, sums=self.sums + other.sums, table=table)
+        errors = self.errors
+        if errors is not None and other.errors is not None:
+            errors = Errors(*(torch.cat(pair, 2) for pair in zip(errors, other.errors, strict=True)))
+        return replace(self, sums=self.sums + other.sums, table=table, errors=errors)
 
     def _shapes(self) -> list[tuple[int, ...]]:
-        return [tuple(one.shape) for one in (self.sums, self.table) if one is not None]
+        errors = None if self.errors is None else self.errors.error[..., :0]
+        return [tuple(one.shape) for one in (self.sums, self.table, errors) if one is not None]
 
     def only(self, gate: Tensor) -> Self:
         """Return the fold of the images that a gate ``[B]`` lets through."""
@@ -67,13 +74,19 @@ class Fold:
             raise wrong("when", f"a boolean tensor [{len(self.sums)}]", describe(gate))
         if gate.device != self.sums.device:
             raise wrong("when", f"on the images' device {self.sums.device}", str(gate.device))
-        return self.changed(lambda part: torch.where(gate.view(-1, *[1] * (part.dim() - 1)), part, 0.0))
+        found = self.changed(lambda part: torch.where(gate.view(-1, *[1] * (part.dim() - 1)), part, 0.0))
+        return found if self.errors is None else replace(found, errors=self.errors.only(gate))
 
     def sum_images(self) -> Fold:
         """Return the fold of all images together."""
         if self._summed is None:
-            self._summed = self.changed(lambda part: part if len(part) == 1 else part.sum(0, keepdim=True))
+            found = self.changed(lambda part: part if len(part) == 1 else part.sum(0, keepdim=True))
+            self._summed = found if self.errors is None else replace(found, errors=self.errors.together())
         return self._summed
+
+    def scaled(self, unit: Tensor) -> Self:
+        """Return the fold in other units of weight, ``[1 or I, 1, 1]``."""
+        return self.changed(lambda part: part * (unit if part.dim() == 3 else unit[..., None]))
 
     def changed(self, change: Callable[[Tensor], Tensor]) -> Self:
         """Return a fold of other sums and another histogram, made of these."""
@@ -122,6 +135,7 @@ class Needs(Generic[Spec]):
     spec: Spec
     engine: str | None
     apart: bool = field(default=True, kw_only=True)  # whether anyone asks for the images apart
+    validate: bool = field(default=False, kw_only=True)  # whether anyone asks for looks at values that wait for the device
 
     def agree(self, other: object) -> bool:
         """Whether one pass can serve both."""
@@ -129,7 +143,9 @@ class Needs(Generic[Spec]):
 
     def merge(self, other: Self) -> Self:
         """Return the needs of both."""
-        return replace(self, spec=self.joined(other.spec), apart=self.apart or other.apart)
+        return replace(
+            self, spec=self.joined(other.spec), apart=self.apart or other.apart, validate=self.validate or other.validate
+        )
 
     def each_image(self) -> Self:
         """Return the same fold, of each image apart."""
@@ -146,6 +162,10 @@ class Needs(Generic[Spec]):
     def joined(self, other: Spec) -> Spec:
         """Return the spec of a pass for both."""
         raise NotImplementedError
+
+    def adding(self) -> Self:
+        """Return the same fold as one of a part, which is added to others."""
+        return self
 
     def collect(self, given: Any) -> Fold:
         """Make the pass over a call's arguments, which have been checked."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -20,11 +21,58 @@ class Bins:
     Errors are those of the probabilities, |t - p|, in ``count`` equal bins; or with ``hinge`` those of the scores,
     max(0, 1 - z (2t - 1)), in bins that are patterns of the float 1 + error: (count - 112) / 16 of equal width in each of 16
     octaves, and one for each of 112 more.
+
+    Args:
+        sort: whether the errors themselves are collected instead, to be sorted; None where these are so few that this is cheaper.
     """
 
     count: int
     per_image: bool
     hinge: bool = False
+    sort: bool | None = False
+
+    def sorts(self, images: int, pixels: int) -> bool:
+        """Whether the errors of this many images and pixels of each are to be sorted."""
+        return 2 * pixels * (1 if self.per_image else images) < self.count if self.sort is None else self.sort
+
+
+class Errors(NamedTuple):
+    """The errors of each class, to be sorted: what is in a histogram whose bins are as many as they.
+
+    Attributes:
+        foreground: ``[I, C, P]`` bool.
+        error: ``[I, C, P]``.
+        w: their weights, ``[I, 1 or C, P]``.
+    """
+
+    foreground: Tensor
+    error: Tensor
+    w: Tensor
+
+    def together(self) -> Errors:
+        """Return those of all images together."""
+        return self if len(self.error) == 1 else Errors(*(x.movedim(0, 1).flatten(1)[None] for x in self))
+
+    def only(self, gate: Tensor) -> Errors:
+        """Return those of the images that a gate ``[B]`` lets through."""
+        return self._replace(w=torch.where(gate[:, None, None], self.w, 0.0))
+
+
+def in_units(weight: Tensor | None, bins: Bins | None) -> tuple[Tensor | None, Tensor | None]:
+    """Return weights in units that a histogram resolves, and these units ``[1 or B, 1, 1]``; None where there are none.
+
+    A histogram holds integers. A power of two brings the sum of the weights (of each image, where it has a histogram of its own) to
+    about 2^28: so multiples of 2^-24 are exact up to 2^53, and no weights are too small or too large as a whole.
+    """
+    if weight is None or bins is None or weight.dtype == torch.bool:
+        return weight, None
+    dtype = total_dtype(weight)
+    rows = weight.detach().flatten(1) if weight.dim() > 1 else weight.detach()[:, None]
+    total = rows.sum(1, dtype=dtype) if bins.per_image else rows.sum(dtype=dtype)[None]
+    power = (28 - total.frexp().exponent).clamp(-120, 120)
+    unit = torch.where(total.isfinite() & (total > 0), torch.ldexp(torch.ones_like(total), -power), 1.0)
+    shape = (-1, *[1] * (weight.dim() - 1))
+    return weight.to(dtype if weight.dtype == dtype else torch.float32) / unit.reshape(shape).to(total), unit[:, None, None]
 
 
 def histogram(foreground: Tensor, w: Tensor, bin_: Tensor, position: Tensor, bins: Bins) -> Tensor:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, TypeVar
 
+import torch
 from torch import Tensor
 
+from lossfold import engines
+from lossfold.errors import wrong
 from lossfold.folds.fold import MOST_SUMS, Needs, Sum, more_of, texts_of
 from lossfold.folds.histogram import Bins
 
@@ -88,12 +92,31 @@ class ScoreNeeds(Needs[AnyScoreSpec]):
         """Return the same fold, of each image apart."""
         return super().each_image().asking(bins=self.spec.bins and replace(self.spec.bins, per_image=True))
 
+    def adding(self) -> Any:
+        """Return the same fold as one of a part: histograms add up, errors that are to be sorted do not."""
+        bins = self.spec.bins
+        if bins is not None and bins.sort:
+            raise wrong("exact", "left out where folds of parts or ranks are added", "True", "errors are sorted all together")
+        return self if bins is None else self.asking(bins=replace(bins, sort=False))
+
+    def sorts(self, scores: Tensor, space: torch.Size) -> bool:
+        """Whether errors of scores, at targets of this space, are to be sorted, in plain PyTorch and at the targets' resolution.
+
+        By size alone they are not where another engine is forced, or would spare the scores of that resolution.
+        """
+        bins = self.spec.bins
+        if bins is None or (
+            bins.sort is None and (scores.shape[2:] != space or engines.forced(self.engine) not in (None, "eager"))
+        ):
+            return False
+        return bins.sorts(len(scores), math.prod(space))
+
     def reads_alike(self, other: AnyScoreSpec) -> bool:
         """Whether one pass can read scores and targets for both, and collect their sums and histograms."""
         mine, yours = self.spec.bins, other.bins
         return (
             self.spec.reading == other.reading
-            and (mine is None or yours is None or (mine.count, mine.hinge) == (yours.count, yours.hinge))
+            and (mine is None or yours is None or replace(mine, per_image=False) == replace(yours, per_image=False))
             and len(self.spec.sums) + len(other.sums) <= MOST_SUMS
         )
 

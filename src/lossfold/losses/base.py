@@ -14,8 +14,10 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import Self
 
-from lossfold.errors import LossError, is_number, naming, nearest, wrong
+from lossfold.errors import LossError, is_number, naming, nearest, python_scalar, wrong
 from lossfold.folds.arithmetic import buffers_apart, widest_on
+from lossfold.folds.checks import plain
+from lossfold.foreign import translation
 from lossfold.options import Kind, PerClass, checked_options, configured, declared, option
 from lossfold.routing import arguments_of, check_argument, check_arguments, checked_mapping, is_one_dict, one_dict, route
 from lossfold.signatures import is_same, options_of
@@ -47,6 +49,8 @@ class Configured(nn.Module):
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
+        if callable(vars(cls).get("validate")):  # what settle() was called; it would never run
+            raise TypeError(f"{cls.__name__}: write settle(self) in place of validate(self)")
         cls.written = vars(cls).get("__init__", cls.written)  # before a dataclass makes one
         cls.own_kinds = declared(vars(cls))
         owners = reversed(cls.__mro__)
@@ -60,11 +64,15 @@ class Configured(nn.Module):
         valid = [name for name in cls.__init__.__annotations__ if name != "return"]
         for name in options:
             if name not in valid:
-                raise LossError(cls.__name__, name, "an option of this loss", repr(options[name]), nearest(name, valid))
+                hint = translation(name, valid, options[name], cls.__name__) or nearest(name, valid)
+                raise LossError(cls.__name__, name, "an option of this loss", repr(options[name]), hint)
         first = cls.__match_args__  # the fields that are not keyword-only; torch.compile can't follow dataclasses.fields
         if len(args) > len(first):
             by_keyword = f"given by keyword{', but for ' * bool(first)}{', '.join(first)}"
-            raise LossError(cls.__name__, "options", by_keyword, f"positional {args!r}"[:80], f"options: {', '.join(valid)}")
+            mode = translation("mode", valid, args[0]) if args[0] in ("binary", "multiclass", "multilabel") else ""
+            raise LossError(
+                cls.__name__, "options", by_keyword, f"positional {args!r}"[:80], mode or f"options: {', '.join(valid)}"
+            )
         return super().__new__(cls)
 
     def __post_init__(self) -> None:
@@ -72,9 +80,9 @@ class Configured(nn.Module):
         self.ready = True
         self.mark = object()
         with naming(type(self).__name__):
-            self.validate()
+            self.settle()
 
-    def validate(self) -> None:
+    def settle(self) -> None:
         """Refuse wrong options, and derive from them what the loss keeps; called again when an option is changed.
 
         What each option may be, its field declares; what is to be said here is what relates several.
@@ -95,10 +103,10 @@ class Configured(nn.Module):
         super().__setattr__(name, value)
         with naming(type(self).__name__):
             try:
-                self.validate()
+                self.settle()
             except LossError:
                 super().__setattr__(name, before)
-                self.validate()
+                self.settle()
                 raise
 
     def require(self, name: str, holds: bool, expected: str, hint: str = "") -> None:
@@ -160,9 +168,9 @@ class Loss(Configured, Summable):
         take_alias(self, data_info)
         super().__post_init__()
 
-    def validate(self) -> None:
+    def settle(self) -> None:
         """Refuse wrong options."""
-        super().validate()
+        super().settle()
         for name in self.per_class_options:
             self.keep_per_class(name)
         object.__setattr__(self, "inputs", checked_mapping(self.inputs))
@@ -174,6 +182,7 @@ class Loss(Configured, Summable):
     def __call__(self, *inputs: Any, **named: Any) -> Any:
         """Return the loss of tensors, or of one dict of outputs (see ``inputs``)."""
         with naming(type(self).__name__):
+            inputs, named = plain((inputs, named))
             if self.inputs is None and not is_one_dict(inputs, named):
                 if not self.open_call:
                     check_arguments(self.arguments, inputs, named)
@@ -217,6 +226,7 @@ class Loss(Configured, Summable):
         return self
 
     def __rmul__(self, factor: float) -> Self:
+        factor = python_scalar(factor)
         if not is_number(factor):
             return NotImplemented
         scaled = copy.deepcopy(self)

@@ -22,9 +22,9 @@ class ImageLoss(Folded):
     sample_wise: bool = option(False)
     engine: str | None = option(None, words=engines.NAMES)
 
-    def validate(self) -> None:
+    def settle(self) -> None:
         """Refuse wrong options."""
-        super().validate()
+        super().settle()
         self.require("sample_wise", not self.sample_wise or self.reduction == "mean", "False unless reduction='mean'")
 
     @property

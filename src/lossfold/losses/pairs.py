@@ -75,7 +75,12 @@ class PairLoss(ImageLoss):
         """Return the arguments of a call, the region checked."""
         shape = tuple(pred.shape)
         if self.images_only and len(shape) != 4:
-            raise wrong("pred", "[B, C, H, W]", f"a tensor {list(shape)}")
+            raise wrong(
+                "pred",
+                "[B, C, H, W]",
+                f"a tensor {list(shape)}",
+                "the batch dimension is required: pred[None]" if len(shape) == 3 else "",
+            )
         regions: dict[str, Tensor] = {}
         if region is not None:
             regions[self.region_name] = check_weights(self.region_argument, region, pred)

@@ -9,13 +9,14 @@ import torch
 from torch import Tensor
 
 from lossfold import engines
-from lossfold.errors import is_number, wrong
+from lossfold.errors import is_number, python_scalar, wrong
 from lossfold.folds.arithmetic import total_dtype
 from lossfold.folds.dense.needs import DenseNeeds, check_targets
 from lossfold.folds.dense.spec import DenseSpec
 from lossfold.folds.fold import Fold, Sum
-from lossfold.folds.label.needs import LabelNeeds, check_labels
+from lossfold.folds.label.needs import LabelNeeds, check_labels, one_channel
 from lossfold.folds.label.spec import LabelSpec
+from lossfold.folds.looks import mention_pictures_without_channel
 from lossfold.folds.scores import Given, with_channel
 from lossfold.losses.folded import Folded
 from lossfold.losses.reduce import REDUCTIONS, Ratio, divide
@@ -42,6 +43,8 @@ class ScoreLoss(Folded):
     reduction: str = option("mean", words=REDUCTIONS)
     per_image: bool = option(False)
     align_corners: bool = option(False)
+    resize: bool = option(True)
+    validate: bool = option(False)
     engine: str | None = option(None, words=engines.NAMES)
 
     label_links: ClassVar[tuple[str, ...]] = ("softmax", "identity")  # that read integer labels
@@ -49,11 +52,36 @@ class ScoreLoss(Folded):
     dense_samples: ClassVar[tuple[dict[str, Any], ...]] = ()  # as samples, for these
     takes_normalizer: ClassVar[bool] = True
     of_sums: ClassVar[bool] = True
+    by_element: ClassVar[bool] = False  # the mean is one over elements, whatever channel they are of
     without_channels = False  # read [N, *S] as N masks [N, 1, *S]; see lossfold.presets
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         cls.kinds["link"] = Word(among=tuple(dict.fromkeys((*cls.label_links, *cls.dense_links))))
+
+    def settle(self) -> None:
+        """Refuse wrong options, and class weights under which no class would count."""
+        super().settle()
+        if self.class_weight is not None:
+            self.check_counted(len(self.class_weight))
+
+    def counted(self, classes: int) -> set[int]:
+        """Return the classes whose weight is not 0."""
+        weights: Any = self.class_weight
+        return set(range(classes)) if weights is None else {c for c, weight in enumerate(weights) if weight != 0}
+
+    def check_counted(self, classes: int, without: int | None = None) -> None:
+        """Refuse options under which no class counts, so that the loss would be 0 whatever it is given.
+
+        Args:
+            classes: their number.
+            without: a class that no pixel can have, the ignored one.
+        """
+        found = self.counted(classes)
+        if not found - {without}:
+            name = "class_weight" if self.class_weight is not None else "include_background"
+            hint = f"ignore_index={without} leaves out the only one" if found else "the loss would always be 0"
+            raise wrong(name, "such that a class counts", f"{getattr(self, name, None)!r} for {classes} classes, in {self!r}", hint)
 
     @property
     def together(self) -> bool:
@@ -64,6 +92,16 @@ class ScoreLoss(Folded):
     def by_image(self) -> bool:
         """Whether each image has a loss of its own."""
         return self.per_image
+
+    @property
+    def narrows(self) -> bool:
+        """Whether options leave out classes."""
+        return self.class_weight is not None
+
+    @property
+    def counts_absent(self) -> bool:
+        """Whether a class without pixels counts."""
+        return False
 
     @property
     def second(self) -> str:
@@ -80,24 +118,31 @@ class ScoreLoss(Folded):
         if self.link in self.label_links:
             if self.link not in self.dense_links or not isinstance(scores, Tensor) or not isinstance(targets, Tensor):
                 return LABELS
+            one = self.link == "identity" and not self.together and scores.shape[1:2] == (1,) and targets.dim() == scores.dim() - 1
             dense = targets.is_floating_point() or targets.dtype == torch.bool or targets.shape[1:2] == scores.shape[1:2]
-            if not dense or targets.dim() != scores.dim():
+            if not one and (not dense or targets.dim() != scores.dim()):
                 return LABELS
         return SOFT if isinstance(targets, Tensor) and targets.is_floating_point() else MASKS
 
     def check(self, logits: Any, labels: Any, weight: Any = None, normalizer: float | Tensor | None = None) -> Given:
         """Refuse what can't be folded, or does not fit the options."""
-        seen = with_channel(logits, labels, weight) if self.without_channels else (logits, labels, weight)
-        kind = self.kind_of(*seen[:2])
+        seen: tuple[Any, Any, Any] = with_channel(logits, labels, weight) if self.without_channels else (logits, labels, weight)
+        kind = self.kind_of(seen[0], seen[1])
         if kind == LABELS:
-            scores, *_ = check_labels(*seen)
+            scores, *_ = check_labels(*seen, self.resize)
         else:
-            scores, *_ = check_targets(*seen, together=self.together)
-            if self.link == "softmax" and scores.shape[1] == 1:
-                raise wrong("link", "'sigmoid' for one channel", "'softmax', which makes every probability 1")
+            scores, *_ = check_targets(*seen, together=self.together, resize=self.resize)
+            if not self.without_channels and not self.by_element:
+                mention_pictures_without_channel(seen[0], seen[1], self.validate)
+        if scores.shape[1] == 1 and (self.link == "softmax" or kind == LABELS):
+            got = "'softmax', which makes every probability 1" if self.link == "softmax" else f"{self.link!r} with class indices"
+            raise wrong("link", "'sigmoid' for one channel", got, one_channel(self.link))
         for name in self.per_class_options:
             self.check_classes(name, scores.shape[1])
+        if self.narrows:
+            self.check_counted(scores.shape[1], self.ignore_index if kind == LABELS and not self.counts_absent else None)
         if normalizer is not None:
+            normalizer = normalizer if isinstance(normalizer, Tensor) else python_scalar(normalizer)
             self.check_normalizer(normalizer, kind)
             kind = MASKS
         return Given(logits, labels, weight, kind, normalizer, self.without_channels)
@@ -127,10 +172,10 @@ class ScoreLoss(Folded):
         """Return the fold that a kind of targets wants."""
         if kind == LABELS:
             label = LabelSpec(self.link, self.ignore_index, self.align_corners, self.sums(kind))
-            return LabelNeeds(label, self.engine, apart=self.by_image)
+            return LabelNeeds(label, self.engine, apart=self.by_image, validate=self.validate)
         link = "sigmoid" if self.link == "hinge" else self.link
         dense = DenseSpec(link, self.ignore_index, self.align_corners, self.sums(kind), None, self.together)
-        return DenseNeeds(dense, self.engine, apart=self.by_image)
+        return DenseNeeds(dense, self.engine, apart=self.by_image, validate=self.validate)
 
     def masks(self, fold: Fold) -> Tensor:
         """Return every mask's own loss, ``[B, K]``, times its class weight: every channel of every image is one."""
@@ -176,6 +221,8 @@ class ScoreLoss(Folded):
 @configured
 class PixelLoss(ScoreLoss):
     """A loss that is a sum over pixels: its numerator is linear in the sums, so it also has a map."""
+
+    by_element: ClassVar[bool] = True
 
     def coefficients(self, like: Tensor, kind: str) -> dict[Sum, Factor]:
         """Return the factor of each sum in the numerator, with the dtype and on the device of ``like [..., C]``."""
@@ -243,5 +290,7 @@ def stacked(factors: Iterable[Factor], like: Tensor) -> Tensor:
 
 
 def times(values: Tensor, factor: Factor | None) -> Tensor:
-    """Multiply, by 1 if there is no factor."""
-    return values if factor is None or (not isinstance(factor, Tensor) and factor == 1) else values * factor
+    """Multiply, by 1 if there is no factor; what has the factor 0 takes no part, even if it is infinite."""
+    if isinstance(factor, Tensor):
+        return torch.where(factor == 0, 0.0, values * factor)
+    return values if factor is None or factor == 1 else values * factor

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, distributed, nn
 from typing_extensions import Self
 
-from lossfold.errors import LossError
+from lossfold.errors import LossError, python_scalar
 from lossfold.folds.arithmetic import buffers_apart
 from lossfold.metrics import counts
 from lossfold.metrics.ratios import Correct, Overlap, Ratio
@@ -24,7 +24,7 @@ class Accumulator(nn.Module):
 
     def __init__(self, options: dict[str, Any], **sums: Tensor) -> None:
         super().__init__()
-        self.options, self.synced = options, False
+        self.options, self.synced = {name: python_scalar(value) for name, value in options.items()}, False
         for name, value in sums.items():
             self.register_buffer(name, value)
 
@@ -99,6 +99,7 @@ class Confusion(Accumulator):
     """The confusion matrix of many batches, as :func:`lossfold.metrics.confusion`; ``compute`` returns int64 ``[C, C]``."""
 
     def __init__(self, C: int, ignore: int | None = None) -> None:
+        C, ignore = map(python_scalar, (C, ignore))  # noqa: N806
         counts.check_classes("Confusion", C, ignore)
         super().__init__({"C": C, "ignore": ignore}, table=torch.zeros(C, C, dtype=torch.int64))
         self.table: Tensor

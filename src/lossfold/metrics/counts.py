@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 
 from lossfold.errors import LossError
+from lossfold.folds.checks import plain
+from lossfold.folds.looks import can_look, mention_all_ignored
 
 INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torch.uint16, torch.uint32, torch.uint64)
 
@@ -35,10 +37,8 @@ def check_maps(who: str, preds: object, labels: object, per_image: bool, binary:
             hint = hints[name] if given.is_floating_point() else "take .long()"
             raise LossError(who, name, kind, f"{given.dtype} {list(given.shape)}", hint)
     assert isinstance(preds, Tensor) and isinstance(labels, Tensor)
-    least = 3 if per_image else 2
-    if preds.dim() < least:
-        shape = "[B, H, W] or [B, D, H, W]" if per_image else "[B, *S]"
-        raise LossError(who, "preds", shape, f"{list(preds.shape)}", "the batch dimension is required: image[None]")
+    if preds.dim() < 2:
+        raise LossError(who, "preds", "[B, *S]", f"{list(preds.shape)}", "the batch dimension is required: image[None]")
     if preds.shape != labels.shape:
         raise LossError(who, "labels", f"of preds' shape {list(preds.shape)}", f"{list(labels.shape)}")
     if preds.device != labels.device:
@@ -64,8 +64,11 @@ def count(who: str, preds: Tensor, labels: Tensor, C: int, ignore: int | None, p
 
     Predictions at ignored pixels take no part, whatever they are.
     """
+    preds, labels = plain((preds, labels))
     check_maps(who, preds, labels, per_image, binary)
     images = preds.shape[0] if per_image else 1
+    if binary and can_look(labels, False):
+        mention_all_ignored("labels", labels, ignore, "ignore")
     # In int64 before anything is compared: a uint8 tensor would wrap ignore=-100 to 156.
     truth, found = labels.long(), preds.long()
     counted = torch.ones_like(truth, dtype=torch.bool) if ignore is None else truth != ignore

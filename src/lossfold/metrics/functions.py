@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from lossfold.errors import python_scalar
 from lossfold.metrics import counts
 from lossfold.metrics.ratios import EACH, Correct, Overlap, Ratio
 
@@ -29,6 +30,7 @@ def confusion(preds: Tensor, labels: Tensor, C: int, ignore: int | None = None, 
         >>> confusion(torch.tensor([[0, 1, 1]]), torch.tensor([[0, 0, 1]]), C=2).tolist()
         [[1, 1], [0, 1]]
     """
+    C, ignore, per_image = map(python_scalar, (C, ignore, per_image))  # noqa: N806
     counts.check_classes("confusion", C, ignore)
     table = counts.count("confusion", preds, labels, C, ignore, per_image)
     return table if per_image else table[0]
@@ -48,7 +50,7 @@ def iou(
     Args:
         preds, labels, C, ignore: as for :func:`confusion`.
         empty: value, as a fraction, of a class neither there nor predicted; ``"skip"`` leaves such (image, class) pairs out.
-        per_image: the mean over images of each image's own value; needs ``[B, H, W]`` or more dimensions.
+        per_image: the mean over images of each image's own value (``[B, P]`` are B images of P pixels, too);
             ``"each"`` returns these values, ``[B, C]`` (``[B]`` where the metric is a scalar).
         fraction: return 0 to 1 in place of percent.
 
@@ -81,7 +83,8 @@ def iou_binary(
     """Return the intersection over union of the foreground (1 or True), in percent.
 
     Args:
-        preds, labels: boolean or integer ``[B, *S]`` with values 0 and 1; labels also ``ignore``.
+        preds, labels: boolean or integer ``[B, *S]`` with values 0 and 1; labels also ``ignore``. One image is image[None]:
+            ``[H, W]`` would be H images of W pixels.
         empty, ignore, per_image, fraction: as for :func:`iou`; here each image counts for itself unless told otherwise.
 
     Returns:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from lossfold.errors import LossError
+from lossfold.errors import LossError, python_scalar
 from lossfold.metrics.accumulators import Accumulator
 from lossfold.metrics.counts import check_option
 from lossfold.metrics.matting_errors import MAPS, check, measure
@@ -90,12 +90,13 @@ def matting_grad(pred: Tensor, target: Tensor, region: Tensor | None = None, nor
     Reference:
         As for :func:`matting_sad`; Xu et al., Deep Image Matting, CVPR 2017.
     """
+    normalize = python_scalar(normalize)
     check_option("matting_grad", "normalize", isinstance(normalize, bool), "True or False", normalize)
     return measure("grad", check("matting_grad", pred, target, region), normalize)
 
 
 @torch.no_grad()
-def matting_conn(pred: Tensor, target: Tensor, region: Tensor | None = None) -> Tensor:
+def matting_conn(pred: Tensor, target: Tensor, region: Tensor | None = None, levels: str = "exact") -> Tensor:
     """Return the connectivity error over the unknown region, in thousands: ``sum |phi(pred) - phi(target)| / 1000``.
 
     At the levels 0.1, 0.2, ... 1 let the source be the largest 4-connected part of the pixels in which both alphas reach the
@@ -104,6 +105,9 @@ def matting_conn(pred: Tensor, target: Tensor, region: Tensor | None = None) -> 
 
     Args:
         pred, target, region: as for :func:`matting_sad`; parts are those of the whole image.
+        levels: ``"exact"``, or ``"published"``, so that tables compare: as the code that papers use has them, in float64, with the
+            rounding of multiples of 0.1, by which an alpha of 153/255, 0.6, does not reach the level 0.6000000000000001. Alphas
+            of 8 bits are taken for k/255 in float64 whatever their dtype. On real mattes the two differ by a percent or so.
 
     Returns:
         float64 ``[B]``, NaN for images in which nothing counts.
@@ -121,7 +125,9 @@ def matting_conn(pred: Tensor, target: Tensor, region: Tensor | None = None) -> 
     Reference:
         As for :func:`matting_grad`.
     """
-    return measure("conn", check("matting_conn", pred, target, region))
+    levels = python_scalar(levels)
+    check_option("matting_conn", "levels", levels in ("exact", "published"), "'exact' or 'published'", levels)
+    return measure("conn", check("matting_conn", pred, target, region), levels == "published")
 
 
 class MattingMetrics(Accumulator):
@@ -132,6 +138,7 @@ class MattingMetrics(Accumulator):
         per_image: the mean of the images' values, as the field has it; updates bring whole images. False: all that is added is
             one image, a tile at a time: its SAD, and its MSE, the mean over all pixels; Grad and Conn have no such sums.
         normalize: as for :func:`matting_grad`.
+        levels: as for :func:`matting_conn`.
 
     ``compute()`` returns a dict of float64 scalars; NaN where nothing counts.
 
@@ -150,9 +157,14 @@ class MattingMetrics(Accumulator):
     count: Tensor
 
     def __init__(
-        self, metrics: Sequence[str] = ("sad", "mse", "grad", "conn"), per_image: bool = True, normalize: bool = True
+        self,
+        metrics: Sequence[str] = ("sad", "mse", "grad", "conn"),
+        per_image: bool = True,
+        normalize: bool = True,
+        levels: str = "exact",
     ) -> None:
         who = "MattingMetrics"
+        per_image, normalize = python_scalar(per_image), python_scalar(normalize)
         for name, given in (("per_image", per_image), ("normalize", normalize)):
             check_option(who, name, isinstance(given, bool), "True or False", given)
         listed = isinstance(metrics, (tuple, list)) and len(metrics) > 0
@@ -161,7 +173,9 @@ class MattingMetrics(Accumulator):
         add = per_image or not {"grad", "conn"} & set(metrics)
         check_option(who, "metrics", add, "'sad' and 'mse' with per_image=False (Grad and Conn of tiles do not add)", metrics)
         sums = {name: torch.zeros(len(metrics), dtype=torch.float64) for name in ("total", "count")}
-        super().__init__({"metrics": tuple(metrics), "per_image": per_image, "normalize": normalize}, **sums)
+        levels = python_scalar(levels)
+        check_option(who, "levels", levels in ("exact", "published"), "'exact' or 'published'", levels)
+        super().__init__({"metrics": tuple(metrics), "per_image": per_image, "normalize": normalize, "levels": levels}, **sums)
 
     def update(self, pred: Tensor, target: Tensor, region: Tensor | None = None) -> None:
         """Add a batch, as for :func:`matting_sad`."""
@@ -178,7 +192,8 @@ class MattingMetrics(Accumulator):
         with torch.no_grad():
             for index, name in enumerate(self.options["metrics"]):
                 if self.options["per_image"]:
-                    values = measure(name, mattes, self.options["normalize"])
+                    flag = self.options["levels"] == "published" if name == "conn" else self.options["normalize"]
+                    values = measure(name, mattes, flag)
                     known = ~values.isnan()
                     total, count = torch.where(known, values, 0.0).sum(), known.sum()
                 else:

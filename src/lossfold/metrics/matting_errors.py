@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from lossfold.errors import LossError
-from lossfold.folds.arithmetic import total_dtype
-from lossfold.folds.checks import SCORE_DTYPES
+from lossfold.folds.arithmetic import on_cpu, total_dtype
+from lossfold.folds.checks import SCORE_DTYPES, plain
 from lossfold.folds.fold import describe
 from lossfold.metrics.matting_connectivity import levels_connected
 from lossfold.trimaps import check_unit
@@ -20,6 +20,7 @@ from lossfold.trimaps import check_unit
 SIGMA = 1.4  # of Grad's filters
 CUT = 1e-2  # where their Gaussian is cut off
 STEPS = 10  # levels of Conn
+PUBLISHED = tuple(step * 0.1 for step in range(STEPS + 1))  # as rounded by what made them, 0.30000000000000004 for one
 LEAST = 0.15  # difference to the connected level from which on Conn counts it
 
 
@@ -33,6 +34,7 @@ class Mattes(NamedTuple):
 
 def check(who: str, pred: object, target: object, region: object) -> Mattes:
     """Refuse what are not two batches of alphas and a region of theirs."""
+    pred, target, region = plain((pred, target, region))
     shapes = "[B, 1, H, W] or [B, H, W]"
     for name, given in (("pred", pred), ("target", target)):
         if not isinstance(given, Tensor) or given.dtype not in SCORE_DTYPES or given.layout != torch.strided:
@@ -71,10 +73,10 @@ def _check_region(who: str, region: object, pred: Tensor) -> Tensor:
     return region
 
 
-def measure(name: str, mattes: Mattes, normalize: bool = True) -> Tensor:
-    """Return each image's value ``[B]``."""
+def measure(name: str, mattes: Mattes, flag: bool = True) -> Tensor:
+    """Return each image's value ``[B]``; the flag is that of :data:`MAPS`."""
     area = mattes.region.sum((1, 2))
-    total = (MAPS[name](mattes, normalize) * mattes.region).sum((1, 2))
+    total = (MAPS[name](mattes, flag) * mattes.region).sum((1, 2))
     return torch.where(area > 0, total / area if name == "mse" else total / 1000, torch.nan)
 
 
@@ -90,10 +92,21 @@ def _gradients(mattes: Mattes, normalize: bool) -> Tensor:
     return (_steepness(mattes.pred.to(mattes.region), normalize) - _steepness(mattes.target.to(mattes.region), normalize)).square()
 
 
-def _connectivity(mattes: Mattes, _: bool) -> Tensor:
-    level = levels_connected(mattes.pred, mattes.target, STEPS).to(mattes.region) / STEPS
+def _connectivity(mattes: Mattes, published: bool) -> Tensor:
+    if published:
+        mattes = mattes._replace(pred=_as_read(mattes.pred.to(mattes.region)), target=_as_read(mattes.target.to(mattes.region)))
+    levels = PUBLISHED if published else tuple(step / STEPS for step in range(STEPS + 1))
+    level = torch.tensor(levels, dtype=mattes.region.dtype, device=mattes.region.device)[
+        levels_connected(mattes.pred, mattes.target, levels[1:])
+    ]
     pred, target = (alpha.to(mattes.region) - level for alpha in (mattes.pred, mattes.target))
     return (pred * (pred >= LEAST) - target * (target >= LEAST)).abs()
+
+
+def _as_read(alpha: Tensor) -> Tensor:
+    """Return alphas of 8 bits in the digits of float64 again, k / 255; others as they are."""
+    bits = (alpha * 255).round() / 255
+    return torch.where((alpha - bits).abs() < 1e-6, bits, alpha)
 
 
 def _steepness(alpha: Tensor, normalize: bool) -> Tensor:
@@ -102,9 +115,17 @@ def _steepness(alpha: Tensor, normalize: bool) -> Tensor:
         least, most = alpha.amin((1, 2), keepdim=True), alpha.amax((1, 2), keepdim=True)
         alpha = torch.where(most > least, (alpha - least) / (most - least), alpha)
     gauss, slope = _kernels()
-    across = _filter(_filter(alpha, gauss, 1), slope, 2)
-    down = _filter(_filter(alpha, slope, 1), gauss, 2)
-    return (across.square() + down.square()).sqrt()
+    half, height = len(gauss) // 2, alpha.shape[1]
+    padded = functional.pad(alpha[:, None], (half,) * 4, mode="replicate")[:, 0]
+    # Parts that stay in a cache; elsewhere the image in one go.
+    rows = max(16, 2**16 // padded.shape[2]) if on_cpu(alpha) else height
+    found = torch.empty_like(alpha)
+    for start in range(0, height, rows):
+        part = padded[:, start : min(start + rows, height) + 2 * half]
+        across = _filter(_filter(part, gauss, 1), slope, 2)
+        down = _filter(_filter(part, slope, 1), gauss, 2)
+        found[:, start : start + rows] = across.square_().add_(down.square_()).sqrt_()
+    return found
 
 
 def _kernels() -> tuple[list[float], list[float]]:
@@ -117,17 +138,18 @@ def _kernels() -> tuple[list[float], list[float]]:
 
 
 def _filter(maps: Tensor, kernel: list[float], dim: int) -> Tensor:
-    """Return the correlation with a kernel along one dimension, border pixels repeated.
+    """Return the correlation with a kernel along one dimension, where the whole of it fits.
 
     Written out, so that every device adds in one order and an image comes out the same in any batch.
     """
-    half, length = len(kernel) // 2, maps.shape[dim]
-    padding = (half, half) if dim == 2 else (0, 0, half, half)
-    padded = functional.pad(maps[:, None], (*padding, *[0] * (4 - len(padding))), mode="replicate")[:, 0]
-    return sum((padded.narrow(dim, i, length) * factor for i, factor in enumerate(kernel)), torch.zeros_like(maps))
+    length = maps.shape[dim] - len(kernel) + 1
+    found = maps.narrow(dim, 0, length) * kernel[0]
+    for i, factor in enumerate(kernel[1:], 1):
+        found = found.add_(maps.narrow(dim, i, length), alpha=factor)
+    return found
 
 
-# The error of each pixel; the flag is Grad's normalize.
+# The error of each pixel; the flag is Grad's normalize, or whether Conn's levels are the published ones.
 MAPS: dict[str, Callable[[Mattes, bool], Tensor]] = {
     "sad": _absolute,
     "mse": _squared,

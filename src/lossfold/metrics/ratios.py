@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from lossfold.errors import is_number
+from lossfold.errors import is_number, python_scalar
 from lossfold.folds.arithmetic import total_dtype
 from lossfold.metrics.counts import check_classes, check_option, count
 
@@ -30,6 +30,8 @@ class Ratio:
     shape: ClassVar[tuple[int, ...]] = ()
 
     def __post_init__(self) -> None:
+        for one in fields(self):
+            object.__setattr__(self, one.name, python_scalar(getattr(self, one.name)))
         check_option(self.name, "fraction", isinstance(self.fraction, bool), "True or False", self.fraction)
         known = isinstance(self.per_image, bool) or self.per_image == EACH
         check_option(self.name, "per_image", known, f"True, False or {EACH!r}", self.per_image)

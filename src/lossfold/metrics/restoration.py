@@ -8,18 +8,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lossfold.errors import LossError, is_number, naming
+from lossfold.errors import LossError, is_number, naming, python_scalar
 from lossfold.folds.arithmetic import total_dtype
-from lossfold.folds.checks import SCORE_DTYPES
+from lossfold.folds.checks import SCORE_DTYPES, plain
 from lossfold.folds.collect import collect
 from lossfold.folds.fold import describe
+from lossfold.folds.looks import can_look, refuse_another_range
 from lossfold.losses.images.ssim import SSIMLoss
 from lossfold.metrics.accumulators import Accumulator
 from lossfold.metrics.counts import check_option
 
 
 @torch.no_grad()
-def psnr(pred: Tensor, target: Tensor, data_range: float = 1.0, crop_border: int = 0, to_y: bool = False) -> Tensor:
+def psnr(
+    pred: Tensor, target: Tensor, data_range: float = 1.0, crop_border: int = 0, to_y: bool = False, validate: bool = False
+) -> Tensor:
     """Return the peak signal-to-noise ratio in decibels: ``10 log10(data_range^2 / mean (pred - target)^2)``.
 
     The mean is over all channels and pixels of an image. Papers on super-resolution take the luma alone, without a border of
@@ -28,9 +31,11 @@ def psnr(pred: Tensor, target: Tensor, data_range: float = 1.0, crop_border: int
     Args:
         pred: images ``[B, C, H, W]``, floats.
         target: true images of the same shape.
-        data_range: the difference between white and black: 1, or 255 for floats from 0 to 255.
+        data_range: the difference between white and black: 1, or 255 for floats from 0 to 255. A target whose values span more than
+            one and a half of it is refused, on CPUs.
         crop_border: so many pixels at each edge do not count.
         to_y: compare the luma of RGB images, ``(65.481 R + 128.553 G + 24.966 B) / 255 + 16 / 255`` of white (BT.601).
+        validate: look at the target elsewhere too, which waits for the device.
 
     Returns:
         float64 ``[B]`` without a gradient, ``inf`` where the two are equal.
@@ -42,8 +47,9 @@ def psnr(pred: Tensor, target: Tensor, data_range: float = 1.0, crop_border: int
         >>> psnr(torch.zeros(1, 3, 8, 8), torch.full((1, 3, 8, 8), 0.1)).round(decimals=4)
         tensor([20.], dtype=torch.float64)
     """
-    check("psnr", pred, target, data_range)
-    return _psnr(*compared("psnr", pred, target, data_range, crop_border, to_y), data_range)
+    (pred, target), data_range = plain((pred, target)), python_scalar(data_range)
+    check("psnr", pred, target, data_range, validate)
+    return _psnr(*compared("psnr", pred, target, data_range, python_scalar(crop_border), python_scalar(to_y)), data_range)
 
 
 @torch.no_grad()
@@ -57,6 +63,7 @@ def ssim(
     k2: float = 0.03,
     crop_border: int = 0,
     to_y: bool = False,
+    validate: bool = False,
 ) -> Tensor:
     """Return the structural similarity, the mean over the channels and over the pixels whose window lies inside the image.
 
@@ -65,7 +72,7 @@ def ssim(
     ``c2 = (k2 data_range)^2``.
 
     Args:
-        pred, target, data_range, crop_border, to_y: as for :func:`psnr`; what counts is at least as large as the window.
+        pred, target, data_range, crop_border, to_y, validate: as for :func:`psnr`; what counts is at least as large as the window.
         window_size: side of the window in pixels, odd.
         sigma: standard deviation of the Gaussian in pixels.
         k1: what keeps the means' ratio stable.
@@ -85,8 +92,9 @@ def ssim(
     Reference:
         Wang et al., Image quality assessment: from error visibility to structural similarity, IEEE TIP 2004.
     """
-    check("ssim", pred, target, data_range)
-    pred, target = compared("ssim", pred, target, data_range, crop_border, to_y)
+    (pred, target), data_range = plain((pred, target)), python_scalar(data_range)
+    check("ssim", pred, target, data_range, validate)
+    pred, target = compared("ssim", pred, target, data_range, python_scalar(crop_border), python_scalar(to_y))
     return _ssim(pred, target, data_range, window_size=window_size, sigma=sigma, k1=k1, k2=k2)
 
 
@@ -95,7 +103,7 @@ class RestorationMetrics(Accumulator):
 
     Args:
         metrics: which of ``"psnr"``, ``"ssim"``.
-        data_range, crop_border, to_y: as for :func:`psnr`.
+        data_range, crop_border, to_y, validate: as for :func:`psnr`.
 
     ``compute()`` returns a dict of float64 scalars; NaN before any image. A single image that is exactly right makes the mean
     PSNR ``inf``.
@@ -115,22 +123,29 @@ class RestorationMetrics(Accumulator):
     count: Tensor
 
     def __init__(
-        self, metrics: Sequence[str] = ("psnr", "ssim"), data_range: float = 1.0, crop_border: int = 0, to_y: bool = False
+        self,
+        metrics: Sequence[str] = ("psnr", "ssim"),
+        data_range: float = 1.0,
+        crop_border: int = 0,
+        to_y: bool = False,
+        validate: bool = False,
     ) -> None:
         listed = isinstance(metrics, (tuple, list)) and len(metrics) > 0
         known = listed and all(isinstance(name, str) and name in METRICS for name in metrics) and len(set(metrics)) == len(metrics)
         check_option("RestorationMetrics", "metrics", known, "a list of 'psnr', 'ssim', each at most once", metrics)
+        data_range = python_scalar(data_range)
         check_range("RestorationMetrics", data_range)
         sums = {"total": torch.zeros(len(metrics), dtype=torch.float64), "count": torch.zeros((), dtype=torch.int64)}
+        crop_border, to_y = python_scalar(crop_border), python_scalar(to_y)
         check_cut("RestorationMetrics", crop_border, to_y)
         options = {"metrics": tuple(metrics), "data_range": data_range, "crop_border": crop_border, "to_y": to_y}
-        super().__init__(options, **sums)
+        super().__init__(options | {"validate": validate}, **sums)
 
     def update(self, pred: Tensor, target: Tensor) -> None:
         """Add a batch, as for :func:`psnr`."""
         self.refuse_synced("update")
-        data_range = self.options["data_range"]
-        check("RestorationMetrics", pred, target, data_range)
+        (pred, target), data_range = plain((pred, target)), self.options["data_range"]
+        check("RestorationMetrics", pred, target, data_range, self.options["validate"])
         pred, target = compared("RestorationMetrics", pred, target, data_range, self.options["crop_border"], self.options["to_y"])
         if pred.device != self.total.device:
             expected = f"on the accumulator's device {self.total.device}"
@@ -147,7 +162,7 @@ class RestorationMetrics(Accumulator):
         return dict(zip(self.options["metrics"], (self.total / self.count).unbind(), strict=True))
 
 
-def check(who: str, pred: object, target: object, data_range: object) -> None:
+def check(who: str, pred: object, target: object, data_range: Any, validate: bool) -> None:
     """Refuse what are not two batches of images of one shape."""
     check_range(who, data_range)
     for name, given in (("pred", pred), ("target", target)):
@@ -163,6 +178,9 @@ def check(who: str, pred: object, target: object, data_range: object) -> None:
         raise LossError(who, "target", f"of pred's shape {list(pred.shape)}", f"{list(target.shape)}")
     if target.device != pred.device:
         raise LossError(who, "target", f"on pred's device {pred.device}", f"{target.device}")
+    if can_look(target, validate):
+        with naming(who):
+            refuse_another_range(target, None, data_range)
 
 
 def check_range(who: str, data_range: object) -> None:

@@ -27,6 +27,8 @@ def channel_weights(source: str) -> nn.ParameterList:
         if tensor.dim() != 4 or tensor.shape[0] != 1 or tensor.shape[2:] != (1, 1):
             got = f"{list(tensor.shape)} in {source!r}"
             raise wrong("linear", f"weights of LPIPS, 'lin{len(weights)}.model.1.weight' [1, C, 1, 1]", got)
+        if not bool((tensor >= 0).all()):  # a distance that may be negative is none; NaN is refused, too
+            raise wrong("linear", "weights of LPIPS, all >= 0", f"one of {float(tensor.min()):.4g} in {source!r}")
         weights.append(nn.Parameter(tensor.flatten().float()))
     if not weights:
         raise wrong("linear", "weights of LPIPS", f"{source!r} without 'lin0.model.1.weight'")

@@ -163,4 +163,12 @@ def _from_torchvision(vgg_type: str, pretrained: str) -> Mapping[str, Tensor]:
         expected, hint = "'torchvision' only where torchvision is installed", "pip install torchvision"
         raise wrong("pretrained", expected, "no module torchvision", hint) from None
     weights = get_model_weights(vgg_type)["IMAGENET1K_V1"]
-    return cast("Mapping[str, Tensor]", weights.get_state_dict(progress=True, check_hash=True))
+    try:
+        return cast("Mapping[str, Tensor]", weights.get_state_dict(progress=True, check_hash=True))
+    except (OSError, RuntimeError) as error:  # no network, no room, another file
+        expected, file = (
+            "'torchvision' only where its weights can be downloaded, or are in its cache",
+            weights.url.rpartition("/")[2],
+        )
+        hint = f"download {weights.url} elsewhere, and write pretrained='/path/to/{file}'"
+        raise wrong("pretrained", expected, f"{type(error).__name__}: {error}"[:200], hint) from error

@@ -219,7 +219,7 @@ def generalized_dice(x: Array, t: Array, w: Array | None, options: Options) -> A
     v, s = weights_of(options["class_weight"], x.shape[1]), options.get("smooth", 0.0)
     included = range(0 if options.get("include_background", True) else 1, x.shape[1])
     power = {"square": 2, "simple": 1, "uniform": 0}[options.get("weighting", "square")]
-    soft = np.issubdtype(t.dtype, np.floating)
+    soft = np.issubdtype(t.dtype, np.floating) and options.get("soft_overlap") != "product"
     parts = []
     for row in grid(x, t, w, options, options["link"] == "softmax").rows:
         found = [areas(c, soft, False) for c in row]

@@ -63,7 +63,7 @@ def test_an_empty_hinge_foreground_costs_its_largest_error(engine: str) -> None:
 @pytest.mark.parametrize("name", ["DiceLoss", "JaccardLoss", "TverskyLoss", "GeneralizedDiceLoss"])
 def test_a_soft_target_that_is_met_costs_nothing(name: str, engine: str) -> None:
     """Value and gradient are 0 where p = t, as |p - t| has its least there; one element off costs in its direction alone."""
-    t = (torch.rand(2, 3, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 256).round() / 256
+    t = (torch.rand(2, 3, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 128 + 64).round() / 256
     loss = lf.LOSSES[name](link="identity", engine=engine)
     result, gradient = evaluate(loss, Data(t, t))
     close(result, torch.zeros_like(result))

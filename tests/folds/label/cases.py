@@ -45,7 +45,8 @@ class ScoreCase(Case):
 
     def of_one_class(self) -> Self:
         """The case with the options of its first class alone."""
-        listed = {"classes": [0]} if "classes" in self.options else {}
+        whole = {"classes": [0], "include_background": True}
+        listed = {name: value for name, value in whole.items() if name in self.options}
         return self.changed(**{k: v[:1] for k, v in self.per_class.items()}, **listed)
 
     @property
@@ -70,12 +71,12 @@ class ScoreCase(Case):
 
     @property
     def sorts(self) -> bool:
-        """`exact=True` sorts in plain PyTorch: it makes no fold, and no other engine than "eager" can be forced on it."""
-        return bool(self.options.get("exact"))
+        """Lovász sorts the few errors of the tests in plain PyTorch, unless told not to: nothing of an engine's."""
+        return self.name == "LovaszLoss" and self.options.get("exact") is not False
 
     @property
     def engines(self) -> tuple[str, ...]:
-        return ("eager",) if self.sorts else ENGINES
+        return ("eager",) if self.options.get("exact") else ENGINES
 
     @property
     def bins(self) -> int:

@@ -56,7 +56,7 @@ def test_bad_arguments(name: str) -> None:
 def test_bad_arguments_of_a_set_and_of_a_function() -> None:
     """The message names the term too."""
     all_refused(BAD, lf.LossSet(entropy=lf.CrossEntropyLoss(), region=lf.DiceLoss()), "LossSet|entropy")
-    all_refused(BAD, lf.functional.dice_loss, "[Dd]ice")
+    all_refused(BAD, lambda logits, labels, weight=None: lf.functional.dice_loss(logits, labels, weight=weight), "[Dd]ice")
 
 
 @pytest.mark.parametrize("engine", ENGINES)

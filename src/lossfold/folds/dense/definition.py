@@ -13,7 +13,7 @@ from lossfold.engines.transforms import inside_transform
 from lossfold.folds.arithmetic import PROBABILITY_FLOOR, clamped, resize, total
 from lossfold.folds.dense.spec import DenseSpec
 from lossfold.folds.fold import shares_of
-from lossfold.folds.histogram import OCTAVES, REST, Bins, histogram
+from lossfold.folds.histogram import OCTAVES, REST, Bins, Errors, histogram
 
 
 class Collected(NamedTuple):
@@ -67,7 +67,7 @@ def integrand(scores: Tensor, targets: Tensor, weight: Tensor | None, coef: Tens
     found = elements(scores, targets, weight, spec)
     values = torch.zeros((), dtype=found.z.dtype, device=scores.device)
     for share, factors in zip(_shares(found, spec), coef.to(values), strict=True):
-        values = values + share * factors[:, None]
+        values = values + times(factors[:, None], share)
     return values.sum(1).reshape(len(targets), *targets.shape[2:]) if spec.together else values.reshape(targets.shape)
 
 
@@ -108,6 +108,11 @@ class Parts(NamedTuple):
     ce: Tensor  # -t log p - (1 - t) log (1 - p)
 
 
+def times(factor: Tensor, value: Tensor) -> Tensor:
+    """Multiply, where 0 times infinity is 0: what does not count costs nothing, whatever its logarithm."""
+    return factor * torch.where((factor == 0) & value.isinf(), 0.0, value)
+
+
 SHARES: dict[str, Callable[[Parts, float], Tensor]] = {
     "weight": lambda x, gamma: x.w,
     "target": lambda x, gamma: x.w * x.t,
@@ -116,12 +121,12 @@ SHARES: dict[str, Callable[[Parts, float], Tensor]] = {
     "prob_sq": lambda x, gamma: x.w * x.p * x.p,
     "both": lambda x, gamma: x.w * x.t * x.p,
     "apart": lambda x, gamma: x.w * (x.p - x.t).abs(),
-    "nll": lambda x, gamma: x.w * x.t * x.nll,
+    "nll": lambda x, gamma: times(x.w * x.t, x.nll),
     "nll_all": lambda x, gamma: x.w * x.nll,
-    "nll_not": lambda x, gamma: (x.w - x.w * x.t) * x.nll_not,
+    "nll_not": lambda x, gamma: times(x.w - x.w * x.t, x.nll_not),
     "nll_not_all": lambda x, gamma: x.w * x.nll_not,
-    "focal": lambda x, gamma: x.w * x.t * x.miss**gamma * x.ce,
-    "focal_not": lambda x, gamma: (x.w - x.w * x.t) * x.miss**gamma * x.ce,
+    "focal": lambda x, gamma: times(x.w * x.t, x.miss**gamma * x.ce),
+    "focal_not": lambda x, gamma: times(x.w - x.w * x.t, x.miss**gamma * x.ce),
     "focal_weight": lambda x, gamma: x.w * x.miss**gamma,
 }
 """What each element adds to each kind of sum."""
@@ -138,7 +143,7 @@ def _shares(found: Elements, spec: DenseSpec) -> list[Tensor]:
         else:
             nll = -z.log_softmax(1) if spec.link == "softmax" else -p.clamp_min(PROBABILITY_FLOOR).log()
             nll_not = -q.clamp_min(PROBABILITY_FLOOR).log()
-        ce = t * nll + (1 - t) * nll_not
+        ce = times(t, nll) + times(1 - t, nll_not)
         miss = (p * (1 - t) + q * t).clamp_min(torch.finfo(z.dtype).tiny)  # keeps every power of it differentiable
     return shares_of(Parts(t, w, p, nll, nll_not, miss, ce), spec.sums, SHARES)
 
@@ -149,6 +154,13 @@ def errors_of(found: Elements, hinge: bool) -> tuple[Tensor, Tensor]:
     if hinge:
         return foreground, (1 - torch.where(foreground, found.z, -found.z)).relu()
     return foreground, clamped(torch.where(foreground, found.q, found.p))
+
+
+def with_errors(scores: Tensor, targets: Tensor, weight: Tensor | None, spec: DenseSpec, hinge: bool) -> tuple[Tensor, Errors]:
+    """Return the sums of :func:`fold`, and the errors themselves in place of their histogram."""
+    found = elements(scores, targets, weight, spec)
+    sums = [total(share) for share in _shares(found, spec)]
+    return torch.stack(sums, 1) if sums else scores.new_empty(0), Errors(*errors_of(found, hinge), found.w)
 
 
 def _table(found: Elements, bins: Bins) -> Tensor:

@@ -49,9 +49,11 @@ def _fold(
     if has(spec, "prob", "prob_sq", "both", "apart", *FOCAL) or (spec.bins and not spec.bins.hinge):
         p = found.z if spec.link == "identity" else found.z.sigmoid() if spec.link == "sigmoid" else found.z.softmax(1)
     sums = _sums_of_targets(spec, found) | _sums_of_p(spec, found, p)
-    cross = _sums_of_logs(spec, found, sums, focal)
+    cross, unknown = _sums_of_logs(spec, found, sums, focal)
     if p is not None and has(spec, *FOCAL):
-        _sums_of_focal(spec, found, miss_of(spec, found, p), cross, sums)
+        _sums_of_focal(spec, found, miss_of(spec, found, p), cross, unknown, sums)
+    if cross is not None and keep:
+        cross.nan_to_num_(0.0, SURELY)  # 0 times infinity; and times p q = 0 it has to be 0 for the gradient
     table = bins = nothing = scores.new_empty(0)
     if spec.bins:
         table, bins = _table(spec, found, p)
@@ -112,42 +114,52 @@ def _sums_of_p(spec: DenseSpec, found: Elements, p: Tensor | None) -> Sums:
     return sums
 
 
-def _sums_of_logs(spec: DenseSpec, found: Elements, sums: Sums, focal: bool) -> Tensor | None:
-    """Add the sums of -log p and -log q; return -t log p - (1-t) log q for focal ones."""
-    t, cross = found.t, None
+def _sums_of_logs(spec: DenseSpec, found: Elements, sums: Sums, focal: bool) -> tuple[Tensor | None, Tensor | None]:
+    """Add the sums of -log p and -log q; return -t log p - (1-t) log q for focal ones, and in which channels a score is NaN."""
+    t, cross, unknown = found.t, None, None
     if focal or has(spec, "nll", "nll_all"):
         log = found.log(spec.link)
+        unknown = _unknown(sums, log)
         if has(spec, "nll_all"):
             sums["nll_all", 0.0] = found.summed(log).neg_()
         cross = log.mul_(t)
         if has(spec, "nll"):
-            sums["nll", 0.0] = found.summed(cross).neg_()
+            sums["nll", 0.0] = found.summed_products(cross, unknown).neg_()
         del log
     if not focal:
         cross = None
     if focal or has(spec, "nll_not", "nll_not_all"):
         log = found.minus_log_not(spec.link)
+        unknown = _unknown(sums, log) if unknown is None else unknown
         if has(spec, "nll_not_all"):
             sums["nll_not_all", 0.0] = found.summed(log)
         log.addcmul_(t, log, value=-1)
         if has(spec, "nll_not"):
-            sums["nll_not", 0.0] = found.summed(log)
+            sums["nll_not", 0.0] = found.summed_products(log, unknown)
         cross = None if cross is None else log.sub_(cross)
-    return cross
+    return cross, unknown
 
 
-def _sums_of_focal(spec: DenseSpec, found: Elements, u: Tensor, cross: Tensor | None, sums: Sums) -> None:
+def _unknown(sums: Sums, log: Tensor) -> Tensor:
+    """Return NaN where a channel of an image has one, else 0, ``[B, K]``; before the logarithms are multiplied."""
+    known = sums.get(("prob", 0.0))
+    largest = log.amax(2) if known is None else known
+    return torch.where(largest.isnan(), torch.nan, 0.0)
+
+
+def _sums_of_focal(spec: DenseSpec, found: Elements, u: Tensor, cross: Tensor | None, unknown: Tensor | None, sums: Sums) -> None:
     for gamma in gammas(spec):
         values = u.pow(gamma)
         if ("focal_weight", gamma) in spec.sums:
             sums["focal_weight", gamma] = found.summed(values)
         if ("focal", gamma) in spec.sums or ("focal_not", gamma) in spec.sums:
-            assert cross is not None
+            assert cross is not None and unknown is not None
             inside = values.mul_(cross) * found.t
-            sums["focal", gamma] = found.summed(inside)
-            sums["focal_not", gamma] = found.summed(values.sub_(inside))
+            sums["focal", gamma] = found.summed_products(inside, unknown)
+            sums["focal_not", gamma] = found.summed_products(values.sub_(inside), unknown)
             del inside
         del values
 
 
+SURELY = 1e30  # what a cross entropy may be at most for the gradient
 LEAN = Lean(_fold, unfold, _definition)

@@ -46,6 +46,15 @@ class Elements(NamedTuple):
         """Return the weighted sums, ``[B, K]``."""
         return total(values if self.w is None else values * self.w)
 
+    def summed_products(self, values: Tensor, unknown: Tensor) -> Tensor:
+        """Return the weighted sums of products with t or 1 - t, of which 0 times infinity is NaN and means 0.
+
+        Args:
+            values: the products.
+            unknown: ``[B, K]``, NaN where a score is, else 0.
+        """
+        return total(values if self.w is None else values * self.w, add=torch.nansum) + unknown
+
 
 def elements(spec: DenseSpec, scores: Tensor, targets: Tensor, weight: Tensor | None, check: bool = False) -> Elements:
     """Bring scores, targets and weights together; see :func:`lossfold.folds.dense.definition.elements`."""

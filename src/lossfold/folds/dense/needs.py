@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from lossfold import engines
 from lossfold.errors import wrong
-from lossfold.folds.checks import INTEGER_DTYPES, SCORE_DTYPES, check_scores, check_weight, result_dtype
-from lossfold.folds.dense import eager, operators
+from lossfold.folds.checks import (
+    CLASS_INDICES,
+    INTEGER_DTYPES,
+    SCORE_DTYPES,
+    WITHOUT_BATCH,
+    check_scores,
+    check_weight,
+    has_one_channel,
+    is_turned,
+    other_size,
+    result_dtype,
+)
+from lossfold.folds.dense import definition, eager, operators
 from lossfold.folds.dense.spec import CONSTANT, DenseSpec
 from lossfold.folds.dense.triton import lacks
 from lossfold.folds.fold import Fold, describe
+from lossfold.folds.histogram import in_units
+from lossfold.folds.looks import can_look, in_unit, mention_all_ignored, refuse_other_than_probabilities
 from lossfold.folds.scores import Given, Once, ScoreNeeds
 
 
@@ -24,21 +37,48 @@ class DenseNeeds(ScoreNeeds[DenseSpec]):
     def collect(self, given: Given) -> Fold:
         """Make the pass over a call's arguments, which have been checked."""
         scores, targets, weight = given.tensors
+        self.look(scores, targets, weight)
         fixed, dtype = not targets.requires_grad and (weight is None or not weight.requires_grad), result_dtype(scores)
-        engine = self._engine(scores, targets, weight)
-        run = engine.among(eager, operators)
+        spec = self.spec
+        sorts = self.sorts(scores, targets.shape[2:])
         if scores.dim() == 2 and not self.apart:  # without space, images that are added anyway serve as pixels
             scores, targets, weight = as_pixels(scores, targets, weight)
+        with refusing_targets(targets, spec.ignore_index):
+            if sorts:
+                spec = replace(spec, bins=None)
+                alone = all(kind in CONSTANT for kind, _ in spec.sums)
+                asked = spec if alone else replace(spec, sums=())
+                hinge = self.spec.bins is not None and self.spec.bins.hinge
+                sums, errors = definition.with_errors(scores, targets, weight, asked, hinge)
+                if not alone:
+                    run = replace(self, spec=spec)._engine(scores, targets, weight).among(eager, operators)
+                    sums = run.fold(scores, targets, weight, spec).sums
+                return Fold(sums, spec.sums, dtype, CONSTANT if fixed else (), None, given.kind, errors)
+            weight, unit = in_units(weight, spec.bins)
+            engine = self._engine(scores, targets, weight)
+            sums, table = engine.among(eager, operators).fold(scores, targets, weight, spec)
+        table = table if spec.bins else None
+        fold = Fold(sums, spec.sums, dtype, CONSTANT if fixed else (), table, given.kind, launches=engine.launches)
+        return fold if unit is None else fold.scaled(unit)
+
+    def look(self, scores: Tensor, targets: Tensor, weight: Tensor | None) -> None:
+        """Refuse probabilities that are none, and say where all foreground may be ignored."""
+        if not can_look(scores, self.validate):
+            return
+        if not self.spec.together:
+            mention_all_ignored("labels", targets, self.spec.ignore_index)
+        if self.spec.link != "identity" or (self.spec.bins is not None and self.spec.bins.hinge) or in_unit(scores):
+            return
         with refusing_targets(targets, self.spec.ignore_index):
-            sums, table = run.fold(scores, targets, weight, self.spec)
-        table = table if self.spec.bins else None
-        return Fold(sums, self.spec.sums, dtype, CONSTANT if fixed else (), table, given.kind, engine.launches)
+            found = definition.elements(scores.detach(), targets, weight, self.spec)  # those that do not count have 0
+        refuse_other_than_probabilities(found.z, torch.ones_like(found.z, dtype=torch.bool), self.spec.together)
 
     def once(self, given: Given) -> Once | None:
         """Return the pass that finds value and gradient of Σ above·S, over Σ below·W where below is given, or None."""
         scores, targets, weight = given.tensors
         if not self._engine(scores, targets, weight).once:
             return None
+        self.look(scores, targets, weight)
         if scores.dim() == 2:
             scores, targets, weight = as_pixels(scores, targets, weight)
 
@@ -51,6 +91,7 @@ class DenseNeeds(ScoreNeeds[DenseSpec]):
     def integrate(self, coef: Tensor, given: Given) -> Tensor:
         """Return each element's share (each pixel's, where channels count together) of the sums weighted by ``coef [K, C]``."""
         scores, targets, weight = given.tensors
+        self.look(scores, targets, weight)
         run = self._engine(scores, targets, weight).among(eager, operators)
         with refusing_targets(targets, self.spec.ignore_index):
             values: Tensor = run.integrand(scores, targets, weight, coef, self.spec)
@@ -90,17 +131,24 @@ class refusing_targets:  # noqa: N801 - reads as a verb
         expected = f"0, 1 or ignore_index={self.ignore_index}" if whole else "in [0, 1]"
         largest = values[outside].max().item() if bool(outside.any()) else 0
         hint = "divide by 255" if largest == 255 else ""
+        if whole and self.ignore_index < 0 and set(found) == {255} and bool((values == 1).any()):
+            hint = "ignore_index=255, if 255 is what does not count"
+        elif whole and largest == 255:
+            hint = "of masks of 0 and 255 take masks > 0"
         if not whole and found == [self.ignore_index]:
             hint = f"floats have no label to ignore: use integer targets, or weight=targets != {self.ignore_index}"
         raise wrong("labels", expected, f"also {found}", hint) from None
 
 
-def check_targets(logits: object, targets: object, weight: object, *, together: bool) -> tuple[Tensor, Tensor, Tensor | None]:
+def check_targets(
+    logits: object, targets: object, weight: object, *, together: bool, resize: bool = True
+) -> tuple[Tensor, Tensor, Tensor | None]:
     """Refuse tensors that can't be folded, by shape, dtype and device; values are looked at in the pass.
 
     Args:
         logits, targets, weight: what is checked.
         together: whether a pixel's channels count together, so that a weight belongs to a pixel.
+        resize: whether logits of another size than the targets are interpolated.
     """
     scores = check_scores(logits, labels=targets, weight=weight)
     expected = tuple(scores.shape)
@@ -112,11 +160,16 @@ def check_targets(logits: object, targets: object, weight: object, *, together: 
     if scores.shape[1] == 1 and targets.dim() == scores.dim() - 1:
         targets = targets.unsqueeze(1)
     alike = targets.dim() == scores.dim() and targets.shape[:2] == scores.shape[:2]
-    if scores.dim() == 4 and alike and min(*targets.shape[2:], *scores.shape[2:]) > 0:
+    turned = is_turned(targets.shape[2:], scores.shape[2:])
+    if scores.dim() == 4 and alike and resize and min(*targets.shape[2:], *scores.shape[2:]) > 0 and not turned:
         expected = tuple(targets.shape)  # scored at the targets' resolution
     if tuple(targets.shape) != expected:
-        hint = f"for logits {list(scores.shape)}"
-        if targets.dim() == scores.dim() - 1 and not targets.is_floating_point():
+        hint = (other_size(targets.shape[2:], scores, resize) if alike else "") or f"for logits {list(scores.shape)}"
+        if together and has_one_channel(targets, scores):
+            hint = CLASS_INDICES
+        elif given.dim() == scores.dim() - 1 and given.shape == scores.shape[1:]:
+            hint = WITHOUT_BATCH
+        elif targets.dim() == scores.dim() - 1 and not targets.is_floating_point():
             hint = f"of class indices: one_hot(labels, {scores.shape[1]}).movedim(-1, 1)"
         elif targets.dim() > 2 and targets.movedim(-1, 1).shape == expected:
             hint = "call .movedim(-1, 1)"

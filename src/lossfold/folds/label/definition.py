@@ -14,7 +14,7 @@ from torch import Tensor
 from lossfold.engines.transforms import inside_transform
 from lossfold.folds.arithmetic import PROBABILITY_FLOOR, clamped, resize, total, total_dtype
 from lossfold.folds.fold import shares_of
-from lossfold.folds.histogram import Bins, histogram
+from lossfold.folds.histogram import Bins, Errors, histogram
 from lossfold.folds.label.spec import Hard, LabelSpec
 
 
@@ -79,7 +79,9 @@ def integrand(scores: Tensor, labels: Tensor, weight: Tensor | None, coef: Tenso
     values = torch.zeros((), dtype=found.z.dtype, device=scores.device)
     for share, factors in zip(shares, coef.to(values), strict=True):
         at_label = share.shape[1] == 1
-        values = values + (share * factors[found.y] if at_label else (share * factors[:, None]).sum(1, keepdim=True))
+        factor = factors[found.y] if at_label else factors[:, None]
+        part = torch.where(factor == 0, 0.0, share * factor)  # of a class without weight -log p may be infinite
+        values = values + (part if at_label else part.sum(1, keepdim=True))
     return values.reshape(labels.shape)
 
 
@@ -118,6 +120,11 @@ class Parts(NamedTuple):
     hard: Tensor
 
 
+def not_below_0(nll: Tensor) -> Tensor:
+    """Return -log p, 0 where a probability is a rounding above 1 (by which hard pixels are ordered); its slope stays."""
+    return torch.where(nll < 0, nll - nll.detach(), nll)
+
+
 SHARES: dict[str, Callable[[Parts, float], Tensor]] = {
     "weight": lambda x, gamma: x.w,
     "prob": lambda x, gamma: x.w * x.p,
@@ -128,7 +135,7 @@ SHARES: dict[str, Callable[[Parts, float], Tensor]] = {
     "focal": lambda x, gamma: x.w * x.miss**gamma * x.nll,
     "focal_weight": lambda x, gamma: x.w * x.miss**gamma,
     "hard_weight": lambda x, gamma: torch.where(x.hard, x.w, 0.0),
-    "hard_nll": lambda x, gamma: torch.where(x.hard, x.w * x.nll, 0.0),
+    "hard_nll": lambda x, gamma: torch.where(x.hard, x.w * not_below_0(x.nll), 0.0),
 }
 """What each pixel adds to each kind of sum: ``[B, 1, P]`` for the label's class, or ``[B, C, P]`` for every class."""
 WITHOUT_P = ("weight", "nll", "nll_all", "focal", "focal_weight", "hard_weight", "hard_nll")
@@ -187,12 +194,26 @@ def _kth_largest(bits: Tensor, k: Tensor) -> Tensor:
     return found.to(bits.dtype)
 
 
-def _table(pixels: Pixels, softmax: bool, bins: Bins) -> Tensor:
-    """Return the histogram of the errors, ``[I, 4, C, bins]``; see :class:`Collected`."""
+def with_errors(scores: Tensor, labels: Tensor, weight: Tensor | None, spec: LabelSpec) -> tuple[Tensor, Errors]:
+    """Return the sums of :func:`fold`, and the errors themselves, |[y = c] - p|, in place of their histogram."""
+    found = pixels(scores, labels, weight, spec)
+    sums = [
+        _by_label(share, found.y, scores.shape[1]) if share.shape[1] == 1 else total(share) for share in _shares(found, spec, None)
+    ]
+    return torch.stack(sums, 1) if sums else scores.new_empty(0), _errors(found, spec.softmax)
+
+
+def _errors(pixels: Pixels, softmax: bool) -> Errors:
     y, w, _, z, log_p = pixels
     foreground = y == torch.arange(z.shape[1], device=z.device)[:, None]
     p = log_p.exp() if softmax else clamped(z)
-    place = torch.where(foreground, 1 - p, p) * bins.count
+    return Errors(foreground, torch.where(foreground, 1 - p, p), w.expand(len(z), 1, z.shape[2]))
+
+
+def _table(pixels: Pixels, softmax: bool, bins: Bins) -> Tensor:
+    """Return the histogram of the errors, ``[I, 4, C, bins]``; see :class:`Collected`."""
+    foreground, error, w = _errors(pixels, softmax)
+    place = error * bins.count
     bin_ = place.detach().nan_to_num(0).long().clamp(0, bins.count - 1)
     return histogram(foreground, w, bin_, place - bin_, bins)
 

@@ -155,6 +155,7 @@ def _sums_at_label(spec: LabelSpec, kept: Kept, slots: Slots) -> Sums:
                 share = mask.to(nll.dtype)
             case "hard_nll":
                 share = torch.where(mask.bool(), nll, 0.0)
+                share = share if spec.softmax else share.clamp_min_(0)  # a probability may be a rounding above 1
             case _:
                 continue
         shares[kind, gamma] = share * w if w.numel() else share

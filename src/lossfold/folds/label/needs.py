@@ -9,15 +9,32 @@ from torch import Tensor
 
 from lossfold import engines
 from lossfold.errors import wrong
-from lossfold.folds.checks import INTEGER_DTYPES, check_scores, check_weight, result_dtype
+from lossfold.folds.checks import (
+    CLASS_INDICES,
+    INTEGER_DTYPES,
+    WITHOUT_BATCH,
+    check_scores,
+    check_weight,
+    has_one_channel,
+    is_turned,
+    other_size,
+    result_dtype,
+)
 from lossfold.folds.fold import Fold, describe
-from lossfold.folds.label import eager, operators
+from lossfold.folds.histogram import in_units
+from lossfold.folds.label import definition, eager, operators
 from lossfold.folds.label.definition import Collected
 from lossfold.folds.label.spec import CONSTANT, LabelSpec
 from lossfold.folds.label.triton import lacks
+from lossfold.folds.looks import can_look, in_unit, refuse_other_than_probabilities
 from lossfold.folds.scores import Given, Once, ScoreNeeds
 
-ONE_CHANNEL = "for one channel of logits take link='sigmoid', or BinaryCrossEntropyLoss"
+
+def one_channel(link: str = "softmax") -> str:
+    """Say what to do with one channel."""
+    if link == "softmax":
+        return "for one channel of logits take link='sigmoid', or BinaryCrossEntropyLoss"
+    return "for one channel of probabilities take BinaryCrossEntropyLoss(link='identity')"
 
 
 @dataclass(frozen=True)
@@ -36,17 +53,33 @@ class LabelNeeds(ScoreNeeds[LabelSpec]):
     def collect(self, given: Given) -> Fold:
         """Make the pass over a call's arguments, which have been checked."""
         scores, labels, weight = given.tensors
+        self.look(scores, labels, weight)
+        constants = CONSTANT if weight is None or not weight.requires_grad else ()
+        if self.sorts(scores, labels.shape[1:]):
+            plain = replace(self.spec, bins=None)
+            alone = all(kind == "weight" for kind, _ in plain.sums)
+            with refusing_labels(scores.shape[1], labels, self.spec.ignore_index):
+                sums, errors = definition.with_errors(
+                    scores, labels, weight, plain if alone else replace(plain, sums=(), hard=None)
+                )
+            if not alone:
+                needs = replace(self, spec=plain)
+                sums = needs._fold(needs._engine(scores, labels, weight), scores, labels, weight).sums
+            return Fold(sums, self.spec.sums, result_dtype(scores), constants, None, given.kind, errors)
+        weight, unit = in_units(weight, self.spec.bins)
         engine = self._engine(scores, labels, weight)
         collected = self._fold(engine, scores, labels, weight)
-        constants = CONSTANT if weight is None or not weight.requires_grad else ()
         table = collected.table if self.spec.bins else None
-        return Fold(collected.sums, self.spec.sums, result_dtype(scores), constants, table, given.kind, engine.launches)
+        made = collected.sums, self.spec.sums, result_dtype(scores), constants, table, given.kind
+        fold = Fold(*made, launches=engine.launches)
+        return fold if unit is None else fold.scaled(unit)
 
     def once(self, given: Given) -> Once | None:
         """Return the pass that finds value and gradient of Σ above·S, over Σ below·W where below is given, or None."""
         scores, labels, weight = given.tensors
         if not self._engine(scores, labels, weight).once:
             return None
+        self.look(scores, labels, weight)
         if scores.dim() == 2:
             scores, labels, weight = as_pixels(scores, labels, weight)
 
@@ -59,6 +92,7 @@ class LabelNeeds(ScoreNeeds[LabelSpec]):
     def integrate(self, coef: Tensor, given: Given) -> Tensor:
         """Return the map ``[B, *S]`` of each pixel's share, the sums weighted by ``coef [K, C]``."""
         scores, labels, weight = given.tensors
+        self.look(scores, labels, weight)
         kept = labels.new_empty(0, dtype=torch.uint8)
         engine = self._engine(scores, labels, weight)
         if self.spec.hard:
@@ -68,6 +102,14 @@ class LabelNeeds(ScoreNeeds[LabelSpec]):
         with refusing_labels(scores.shape[1], labels, self.spec.ignore_index):
             values: Tensor = run.integrand(scores, labels, weight, coef, kept, self.spec)
         return values
+
+    def look(self, scores: Tensor, labels: Tensor, weight: Tensor | None) -> None:
+        """Refuse probabilities that are none."""
+        if self.spec.softmax or not can_look(scores, self.validate) or in_unit(scores):
+            return
+        with refusing_labels(scores.shape[1], labels, self.spec.ignore_index):
+            found = definition.pixels(scores.detach(), labels, weight, self.spec)  # those that do not count have 0
+        refuse_other_than_probabilities(found.z, found.counted.expand_as(found.z), True)
 
     def _engine(self, scores: Tensor, labels: Tensor, weight: Tensor | None) -> engines.Engine:
         return engines.select(self.engine, scores, weight, lacks=lacks(self.spec, scores, labels))
@@ -106,11 +148,16 @@ class refusing_labels:  # noqa: N801 - reads as a verb
         outside = ((labels < 0) | (labels >= self.classes)) & (labels != self.ignore_index)
         expected = f"in [0, {self.classes}) or ignore_index={self.ignore_index}"
         found = f"also {sorted(set(labels[outside].tolist()))[:5]}"
-        raise wrong("labels", expected, found, ONE_CHANNEL if self.classes == 1 else "") from None
+        raise wrong("labels", expected, found, one_channel() if self.classes == 1 else "") from None
 
 
-def check_labels(logits: object, labels: object, weight: object) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Refuse tensors that can't be folded, by shape, dtype and device; values are looked at in the pass."""
+def check_labels(logits: object, labels: object, weight: object, resize: bool = True) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Refuse tensors that can't be folded, by shape, dtype and device; values are looked at in the pass.
+
+    Args:
+        logits, labels, weight: what is checked.
+        resize: whether logits of another size than the labels are interpolated.
+    """
     scores = check_scores(logits, labels=labels, weight=weight)
     expected = (scores.shape[0], *scores.shape[2:])
     if not isinstance(labels, Tensor):
@@ -118,14 +165,17 @@ def check_labels(logits: object, labels: object, weight: object) -> tuple[Tensor
     if labels.dtype not in INTEGER_DTYPES:
         indices = not labels.is_floating_point() or labels.dim() < scores.dim()
         hint = "class indices: call .long()" if indices else "this loss, or its link, takes no soft labels"
+        hint = CLASS_INDICES if has_one_channel(labels, scores) else hint
         raise wrong("labels", "int64, int32 or uint8", describe(labels), hint)
     images = scores.dim() == labels.dim() + 1 == 4 and labels.shape[0] == scores.shape[0]
-    if images and min(*labels.shape[1:], *scores.shape[2:]) > 0:
+    if images and resize and min(*labels.shape[1:], *scores.shape[2:]) > 0 and not is_turned(labels.shape[1:], scores.shape[2:]):
         expected = tuple(labels.shape)  # scored at label resolution
     if tuple(labels.shape) != expected:
         squeezable = labels.dim() == scores.dim() and labels.shape[1] == 1
-        hint = "call .squeeze(1)" if squeezable else f"for logits {list(scores.shape)}"
-        hint = ONE_CHANNEL if squeezable and scores.shape[1] == 1 else hint
+        other = other_size(labels.shape[1:], scores, resize) if labels.dim() == scores.dim() - 1 else ""
+        hint = "call .squeeze(1)" if squeezable else other or f"for logits {list(scores.shape)}"
+        hint = WITHOUT_BATCH if labels.shape == scores.shape[1:] else hint
+        hint = one_channel() if squeezable and scores.shape[1] == 1 else hint
         raise wrong("labels", f"of shape {list(expected)}", describe(labels), hint)
     if labels.device != scores.device:
         raise wrong("labels", f"on the logits' device {scores.device}", str(labels.device))

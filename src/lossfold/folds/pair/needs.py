@@ -14,9 +14,11 @@ from torch import Tensor
 
 from lossfold import engines
 from lossfold.errors import wrong
+from lossfold.folds import looks
 from lossfold.folds.arithmetic import total_dtype
 from lossfold.folds.checks import SCORE_DTYPES, check_dense, check_floats, result_dtype
 from lossfold.folds.fold import MOST_SUMS, Fold, Needs, describe, more_of, texts_of
+from lossfold.folds.looks import can_look, mention_a_trimap, refuse_other_than_alphas
 from lossfold.folds.pair import definition, eager, operators
 from lossfold.folds.pair.given import PairGiven
 from lossfold.folds.pair.spec import CONSTANT, PairSpec
@@ -41,11 +43,25 @@ class PairNeeds(Needs[PairSpec]):
     def collect(self, given: PairGiven) -> Fold:
         """Make the pass over a call's arguments, which have been checked."""
         pred, target, regions = given.tensors(in_one_row=not self.apart and all(one.alone for one in self.spec.sums))
+        self.look(target, regions, given.in_unit)
         run = engines.select(self.engine, pred, target, *regions.values(), lacks=engines.none_of_it).among(eager, operators)
         with refusing_regions(regions, given.in_unit):
             sums = run.fold(pred, target, regions, given.in_unit, self.spec)
         fixed = not any(region.requires_grad for region in regions.values())
         return Fold(sums, self.spec.sums, result_dtype(pred), CONSTANT if fixed else ())
+
+    def look(self, target: Tensor, regions: Mapping[str, Tensor], in_unit: frozenset[str]) -> None:
+        """Refuse true alphas of another range, in losses of the unknown; say where a region may be a trimap."""
+        if not in_unit or not can_look(target, self.validate):
+            return
+        for name in in_unit:
+            mention_a_trimap(regions[name])
+        if not looks.in_unit(target):
+            counted = torch.zeros_like(target, dtype=torch.bool)
+            for one in self.spec.sums:
+                region = regions[one.region] if one.where else counted.new_ones(())
+                counted |= (region == 0) if one.where.startswith("~") else (region != 0)
+            refuse_other_than_alphas(target, counted)
 
     def once(self, factors: tuple[float, ...], given: PairGiven) -> Tensor | None:
         """Return a sum times its factor (the others' are 0), whose gradient the same pass finds; None where no engine does."""
@@ -58,6 +74,7 @@ class PairNeeds(Needs[PairSpec]):
     def integrate(self, given: PairGiven, factors: tuple[float, ...]) -> Tensor:
         """Return each pixel's share of the sums, times ``factors``: a map of PyTorch's own in every engine."""
         pred, target, regions = given.tensors()
+        self.look(target, regions, given.in_unit)
         with refusing_regions(regions, given.in_unit):
             values = definition.integrand(pred, target, regions, given.in_unit, self.spec, factors)
         return values.reshape(given.shape)

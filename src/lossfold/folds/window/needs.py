@@ -15,6 +15,7 @@ from torch.nn import functional
 from lossfold import engines
 from lossfold.folds.checks import result_dtype
 from lossfold.folds.fold import Fold, Needs
+from lossfold.folds.looks import can_look, refuse_another_range
 from lossfold.folds.window import definition, eager, operators
 from lossfold.folds.window.spec import CONSTANT, KINDS, PADDINGS, WindowSpec
 
@@ -56,6 +57,7 @@ class WindowNeeds(Needs[WindowSpec]):
 
     def collect(self, given: WindowGiven) -> Fold:
         """Make the pass over a call's arguments, which have been checked; the sums' numbers are the scales."""
+        self.look(given)
         run = engines.select(self.engine, given.pred, given.target, given.weight, lacks=engines.none_of_it).among(eager, operators)
         sums, wanted = [], []
         for scale, tensors in enumerate(scales(given, self.spec)):
@@ -68,8 +70,16 @@ class WindowNeeds(Needs[WindowSpec]):
             sums[0] if len(sums) == 1 else torch.cat(sums, 1), tuple(wanted), result_dtype(given.pred), CONSTANT if fixed else ()
         )
 
+    def look(self, given: WindowGiven) -> None:
+        """Refuse images that span far more than ``data_range``."""
+        if can_look(given.target, self.validate):
+            weight = given.weight
+            counted = None if weight is None else (weight.unsqueeze(1) if weight.dim() == 3 else weight) != 0
+            refuse_another_range(given.target, counted, self.spec.data_range)
+
     def integrate(self, given: WindowGiven) -> Tensor:
         """Return 1 - SSIM at every place of the window, times its weight: a map of PyTorch's own in every engine."""
+        self.look(given)
         ((pred, target, weight),) = scales(given, self.spec)
         return definition.integrand(pred, target, weight, *self.spec.constants)
 

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from lossfold.errors import naming, wrong
+from lossfold.errors import naming, python_scalar, wrong
 from lossfold.losses.adversarial.gan import DiscShiftLoss, GANLoss
 from lossfold.losses.adversarial.path_length import GeneratorPathRegularizer
 from lossfold.losses.adversarial.penalties import GradientPenaltyLoss, R1GradientPenalty
@@ -31,7 +31,7 @@ class Component(Loss):
 
     interval: int = option(1, at_least=1)
 
-    def validate(self) -> None:
+    def settle(self) -> None:
         """Refuse wrong options."""
         if isinstance(self.inputs, Mapping):
             if "num_batches" in self.inputs:
@@ -41,7 +41,7 @@ class Component(Loss):
                 if name in self.inputs and ours in self.inputs:
                     raise wrong("data_info", f"with {name!r} or {ours!r}, which are one", "both")
             object.__setattr__(self, "inputs", {SYNONYMS.get(name, name): path for name, path in self.inputs.items()})
-        super().validate()
+        super().settle()
         self.require("interval", self.interval == 1 or self.inputs is not None, "1 without data_info")
 
     def __call__(self, *inputs: Any, **named: Any) -> Any:
@@ -57,7 +57,7 @@ class Component(Loss):
         """Return whether the interval divides the iteration."""
         if self.interval == 1 or not isinstance(outputs, Mapping):  # which routed() refuses
             return True
-        step = outputs.get("iteration")
+        step = python_scalar(outputs.get("iteration"))
         if not isinstance(step, int) or isinstance(step, bool):
             got = f"only {list(outputs)}" if step is None else repr(step)
             raise wrong("iteration", f"an integer in the outputs, because interval={self.interval}", got)
@@ -71,14 +71,17 @@ OPTIONS = """Args:
         up for it, because MMagic's configs write the factor into ``loss_weight``.
     data_info: from argument names, ours or MMagic's (real_data, fake_data, gt), to keys of one dict of outputs.
 """
+DEFAULTS: dict[str, Any] = {"loss_weight": 1.0, "batch_shrink": 1}
+"""MMagic's, which are not those of our losses."""
 
 
 def component(base: L) -> L:
     """Return a loss as a component, registered."""
     name = f"{base.__name__}Comps"
     documentation = (inspect.getdoc(base) or "").partition("\n")[2].replace("Args:\n", OPTIONS, 1)
-    head = f"{base.__name__} as a component of MMagic's configs: with an interval, and MMagic's names of arguments."
-    own = {"__annotations__": {"loss_weight": "float"}, "loss_weight": base.__dataclass_fields__["loss_weight"].default}
+    head = f"{base.__name__} as a component of MMagic's configs: with an interval, MMagic's names and defaults."
+    defaults = {name: value for name, value in DEFAULTS.items() if name in base.__dataclass_fields__}
+    own: dict[str, Any] = {"__annotations__": {name: type(value).__name__ for name, value in defaults.items()}, **defaults}
     made = type(name, (Component, base), {"__module__": __name__, "__doc__": f"{head}\n{documentation}", **own})
     return LOSSES.register(configured(made))  # type: ignore[return-value]
 

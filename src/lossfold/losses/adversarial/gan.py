@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from lossfold.errors import wrong
+from lossfold.errors import python_scalar, wrong
 from lossfold.folds.checks import SCORE_DTYPES
 from lossfold.folds.fold import describe
 from lossfold.losses.base import Loss
@@ -67,6 +67,8 @@ class GANLoss(Loss):
         is_disc: the same; False where neither says it.
         polarity: of "smgan": "paper" is the above; "inverted" exchanges real and fake in the target of fakes, as published code
             does.
+        padding: of "smgan": what the blur finds beyond the mask's border: "replicate" the border again, so that a hole that reaches
+            it goes on; "zeros" no hole, as MMagic does.
         loss_weight: a factor on the generator's loss; the discriminator's has none.
         inputs: where the arguments stand in one dict of outputs.
 
@@ -93,16 +95,18 @@ class GANLoss(Loss):
     target_is_real: bool | None = option(None, of=bool)
     is_disc: bool | None = option(None, of=bool)
     polarity: str = option("paper", words=("paper", "inverted"))
+    padding: str = option("replicate", words=("replicate", "zeros"))
 
     samples: ClassVar[tuple[dict[str, Any], ...]] = (
         {"gan_type": "vanilla", "target_is_real": True},
         {"gan_type": "hinge", "target_is_real": False, "is_disc": True},
     )
 
-    def validate(self) -> None:
+    def settle(self) -> None:
         """Refuse wrong options."""
-        super().validate()
+        super().settle()
         self.require("polarity", self.polarity == "paper" or self.gan_type == "smgan", "'paper' unless gan_type='smgan'")
+        self.require("padding", self.padding == "replicate" or self.gan_type == "smgan", "'replicate' unless gan_type='smgan'")
         hint = "weigh the discriminator's terms by a set around them, or a schedule"
         self.require("loss_weight", not self.is_disc or self.loss_weight == 1, "1 with is_disc=True", hint)
 
@@ -110,6 +114,7 @@ class GANLoss(Loss):
         """Return an argument of the call, or the option in its place."""
         if value is None:
             return getattr(self, name)  # type: ignore[no-any-return]
+        value = value if isinstance(value, Tensor) else python_scalar(value)
         if not isinstance(value, bool):
             raise wrong(name, "True or False", describe(value))
         return value
@@ -174,7 +179,9 @@ class GANLoss(Loss):
             return mean(self.cost(x, real))
         labels = self.real_label_val, self.fake_label_val
         intact, filled = labels if self.polarity == "paper" else labels[::-1]
-        return mean((x - torch.lerp(torch.full_like(hole, intact), torch.full_like(hole, filled), blurred(hole))).square())
+        return mean(
+            (x - torch.lerp(torch.full_like(hole, intact), torch.full_like(hole, filled), blurred(hole, self.padding))).square()
+        )
 
     def weight_in(
         self, input: object, target_is_real: bool | None = None, is_disc: bool | None = None, *others: object, **named: object
@@ -286,9 +293,9 @@ def mean(costs: Tensor) -> Tensor:
     return costs.sum() / max(1, costs.numel())
 
 
-def blurred(hole: Tensor) -> Tensor:
-    """Return a mask ``[B, 1, H, W]`` under a Gaussian, its border repeated."""
+def blurred(hole: Tensor, padding: str) -> Tensor:
+    """Return a mask ``[B, 1, H, W]`` under a Gaussian, its border repeated, or zeros beyond it."""
     steps = torch.arange(TAPS, dtype=hole.dtype, device=hole.device) - TAPS // 2
     taps = torch.softmax(-0.5 * (steps / SIGMA).square(), 0)  # exp(-s²/2σ²) over its sum
-    padded = functional.pad(hole, (TAPS // 2,) * 4, mode="replicate")
+    padded = functional.pad(hole, (TAPS // 2,) * 4, mode="constant" if padding == "zeros" else padding)
     return functional.conv2d(functional.conv2d(padded, taps.view(1, 1, 1, -1)), taps.view(1, 1, -1, 1))

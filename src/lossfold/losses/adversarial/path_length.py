@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from typing_extensions import Self
 
-from lossfold.errors import LossError, is_number, naming, wrong
+from lossfold.errors import LossError, is_number, naming, python_scalar, wrong
 from lossfold.folds.arithmetic import buffers_apart
 from lossfold.folds.checks import SCORE_DTYPES
 from lossfold.folds.fold import describe
@@ -63,9 +63,9 @@ class GeneratorPathRegularizer(Loss):
 
     samples: ClassVar[tuple[dict[str, Any], ...]] = ({}, {"decay": 0.1, "batch_shrink": 1})
 
-    def validate(self) -> None:
+    def settle(self) -> None:
         """Refuse wrong options."""
-        super().validate()
+        super().settle()
         if "mean_path_length" not in self._buffers:
             with torch.inference_mode(False):
                 self.register_buffer("mean_path_length", torch.zeros((), dtype=torch.float64))
@@ -115,15 +115,16 @@ def generator_path_regularizer(
         >>> for step in range(3):
         ...     value, mean = generator_path_regularizer(torch.nn.Unflatten(1, (1, 8, 8)), torch.randn(8, 64), mean)
     """
-    GeneratorPathRegularizer(decay=decay, batch_shrink=batch_shrink)  # refuses wrong options
+    checked = GeneratorPathRegularizer(decay=decay, batch_shrink=batch_shrink)  # refuses wrong options
     if not isinstance(mean_path_length, Tensor):
+        mean_path_length = python_scalar(mean_path_length)
         if not is_number(mean_path_length):
             raise LossError("generator_path_regularizer", "mean_path_length", "a number or a scalar", describe(mean_path_length))
         mean_path_length = torch.tensor(float(mean_path_length), dtype=torch.float64)
     if mean_path_length.dim():
         raise LossError("generator_path_regularizer", "mean_path_length", "a number or a scalar", describe(mean_path_length))
     with naming("generator_path_regularizer"):
-        return regularizer(generator, latents, mean_path_length, decay, batch_shrink, all_ranks=True)
+        return regularizer(generator, latents, mean_path_length, checked.decay, checked.batch_shrink, all_ranks=True)
 
 
 def regularizer(

@@ -38,6 +38,8 @@ class CrossEntropyLoss(PixelLoss):
         per_image: the mean of each image's own loss over the images in which something counts; an empty one is left out, where
             ``sample_wise`` of losses of images counts it as 0.
         align_corners: how logits of another size than the labels are interpolated to it (bilinearly).
+        resize: False refuses logits of another size than the labels, in place of interpolating them.
+        validate: look for wrong values off the CPU too, which waits for the device: probabilities outside of [0, 1], say.
         loss_weight: a factor on the result.
         inputs: where the arguments stand in a dict of outputs, from names to dotted paths; the loss then takes that dict.
         engine: ``"eager"``, ``"triton"``, ``"cpp"``, or None for the fastest that can serve.

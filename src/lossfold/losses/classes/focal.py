@@ -39,7 +39,7 @@ class FocalLoss(PixelLoss):
         link: ``"softmax"`` for logits and labels, ``"sigmoid"`` for logits and targets ``[B, C, *S]``, ``"identity"`` for
             probabilities and either.
         normalize: ``"pixels"`` for the denominator above, ``"focal"`` for Σ w v_y (1 - p_y)^γ (differentiated as well).
-        class_weight, ignore_index, reduction, per_image, align_corners, loss_weight, engine, inputs: as for
+        class_weight, ignore_index, reduction, per_image, align_corners, resize, validate, loss_weight, engine, inputs: as for
             :class:`CrossEntropyLoss`.
 
     Raises:
@@ -99,9 +99,11 @@ class FocalLoss(PixelLoss):
     def check(self, logits: Any, labels: Any, weight: Any = None, normalizer: float | Tensor | None = None) -> Given:
         """Refuse what can't be folded, or does not fit the options."""
         given = super().check(logits, labels, weight, normalizer)
-        if given.kind != LABELS and self.alpha is not None:
+        if self.alpha is not None:
             numbers = self.alpha if isinstance(self.alpha, tuple) else (self.alpha,)
-            if not all(0 <= x <= 1 for x in numbers):
+            if given.kind == LABELS and not any(numbers):
+                raise wrong("alpha", "above 0 for some class", repr(self.alpha), "the loss would always be 0")
+            if given.kind != LABELS and not all(0 <= x <= 1 for x in numbers):
                 raise wrong("alpha", "in [0, 1] for targets of every channel", repr(self.alpha))
         return given
 

@@ -24,13 +24,17 @@ class GeneralizedDiceLoss(ScoreLoss):
 
         loss = 1 - (2 Σ_c ω_c Σ w p t + s) / (Σ_c ω_c (Σ w p + Σ w t) + s)
 
+    For float targets 2 Σ w p t is Σ w (p + t - ``|p - t|``), as in :class:`DiceLoss`, so that p = t costs nothing;
+    ``soft_overlap="product"`` keeps the product, as Sudre et al. write it.
+
     Args:
         weighting: ``"square"``, ``"simple"`` or ``"uniform"``: 1/(Σt)², 1/Σt or 1.
         smooth: s >= 0, added above and below.
         absent: the weight of a class without pixels, which would be infinite: none with ``"skip"`` and ``"zero"``, that of
             the smallest present class with ``"count"``.
         include_background: whether class 0 takes part.
-        class_weight, link, ignore_index, reduction, per_image, align_corners, loss_weight, engine, inputs: as for
+        soft_overlap: how float targets overlap with p: ``"distance"`` as above, or ``"product"``, Σ w p t.
+        class_weight, link, ignore_index, reduction, per_image, align_corners, resize, validate, loss_weight, engine, inputs: as for
             :class:`DiceLoss`; ``reduction="none"`` gives a scalar, ``[B]`` with ``per_image``.
 
     Raises:
@@ -51,6 +55,7 @@ class GeneralizedDiceLoss(ScoreLoss):
     smooth: float = option(0.0, at_least=0)
     absent: str = option("skip", words=("skip", "count", "zero"))
     include_background: bool = option(True)
+    soft_overlap: str = option("distance", words=("distance", "product"))
 
     samples: ClassVar[tuple[dict[str, Any], ...]] = (
         {},
@@ -64,7 +69,17 @@ class GeneralizedDiceLoss(ScoreLoss):
         {"link": "sigmoid"},
         {"weighting": "simple", "absent": "count", "per_image": True},
         {"link": "sigmoid", "weighting": "uniform", "class_weight": "random", "smooth": 1.0, "include_background": False},
+        {"link": "sigmoid", "soft_overlap": "product"},
     )
+
+    def counted(self, classes: int) -> set[int]:
+        """Return the classes that take part."""
+        return super().counted(classes) - ({0} if not self.include_background else set())
+
+    @property
+    def narrows(self) -> bool:
+        """Whether options leave out classes."""
+        return super().narrows or not self.include_background
 
     @property
     def joint(self) -> bool:
@@ -73,11 +88,11 @@ class GeneralizedDiceLoss(ScoreLoss):
 
     def sums(self, kind: str) -> tuple[Sum, ...]:
         """Return the sums that the formula reads."""
-        return sums_of_areas(kind)
+        return sums_of_areas(kind, product=self.soft_overlap == "product")
 
     def formula(self, fold: Fold, given: object) -> Ratio:
         """Return the cost of all classes together, and whether anything counts."""
-        both, predicted, true, counted = areas(fold)
+        both, predicted, true, counted = areas(fold, product=self.soft_overlap == "product")
         present = true != 0
         if not self.include_background:
             present = present & (torch.arange(true.shape[1], device=true.device) > 0)

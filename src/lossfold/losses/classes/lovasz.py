@@ -4,25 +4,24 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from lossfold.errors import naming, wrong
-from lossfold.folds.arithmetic import clamped, total_dtype
-from lossfold.folds.checks import result_dtype
+from lossfold.folds.arithmetic import total, total_dtype
+from lossfold.folds.checks import plain
 from lossfold.folds.collect import collect
-from lossfold.folds.dense.definition import elements, errors_of
-from lossfold.folds.dense.needs import DenseNeeds, refusing_targets
+from lossfold.folds.dense.needs import DenseNeeds
 from lossfold.folds.fold import Fold, Rows, Sum
-from lossfold.folds.histogram import OCTAVES, REST, Bins
-from lossfold.folds.label.definition import pixels
-from lossfold.folds.label.needs import LabelNeeds, refusing_labels
+from lossfold.folds.histogram import OCTAVES, REST, Bins, Errors
+from lossfold.folds.label.needs import LabelNeeds
 from lossfold.folds.scores import Given
 from lossfold.losses.reduce import Ratio
 from lossfold.losses.scores import LABELS, MASKS, ScoreLoss
-from lossfold.options import configured, option
+from lossfold.options import configured, listed, option
 from lossfold.registry import LOSSES
 
 WEIGHT: Sum = ("weight", 0.0)
@@ -49,16 +48,19 @@ class LovaszLoss(ScoreLoss):
         classes: ``"present"``, ``"all"``, or a list of class indices, each of which counts, present or not; with hinge every
             channel counts, and one without foreground costs its largest error.
         bins: of the histogram.
-        exact: sort the errors instead, in plain PyTorch: slow, and it builds the probabilities at label resolution.
+        exact: True sorts the errors instead, in plain PyTorch, and builds the probabilities at label resolution; False never does.
+            None, the default, sorts where an image's pixels (all images' without ``per_image``) are fewer than half the bins, so
+            that the histogram would be slower and larger; not for logits of another size, nor under a forced engine.
         class_weight: C numbers >= 0, the weights of the classes in the mean.
         link: ``"softmax"``, ``"identity"`` (probabilities, with labels or targets), ``"sigmoid"`` or ``"hinge"``.
-        ignore_index, align_corners, loss_weight, engine, inputs: as for :class:`CrossEntropyLoss`; probabilities are
-            taken into [0, 1].
+        ignore_index, align_corners, resize, validate, loss_weight, engine, inputs: as for :class:`CrossEntropyLoss`; probabilities
+            are taken into [0, 1].
         reduction: ``"mean"`` over classes, ``"sum"``, or ``"none"``: ``[C]``, ``[B, C]`` with ``per_image``, weighted, 0 for
             classes left out.
         per_image: the mean of each image's own loss over the images in which something counts; by default with hinge alone.
 
-    Pixel weights are >= 0 and should be about 1: the histogram resolves 6e-8 and holds a total of 5e11; beyond it is NaN.
+    Pixel weights are >= 0, in any units: a factor on all of them changes nothing. The histogram resolves 2e-16 of their sum; a
+    class whose pixels weigh so little beside the others' is NaN.
 
     Raises:
         LossError: for options, shapes, dtypes or labels that are out of range, and for pixel weights that need a gradient.
@@ -77,40 +79,49 @@ class LovaszLoss(ScoreLoss):
     per_image: bool | None = option(None, of=bool)  # type: ignore[assignment]
     classes: str | Sequence[int] = option("present", words=("present", "all"), others=True)
     bins: int = option(4096, between=(2, 65536))
-    exact: bool = option(False)
+    exact: bool | None = option(None, of=bool)
 
     takes_normalizer: ClassVar[bool] = False
     dense_links: ClassVar[tuple[str, ...]] = ("sigmoid", "hinge", "identity")
     dense_samples: ClassVar[tuple[dict[str, Any], ...]] = (
-        {"link": "hinge"},
-        {"link": "sigmoid", "classes": "all", "class_weight": "random", "bins": 128},
-        {"link": "hinge", "per_image": False, "bins": 1024},
-        {"link": "identity", "per_image": True},
+        {"link": "hinge", "exact": False},
+        {"link": "sigmoid", "classes": "all", "class_weight": "random", "bins": 128, "exact": False},
+        {"link": "hinge", "per_image": False, "bins": 1024, "exact": False},
+        {"link": "identity", "per_image": True, "exact": False},
         {"link": "hinge", "exact": True},
         {"link": "sigmoid", "classes": [0, 2, 3], "exact": True},
     )
 
     samples: ClassVar[tuple[dict[str, Any], ...]] = (
-        {},
-        {"classes": "all", "class_weight": "random", "bins": 100},
-        {"classes": [0, 2, 3], "per_image": True},
-        {"link": "identity"},
+        {"exact": False},
+        {"classes": "all", "class_weight": "random", "bins": 100, "exact": False},
+        {"classes": [0, 2, 3], "per_image": True, "exact": False},
+        {"link": "identity", "exact": False},
         {"exact": True},
     )
 
-    def validate(self) -> None:
+    def settle(self) -> None:
         """Refuse wrong options."""
-        super().validate()
         if not isinstance(self.classes, str):
-            listed = self.classes.tolist() if hasattr(self.classes, "tolist") else self.classes
-            ids = isinstance(listed, (list, tuple)) and all(isinstance(c, int) and not isinstance(c, bool) for c in listed)
-            distinct = ids and len(listed) > 0 and min(listed) >= 0 and len(set(listed)) == len(listed)
+            found = listed(self.classes)
+            ids = isinstance(found, list) and all(isinstance(c, int) and not isinstance(c, bool) for c in found)
+            distinct = ids and len(found) > 0 and min(found) >= 0 and len(set(found)) == len(found)
             self.require("classes", distinct, "'present', 'all' or a list of distinct class indices")
-            object.__setattr__(self, "classes", tuple(listed))
+            object.__setattr__(self, "classes", tuple(found))
+        super().settle()
         self.require("engine", not self.exact or self.engine in (None, "eager"), "None or 'eager' with exact=True, which sorts")
         if self.link == "hinge":
             self.require("bins", self.bins % OCTAVES == 0, f"a multiple of {OCTAVES} with link='hinge'")
             self.require("classes", self.classes == "present", "left out with link='hinge', where every channel counts")
+
+    def counted(self, classes: int) -> set[int]:
+        """Return the classes that take part."""
+        return super().counted(classes) & (set(range(classes)) if isinstance(self.classes, str) else set(self.classes))
+
+    @property
+    def counts_absent(self) -> bool:
+        """Whether a class without pixels counts."""
+        return self.classes != "present"
 
     @property
     def by_image(self) -> bool:
@@ -139,17 +150,19 @@ class LovaszLoss(ScoreLoss):
     def histogram(self) -> Bins:
         """The histogram of the errors."""
         hinge = self.link == "hinge"
-        return Bins(self.bins + REST if hinge else self.bins, self.by_image, hinge)
+        return Bins(self.bins + REST if hinge else self.bins, self.by_image, hinge, self.exact)
 
     def formula(self, fold: Fold, given: object) -> Ratio:
         """Return Σ over the bins of w_f Σm of the foreground and w_b Σm of the background, and the classes' weights."""
+        if fold.errors is not None:
+            return self.average(*sorted_values(fold.errors))
         if isinstance(fold, Rows) and fold.integral is not None:
             values, held_f, held_b = fold.integral
         else:
             assert fold.table is not None
             values, held_f = self.integral(fold.table), fold.table[:, 0].sum(-1)
             held_b = held_f if fold.target == LABELS else fold.table[:, 2].sum(-1)  # which labels do not read
-        # Weights too small for the histogram, or too large: not a number rather than a wrong one.
+        # Weights of a class too small for the histogram beside the others: not a number rather than a wrong one.
         counted = fold[WEIGHT].detach()
         if fold.target == LABELS:
             known = near(held_f, counted)
@@ -169,11 +182,6 @@ class LovaszLoss(ScoreLoss):
             edges = ((w_f * f + w_b * b) * lower).sum(-1)
         return edges + ((w_f * place_f + w_b * place_b) * width).sum(-1)
 
-    @property
-    def folds(self) -> bool:
-        """Sorting needs all pixels at once."""
-        return not self.exact
-
     def average(self, values: Tensor, foreground: Tensor, background: Tensor) -> Ratio:
         """Return the classes' values and weights in the mean, ``[I, C]``."""
         v = self.per_class("class_weight", values)
@@ -187,38 +195,26 @@ class LovaszLoss(ScoreLoss):
         v = something.to(values.dtype) if v is None else torch.where(something, v, 0.0)
         return Ratio(torch.where(v != 0, v * values, 0.0), v)
 
-    def direct(self, given: Given) -> Tensor:
-        """Return the loss of checked arguments from the errors in order."""
-        return self.settled(self.sorted(given), result_dtype(given.scores))
 
-    def sorted(self, given: Given) -> Ratio:
-        """Return what :meth:`formula` does, from the errors in order."""
-        foreground, errors, w = self.errors(given)
-        foreground, errors, w = (
-            x.movedim(0, 1) if self.by_image else x.movedim(0, 1).flatten(1)[:, None] for x in (foreground, errors, w)
-        )
-        columns = []
-        dtype = total_dtype(errors)
-        for here, error, share in zip(foreground, errors.to(dtype), w.to(dtype), strict=True):
-            error, order = error.sort(dim=1, descending=True, stable=True)
+MOST_SORTED = 2**17  # elements at once
+
+
+def sorted_values(errors: Errors) -> tuple[Tensor, Tensor, Tensor]:
+    """Return Σ of the errors times what each adds to J in their order, and the weights of foreground and background, ``[I, C]``."""
+    shape, (images, classes, pixels) = errors.error.shape, errors.error.shape
+    with torch.no_grad():
+        foreground, error, w = (x.expand(shape).reshape(images * classes, pixels) for x in errors)
+        steps, sides = [], []
+        many = max(1, MOST_SORTED // max(1, pixels))
+        for start in range(0, max(1, len(error)), many):
+            here, part, share = (x[start : start + many] for x in (foreground, error, w))
+            order = part.argsort(dim=1, descending=True, stable=True)
+            share = share.to(total_dtype(error))
             f, b = (torch.where(side, share, 0.0).gather(1, order) for side in (here, ~here))
-            columns.append(((error * jaccard_steps(f, b)).sum(1), f.sum(1), b.sum(1)))
-        values, foregrounds, backgrounds = (torch.stack(column, 1) for column in zip(*columns, strict=True))
-        return self.average(values, foregrounds, backgrounds)
-
-    def errors(self, given: Given) -> tuple[Tensor, Tensor, Tensor]:
-        """Return which pixels are each class's foreground, their errors and weights, ``[B, C, P]``."""
-        needs = self.needs(given)
-        scores, targets, weight = given.tensors
-        if isinstance(needs, DenseNeeds):
-            with refusing_targets(targets, self.ignore_index):
-                found = elements(scores, targets, weight, needs.spec)
-            return *errors_of(found, self.link == "hinge"), found.w
-        with refusing_labels(scores.shape[1], targets, self.ignore_index):
-            seen = pixels(scores, targets, weight, needs.spec)
-        p = seen.log_p.exp() if self.link == "softmax" else clamped(seen.z)
-        foreground = seen.y == torch.arange(p.shape[1], device=p.device)[:, None]
-        return foreground, torch.where(foreground, 1 - p, p), seen.w.expand(p.shape[0], 1, p.shape[2]).expand_as(p)
+            steps.append(torch.zeros_like(part).scatter(1, order, jaccard_steps(f, b).to(part.dtype)))
+            sides.append(torch.stack([f.sum(1), b.sum(1)]))
+        each, areas = torch.cat(steps).reshape(shape), torch.cat(sides, 1).reshape(2, images, classes)
+    return total(errors.error * each), areas[0], areas[1]
 
 
 def near(held: Tensor, true: Tensor) -> Tensor:
@@ -278,7 +274,7 @@ def lovasz_bounds(logits: Tensor, labels: Tensor, weight: Tensor | None = None, 
 
     Args:
         logits, labels, weight: as for :class:`LovaszLoss`.
-        options: those of :class:`LovaszLoss`, without ``exact``.
+        options: those of :class:`LovaszLoss`, without ``exact=True``.
 
     Returns:
         Two tensors shaped like the loss, without a gradient.
@@ -294,8 +290,8 @@ def lovasz_bounds(logits: Tensor, labels: Tensor, weight: Tensor | None = None, 
     loss = LovaszLoss(**options)
     loss.require("exact", not loss.exact, "left out: bounds are the histogram's")
     with torch.no_grad(), naming("lovasz_bounds"):
-        given = loss.check(logits, labels, weight)
-        fold = collect(loss.needs(given), given)
+        given = loss.check(*plain((logits, labels, weight)))
+        fold = collect(loss.needs(given).asking(bins=replace(loss.histogram, sort=False)), given)
         table = (fold if loss.by_image else fold.sum_images()).table
         assert table is not None
         f, _, b, _ = table.unbind(1)

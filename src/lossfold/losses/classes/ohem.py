@@ -35,7 +35,7 @@ class OhemCrossEntropyLoss(PixelLoss):
         thresh: in [0, 1]; pixels with p_y below it are hard.
         min_kept: how many pixels of the batch are hard in any case; of each image with ``per_image``.
         top_k_ratio: in (0, 1]; instead of both, the share of the counted pixels that is hard (rounded up).
-        class_weight, link, ignore_index, reduction, per_image, align_corners, loss_weight, engine, inputs: as for
+        class_weight, link, ignore_index, reduction, per_image, align_corners, resize, validate, loss_weight, engine, inputs: as for
             :class:`CrossEntropyLoss`; the map of ``reduction="none"`` is 0 where a pixel is not hard.
 
     Raises:
@@ -63,6 +63,12 @@ class OhemCrossEntropyLoss(PixelLoss):
         {"top_k_ratio": 0.4, "class_weight": "random"},
         {"thresh": 0.4, "min_kept": 0, "link": "identity"},
     )
+
+    def settle(self) -> None:
+        """Refuse wrong options, and those under which no pixel is hard."""
+        super().settle()
+        some = self.thresh > 0 or self.min_kept > 0 or self.top_k_ratio is not None
+        self.require("min_kept", some, ">= 1 with thresh=0", "no pixel would be hard, and the loss always 0")
 
     @property
     def selects(self) -> bool:

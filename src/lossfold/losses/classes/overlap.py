@@ -63,6 +63,20 @@ class OverlapLoss(ScoreLoss):
         """Whether the formula takes the classes together."""
         return self.average == "micro"
 
+    def counted(self, classes: int) -> set[int]:
+        """Return the classes that take part."""
+        return super().counted(classes) - ({0} if not self.include_background else set())
+
+    @property
+    def narrows(self) -> bool:
+        """Whether options leave out classes."""
+        return super().narrows or not self.include_background
+
+    @property
+    def counts_absent(self) -> bool:
+        """Whether a class without pixels costs something."""
+        return self.absent == "count" or self.joint
+
     def overlap(self, both: Tensor, predicted: Tensor, true: Tensor) -> tuple[Tensor, Tensor]:
         """Return the score's numerator and denominator from Σpt, Σp (or Σp²) and Σt, without the smoothing."""
         raise NotImplementedError
@@ -130,6 +144,8 @@ class DiceLoss(OverlapLoss):
         per_image: the mean of each image's own loss over the images in which something counts; an empty one is left out, where
             ``sample_wise`` of losses of images counts it as 0.
         align_corners: how logits of another size than the labels are interpolated to it (bilinearly).
+        resize: False refuses logits of another size than the labels, in place of interpolating them.
+        validate: look for wrong values off the CPU too, which waits for the device: probabilities outside of [0, 1], say.
         loss_weight: a factor on the result.
         inputs: where the arguments stand in a dict of outputs, from names to dotted paths; the loss then takes that dict.
         engine: ``"eager"``, ``"triton"``, ``"cpp"``, or None for the fastest that can serve.
@@ -165,7 +181,7 @@ class JaccardLoss(OverlapLoss):
 
     Args:
         average, smooth, eps, squared, log, absent, include_background, soft_overlap, class_weight, link, ignore_index, reduction,
-            per_image, align_corners, loss_weight, engine, inputs: as for :class:`DiceLoss`.
+            per_image, align_corners, resize, validate, loss_weight, engine, inputs: as for :class:`DiceLoss`.
 
     Raises:
         LossError: for options, shapes, dtypes or labels that are out of range.
@@ -202,7 +218,7 @@ class TverskyLoss(OverlapLoss):
         beta: β >= 0, the weight of false negatives.
         exponent: > 0, applied to each class's loss; focal Tversky papers write 1/γ.
         average, smooth, eps, squared, log, absent, include_background, soft_overlap, class_weight, link, ignore_index, reduction,
-            per_image, align_corners, loss_weight, engine, inputs: as for :class:`DiceLoss`.
+            per_image, align_corners, resize, validate, loss_weight, engine, inputs: as for :class:`DiceLoss`.
 
     Raises:
         LossError: for options, shapes, dtypes or labels that are out of range.
@@ -231,6 +247,11 @@ class TverskyLoss(OverlapLoss):
         *OverlapLoss.dense_samples,
         {"link": "sigmoid", "alpha": 0.3, "beta": 0.7, "exponent": 0.75},
     )
+
+    def settle(self) -> None:
+        """Refuse wrong options, and errors that all cost nothing."""
+        super().settle()
+        self.require("alpha", self.alpha > 0 or self.beta > 0, "above 0 unless beta is", "the loss would always be 0")
 
     def overlap(self, both: Tensor, predicted: Tensor, true: Tensor) -> tuple[Tensor, Tensor]:
         """Return Σpt and Σpt + α FP + β FN."""

@@ -13,7 +13,7 @@ from lossfold.errors import is_number, wrong
 from lossfold.losses.features.frozen import FrozenLoss, check_images, exactly, wide
 from lossfold.nets import clip
 from lossfold.nets.frozen import Frozen
-from lossfold.options import configured, option
+from lossfold.options import configured, listed, option
 from lossfold.registry import LOSSES
 
 
@@ -68,9 +68,9 @@ class CLIPLoss(FrozenLoss):
     one_needed: ClassVar[tuple[str, ...]] = ("network",)
     samples: ClassVar[tuple[dict[str, Any], ...]] = ()  # there is none without a model
 
-    def validate(self) -> None:
+    def settle(self) -> None:
         """Refuse wrong options, and a network that is no CLIP model."""
-        super().validate()
+        super().settle()
         network = cast("Frozen | None", self.network)
         expected = "a CLIP model of open_clip or transformers"
         self.require("network", network is not None, expected, "load it with its own library and give it as network=")
@@ -80,8 +80,12 @@ class CLIPLoss(FrozenLoss):
             raise wrong("network", expected, got, hint)
         self.__dict__["frozen"] = network
         self.require("tokenizer", self.tokenizer is None or callable(self.tokenizer), "None or a tokenizer of the model's library")
+        for name in ("image_size", "mean", "std"):
+            if getattr(self, name) is not None:
+                found = listed(getattr(self, name))
+                object.__setattr__(self, name, tuple(found) if isinstance(found, list) else found)
         size = self.image_size
-        whole = isinstance(size, (list, tuple)) and len(size) == 2 and all(type(x) is int and x > 0 for x in size)
+        whole = isinstance(size, tuple) and len(size) == 2 and all(type(x) is int and x > 0 for x in size)
         ok = size is None or whole
         self.require("image_size", ok, "None or (rows, columns)")
         if size is None and clip.input_size(network.network) is None:
@@ -89,7 +93,7 @@ class CLIPLoss(FrozenLoss):
             raise wrong("image_size", "(rows, columns)", "None", hint)
         for name in ("mean", "std"):
             numbers = getattr(self, name)
-            ok = isinstance(numbers, (list, tuple)) and len(numbers) == 3 and all(is_number(x) for x in numbers)
+            ok = isinstance(numbers, tuple) and len(numbers) == 3 and all(is_number(x) for x in numbers)
             self.require(name, numbers is None or (ok and (name == "mean" or min(numbers) > 0)), "None or three numbers")
 
     def prepared(self, images: Tensor) -> Tensor:

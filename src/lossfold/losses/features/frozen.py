@@ -37,9 +37,9 @@ class FrozenLoss(Loss):
             value = Frozen(copy.deepcopy(value))
         super().__setattr__(name, value)
 
-    def validate(self) -> None:
+    def settle(self) -> None:
         """Refuse wrong options."""
-        super().validate()
+        super().settle()
         self.require("network", self.network is None or isinstance(self.network, Frozen), "a module, or None")
 
     def _apply(self, fn: Any, recurse: bool = True) -> Self:
@@ -59,9 +59,9 @@ class FeatureLoss(FrozenLoss):
     sources: ClassVar[str] = "the path of a state dict, or 'random'"  # what pretrained may be
     structure: ClassVar[tuple[str, ...]] = ()  # the options that the network is built from
 
-    def validate(self) -> None:
+    def settle(self) -> None:
         """Refuse wrong options, and build the network where they ask for another one."""
-        super().validate()
+        super().settle()
         if self.network is None:
             self.require("pretrained", isinstance(self.pretrained, str) and bool(self.pretrained), self.sources, "or network=")
         else:

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, NamedTuple
 
 from torch import Tensor, nn
 
-from lossfold.errors import is_number, wrong
+from lossfold.errors import is_number, python_scalar, wrong
 from lossfold.losses.base import nothing
 from lossfold.losses.features.frozen import CRITERIA, FeatureLoss, exactly, wide
 from lossfold.nets import vgg
@@ -102,7 +102,8 @@ class PerceptualLoss(FeatureLoss):
     def _layers(self, argument: str) -> dict[str, float]:
         given = getattr(self, argument)
         self.require(argument, isinstance(given, Mapping), "a dict from layers to weights, as in {'relu3_3': 1.0}")
-        object.__setattr__(self, argument, dict(given))
+        given = {layer: python_scalar(weight) for layer, weight in given.items()}
+        object.__setattr__(self, argument, given)
         resolved: dict[str, float] = {}
         for layer, weight in given.items():
             self.require(argument, is_number(weight) and weight >= 0, f"numbers >= 0, also at {layer!r}")

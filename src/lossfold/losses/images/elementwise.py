@@ -30,9 +30,9 @@ class ElementwiseLoss(Loss):
     function: ClassVar[Callable[..., Tensor]]
     options: ClassVar[tuple[str, ...]] = ()
 
-    def validate(self) -> None:
+    def settle(self) -> None:
         """Refuse wrong options; the function's own are its business."""
-        super().validate()
+        super().settle()
         self.require("sample_wise", not self.sample_wise or self.reduction == "mean", "False unless reduction='mean'")
 
     def forward(self, pred: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:

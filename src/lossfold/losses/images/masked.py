@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lossfold.errors import LossError, naming, wrong
+from lossfold.errors import LossError, naming, python_scalar, wrong
 from lossfold.folds.arithmetic import total
-from lossfold.folds.checks import result_dtype
+from lossfold.folds.checks import plain, result_dtype
 from lossfold.folds.fold import describe
 from lossfold.folds.pair.needs import check_pair, check_weights
 from lossfold.losses.reduce import REDUCTIONS, divide, second_mean
@@ -72,11 +72,13 @@ def masked_loss(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
         **given: Any,
     ) -> Tensor:
         with naming(name):
+            reduction, sample_wise = python_scalar(reduction), python_scalar(sample_wise)
             if reduction not in REDUCTIONS:
                 raise wrong("reduction", "one of " + ", ".join(map(repr, REDUCTIONS)), repr(reduction))
             if not isinstance(sample_wise, bool) or (sample_wise and reduction != "mean"):
                 raise wrong("sample_wise", "False, or True with reduction='mean'", f"{sample_wise!r} with {reduction!r}")
-            image, truth = check_pair(pred, target)
+            image, truth = check_pair(*plain((pred, target)))
+            weight = plain(weight)
             if weight is not None:
                 weight = check_weights("weight", weight, image)
                 weight = weight if weight.dim() == image.dim() else weight.unsqueeze(1)

@@ -15,7 +15,7 @@ from lossfold.folds.window.needs import WindowGiven, WindowNeeds
 from lossfold.folds.window.spec import PADDINGS, WindowSpec
 from lossfold.losses.image_loss import ImageLoss
 from lossfold.losses.reduce import Ratio, divide
-from lossfold.options import configured, option
+from lossfold.options import configured, listed, option
 from lossfold.registry import LOSSES
 
 MOST_TAPS = 63
@@ -31,6 +31,7 @@ class WindowLoss(ImageLoss):
     k2: float = option(0.03, between=(1e-6, 1e12))
     data_range: float = option(1.0, between=(1e-6, 1e12))
     padding: str = option("valid", words=PADDINGS)
+    validate: bool = option(False)
 
     scales: ClassVar[int] = 1
 
@@ -41,7 +42,11 @@ class WindowLoss(ImageLoss):
         smallest = self.smallest_side
         if len(shape) != 4 or min(shape[2:]) < smallest:
             at = f"{self.scales} scales of " if self.scales > 1 else ""
-            hint = f"for {at}a {self.window_size}x{self.window_size} window, padding={self.padding!r}"
+            hint = (
+                "the batch dimension is required: pred[None]"
+                if len(shape) == 3
+                else f"for {at}a {self.window_size}x{self.window_size} window, padding={self.padding!r}"
+            )
             raise wrong("pred", f"[B, C, H, W] with sides of at least {smallest}", f"a tensor {list(shape)}", hint)
         return WindowGiven(pred, target, None if weight is None else check_weights("weight", weight, pred))
 
@@ -54,7 +59,8 @@ class WindowLoss(ImageLoss):
     def needs(self, given: WindowGiven | None = None) -> WindowNeeds:
         """Return the fold that the formula reads."""
         numbers = float(self.sigma), float(self.k1), float(self.k2), float(self.data_range)
-        return WindowNeeds(WindowSpec(self.window_size, *numbers, self.padding, self.scales, whole=(self.scales - 1,)), self.engine)
+        spec = WindowSpec(self.window_size, *numbers, self.padding, self.scales, whole=(self.scales - 1,))
+        return WindowNeeds(spec, self.engine, validate=self.validate)
 
     def forward(self, pred: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
         """Return the loss.
@@ -83,11 +89,13 @@ class SSIMLoss(WindowLoss):
         sigma: the window's standard deviation, in pixels.
         k1: SSIM's constant beside means.
         k2: SSIM's constant beside variances.
-        data_range: the difference of the largest and the smallest possible value: 1 for images in [0, 1], 2 for [-1, 1].
+        data_range: the difference of the largest and the smallest possible value: 1 for images in [0, 1], 2 for [-1, 1]. A target
+            whose values span more than one and a half of it is refused.
         padding: "valid" puts the window where it fits, as Wang et al. do; "reflect" and "zeros" around every pixel.
         reduction: "mean", "sum", or "none": a weighted value for each place, ``[B, C, h, w]``.
         sample_wise: every sample has a mean of its own, and the loss is their mean; an empty sample is 0, where ``per_image``
             of losses of scores leaves it out.
+        validate: look for wrong values off the CPU too, which waits for the device: a target of another range.
         engine: "eager", "triton" or "cpp"; None takes the fastest that can serve.
         loss_weight: a factor on the result.
         inputs: where the arguments stand in one dict of outputs.
@@ -137,7 +145,7 @@ class MSSSIMLoss(WindowLoss):
         reduction: "mean", "sum", or "none": the loss of each sample and channel, ``[B, C]``.
         sample_wise: a sample in which nothing counts has the loss 0, and the loss is the mean over all samples; without it the
             mean is over the samples and channels in which something counts.
-        window_size, sigma, k1, k2, data_range, padding, engine, loss_weight, inputs: as for :class:`SSIMLoss`.
+        window_size, sigma, k1, k2, data_range, padding, validate, engine, loss_weight, inputs: as for :class:`SSIMLoss`.
 
     Raises:
         LossError: as for :class:`SSIMLoss`; for images in which the window does not fit at the last scale (with the defaults a side
@@ -163,10 +171,11 @@ class MSSSIMLoss(WindowLoss):
         {"betas": (0.2, 0.3, 0.5), "window_size": 5, "padding": "zeros"},
     )
 
-    def validate(self) -> None:
+    def settle(self) -> None:
         """Refuse wrong options."""
-        super().validate()
-        betas = list(self.betas) if isinstance(self.betas, (list, tuple)) else []
+        super().settle()
+        found = listed(self.betas)
+        betas = found if isinstance(found, list) else []
         fine = 1 <= len(betas) <= 16 and all(is_number(beta) and 0 < beta <= 1e3 for beta in betas)
         self.require("betas", fine, "one to sixteen numbers > 0")
         object.__setattr__(self, "betas", tuple(float(beta) for beta in betas))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any, ClassVar
 
 from torch import Tensor
 
 from lossfold.errors import wrong
 from lossfold.folds.pair.given import PairGiven
+from lossfold.folds.pair.needs import PairNeeds
 from lossfold.folds.pair.spec import PADDINGS
 from lossfold.losses.images.pixel import L1Loss, SmoothL1Loss
 from lossfold.losses.pairs import Mean, PairLoss
@@ -21,14 +23,15 @@ class RegionLoss(PairLoss):
     """A loss of ``(pred, target, region)``, the region being the map of the unknown."""
 
     reference_area: float | None = option(None, more_than=0)
+    validate: bool = option(False)
 
     region_argument: ClassVar[str] = "region"
     in_unit: ClassVar[bool] = True
     samples: ClassVar[tuple[dict[str, Any], ...]] = ({}, {"reference_area": 262144, "link": "sigmoid"})
 
-    def validate(self) -> None:
+    def settle(self) -> None:
         """Refuse wrong options."""
-        super().validate()
+        super().settle()
         self.require("reference_area", self.reference_area is None or self.reduction == "mean", "None unless reduction='mean'")
 
     def scale(self, given: PairGiven) -> float:
@@ -40,6 +43,10 @@ class RegionLoss(PairLoss):
         if region is None:
             raise wrong("region", "the map of the unknown, 1 where alpha is unknown", "None")
         return super().check(pred, target, region)
+
+    def needs(self, given: PairGiven | None = None) -> PairNeeds:
+        """Return the sums that the formula reads."""
+        return replace(super().needs(given), validate=self.validate)
 
     def where(self, given: PairGiven | None) -> str:
         """Return where the sums are taken."""
@@ -71,6 +78,7 @@ class UnknownL1Loss(RegionLoss, L1Loss):
         reduction: "mean", "sum", or "none": a weighted value for each pixel.
         sample_wise: every sample has a mean of its own, and the loss is their mean; an empty sample is 0, where ``per_image``
             of losses of scores leaves it out.
+        validate: look for wrong values off the CPU too, which waits for the device: alphas outside of [0, 1], or a trimap.
         engine: "eager", "triton" or "cpp"; None takes the fastest that can serve.
         loss_weight: a factor on the result.
         inputs: where the arguments stand in one dict of outputs.
@@ -97,7 +105,7 @@ class KnownL1Loss(UnknownL1Loss):
     """The absolute error of alpha where it is known, that is where the region is 0: the mean of |p − t| there.
 
     Args:
-        reference_area, link, reduction, sample_wise, engine, loss_weight, inputs: as for :class:`UnknownL1Loss`.
+        reference_area, link, reduction, sample_wise, validate, engine, loss_weight, inputs: as for :class:`UnknownL1Loss`.
 
     Raises:
         LossError: as for :class:`UnknownL1Loss`.
@@ -125,7 +133,7 @@ class KnownSmoothL1Loss(RegionLoss, SmoothL1Loss):
 
     Args:
         beta: where the parabola ends, >= 0.
-        reference_area, link, reduction, sample_wise, engine, loss_weight, inputs: as for :class:`UnknownL1Loss`.
+        reference_area, link, reduction, sample_wise, validate, engine, loss_weight, inputs: as for :class:`UnknownL1Loss`.
 
     Raises:
         LossError: as for :class:`UnknownL1Loss`.
@@ -155,7 +163,7 @@ class MattingGradientLoss(RegionLoss):
     Args:
         smoothness: the share of the gradient itself, >= 0.
         padding: "replicate" continues the borders; "zeros" punishes a perfect opaque alpha there, as published criteria do.
-        reference_area, link, reduction, sample_wise, engine, loss_weight, inputs: as for :class:`UnknownL1Loss`.
+        reference_area, link, reduction, sample_wise, validate, engine, loss_weight, inputs: as for :class:`UnknownL1Loss`.
 
     Raises:
         LossError: as for :class:`UnknownL1Loss`; for tensors other than ``[B, C, H, W]``.
