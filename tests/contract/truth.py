@@ -23,7 +23,7 @@ def truth_of(case: Case, data: Data, cotangent: Tensor | None = None) -> tuple[T
 
 
 def judge(
-    case: Case, data: Data, *, saturated: bool = False, by_definition: bool = True, engines: tuple[str, ...] | None = None
+    case: Case, data: Data, *, saturated: bool = False, by_definition: bool = True, engines: tuple[str | None, ...] | None = None
 ) -> None:
     """At its dtype every engine is as near to the truth as plain PyTorch and as the definition.
 
@@ -31,7 +31,7 @@ def judge(
         case, data: the loss, and what it is given.
         saturated: every pixel is; see `rounding_of_p`.
         by_definition: False where the definition is lucky.
-        engines: those that are judged, if not all.
+        engines: those that are judged, if not all; None for the fastest that serves.
     """
     data = case.settled(data)
     cotangent = random_cotangent(truth_of(case, data)[0].shape)

@@ -16,7 +16,7 @@ import torch
 import lossfold
 from lossfold.cli.catalogue import show, show_losses, show_peer
 from lossfold.config.schema import schema
-from lossfold.engines import native
+from lossfold.engines import native, triton
 from lossfold.errors import LossError
 
 
@@ -29,6 +29,7 @@ def info() -> int:
         "threads": str(torch.get_num_threads()),
         "engines": ", ".join(lossfold.engines.available()),
         "cpp engine": native.PROBLEM or f"{native.simd_level()} kernels",
+        "triton engine": triton.problem() or f"Triton {triton.version()}{'' if triton.here() else ', and no GPU here'}",
         "folds": lossfold.engines.serving(),
     }
     width = max(map(len, rows))

@@ -11,7 +11,7 @@ from torch import Tensor
 from lossfold.compose.arguments import Handed, arguments_for, conditions_of, names_of
 from lossfold.compose.gates import gate_of
 from lossfold.compose.output import LossOutput
-from lossfold.compose.passes import Call, Leaf, passes_of
+from lossfold.compose.passes import Call, Leaf, in_one_launch, passes_of
 from lossfold.compose.ranks import Exchange, in_rounds
 from lossfold.errors import naming, wrong
 from lossfold.folds.fold import describe
@@ -90,14 +90,18 @@ def output_of(
     """Return the losses by name, from the values of the active ones, or of their calls."""
     terms: dict[str, Tensor] = {}
     weighted: dict[str, Tensor] = {}
+    fused, summed = in_one_launch(calls) if values is None else ({}, [])
     for leaf in leaves:
         call = calls.get(leaf.name)
+        if call is not None and leaf.name in fused:
+            terms[leaf.name], weighted[leaf.name] = fused[leaf.name]
+            continue
         with naming(leaf.who):
             value = left_out(given) if call is None else call.value() if values is None else values[leaf.name]
             if not isinstance(value, Tensor) or value.dim() != 0:
                 raise wrong("result", "a scalar tensor", describe(value))
             terms[leaf.name], weighted[leaf.name] = value.detach(), value if call is None else call.weigh(value)
-    first, *others = weighted.values()
+    first, *others = [*summed, *(value for name, value in weighted.items() if name not in fused)]
     total = sum(others, first)
     if torch.compiler.is_compiling():
         weighted = {name: value.detach() for name, value in weighted.items()}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -17,6 +17,7 @@ from lossfold.folds.collect import collect
 from lossfold.folds.fold import Fold, Needs
 from lossfold.losses.base import Loss
 from lossfold.losses.folded import Folded
+from lossfold.losses.fused import Part, is_fusible, together
 from lossfold.losses.reduce import Addends
 
 HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
@@ -106,6 +107,20 @@ class Call:
     fold: Fold | None = None
     known: Tensor | None = None  # its value, where the pass has found it already
 
+    @property
+    def part(self) -> Part | None:
+        """The loss over its fold, if it can be computed with others in one launch."""
+        leaf, loss = self.leaf, self.leaf.loss
+        if self.fold is None or self.gate is not None or not isinstance(loss, Folded):
+            return None
+        if not is_fusible(loss, self.fold, self.checked):
+            return None
+        factors = [term.factor for term in leaf.terms if term.moves]
+        if any(factor.device != self.fold.sums.device for factor in factors):
+            return None
+        marks = (leaf.weight, leaf.rarity, *map(id, factors))
+        return Part(loss, self.fold, self.checked, leaf.every_image, self.weigh, marks)
+
     def value(self) -> Tensor:
         """Return the loss before its weights."""
         leaf, loss = self.leaf, self.leaf.loss
@@ -149,6 +164,18 @@ class Call:
                 value = term.factor.to(value.dtype, copy=True) * value  # advance() changes the number before the backward
         factor = leaf.weight * leaf.rarity * (leaf.own.weight_in(*self.given, **self.named) if leaf.own else 1.0)
         return value if factor == 1 else factor * value
+
+
+def in_one_launch(calls: Mapping[str, Call]) -> tuple[dict[str, tuple[Tensor, Tensor]], list[Tensor]]:
+    """Compute in one launch what can be: the values of terms before and after their weights, and these added up (or nothing)."""
+    if torch.compiler.is_compiling():
+        return {}, []
+    found = {name: call.part for name, call in calls.items()}
+    parts = {name: part for name, part in found.items() if part is not None}
+    values = together(list(parts.values())) if parts else None
+    if values is None:
+        return {}, []
+    return dict(zip(parts, zip(values.terms, values.weighted, strict=True), strict=True)), [values.total]
 
 
 @dataclass

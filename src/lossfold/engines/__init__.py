@@ -11,8 +11,17 @@ import torch
 from torch import Tensor
 
 from lossfold.engines import native as native
+from lossfold.engines import triton as triton
 from lossfold.engines.transforms import inside_transform
 from lossfold.errors import nearest, wrong
+
+Lacks = Callable[[str], str]
+"""What a fold says of a call: given the name of an engine, what the call needs and the engine lacks; nothing if it has all."""
+
+
+def none_of_it(engine: str) -> str:
+    """Say of a fold that the triton engine does not have it."""
+    return "this fold yet" if engine == "triton" else ""
 
 
 @dataclass(frozen=True)
@@ -24,15 +33,21 @@ class Engine:
         problem: says why it is not in this installation; nothing if it is.
         devices: whose tensors it serves, in words and as torch names them; None for all, by the definitions in plain PyTorch. Every
             other engine implements the operators, and PyTorch's dispatcher goes by the device from there.
+        here: whether one of its devices is in this machine.
+        doubles: whether it computes in float64.
+        launches: whether each small operation on what it has collected is a launch of its own.
         once: whether it has the operators that give value and gradient in one pass.
     """
 
     name: str
     problem: Callable[[], str]
     devices: tuple[str, tuple[str, ...]] | None = None
+    here: Callable[[], bool] = lambda: True
+    doubles: bool = True
+    launches: bool = False
     once: bool = False
 
-    def obstacle(self, scores: Tensor, targets: tuple[Tensor | None, ...]) -> str:
+    def obstacle(self, scores: Tensor, targets: tuple[Tensor | None, ...], lacks: Lacks | None) -> str:
         """Say why it can't serve these tensors; nothing if it can."""
         if self.devices is None:
             return ""
@@ -46,7 +61,10 @@ class Engine:
             return f"the {self.name} engine gives no gradient to targets and weights"
         if inside_transform():
             return f"the {self.name} engine has no rules for torch.func transforms and forward-mode derivatives"
-        return ""
+        if not self.doubles and scores.dtype == torch.float64:
+            return f"the {self.name} engine computes in float32, and the scores are float64"
+        lacking = lacks(self.name) if lacks is not None else ""
+        return lacking and f"the {self.name} engine does not have {lacking}"
 
     def among(self, eager: Any, operators: Any) -> Any:
         """Return what it runs: a fold in plain PyTorch, or its operators; their functions are the same."""
@@ -54,25 +72,32 @@ class Engine:
 
 
 def _no_library() -> str:
+    if triton.SERVES_CPUS:
+        return "LOSSFOLD_ENGINE=triton and TRITON_INTERPRET=1 have handed the CPU's tensors to the triton engine"
     return f"the C++ engine is not in this installation: {native.PROBLEM}" if native.PROBLEM else ""
 
 
 TABLE = (
     Engine("cpp", _no_library, ("CPUs", ("cpu", "meta")), once=True),
+    Engine("triton", triton.problem, triton.DEVICES, triton.here, doubles=False, launches=True),
     Engine("eager", str),
 )
 """From the fastest on; the first that can serve a call does."""
 NAMES = tuple(engine.name for engine in reversed(TABLE))
 
 
+def _running() -> list[Engine]:
+    return [engine for engine in TABLE if not engine.problem() and engine.here()]
+
+
 def available() -> tuple[str, ...]:
-    """Return the engines that can run in this installation."""
-    return tuple(engine.name for engine in reversed(TABLE) if not engine.problem())
+    """Return the engines that can run in this installation on this machine."""
+    return tuple(engine.name for engine in reversed(_running()))
 
 
 def serving() -> str:
     """Say which engine serves what in this installation: "cpp on CPUs, eager elsewhere"."""
-    *special, last = (engine for engine in TABLE if not engine.problem())
+    *special, last = _running()
     words = [f"{engine.name} on {engine.devices[0]}" for engine in special if engine.devices is not None]
     return ", ".join([*words, f"{last.name} elsewhere" if words else last.name])
 
@@ -90,8 +115,8 @@ def forced(wanted: str | None) -> str | None:
     return choice
 
 
-def select(wanted: str | None, scores: Tensor, *targets: Tensor | None) -> Engine:
-    """Return the engine that serves these tensors.
+def select(wanted: str | None, scores: Tensor, *targets: Tensor | None, lacks: Lacks | None = None) -> Engine:
+    """Return the engine that serves these tensors, and has what a fold needs.
 
     Without a choice (``engine=`` or the environment's ``LOSSFOLD_ENGINE``) the fastest one that can; a choice that can't
     serve is an error that says why.
@@ -100,7 +125,7 @@ def select(wanted: str | None, scores: Tensor, *targets: Tensor | None) -> Engin
     for engine in TABLE:
         if choice not in (None, engine.name):
             continue
-        obstacle = engine.obstacle(scores, targets)
+        obstacle = engine.obstacle(scores, targets, lacks)
         if not obstacle:
             return engine
         if choice:

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lossfold.engines import triton
 from lossfold.engines.native import LIBRARY, NAMESPACE, OPERATORS
 from lossfold.engines.transforms import inside_transform
 
@@ -112,6 +113,11 @@ class FoldOperators:
         self._define("map", f"({self.inputs}, Tensor coef, {kept}{self.options}) -> Tensor", shapes)
         self._differentiable("map", self._map_backward, self._save_map)
         return getattr(OPERATORS, f"{self.name}_map")
+
+    def on_gpus(self, host: Callable[[], Any]) -> None:
+        """Take the functions ``fold``, ``unfold`` and, if there is one, ``map`` of a module for the triton engine's devices."""
+        for what in ("fold", "unfold", *(["map"] if hasattr(self, "map_definition") else [])):
+            triton.serve(f"{self.name}_{what}", host, what)
 
     def _define(self, what: str, schema: str, shapes: Definition) -> None:
         LIBRARY.define(f"{self.name}_{what}{schema}")

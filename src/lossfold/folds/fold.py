@@ -31,6 +31,7 @@ class Fold:
         constants: the kinds among them that have no part of the scores, so that they have no gradient.
         table: ``[I, 4, C, bins]``, the histogram; see :class:`lossfold.folds.label.definition.Collected`.
         target: what scores were held against: "labels", "masks" or "soft".
+        launches: whether each small step over it is a launch that costs more than its work, so that formulas are worth a kernel.
         errors: in place of a table, the errors themselves.
     """
 
@@ -41,6 +42,7 @@ class Fold:
     table: Tensor | None = None
     target: str = "labels"
     errors: Errors | None = None
+    launches: bool = False
     _rows: tuple[Tensor, ...] | None = field(default=None, init=False)
     _summed: Fold | None = field(default=None, init=False)
 
@@ -97,6 +99,29 @@ class Fold:
     def changed(self, change: Callable[[Tensor], Tensor]) -> Self:
         """Return a fold of other sums and another histogram, made of these."""
         return self.of(*map(change, self.tensors))
+
+
+@dataclass(eq=False)
+class Rows(Fold):
+    """A fold whose rows are tensors of their own, for formulas that are written as a kernel.
+
+    Attributes:
+        integral: ``[I, C]`` each, what formulas read of the histogram: values, and the weights of foreground and background.
+    """
+
+    integral: tuple[Tensor, ...] | None = None
+
+    @classmethod
+    def reading(cls, fold: Fold, rows: tuple[Tensor, ...], integral: tuple[Tensor, ...] | None) -> Rows:
+        """Return the fold with these rows."""
+        made = cls(rows[0][:, None], fold.wanted, fold.dtype, fold.constants, None, fold.target, integral=integral)
+        made._rows = rows
+        return made
+
+    def changed(self, change: Callable[[Tensor], Tensor]) -> Any:
+        """Return a fold of other rows, made of these; the integral is not one of the rows', and stays."""
+        assert self._rows is not None
+        return Rows.reading(self, tuple(change(row) for row in self._rows), self.integral)
 
 
 def place(sums: tuple[Key, ...], wanted: Key) -> int:

@@ -47,6 +47,7 @@ class Configured(nn.Module):
     arguments: ClassVar[dict[str, bool]] = {}  # of a call, and whether each has to be given
     open_call: ClassVar[bool] = True  # whether a call takes arguments of other names, or any number of them
     ready: bool = False  # whether it is a module already, no dataclass that is being filled
+    mark: object = None  # another one whenever an option changes, and of every copy
     written: ClassVar[Callable[..., None] | None] = None  # the constructor that somebody has written, where one has
 
     def __init_subclass__(cls, **options: Any) -> None:
@@ -80,6 +81,7 @@ class Configured(nn.Module):
     def __post_init__(self) -> None:
         super().__init__()
         self.ready = True
+        self.mark = object()
         with naming(type(self).__name__):
             self.settle()
 
@@ -100,6 +102,7 @@ class Configured(nn.Module):
         if not self.ready:
             return super().__setattr__(name, value)
         before = getattr(self, name)
+        self.mark = object()
         super().__setattr__(name, value)
         with naming(type(self).__name__):
             try:

@@ -10,6 +10,8 @@ from torch import Tensor
 
 from lossfold.folds.collect import collect
 from lossfold.folds.fold import Fold, Needs
+from lossfold.folds.histogram import Bins
+from lossfold.losses import fused
 from lossfold.losses.base import Loss
 from lossfold.losses.reduce import Addends, Last, Ratio
 
@@ -24,6 +26,7 @@ class Folded(Loss):
     of_each: ClassVar[bool] = False  # the formula is one of each image by itself, also where their mean is taken together
     beside: ClassVar[tuple[str, ...]] = ()  # arguments that may differ within a pass
     linear: ClassVar[bool] = False  # numerators and denominators are linear in the sums, and so add up as these do
+    of_sums: ClassVar[bool] = False  # the formula reads options, sums and what is integrated over a histogram, and nothing else
 
     one_pass: ClassVar[bool] = False  # whether at_once gives what the formula says: nobody has changed that since
 
@@ -53,6 +56,15 @@ class Folded(Loss):
     def apart(self) -> bool:
         """Whether the formula is to be one of each image; else their sums are added before."""
         return self.of_each or bool(self.second)
+
+    @property
+    def histogram(self) -> Bins | None:
+        """The histogram that the formula reads an integral of, if there is one."""
+        return None
+
+    def integral(self, table: Tensor) -> Tensor:
+        """Return what the formula reads of its histogram ``[I, 4, C, bins]``, ``[I, C]``."""
+        raise NotImplementedError
 
     @property
     def selects(self) -> bool:
@@ -97,7 +109,10 @@ class Folded(Loss):
         if not self.folds:
             return self.direct(given)
         value = self.at_once(given) if self.one_pass else None
-        return self.reduce(collect(self.needs(given), given), given) if value is None else value
+        if value is None:
+            fold = collect(self.needs(given), given)
+            value = fused.alone(self, fold, given)
+        return self.reduce(fold, given) if value is None else value
 
     def reduce(self, fold: Fold, given: Any, gate: Tensor | None = None, every_image: bool = False) -> Tensor:
         """Turn the fold of checked arguments into the loss, before ``loss_weight``.

@@ -51,6 +51,7 @@ class ScoreLoss(Folded):
     dense_links: ClassVar[tuple[str, ...]] = ()  # that read targets of the scores' shape
     dense_samples: ClassVar[tuple[dict[str, Any], ...]] = ()  # as samples, for these
     takes_normalizer: ClassVar[bool] = True
+    of_sums: ClassVar[bool] = True
     by_element: ClassVar[bool] = False  # the mean is one over elements, whatever channel they are of
     without_channels = False  # read [N, *S] as N masks [N, 1, *S]; see lossfold.presets
 

@@ -254,7 +254,7 @@ def test_loss_name_is_mmagics_and_names_a_term_of_a_list() -> None:
                 "loss_name": "loss_fool",
                 "data_info": {"input": "disc_pred_fake"},
             },
-            {"type": "DiscShiftLossComps", "loss_weight": 0.1, "data_info": {"pred": "disc_pred_real"}, "loss_name": "loss_shift"},
+            {"type": "DiscShiftLossComps", "data_info": {"pred": "disc_pred_real"}, "loss_name": "loss_shift"},
         ]
     )
     outputs = step()

@@ -23,6 +23,7 @@ from lossfold.folds.checks import (
 )
 from lossfold.folds.dense import definition, eager, operators
 from lossfold.folds.dense.spec import CONSTANT, DenseSpec
+from lossfold.folds.dense.triton import lacks
 from lossfold.folds.fold import Fold, describe
 from lossfold.folds.histogram import in_units
 from lossfold.folds.looks import can_look, in_unit, mention_all_ignored, refuse_other_than_probabilities
@@ -38,7 +39,6 @@ class DenseNeeds(ScoreNeeds[DenseSpec]):
         scores, targets, weight = given.tensors
         self.look(scores, targets, weight)
         fixed, dtype = not targets.requires_grad and (weight is None or not weight.requires_grad), result_dtype(scores)
-        run = engines.select(self.engine, scores, weight, targets).among(eager, operators)
         spec = self.spec
         sorts = self.sorts(scores, targets.shape[2:])
         if scores.dim() == 2 and not self.apart:  # without space, images that are added anyway serve as pixels
@@ -50,11 +50,15 @@ class DenseNeeds(ScoreNeeds[DenseSpec]):
                 asked = spec if alone else replace(spec, sums=())
                 hinge = self.spec.bins is not None and self.spec.bins.hinge
                 sums, errors = definition.with_errors(scores, targets, weight, asked, hinge)
-                sums = sums if alone else run.fold(scores, targets, weight, spec).sums
+                if not alone:
+                    run = replace(self, spec=spec)._engine(scores, targets, weight).among(eager, operators)
+                    sums = run.fold(scores, targets, weight, spec).sums
                 return Fold(sums, spec.sums, dtype, CONSTANT if fixed else (), None, given.kind, errors)
             weight, unit = in_units(weight, spec.bins)
-            sums, table = run.fold(scores, targets, weight, spec)
-        fold = Fold(sums, spec.sums, dtype, CONSTANT if fixed else (), table if spec.bins else None, given.kind)
+            engine = self._engine(scores, targets, weight)
+            sums, table = engine.among(eager, operators).fold(scores, targets, weight, spec)
+        table = table if spec.bins else None
+        fold = Fold(sums, spec.sums, dtype, CONSTANT if fixed else (), table, given.kind, launches=engine.launches)
         return fold if unit is None else fold.scaled(unit)
 
     def look(self, scores: Tensor, targets: Tensor, weight: Tensor | None) -> None:
@@ -72,7 +76,7 @@ class DenseNeeds(ScoreNeeds[DenseSpec]):
     def once(self, given: Given) -> Once | None:
         """Return the pass that finds value and gradient of Σ above·S, over Σ below·W where below is given, or None."""
         scores, targets, weight = given.tensors
-        if not engines.select(self.engine, scores, weight, targets).once:
+        if not self._engine(scores, targets, weight).once:
             return None
         self.look(scores, targets, weight)
         if scores.dim() == 2:
@@ -88,10 +92,13 @@ class DenseNeeds(ScoreNeeds[DenseSpec]):
         """Return each element's share (each pixel's, where channels count together) of the sums weighted by ``coef [K, C]``."""
         scores, targets, weight = given.tensors
         self.look(scores, targets, weight)
-        run = engines.select(self.engine, scores, weight, targets).among(eager, operators)
+        run = self._engine(scores, targets, weight).among(eager, operators)
         with refusing_targets(targets, self.spec.ignore_index):
             values: Tensor = run.integrand(scores, targets, weight, coef, self.spec)
         return values
+
+    def _engine(self, scores: Tensor, targets: Tensor, weight: Tensor | None) -> engines.Engine:
+        return engines.select(self.engine, scores, weight, targets, lacks=lacks(self.spec, scores, targets))
 
     def describe(self) -> tuple[str, str, list[str]]:
         """Return the fold's name, how it reads what it is given, and what it collects."""

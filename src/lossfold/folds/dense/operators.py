@@ -62,6 +62,12 @@ def spec_of(
     return DenseSpec(LINKS[link], ignore_index, align_corners, sums, histogram, together)
 
 
+def _on_gpus() -> Any:
+    from lossfold.folds.dense.triton import host
+
+    return host
+
+
 def _definition(scores: Tensor, targets: Tensor, weight: Tensor | None, *options: Any) -> Collected:
     return definition.fold(scores, targets, weight, spec_of(*options))
 
@@ -88,4 +94,5 @@ OPERATORS = FoldOperators(
 )
 MAP = OPERATORS.with_map(_map_definition, _map_shapes)
 OPERATORS.with_once()
+OPERATORS.on_gpus(_on_gpus)
 check_codes("dense", kinds=KINDS, links=LINKS)

@@ -25,6 +25,7 @@ from lossfold.folds.histogram import in_units
 from lossfold.folds.label import definition, eager, operators
 from lossfold.folds.label.definition import Collected
 from lossfold.folds.label.spec import CONSTANT, LabelSpec
+from lossfold.folds.label.triton import lacks
 from lossfold.folds.looks import can_look, in_unit, refuse_other_than_probabilities
 from lossfold.folds.scores import Given, Once, ScoreNeeds
 
@@ -65,17 +66,22 @@ class LabelNeeds(ScoreNeeds[LabelSpec]):
                 sums, errors = definition.with_errors(
                     scores, labels, weight, plain if alone else replace(plain, sums=(), hard=None)
                 )
-            sums = sums if alone else replace(self, spec=plain)._fold(scores, labels, weight).sums
+            if not alone:
+                needs = replace(self, spec=plain)
+                sums = needs._fold(needs._engine(scores, labels, weight), scores, labels, weight).sums
             return Fold(sums, self.spec.sums, result_dtype(scores), constants, None, given.kind, errors)
         weight, unit = in_units(weight, self.spec.bins)
-        sums, table, _ = needs._fold(scores, labels, weight)
-        fold = Fold(sums, self.spec.sums, result_dtype(scores), constants, table if self.spec.bins else None, given.kind)
+        engine = needs._engine(scores, labels, weight)
+        collected = needs._fold(engine, scores, labels, weight)
+        table = collected.table if self.spec.bins else None
+        made = collected.sums, self.spec.sums, result_dtype(scores), constants, table, given.kind
+        fold = Fold(*made, launches=engine.launches)
         return fold if unit is None else fold.scaled(unit)
 
     def once(self, given: Given) -> Once | None:
         """Return the pass that finds value and gradient of Σ above·S, over Σ below·W where below is given, or None."""
         scores, labels, weight = given.tensors
-        if not engines.select(self.engine, scores, weight).once:
+        if not self._engine(scores, labels, weight).once:
             return None
         self.look(scores, labels, weight)
         if scores.dim() == 2:
@@ -92,10 +98,11 @@ class LabelNeeds(ScoreNeeds[LabelSpec]):
         scores, labels, weight = given.tensors
         self.look(scores, labels, weight)
         kept = labels.new_empty(0, dtype=torch.uint8)
+        engine = self._engine(scores, labels, weight)
         if self.spec.hard:
             with torch.no_grad():
-                kept = self._fold(scores, labels, weight).kept
-        run = engines.select(self.engine, scores, weight).among(eager, operators)
+                kept = self._fold(engine, scores, labels, weight).kept
+        run = engine.among(eager, operators)
         with refusing_labels(scores.shape[1], labels, self.spec.ignore_index):
             values: Tensor = run.integrand(scores, labels, weight, coef, kept, self.spec)
         return values
@@ -110,12 +117,15 @@ class LabelNeeds(ScoreNeeds[LabelSpec]):
 
     def kept(self, given: Given) -> Tensor:
         """Return the mask ``[B, *S]`` of the hard pixels."""
-        return self._fold(*given.tensors).kept
+        return self._fold(self._engine(*given.tensors), *given.tensors).kept
 
-    def _fold(self, scores: Tensor, labels: Tensor, weight: Tensor | None) -> Collected:
+    def _engine(self, scores: Tensor, labels: Tensor, weight: Tensor | None) -> engines.Engine:
+        return engines.select(self.engine, scores, weight, lacks=lacks(self.spec, scores, labels))
+
+    def _fold(self, engine: engines.Engine, scores: Tensor, labels: Tensor, weight: Tensor | None) -> Collected:
         if scores.dim() == 2 and not self.apart:  # without space, images that are added anyway serve as pixels
             scores, labels, weight = as_pixels(scores, labels, weight)
-        run = engines.select(self.engine, scores, weight).among(eager, operators)
+        run = engine.among(eager, operators)
         with refusing_labels(scores.shape[1], labels, self.spec.ignore_index):
             collected: Collected = run.fold(scores, labels, weight, self.spec)
         return collected

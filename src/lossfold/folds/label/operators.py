@@ -58,6 +58,12 @@ def spec_of(
     return LabelSpec("softmax" if softmax else "identity", ignore_index, align_corners, sums, histogram, hard)
 
 
+def _on_gpus() -> Any:
+    from lossfold.folds.label.triton import host
+
+    return host
+
+
 def _definition(scores: Tensor, labels: Tensor, weight: Tensor | None, *options: Any) -> tuple[Tensor, Tensor]:
     return definition.fold(scores, labels, weight, spec_of(*options))[:2]
 
@@ -84,4 +90,5 @@ OPERATORS = FoldOperators(
 )
 MAP = OPERATORS.with_map(_map_definition, _map_shapes)
 OPERATORS.with_once()
+OPERATORS.on_gpus(_on_gpus)
 check_codes("label", kinds=KINDS)

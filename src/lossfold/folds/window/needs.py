@@ -58,7 +58,7 @@ class WindowNeeds(Needs[WindowSpec]):
     def collect(self, given: WindowGiven) -> Fold:
         """Make the pass over a call's arguments, which have been checked; the sums' numbers are the scales."""
         self.look(given)
-        run = engines.select(self.engine, given.pred, given.target, given.weight).among(eager, operators)
+        run = engines.select(self.engine, given.pred, given.target, given.weight, lacks=engines.none_of_it).among(eager, operators)
         sums, wanted = [], []
         for scale, tensors in enumerate(scales(given, self.spec)):
             whole = scale in self.spec.whole

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor
 
 from lossfold.folds.fold import Sum
@@ -41,7 +42,7 @@ class CrossEntropyLoss(PixelLoss):
         validate: look for wrong values off the CPU too, which waits for the device: probabilities outside of [0, 1], say.
         loss_weight: a factor on the result.
         inputs: where the arguments stand in a dict of outputs, from names to dotted paths; the loss then takes that dict.
-        engine: ``"eager"``, ``"cpp"``, or None for the fastest that can serve.
+        engine: ``"eager"``, ``"triton"``, ``"cpp"``, or None for the fastest that can serve.
 
     Raises:
         LossError: for options, shapes, dtypes or labels that are out of range.
@@ -89,6 +90,4 @@ class CrossEntropyLoss(PixelLoss):
         """Return v for the weights; with soft labels 1, of one channel, because every pixel counts in all of them."""
         if kind == LABELS:
             return super().denominators(like, kind)
-        first = like.new_zeros(like.shape[-1])
-        first[0] = 1
-        return {WEIGHT: first}
+        return {WEIGHT: (torch.arange(like.shape[-1], device=like.device) == 0).to(like.dtype)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
@@ -14,7 +15,7 @@ from lossfold.folds.arithmetic import total, total_dtype
 from lossfold.folds.checks import plain
 from lossfold.folds.collect import collect
 from lossfold.folds.dense.needs import DenseNeeds
-from lossfold.folds.fold import Fold, Sum
+from lossfold.folds.fold import Fold, Rows, Sum
 from lossfold.folds.histogram import OCTAVES, REST, Bins, Errors
 from lossfold.folds.label.needs import LabelNeeds
 from lossfold.folds.scores import Given
@@ -156,23 +157,31 @@ class LovaszLoss(ScoreLoss):
         """Return Σ over the bins of w_f Σm of the foreground and w_b Σm of the background, and the classes' weights."""
         if fold.errors is not None:
             return self.average(*sorted_values(fold.errors))
-        assert fold.table is not None
-        f, place_f, b, place_b = fold.table.unbind(1)
+        if isinstance(fold, Rows) and fold.integral is not None:
+            values, held_f, held_b = fold.integral
+        else:
+            assert fold.table is not None
+            values, held_f = self.integral(fold.table), fold.table[:, 0].sum(-1)
+            held_b = held_f if fold.target == LABELS else fold.table[:, 2].sum(-1)  # which labels do not read
+        # Weights of a class too small for the histogram beside the others: not a number rather than a wrong one.
+        counted = fold[WEIGHT].detach()
+        if fold.target == LABELS:
+            known = near(held_f, counted)
+            foreground, background = counted, counted.sum(1, keepdim=True) - counted
+        else:
+            known = near(held_f + held_b, counted)
+            known = known & near(held_f, fold[TARGET].detach()) if fold.target == MASKS else known
+            foreground, background = torch.where(known, held_f, torch.nan), held_b
+        return self.average(torch.where(known, values, torch.nan), foreground, background)
+
+    def integral(self, table: Tensor) -> Tensor:
+        """Return ∫ J of each image and class."""
+        f, place_f, b, place_b = table.unbind(1)
         with torch.no_grad():
             w_f, w_b = bin_weights(f, b)
             lower, width = bin_edges(self.histogram, f)
             edges = ((w_f * f + w_b * b) * lower).sum(-1)
-        values = edges + ((w_f * place_f + w_b * place_b) * width).sum(-1)
-        # Weights of a class too small for the histogram beside the others: not a number rather than a wrong one.
-        counted = fold[WEIGHT].detach()
-        if fold.target == LABELS:
-            known = near(f.sum(-1), counted)
-            foreground, background = counted, counted.sum(1, keepdim=True) - counted
-        else:
-            known = near((f + b).sum(-1), counted)
-            known = known & near(f.sum(-1), fold[TARGET].detach()) if fold.target == MASKS else known
-            foreground, background = torch.where(known, f.sum(-1), torch.nan), b.sum(-1)
-        return self.average(torch.where(known, values, torch.nan), foreground, background)
+        return edges + ((w_f * place_f + w_b * place_b) * width).sum(-1)
 
     @property
     def in_one_part(self) -> str:
@@ -189,7 +198,8 @@ class LovaszLoss(ScoreLoss):
             something = foreground.detach() != 0
         elif not isinstance(self.classes, str):
             here = torch.arange(values.shape[-1], device=values.device)
-            something = something & torch.stack([here == c for c in self.classes]).any(0)  # no list is copied from the host
+            among = functools.reduce(torch.logical_or, [here == c for c in self.classes])  # no list is copied from the host
+            something = something & among
         v = something.to(values.dtype) if v is None else torch.where(something, v, 0.0)
         return Ratio(torch.where(v != 0, v * values, 0.0), v)
 

@@ -19,7 +19,7 @@ class L1Loss(PairLoss):
         reduction: "mean", "sum", or "none": a weighted value for each pixel.
         sample_wise: every sample has a mean of its own, and the loss is their mean; an empty sample is 0, where ``per_image``
             of losses of scores leaves it out.
-        engine: "eager" or "cpp"; None takes the fastest that can serve.
+        engine: "eager", "triton" or "cpp"; None takes the fastest that can serve.
         loss_weight: a factor on the result.
         inputs: where the arguments stand in one dict of outputs.
 

@@ -44,7 +44,7 @@ class BinaryCrossEntropyLoss(PixelLoss):
         validate: look for wrong values off the CPU too, which waits for the device: probabilities outside of [0, 1], say.
         loss_weight: a factor on the result.
         inputs: where the arguments stand in a dict of outputs, from names to dotted paths; the loss then takes that dict.
-        engine: ``"eager"``, ``"cpp"``, or None for the fastest that can serve.
+        engine: ``"eager"``, ``"triton"``, ``"cpp"``, or None for the fastest that can serve.
 
     Raises:
         LossError: for options, shapes, dtypes or targets that are out of range.

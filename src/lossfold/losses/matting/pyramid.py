@@ -28,7 +28,7 @@ class LaplacianPyramidLoss(PairLoss):
         reduction: "mean"; "sum" puts sums for the means; "none" gives the loss of each sample and channel, ``[B, C]``.
         sample_wise: every sample has means of its own, and the loss is their mean; an empty sample is 0, where ``per_image``
             of losses of scores leaves it out.
-        engine: "eager" or "cpp"; None takes the fastest that can serve.
+        engine: "eager", "triton" or "cpp"; None takes the fastest that can serve.
         loss_weight: a factor on the result.
         inputs: where the arguments stand in one dict of outputs.
 

@@ -1,0 +1,33 @@
+"""The dense fold on GPUs: the operators' kernels, and what they do not have."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from lossfold.engines import Lacks
+from lossfold.folds.dense.spec import DenseSpec
+
+MOST_CHANNELS = 192  # that softmax has together
+ALONE = ("nll_not", "nll_not_all", "focal", "focal_not", "focal_weight")  # sums of channels by themselves
+WITH_SOFTMAX = ("weight", "target", "target_sq", "prob", "prob_sq", "both", "apart", "nll", "nll_all")
+
+
+def lacks(spec: DenseSpec, scores: Tensor, targets: Tensor) -> Lacks:
+    """Return what says of each engine whether it lacks what a call needs."""
+
+    def of(engine: str) -> str:
+        if engine != "triton":
+            return ""
+        if scores.dim() == 4 and scores.shape[2:] != targets.shape[2:]:
+            return "interpolation to the targets' resolution yet"
+        known = WITH_SOFTMAX if spec.link == "softmax" else (*WITH_SOFTMAX, *ALONE)
+        others = [kind for kind, _ in spec.sums if kind not in known]
+        if others:
+            return f"the sum {others[0]!r} with link={spec.link!r}"
+        if spec.link != "softmax":
+            return ""
+        if spec.bins:
+            return "histograms of softmax against targets"
+        return f"softmax over more than {MOST_CHANNELS} channels of targets" if scores.shape[1] > MOST_CHANNELS else ""
+
+    return of

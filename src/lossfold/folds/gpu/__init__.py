@@ -1,0 +1,1 @@
+"""What the GPU kernels of all folds have in common."""

@@ -1,0 +1,130 @@
+"""The label fold's operators on GPUs."""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Sequence
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lossfold.folds.fold import code_of
+from lossfold.folds.gpu.launch import added, launch, narrowed, options, plan, slopes_of, tabled, warp
+from lossfold.folds.gpu.tables import MOST_PIXELS
+from lossfold.folds.label.spec import KINDS
+from lossfold.folds.label.triton import bins as histogram
+from lossfold.folds.label.triton import hard, resized, whole
+from lossfold.folds.label.triton.call import Call
+
+OF_HARD = tuple(code_of(KINDS, kind) for kind in ("hard_weight", "hard_nll"))
+
+
+def launches(call: Call) -> ModuleType:
+    """Return how a call is launched."""
+    return resized if call.resized else whole
+
+
+def fold(
+    scores: Tensor, labels: Tensor, weight: Tensor | None, ignore_index: int, softmax: bool, align_corners: bool,
+    kinds: Sequence[int], gammas: Sequence[float], bins: int, bins_per_image: bool, *selection: Any,
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    """Implement ``label_fold``."""
+    kept = scores.new_empty(0, dtype=torch.uint8)
+    call = Call.of(scores, labels, weight, kept, ignore_index, softmax, align_corners)
+    images, classes, _ = call.sizes
+    chosen = [place for place, kind in enumerate(kinds) if kind in OF_HARD]
+    easy = [place for place, kind in enumerate(kinds) if kind not in OF_HARD]
+    if not labels.numel():
+        shape = (images if bins_per_image else 1, 4, classes, bins) if bins else (0,)
+        kept = labels.new_empty(labels.shape, dtype=torch.uint8) if chosen else kept
+        table = scores.new_zeros(shape, dtype=torch.float64)
+        return scores.new_zeros((images, len(kinds), classes), dtype=torch.float64), table, kept
+    hardness = torch.empty(labels.shape, dtype=torch.int32, device=scores.device) if chosen else None
+    rows: dict[int, Tensor] = {}
+    step = launches(call).most_kinds(classes)
+    for start in range(0, max(1, len(easy)), step):
+        places = easy[start : start + step]
+        wanted = tuple(kinds[k] for k in places), tuple(gammas[k] for k in places)
+        found = launches(call).sums_of(call, *wanted, None if start else hardness, selection[0])
+        rows |= dict(zip(places, found.unbind(1), strict=True))
+    if hardness is not None:
+        kept, found = _chosen(call, hardness, tuple(kinds[k] for k in chosen), *selection[1:])
+        rows |= dict(zip(chosen, found.unbind(1), strict=True))
+    if found.shape[1] != len(kinds):
+        found = torch.stack([rows[k] for k in range(len(kinds))], 1)
+    table = _table(call, bins, bins_per_image) if bins else scores.new_empty(0, dtype=torch.float64)
+    return found, table, kept
+
+
+def unfold(
+    grad_sums: Tensor | None, grad_table: Tensor | None, kept: Tensor,
+    scores: Tensor, labels: Tensor, weight: Tensor | None, ignore_index: int, softmax: bool, align_corners: bool,
+    kinds: Sequence[int], gammas: Sequence[float], *rest: Any,
+) -> Tensor:  # fmt: skip
+    """Implement ``label_unfold``."""
+    if not labels.numel():
+        return torch.zeros_like(scores)
+    call = Call.of(scores, labels, weight, kept, ignore_index, softmax, align_corners)
+    g, sums = (scores, ((), ())) if grad_sums is None else (narrowed(grad_sums), (tuple(kinds), tuple(gammas)))
+    slopes = None if grad_table is None else slopes_of(grad_table)
+    result: Tensor = launches(call).gradient_of(call, scores, g, slopes, *sums)
+    return result
+
+
+def map(
+    scores: Tensor, labels: Tensor, weight: Tensor | None, coef: Tensor, kept: Tensor, ignore_index: int, softmax: bool,
+    align_corners: bool, kinds: Sequence[int], gammas: Sequence[float], *rest: Any,
+) -> Tensor:  # fmt: skip
+    """Implement ``label_map``."""
+    values = torch.empty(labels.shape, dtype=torch.float32, device=scores.device)
+    if labels.numel():
+        call = Call.of(scores, labels, weight, kept, ignore_index, softmax, align_corners)
+        bad = launches(call).values_of(call, narrowed(coef), tuple(kinds), tuple(gammas), values)
+        torch._assert_async((bad == 0).all(), call.message)
+    return values
+
+
+def _chosen(
+    call: Call, hardness: Tensor, kinds: tuple[int, ...], min_kept: int, ratio: float, apart: bool
+) -> tuple[Tensor, Tensor]:
+    """Return the mask of the hard pixels, and the sums ``[B, kinds, C]`` over them."""
+    images, classes, pixels = call.sizes
+    groups, each = (images, pixels) if apart else (1, images * pixels)
+    (ratio_bits,) = struct.unpack("<q", struct.pack("<d", ratio))
+    state = torch.empty((groups, 2), dtype=torch.int64, device=hardness.device)
+    shift = sum(hard.DIGITS)
+    for bits in hard.DIGITS:
+        first, shift = shift == sum(hard.DIGITS), shift - bits
+        counts = torch.zeros((groups, 2**bits), dtype=torch.int32, device=hardness.device)
+        digit = {"SHIFT": shift, "BITS": bits}
+        programs = math.ceil(each / 1024)
+        launch(hard.count_digits, (programs * groups,), hardness, state, counts, programs, each, **digit, BLOCK=1024, **options(4))
+        launch(hard.choose_digit, (groups,), counts, state, min_kept, ratio_bits, **digit, FIRST=first, **options(4))
+    kept = torch.empty(hardness.shape, dtype=torch.uint8, device=hardness.device)
+    block = 4 * warp()
+    programs = math.ceil(pixels / block)
+    part = torch.empty((images, programs, len(kinds), classes), dtype=torch.float64, device=hardness.device)
+    bad = torch.empty((images, programs), dtype=torch.int32, device=hardness.device)
+    fixed = {"C": classes, "HAS_W": call.fixed["HAS_W"], "KINDS": kinds, "TILE": 16, "BLOCK": block}
+    tensors = (hardness, state, call.y, call.w, kept, part, bad)
+    launch(hard.keep_kernel, (programs * images,), *tensors, programs, pixels, call.ignore, int(apart), **fixed, **options(4))
+    return kept, added(part, bad, call.message)
+
+
+def _table(call: Call, bins: int, apart: bool) -> Tensor:
+    """Return the histogram ``[I, 4, C, bins]``."""
+    images, classes, pixels = call.sizes
+    counts = not call.fixed["HAS_W"] or call.w.dtype == torch.uint8
+    cut = plan(classes, 6, images, pixels, warp(), most_tiles=16, most_groups=16)
+    programs = cut.programs(pixels)
+    share = MOST_PIXELS // (cut.block * cut.tiles) if counts else programs * images
+    groups = math.ceil(programs / share)
+    rows, tables = (images, groups) if apart else (1, math.ceil(images * programs / share))
+    words = torch.zeros((rows, tables, classes, 2, bins + 1, 1 if counts else 2), dtype=torch.int64, device=call.z.device)
+    fixed = call.fixed | cut.constants(tiles=True) | {"BINS": bins, "COUNTS": counts, "APART": apart} | cut.options()
+    sizes = (programs, pixels, *call.z.stride(), groups, share)
+    launch(histogram.bins_kernel, (programs * images,), call.z, call.y, call.w, words, *sizes, call.ignore, **fixed)
+    return tabled(words)

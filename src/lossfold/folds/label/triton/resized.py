@@ -1,0 +1,89 @@
+"""How the label fold is launched for labels of another size than the scores'."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lossfold.folds.gpu.launch import MOST_GROUPS, MOST_HELD, TILED, added, launch, options, plan, warp
+from lossfold.folds.label.triton import grid
+from lossfold.folds.label.triton.call import Call, reads
+
+
+def most_kinds(classes: int) -> int:
+    """Return how many kinds of sums one launch collects, beside the two rows of nodes."""
+    return max(1, min(6, MOST_HELD // math.ceil(classes / MOST_GROUPS) - 2))
+
+
+def line(labels: int, scores: int, align_corners: bool) -> tuple[int, int, int]:
+    """Return a, b and d: label x stands at (a x + b) / d in nodes."""
+    if align_corners and scores > 1:
+        return scores - 1, 0, max(labels - 1, 1)
+    return 2 * scores, scores - labels, 2 * labels
+
+
+def numbers_of(call: Call) -> tuple[int, ...]:
+    """Return strides, sizes and lines, as kernels take them."""
+    (h, w), (rows, columns) = call.z.shape[2:], call.y.shape[1:]
+    lines = (*line(rows, h, call.align_corners), *line(columns, w, call.align_corners))
+    return (*call.z.stride(), h, w, rows, columns, *lines, call.ignore)
+
+
+def cut_of(call: Call, held: int) -> tuple[dict[str, int], dict[str, Any], int]:
+    """Return rows and groups of classes, how kernels are compiled, and columns at a time."""
+    images, classes, pixels = call.sizes
+    cut = plan(classes, held, images, pixels, warp(), most_groups=16)
+    block = min(cut.block, max(16, 1 << (call.y.shape[2] - 1).bit_length()))
+    return {"ROWS": cut.rows, "GROUPS": cut.groups}, cut.options(), block
+
+
+def sums_of(call: Call, kinds: tuple[int, ...], gammas: tuple[float, ...], hardness: Tensor | None, thresh: float) -> Tensor:
+    """Return ``[B, kinds, C]``, and write how hard pixels are, if asked."""
+    images, classes, _ = call.sizes
+    rows, compiled, block = cut_of(call, len(kinds) + 2)
+    tiles = math.ceil(call.y.shape[2] / block)
+    programs = tiles * (call.z.shape[2] + 1)
+    part = torch.empty((images, programs, len(kinds), classes), dtype=torch.float64, device=call.z.device)
+    bad = torch.empty((images, programs), dtype=torch.int32, device=call.z.device)
+    fixed = call.fixed | rows | {"KINDS": kinds, "GAMMAS": gammas, "HARD": hardness is not None, "BLOCK": block}
+    tensors = (call.z, call.y, call.w, bad if hardness is None else hardness, part, bad)
+    launch(grid.grid_fold, (programs * images,), *tensors, tiles, *numbers_of(call), thresh, **fixed, **compiled)
+    return added(part, bad, call.message) if kinds else part[:, 0]
+
+
+def gradient_of(
+    call: Call, scores: Tensor, g: Tensor, slopes: Tensor | None, kinds: tuple[int, ...], gammas: tuple[float, ...]
+) -> Tensor:
+    """Return the gradient of the scores, from the derivatives by sums."""
+    (images, classes, _), (h, w) = call.sizes, call.z.shape[2:]
+    rows, compiled, block = cut_of(call, 6)
+    across, _, each = line(call.y.shape[2], w, call.align_corners)
+    wide = 1 << (math.ceil(each / across) - 1).bit_length()
+    cells = max(1, min(block // wide, 1 << w.bit_length()))
+    warps = compiled["num_warps"] * max(1, cells * wide // warp())
+    tiles = math.ceil((w + 1) / cells)
+    corners = torch.empty((images, 4, classes, h + 1, w + 1), dtype=torch.float32, device=scores.device)
+    fixed = call.fixed | rows | reads(kinds) | {"KINDS": kinds, "GAMMAS": gammas, "CELLS": cells, "WIDE": wide}
+    launch(
+        grid.grid_unfold, (tiles * (h + 1) * images,), g, *call.tensors, corners, tiles, *numbers_of(call),
+        **fixed, **(compiled | {"num_warps": warps}),
+    )  # fmt: skip
+    result = torch.empty_like(scores)
+    blocks = math.ceil(h * w / TILED)
+    sizes = (blocks, classes, h, w, *result.stride())
+    launch(grid.grid_collect, (blocks * classes * images,), corners, result, *sizes, BLOCK=TILED, **options(4))
+    return result
+
+
+def values_of(call: Call, coef: Tensor, kinds: tuple[int, ...], gammas: tuple[float, ...], values: Tensor) -> Tensor:
+    """Write each pixel's share of the sums; return whether labels were bad."""
+    rows, compiled, block = cut_of(call, 2)
+    tiles = math.ceil(call.y.shape[2] / block)
+    programs = tiles * (call.z.shape[2] + 1) * call.sizes[0]
+    bad = torch.empty(programs, dtype=torch.int32, device=values.device)
+    fixed = call.fixed | rows | {"KINDS": kinds, "GAMMAS": gammas, "BLOCK": block}
+    launch(grid.grid_map, (programs,), coef, *call.tensors, values, bad, tiles, *numbers_of(call), **fixed, **compiled)
+    return bad

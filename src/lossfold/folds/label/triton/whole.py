@@ -1,0 +1,68 @@
+"""How the label fold is launched for labels of the scores' size."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from lossfold.folds.gpu.launch import added, launch, plan, warp, written
+from lossfold.folds.label.triton import gradient, many, sums
+from lossfold.folds.label.triton.call import Call, reads
+
+MOST_KINDS = 6  # of one launch: each has a sum for every row of a thread
+
+
+def most_kinds(classes: int) -> int:
+    """Return how many kinds of sums one launch collects."""
+    return MOST_KINDS
+
+
+def sums_of(call: Call, kinds: tuple[int, ...], gammas: tuple[float, ...], hardness: Tensor | None, thresh: float) -> Tensor:
+    """Return ``[B, kinds, C]``, and write how hard pixels are, if asked."""
+    images, classes, pixels = call.sizes
+    cut = plan(classes, len(kinds), images, pixels, warp(), most_tiles=32)
+    programs = cut.programs(pixels)
+    part = torch.empty((images, programs, len(kinds), classes), dtype=torch.float64, device=call.z.device)
+    bad = torch.empty((images, programs), dtype=torch.int32, device=call.z.device)
+    fixed = call.fixed | {"KINDS": kinds, "GAMMAS": gammas, "HARD": hardness is not None}
+    tensors = (call.z, call.y, call.w, bad if hardness is None else hardness, part, bad)
+    numbers = (programs, pixels, *call.z.stride(), call.ignore, thresh)
+    kernel = many.fold_many if cut.many else sums.fold_kernel
+    launch(kernel, (programs * images,), *tensors, *numbers, **fixed, **cut.constants(tiles=True), **cut.options())
+    return added(part, bad, call.message) if kinds else part[:, 0]
+
+
+def gradient_of(
+    call: Call, scores: Tensor, g: Tensor, slopes: Tensor | None, kinds: tuple[int, ...], gammas: tuple[float, ...]
+) -> Tensor:
+    """Return the gradient of the scores, from the derivatives by sums and by errors in bins."""
+    images, classes, pixels = call.sizes
+    cut = plan(classes, 0, images, pixels, 2 * warp() if slopes is None else warp())
+    programs = cut.programs(pixels)
+    fixed = call.fixed | {"KINDS": kinds, "GAMMAS": gammas} | reads(kinds) | cut.constants() | cut.options()
+    bins = 0 if slopes is None else slopes.shape[-1]
+
+    def write(out: Tensor) -> None:
+        numbers = (programs, pixels, *call.z.stride(), *out.stride())
+        if cut.many:
+            launch(many.unfold_many, (programs * images,), g, *call.tensors, out, *numbers, call.ignore, **fixed)
+            return
+        step = slopes.stride(0) if slopes is not None and len(slopes) > 1 else 0
+        tensors = (g, g if slopes is None else slopes, *call.tensors, out)
+        of_bins = {"BINS": bins, "MIXED": fixed["MIXED"] or bins > 0}
+        launch(gradient.unfold_kernel, (programs * images,), *tensors, *numbers, step, call.ignore, **(fixed | of_bins))
+
+    return written(scores, write)
+
+
+def values_of(call: Call, coef: Tensor, kinds: tuple[int, ...], gammas: tuple[float, ...], values: Tensor) -> Tensor:
+    """Write each pixel's share of the sums; return whether labels were bad."""
+    images, classes, pixels = call.sizes
+    cut = plan(classes, 0, images, pixels, 2 * warp())
+    programs = cut.programs(pixels)
+    bad = torch.empty(programs * images, dtype=torch.int32, device=values.device)
+    fixed = call.fixed | cut.constants() | {"KINDS": kinds, "GAMMAS": gammas} | cut.options()
+    kernel = many.map_many if cut.many else sums.map_kernel
+    numbers = (programs, pixels, *call.z.stride(), call.ignore)
+    launch(kernel, (programs * images,), coef, *call.tensors, values, bad, *numbers, **fixed)
+    return bad

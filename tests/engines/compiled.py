@@ -1,0 +1,179 @@
+"""Compile what the triton engine launches for GPUs that are not here: `python -m tests.engines.compiled short | full TARGET`.
+
+A line of JSON for each kernel. In a process of its own, with its cache where TRITON_CACHE_DIR says.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+
+import lossfold as lf
+from lossfold.folds.dense.spec import KINDS as DENSE_KINDS
+from lossfold.folds.dense.spec import LINKS
+from lossfold.folds.dense.triton import host as dense
+from lossfold.folds.fold import Fold
+from lossfold.folds.histogram import REST
+from lossfold.folds.label.spec import KINDS
+from lossfold.folds.label.triton import host as label
+from lossfold.folds.scores import Given
+from lossfold.losses.fused import Part, together
+from lossfold.losses.scores import ScoreLoss
+from tests.engines.offline import TARGETS, Built, Launch, launches_of
+
+CE = ("weight", "nll")
+SET = ("weight", "nll", "prob", "prob_at_label", "focal")  # CE + Dice + focal
+BCE_SET = ("weight", "nll", "nll_not", "target", "prob", "both", "focal", "focal_not")
+Call = Callable[[], Any]
+
+
+def of_labels(
+    classes: int,
+    kinds: tuple[str, ...],
+    dtype: torch.dtype = torch.float32,
+    *,
+    bins: int = 0,
+    softmax: bool = True,
+    weighted: bool = False,
+    last: bool = False,
+    stride: int = 1,
+) -> Call:
+    """Fold, unfold and map of logits [2, classes, 512, 1024], or so many times smaller along both sides."""
+
+    def call() -> None:
+        scores = torch.empty(2, classes, 512 // stride, 1024 // stride, dtype=dtype, device="meta")
+        scores = scores.to(memory_format=torch.channels_last) if last else scores
+        labels = torch.empty(2, 512, 1024, dtype=torch.int64, device="meta")
+        weight = torch.empty(labels.shape, device="meta") if weighted else None
+        codes, numbers = [KINDS.index(kind) for kind in kinds], [2.0 * kind.startswith("focal") for kind in kinds]
+        options = (255, softmax, False, codes, numbers, bins, False, 0.7, 1000, 0.0, False)
+        sums, table, kept = label.fold(scores, labels, weight, *options)
+        label.unfold(sums, table if bins else None, kept, scores, labels, weight, *options)
+        if not bins:
+            label.map(scores, labels, weight, sums[0], kept, *options)
+
+    return call
+
+
+def of_targets(
+    channels: int,
+    kinds: tuple[str, ...],
+    link: str,
+    dtype: torch.dtype = torch.float32,
+    *,
+    bins: int = 0,
+    hinge: bool = False,
+    each: bool = False,
+    whole: bool = False,
+) -> Call:
+    """Fold, unfold and map of logits [2, channels, 512, 1024] against targets."""
+
+    def call() -> None:
+        scores = torch.empty(2, channels, 512, 1024, dtype=dtype, device="meta")
+        targets = torch.empty(scores.shape, dtype=torch.uint8 if whole else torch.float32, device="meta")
+        weight = torch.empty(scores.shape, device="meta") if each else None
+        codes, numbers = [DENSE_KINDS.index(kind) for kind in kinds], [2.0 * kind.startswith("focal") for kind in kinds]
+        options = (255, LINKS.index(link), link == "softmax", False, codes, numbers, bins, False, hinge)
+        sums, table = dense.fold(scores, targets, weight, *options)
+        dense.unfold(sums, table if bins else None, scores, targets, weight, *options)
+        if not bins:
+            dense.map(scores, targets, weight, sums[0], *options)
+
+    return call
+
+
+def of_formulas(classes: int, *losses: ScoreLoss, images: int = 1) -> Call:
+    """The formulas of losses, forward."""
+
+    def call() -> None:
+        specs = [loss.needs() for loss in losses]
+        needs = functools.reduce(lambda one, other: one.merge(other), specs)
+        sums = torch.ones(images, len(needs.spec.sums), classes, dtype=torch.float64)
+        table = None if needs.spec.bins is None else torch.ones(images, 4, classes, needs.spec.bins.count, dtype=torch.float64)
+        fold = Fold(sums, needs.spec.sums, torch.float32, (), table, launches=True)
+        given = Given(sums, sums, None, "labels", None)
+        values = together([Part(loss, fold, given, False, loss.weigh, ()) for loss in losses])
+        assert values is not None
+
+    return call
+
+
+def short() -> Iterator[tuple[str, Call, tuple[str, ...]]]:
+    """Yield what is compiled for which target: the kernels of the largest sets, each on one or two of them."""
+    yield "sm_90", of_labels(19, SET), ("unfold_kernel",)
+    yield "sm_120", of_labels(19, SET, bins=4096), ("bins_kernel",)
+    yield "gfx942", of_labels(19, CE), ("fold_kernel",)
+    yield "sm_80", of_labels(19, CE, stride=4), ("grid_unfold",)
+    yield "sm_90", of_formulas(19, lf.CrossEntropyLoss(), lf.DiceLoss(), lf.FocalLoss()), ("formulas",)
+
+
+def full() -> Iterator[Call]:
+    """Yield calls of which every kernel is compiled."""
+    every = KINDS
+    for dtype in (torch.float32, torch.bfloat16, torch.float16):
+        for classes in (1, 2, 3, 19, 21, 24, 25, 70, 150, 192, 300, 2000):
+            for kinds in (CE, SET, every):
+                yield of_labels(classes, kinds, dtype)
+                yield of_labels(classes, kinds, dtype, softmax=False, weighted=True, last=True)
+            if classes <= 192:
+                yield of_labels(classes, CE, dtype, stride=4)
+                yield of_labels(classes, every, dtype, stride=8, weighted=True)
+                yield of_labels(classes, SET, dtype, bins=4096)
+                yield of_labels(classes, SET, dtype, bins=4096, weighted=True, softmax=False)
+            overlaps = lf.DiceLoss(), lf.TverskyLoss(exponent=0.75), lf.GeneralizedDiceLoss(absent="count")
+            yield of_formulas(min(classes, 300), lf.CrossEntropyLoss(), lf.FocalLoss(), *overlaps)
+            yield of_formulas(min(classes, 19), lf.LovaszLoss(), lf.OhemCrossEntropyLoss(), *overlaps)
+            yield of_formulas(min(classes, 24), lf.CrossEntropyLoss(per_image=True), lf.DiceLoss(per_image=True), images=16)
+        for channels in (1, 19, 150):
+            for kinds in (BCE_SET, DENSE_KINDS):
+                yield of_targets(channels, kinds, "sigmoid", dtype)
+                yield of_targets(channels, kinds, "identity", dtype, each=True, whole=True)
+            yield of_targets(channels, BCE_SET, "sigmoid", dtype, bins=4096, each=True)
+            yield of_targets(channels, ("weight", "target"), "sigmoid", dtype, bins=4096 + REST, hinge=True)
+            yield of_targets(channels, ("weight", "nll", "nll_all", "prob", "prob_sq", "both", "apart"), "softmax", dtype)
+
+
+def told(one: Launch, built: Built, target: str) -> dict[str, Any]:
+    """Return what is asserted of a kernel; scores, beside: the bytes that a thread needs of scores, and may load besides."""
+    has, lanes = one.constants, TARGETS[target].warp_size
+    rows, pixels = has.get("ROWS", 1), max(1, has.get("BLOCK", 0) // lanes)
+    size = {"*fp32": 4, "*bf16": 2, "*fp16": 2}.get(one.signature.get("z_ptr", ""), 0)
+    scores = size * rows * pixels
+    if "TILE" in has or "corner_ptr" in one.signature or "ax" in one.signature or target.startswith("gfx"):
+        scores = 0  # tiles are read again, nodes for each column of labels; and AMD's loops are unrolled
+    of_weights = 4 * pixels * bool(has.get("HAS_W"))
+    if "t_ptr" in one.signature:
+        beside = 4 * rows * pixels + of_weights + 4 * rows * len(has.get("KINDS", ()))
+    else:
+        beside = 8 * pixels + of_weights
+        if "g_ptr" in one.signature:  # twice those by -log p of every class, once those of a class, or of each pixel's
+            loads = {"prob": rows, "prob_sq": rows, "nll_all": 2 * rows, "weight": pixels}
+            beside += pixels + 4 * sum(loads.get(KINDS[kind], pixels) for kind in has["KINDS"])
+    beside += 4 * rows * pixels * bool(has.get("BINS")) + scores // 4
+    return {
+        "kernel": one.name, "target": target, "registers": built.registers, "spills": built.spills, "shared": built.shared,
+        "instructions": built.instructions, "loaded": built.loaded_bytes, "scores": scores, "beside": beside,
+        "float_atomics": built.float_atomics, "constants": str(has),
+    }  # fmt: skip
+
+
+def main(which: str, *targets: str) -> None:
+    chosen: dict[str, tuple[Launch, str]] = {}
+    if which == "short":
+        for target, call, names in short():
+            chosen |= {one.key + target: (one, target) for one in launches_of(call, target) if one.name in names}
+    else:
+        for target in targets:
+            for call in full():
+                chosen |= {one.key + target: (one, target) for one in launches_of(call, target)}
+    for one, target in chosen.values():
+        print(json.dumps(told(one, one.compiled(target), target)), flush=True)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
