@@ -41,7 +41,11 @@ SPECIFIC: dict[str, dict[str, st.SearchStrategy[Any]]] = {
         "weighting": st.sampled_from(["square", "simple", "uniform"]),
         "absent": st.sampled_from(["skip", "count", "zero"]),
     },
-    "LovaszLoss": {"classes": st.sampled_from(["present", "all"]), "bins": st.sampled_from([4096, 1000, 17])},
+    "LovaszLoss": {
+        "classes": st.sampled_from(["present", "all"]),
+        "bins": st.sampled_from([4096, 1000, 17]),
+        "exact": st.just(False),
+    },
     "OhemCrossEntropyLoss": {
         "thresh": st.sampled_from([1e-6, 0.3, 1.0]),
         "min_kept": st.integers(0, 20),

@@ -176,7 +176,7 @@ def near(case: Case, data: Data, tight: float = 1e-6) -> None:
         close(gradient.double(), slope, 1e-4, 1e-6 * largest)
 
 
-@pytest.mark.parametrize("classes", [1, 2, 3, 7, 8, 9, 16, 17, 33, 64, 150, 257])
+@pytest.mark.parametrize("classes", [2, 3, 7, 8, 9, 16, 17, 33, 64, 150, 257])
 def test_numbers_of_classes(classes: int) -> None:
     """Around the widths of vectors, and beyond what uint8 labels can name."""
     for case in CASES:
@@ -194,7 +194,7 @@ SIZES: dict[str, list[ScoreCase]] = {
     "label": [
         LabelCase("CEDiceLoss", {}),
         LabelCase("FocalLoss", {}),
-        LabelCase("LovaszLoss", {}),
+        LabelCase("LovaszLoss", {"exact": False}),
         LabelCase("OhemCrossEntropyLoss", {"min_kept": 5, "thresh": 0.2}),
     ],
     "dense": [
@@ -202,7 +202,7 @@ SIZES: dict[str, list[ScoreCase]] = {
         DenseCase("FocalLoss", {"link": "sigmoid"}),
         DenseCase("DiceLoss", {"link": "sigmoid"}),
         DenseCase("CrossEntropyLoss", {}),
-        DenseCase("LovaszLoss", {"link": "hinge"}),
+        DenseCase("LovaszLoss", {"link": "hinge", "exact": False}),
     ],
 }
 

@@ -29,7 +29,7 @@ RATIOS: dict[str, tuple[Size, Size]] = {  # scores, targets
     "4 and 1": ((3, 5), (12, 5)),
     "1/2": ((8, 6), (4, 3)),
     "3/7": ((7, 14), (3, 6)),
-    "up and down": ((8, 3), (3, 8)),
+    "up and down": ((8, 3), (3, 9)),
     "one row": ((1, 4), (5, 8)),
     "one column": ((4, 1), (8, 3)),
     "one node": ((1, 1), (4, 5)),

@@ -26,7 +26,7 @@ SAMPLES: dict[str, tuple[Callable[[str], torch.nn.Module], str]] = {
     "OHEM": (lambda engine: lf.OhemCrossEntropyLoss(min_kept=50, engine=engine), "labels"),
     "binary cross entropy": (lambda engine: lf.BinaryCrossEntropyLoss(engine=engine), "targets"),
     "Dice of masks": (lambda engine: lf.DiceLoss(link="sigmoid", engine=engine), "targets"),
-    "Lovász of masks": (lambda engine: lf.LovaszLoss(link="hinge", engine=engine), "masks"),
+    "Lovász of masks": (lambda engine: lf.LovaszLoss(link="hinge", engine=engine, exact=False), "masks"),
     "Charbonnier": (lambda engine: lf.CharbonnierLoss(engine=engine), "image"),
     "pyramid": (lambda engine: lf.LaplacianPyramidLoss(levels=3, engine=engine), "image"),
     "Sobel": (lambda engine: lf.GradientLoss(engine=engine), "image"),

@@ -8,7 +8,6 @@ started with ``TRITON_INTERPRET=1`` and ``LOSSFOLD_ENGINE=triton``.
 
 from __future__ import annotations
 
-import functools
 import importlib.util
 import os
 from collections.abc import Callable
@@ -26,10 +25,12 @@ DEVICES = (
 )
 
 
-@functools.cache
+PROBLEM = "" if importlib.util.find_spec("triton") else "the triton engine is not in this installation: pip install triton"
+
+
 def problem() -> str:
     """Say why the engine is not in this installation; nothing if it is."""
-    return "" if importlib.util.find_spec("triton") else "the triton engine is not in this installation: pip install triton"
+    return PROBLEM
 
 
 def here() -> bool:

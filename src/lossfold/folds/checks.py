@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -45,7 +44,7 @@ def plain(value: Any, made: dict[int, Any] | None = None) -> Any:
             with torch._C.DisableTorchFunctionSubclass():
                 made[id(value)] = value.as_subclass(Tensor)
         return made[id(value)]
-    if isinstance(value, Mapping):
+    if kind is dict:  # another mapping may compute what it holds when it is read
         parts = {name: plain(one, made) for name, one in value.items()}
         return value if all(parts[name] is one for name, one in value.items()) else parts
     if kind is list or kind is tuple:

@@ -28,12 +28,13 @@ def can_look(tensor: Tensor, validate: bool) -> bool:
 
 def in_unit(tensor: Tensor, counted: Tensor | None = None) -> bool:
     """Whether all values, of those that count, lie in [0, 1] to rounding; NaN do."""
-    values = tensor.detach() if counted is None else torch.where(counted, tensor.detach(), 0)
-    if counted is None and values.dtype == torch.bool:
+    values = tensor.detach()
+    if values.dtype == torch.bool:
         return True
-    least, largest = values.aminmax()
+    least, largest = values.aminmax()  # of all first, which makes nothing of their size
     if bool((least >= -SLACK) & (largest <= 1 + SLACK)):
         return True
+    values = values if counted is None else torch.where(counted, values, 0)
     return not bool(((values < -SLACK) | (values > 1 + SLACK)).any())
 
 
@@ -58,6 +59,9 @@ def refuse_other_than_alphas(target: Tensor, counted: Tensor | None) -> None:
 
 def refuse_another_range(target: Tensor, counted: Tensor | None, data_range: float) -> None:
     """Refuse images whose values span far more than the range that they are said to have."""
+    lowest, highest = target.detach().aminmax()  # of all first, which makes nothing of their size
+    if target.dtype == torch.bool or bool(highest.double() - lowest.double() <= OVERSHOOT * data_range):
+        return
     values = target.detach() if counted is None else target.detach()[counted.expand_as(target)]
     values = values[values.isfinite()]
     if len(values) and float(values.max()) - float(values.min()) > OVERSHOOT * data_range:
