@@ -77,6 +77,6 @@ __version__ = VERSION
 
 
 def __getattr__(name: str) -> object:
-    if name == "adapters":  # which bring their frameworks in, each when it is asked for
-        return importlib.import_module("lossfold.adapters")
+    if name in ("adapters", "migrate"):  # which bring in what they are about, when they are asked for
+        return importlib.import_module(f"lossfold.{name}")
     raise AttributeError("; ".join(filter(None, [f"module 'lossfold' has no attribute {name!r}", loss_meant(name)])))

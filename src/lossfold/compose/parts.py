@@ -48,6 +48,7 @@ class Whole:
                 raise LossError(leaf.who, "accumulate()", "left out: this loss can't be split into parts", "a call", why)
         with naming(self.who):
             self.randomness = Randomness(rng, parts)
+        self.parts = parts
         self.exchange: Exchange | None = None if criterion.ranks is None else criterion.ranks.exchange()
         self.calls: dict[str, Call] = {}  # of the part at hand
         self.last_calls: dict[str, Call] = {}  # of the last part of the first pass
@@ -139,6 +140,8 @@ class Whole:
         with self._taking_part(), torch.no_grad():
             if not self.marks:
                 raise wrong("backward()", "called after add() of all parts", "no part yet")
+            if self.parts not in (None, len(self.marks)):
+                raise wrong("backward()", f"called after add() of all {self.parts} parts", f"{len(self.marks)} of them")
             own = parts_of(self.last)
             pending: dict[str, Any] = {}
             for place, leaf in enumerate(self.leaves):

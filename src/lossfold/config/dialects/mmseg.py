@@ -18,7 +18,10 @@ from lossfold.losses.classes.overlap import TverskyLoss
 from lossfold.losses.masks.binary import BinaryCrossEntropyLoss
 
 IGNORED = {"ignore_index": 255}
-ONE_HOT = "called with targets of the scores' shape: functional.one_hot(labels, C).movedim(-1, 1)"
+ONE_HOT = (
+    "called with targets of the scores' shape, functional.one_hot((labels * (labels != 255)).long(), C).movedim(-1, 1), and with "
+    "weight=labels != 255 where 255 is ignored"
+)
 ALL_PIXELS = "its mean divides by ignored pixels too (avg_non_ignore=False); here by those that count"
 BACKGROUND = "ignored pixels count there, as pixels of no class; here they do not"
 CALLED = "avg_factor= at call is normalizer= here, with per_image=True"
