@@ -9,6 +9,7 @@ import pytest
 
 import lossfold as lf
 from lossfold.cli.__main__ import main
+from lossfold.migrate import command
 from lossfold.migrate.python_config import Unread, read
 
 BASE = """
@@ -133,3 +134,13 @@ def test_show_from(capsys: pytest.CaptureFixture[str]) -> None:
     assert "did you mean 'monai.DiceLoss'" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         main(["show"])
+
+
+def test_nothing_found_is_said(tmp_path: Path) -> None:
+    """And so is a base that is not there, where it could have said whose words these are."""
+    (tmp_path / "bundle.json").write_text('{"loss": {"_target_": "monai.losses.DiceCELoss"}}')
+    (tmp_path / "child.py").write_text('_base_ = ["./base.py"]\nmodel = dict(a=1)\n')
+    with pytest.raises(lf.LossError, match=r"names losses, got none in .*lossfold show --from"):
+        command.main(str(tmp_path / "bundle.json"), "mmseg")
+    with pytest.raises(lf.LossError, match=r"--from must be one of .*base\.py' is not read"):
+        command.main(str(tmp_path / "child.py"))

@@ -43,19 +43,20 @@ def migrate(file: str, name: str = "") -> tuple[str, list[Found], list[str]]:
     else:
         values, source = load(file)
         notes = []
-    dialect = dialect_named(name or guessed(file, values))
+    dialect = dialect_named(name or guessed(file, values, notes))
     found = [Found(path, entry, result_of(dialect, entry, Place(source, tuple(path.split("."))))) for path, entry in losses(values)]
     return dialect.name, found, notes
 
 
-def guessed(file: str, values: Any) -> str:
+def guessed(file: str, values: Any, notes: list[str]) -> str:
     """Return the dialect that a file is written in."""
     scope = values.get("default_scope") if isinstance(values, Mapping) else None
     if scope in SCOPES:
         return SCOPES[scope]
     if not file.lower().endswith(".py") and isinstance(values, Mapping) and "network_g" in values:
         return "basicsr"
-    raise LossError("lossfold migrate", "--from", f"one of {', '.join(DIALECTS)}", "a file that does not say whose words it is in")
+    expected = f"one of {', '.join(DIALECTS)}"
+    raise LossError("lossfold migrate", "--from", expected, "a file that does not say whose words it is in", "; ".join(notes))
 
 
 def losses(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -97,6 +98,11 @@ def unread(value: Any) -> bool:
 def main(file: str, name: str = "") -> int:
     """Print the losses of a file as YAML, with what is to be decided beside each; return 1 if one has no counterpart."""
     dialect, found, notes = migrate(file, name)
+    if not found:
+        hint = "; ".join([*notes, "losses that are made in code: lossfold show --from monai.DiceCELoss"])
+        raise LossError(
+            "lossfold migrate", "FILE", f"a config in the words of {dialect} that names losses", f"none in {file}", hint
+        )
     print(f"# {Path(file).name}, in the words of {dialect}: {len(found)} losses")
     print(f"# with their own meaning: lossfold.build(entry, dialect={dialect!r}); with lossfold's:")
     for path, _, result in found:
