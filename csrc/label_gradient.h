@@ -68,8 +68,8 @@ LOSSFOLD_INLINE void label_derivatives(Block<T>& block, const Derivatives<T>& d)
   }
 }
 
-// Sum over the classes of slope_c e_c, for each pixel.
-template <class T>
+// Sum over the classes of slope_c e_c, or of slope_c (z_c - m), for each pixel.
+template <class T, bool of_scores = false>
 struct Dot {
   using V = typename Lanes<T>::V;
   const Block<T>& block;
@@ -77,20 +77,10 @@ struct Dot {
   T* dot;
   T a;
   LOSSFOLD_INLINE void begin(long c) { a = slope[c]; }
-  LOSSFOLD_INLINE void element(long, long i, V, V e) { block.at(dot, i) += a * e; }
-  LOSSFOLD_INLINE void end(long) {}
-};
-
-// Sum over the classes of slope_c (z_c - m), for each pixel.
-template <class T>
-struct ScoreDot {
-  using V = typename Lanes<T>::V;
-  const Block<T>& block;
-  const T* slope;
-  T* dot;
-  T a;
-  LOSSFOLD_INLINE void begin(long c) { a = slope[c]; }
-  LOSSFOLD_INLINE void element(long, long i, V x, V) { block.at(dot, i) += a == 0 ? V{} : a * x; }
+  LOSSFOLD_INLINE void element(long, long i, V x, V e) {
+    if constexpr (of_scores) block.at(dot, i) += a == 0 ? V{} : a * x;  // 0 times infinity
+    else block.at(dot, i) += a * e;
+  }
   LOSSFOLD_INLINE void end(long) {}
 };
 
@@ -140,7 +130,7 @@ struct IntoGrid {
 template <class T>
 LOSSFOLD_APART void sum_distances(Block<T>& block, const Derivatives<T>& d, T* dot) {
   for (long i = 0; i < block.live; ++i) dot[i] = 0;
-  block.exponentials(ScoreDot<T>{block, d.nll_all, dot, 0});
+  block.exponentials(Dot<T, true>{block, d.nll_all, dot, 0});
 }
 
 template <class T, class Sink>

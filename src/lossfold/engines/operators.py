@@ -98,9 +98,8 @@ class FoldOperators:
         known = grad.device.type == "cpu" and grad.item() == 1
         return gradient if known else gradient.mul_(factor)
 
-    def _differentiate_once(
-        self, ctx: Any, grad: Tensor
-    ) -> Tensor:  # create_graph=True: the definition has all further derivatives
+    def _differentiate_once(self, ctx: Any, grad: Tensor) -> Tensor:
+        # create_graph=True: the definition has all further derivatives
         (*inputs, above, below), _ = saved(ctx)
         sums = self.definition(*inputs, *ctx.options)[0].sum(0)
         counted = 1.0 if below is None else (sums[0].detach() * below).sum()

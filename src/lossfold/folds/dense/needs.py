@@ -78,11 +78,12 @@ class DenseNeeds(ScoreNeeds[DenseSpec]):
         scores, targets, weight = given.tensors
         if not self._engine(scores, targets, weight).once:
             return None
-        self.look(scores, targets, weight)
+        seen = (scores, targets, weight)
         if scores.dim() == 2:
             scores, targets, weight = as_pixels(scores, targets, weight)
 
         def once(above: Tensor, below: Tensor | None) -> Tensor:
+            self.look(*seen)  # if no pass is made, that which collects looks
             with refusing_targets(targets, self.spec.ignore_index):
                 return operators.once(scores, targets, weight, above, below, self.spec)
 

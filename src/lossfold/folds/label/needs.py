@@ -83,11 +83,12 @@ class LabelNeeds(ScoreNeeds[LabelSpec]):
         scores, labels, weight = given.tensors
         if not self._engine(scores, labels, weight).once:
             return None
-        self.look(scores, labels, weight)
+        seen = (scores, labels, weight)
         if scores.dim() == 2:
             scores, labels, weight = as_pixels(scores, labels, weight)
 
         def once(above: Tensor, below: Tensor | None) -> Tensor:
+            self.look(*seen)  # if no pass is made, that which collects looks
             with refusing_labels(scores.shape[1], labels, self.spec.ignore_index):
                 return operators.once(scores, labels, weight, above, below, self.spec)
 
