@@ -665,6 +665,12 @@ def charbonnier_comp_loss(
     loss_weight: float = 1.0,
     inputs: Mapping[str, str] | None = None,
 ) -> Tensor: ...
+def distance_transform(
+    mask: Tensor,
+    spacing: Spacing | None = None,
+    *,
+    squared: bool = False,
+) -> Tensor: ...
 def generator_path_regularizer(
     generator: Generator,
     latents: Tensor,
@@ -704,6 +710,14 @@ def sample_uncertain_points(
     oversample_ratio: float = 3.0,
     importance_ratio: float = 0.75,
     generator: torch.Generator | None = None,
+) -> Tensor: ...
+def signed_distance(
+    target: Tensor,
+    num_classes: int | None = None,
+    *,
+    ignore_index: int | None = None,
+    spacing: Spacing | None = None,
+    boundary: str = "both",
 ) -> Tensor: ...
 def trimap_from_alpha(
     alpha: Tensor,
