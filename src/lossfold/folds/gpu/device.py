@@ -41,6 +41,15 @@ def at_least(x, floor):
 
 
 @triton.jit
+def logistic(z):
+    """Return the sigmoid of z, and of -z."""
+    e = tl.exp(-tl.abs(z))
+    large = 1.0 / (1.0 + e)
+    small = e * large
+    return tl.where(z < 0.0, small, large), tl.where(z < 0.0, large, small)
+
+
+@triton.jit
 def power(u, GAMMA: tl.constexpr):
     """Return u ** GAMMA for u > 0; by exp2 and log2, where no product serves, it is off by about GAMMA |log2 u| 2^-24."""
     if GAMMA == 0.0:
