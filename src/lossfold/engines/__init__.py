@@ -79,7 +79,7 @@ def _no_library() -> str:
 
 TABLE = (
     Engine("cpp", _no_library, ("CPUs", ("cpu", "meta")), once=True),
-    Engine("triton", triton.problem, triton.DEVICES, triton.here, doubles=False, launches=True),
+    Engine("triton", triton.problem, triton.DEVICES, triton.here, doubles=False, launches=True, once=True),
     Engine("eager", str),
 )
 """From the fastest on; the first that can serve a call does."""

@@ -96,6 +96,9 @@ class FoldOperators:
         factor = grad.to(gradient.dtype)
         if inside_transform() or torch._C._functorch.is_legacy_batchedtensor(grad):  # many gradients at once
             return torch.mul(gradient, factor)
+        if grad.device.type in triton.DEVICES[1]:
+            scaled: Tensor = self.host().scaled(gradient, grad)
+            return scaled
         known = grad.device.type == "cpu" and grad.item() == 1
         return gradient if known else gradient.mul_(factor)
 
@@ -115,7 +118,11 @@ class FoldOperators:
         return getattr(OPERATORS, f"{self.name}_map")
 
     def on_gpus(self, host: Callable[[], Any]) -> None:
-        """Take the functions of a module for the triton engine's devices, named as the operators that have been defined."""
+        """Take the functions of a module for the triton engine's devices, named as the operators that have been defined.
+
+        Where there is one pass for value and gradient, ``scaled(gradient, factor)`` multiplies in place.
+        """
+        self.host = host
         for what in self.defined:
             triton.serve(f"{self.name}_{what}", host, what)
 

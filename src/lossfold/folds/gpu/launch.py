@@ -138,6 +138,27 @@ def narrowed(numbers: Tensor) -> Tensor:
     return result
 
 
+def divided(numbers: Tensor, below: Tensor) -> Tensor:
+    """Return float64 numbers over another one in float32, finite."""
+    result = torch.empty(numbers.shape, dtype=torch.float32, device=numbers.device)
+    count = numbers.numel()
+    launch(device.divided, (math.ceil(count / WIDE),), numbers.contiguous(), below, result, count, BLOCK=WIDE)
+    return result
+
+
+def scaled(gradient: Tensor, factor: Tensor) -> Tensor:
+    """Return a gradient multiplied in place by a number on the device; by 1 that costs a launch, and no memory is read."""
+    count = gradient.numel()
+    if count:
+        launch(device.scale, (math.ceil(count / (4 * WIDE)),), gradient, factor, count, BLOCK=4 * WIDE, **options(4))
+    return gradient
+
+
+def in_total(part: Tensor, bad: Tensor, message: str) -> Tensor:
+    """Return the sum of all partial sums, float64 ``[]``; complain if something was bad."""
+    return added(part.view(1, -1, 1), bad, message).view(())
+
+
 def added(part: Tensor, bad: Tensor, message: str, inner: int = 1) -> Tensor:
     """Return partial sums ``[images * inner, programs, *sizes]`` added up; complain if something was bad.
 

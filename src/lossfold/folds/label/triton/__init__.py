@@ -32,3 +32,9 @@ def lacks(spec: LabelSpec, scores: Tensor, labels: Tensor) -> Lacks:
         return f"sums of more than {MOST_CLASSES} classes" if classes > MOST_CLASSES else ""
 
     return of
+
+
+def lacks_once(spec: LabelSpec, scores: Tensor, labels: Tensor, engine: str) -> bool:
+    """Whether an engine that makes one pass for value and gradient makes two here."""
+    resized = scores.dim() == 4 and scores.shape[2:] != labels.shape[1:]
+    return engine == "triton" and (resized or scores.shape[1] > MOST_WHOLE)

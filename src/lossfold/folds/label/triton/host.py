@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from lossfold.folds.fold import code_of
-from lossfold.folds.gpu.launch import added, launch, narrowed, options, plan, slopes_of, tabled, warp
+from lossfold.folds.gpu.launch import added, divided, in_total, launch, narrowed, options, plan, slopes_of, tabled, warp
+from lossfold.folds.gpu.launch import scaled as scaled
 from lossfold.folds.gpu.tables import MOST_PIXELS
 from lossfold.folds.label.spec import KINDS
 from lossfold.folds.label.triton import bins as histogram
@@ -72,6 +73,19 @@ def unfold(
     slopes = None if grad_table is None else slopes_of(grad_table)
     result: Tensor = launches(call).gradient_of(call, scores, g, slopes, *sums)
     return result
+
+
+def once(
+    scores: Tensor, labels: Tensor, weight: Tensor | None, above: Tensor, below: Tensor | None, ignore_index: int, softmax: bool,
+    align_corners: bool, kinds: Sequence[int], gammas: Sequence[float], *rest: Any,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """Implement ``label_once``."""
+    if not labels.numel():
+        return scores.new_zeros((), dtype=torch.float32), torch.zeros_like(scores)
+    call = Call.of(scores, labels, weight, scores.new_empty(0, dtype=torch.uint8), ignore_index, softmax, align_corners)
+    g = narrowed(above) if below is None else divided(above, whole.counted(call, below))
+    part, bad, gradient = whole.at_once(call, scores, g, tuple(kinds), tuple(gammas))
+    return in_total(part, bad, call.message).to(torch.float32), gradient
 
 
 def map(

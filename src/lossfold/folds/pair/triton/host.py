@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from lossfold.folds.gpu.launch import added, flat, launch, narrowed, written
+from lossfold.folds.gpu.launch import added, flat, in_total, launch, narrowed, written
+from lossfold.folds.gpu.launch import scaled as scaled
 from lossfold.folds.pair.operators import signs_of
 from lossfold.folds.pair.triton import pixels, rows
 from lossfold.folds.pair.triton.call import Call, Sum, area
@@ -84,8 +85,7 @@ def once(
     call = Call(pred, target, maps, in_unit, link, kinds, numbers, where)
     assert call.flat and len(call.sides) == 1 and not maps and below is None
     gradient, part = _by_pixels(call, call.differing(call.pixels), narrowed(above), (0, 1, 0), True)
-    value = added(part.view(1, -1, 1), nothing(pred), MESSAGE)
-    return value.view(()).to(torch.float32), gradient
+    return in_total(part, nothing(pred), MESSAGE).to(torch.float32), gradient
 
 
 def _by_pixels(

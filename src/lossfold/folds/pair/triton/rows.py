@@ -241,13 +241,12 @@ def unfold_rows(
         for k in tl.static_range(len(KINDS)):
             if KINDS[k] == STEP or KINDS[k] == STEP_SQ:
                 g = tl.load(g_ptr + PLACES[k] * g_k)
-                ALONG: tl.constexpr = NUMBERS[k]
                 before = step_slope(
-                    p_ptr, g, map_ptrs, line, image, size, y - ALONG, x - (1 - ALONG), H, W, p_y, p_x,
-                    KINDS[k], ALONG, WHERE[k], EACH, SIGMOID,
+                    p_ptr, g, map_ptrs, line, image, size, y - NUMBERS[k], x - (1 - NUMBERS[k]), H, W, p_y, p_x,
+                    KINDS[k], NUMBERS[k], WHERE[k], EACH, SIGMOID,
                 )  # fmt: skip
                 slope += before - step_slope(
-                    p_ptr, g, map_ptrs, line, image, size, y, x, H, W, p_y, p_x, KINDS[k], ALONG, WHERE[k], EACH, SIGMOID
+                    p_ptr, g, map_ptrs, line, image, size, y, x, H, W, p_y, p_x, KINDS[k], NUMBERS[k], WHERE[k], EACH, SIGMOID
                 )  # fmt: skip
         if SMALL:
             cells = line * (H // 2) * (W // 2)
