@@ -22,8 +22,6 @@ def lacks(spec: LabelSpec, scores: Tensor, labels: Tensor) -> Lacks:
             if kind not in SUMS:
                 return f"the sum {kind!r}"
         classes, resized = scores.shape[1], scores.dim() == 4 and scores.shape[2:] != labels.shape[1:]
-        if resized and spec.bins:
-            return "histograms at the labels' resolution yet"
         if resized and labels.shape[2] > MOST_WIDE * scores.shape[3]:
             return f"interpolation to more than {MOST_WIDE} labels for a score"
         what = "histograms" if spec.bins else "interpolation" if resized else ""

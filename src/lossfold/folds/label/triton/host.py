@@ -12,11 +12,9 @@ import torch
 from torch import Tensor
 
 from lossfold.folds.fold import code_of
-from lossfold.folds.gpu.launch import added, divided, in_total, launch, narrowed, options, plan, slopes_of, tabled, warp
+from lossfold.folds.gpu.launch import added, divided, in_total, launch, narrowed, options, slopes_of, tabled, warp
 from lossfold.folds.gpu.launch import scaled as scaled
-from lossfold.folds.gpu.tables import MOST_PIXELS
 from lossfold.folds.label.spec import KINDS
-from lossfold.folds.label.triton import bins as histogram
 from lossfold.folds.label.triton import hard, resized, whole
 from lossfold.folds.label.triton.call import Call
 
@@ -56,8 +54,10 @@ def fold(
         rows |= dict(zip(chosen, found.unbind(1), strict=True))
     if found.shape[1] != len(kinds):
         found = torch.stack([rows[k] for k in range(len(kinds))], 1)
-    table = _table(call, bins, bins_per_image) if bins else scores.new_empty(0, dtype=torch.float64)
-    return found, table, kept
+    if not bins:
+        return found, scores.new_empty(0, dtype=torch.float64), kept
+    counts = weight is None or call.w.dtype == torch.uint8  # weights are 1
+    return found, tabled(launches(call).table_of(call, bins, bins_per_image, counts)), kept
 
 
 def unfold(
@@ -126,19 +126,3 @@ def _chosen(
     tensors = (hardness, state, call.y, call.w, kept, part, bad)
     launch(hard.keep_kernel, (programs * images,), *tensors, programs, pixels, call.ignore, int(apart), **fixed, **options(4))
     return kept, added(part, bad, call.message)
-
-
-def _table(call: Call, bins: int, apart: bool) -> Tensor:
-    """Return the histogram ``[I, 4, C, bins]``."""
-    images, classes, pixels = call.sizes
-    counts = not call.fixed["HAS_W"] or call.w.dtype == torch.uint8
-    cut = plan(classes, 6, images, pixels, warp(), most_tiles=16, most_groups=16)
-    programs = cut.programs(pixels)
-    share = MOST_PIXELS // (cut.block * cut.tiles) if counts else programs * images
-    groups = math.ceil(programs / share)
-    rows, tables = (images, groups) if apart else (1, math.ceil(images * programs / share))
-    words = torch.zeros((rows, tables, classes, 2, bins + 1, 1 if counts else 2), dtype=torch.int64, device=call.z.device)
-    fixed = call.fixed | cut.constants(tiles=True) | {"BINS": bins, "COUNTS": counts, "APART": apart} | cut.options()
-    sizes = (programs, pixels, *call.z.stride(), groups, share)
-    launch(histogram.bins_kernel, (programs * images,), call.z, call.y, call.w, words, *sizes, call.ignore, **fixed)
-    return tabled(words)

@@ -21,7 +21,7 @@ def count_kernel(
     for tile in range(TILES):
         i = (tl.program_id(0).to(tl.int64) * TILES + tile) * BLOCK + tl.arange(0, BLOCK)
         y, w, counted, _ = targets(y_ptr, w_ptr, i, i < P, ignore, C, HAS_W)
-        total += tl.where(counted, w * tl.load(below_ptr + y), 0.0)
+        total += tl.where(counted, w * tl.load(below_ptr + y).to(tl.float32), 0.0)
     tl.store(part_ptr + tl.program_id(0), tl.sum(total, 0).to(tl.float64))
 
 

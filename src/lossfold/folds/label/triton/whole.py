@@ -7,9 +7,10 @@ import math
 import torch
 from torch import Tensor
 
-from lossfold.folds.gpu.launch import added, in_total, launch, narrowed, options, plan, warp, written
+from lossfold.folds.gpu.launch import added, in_total, launch, options, plan, warp, written
+from lossfold.folds.label.triton import bins as histogram
 from lossfold.folds.label.triton import gradient, many, once, sums
-from lossfold.folds.label.triton.call import Call, reads
+from lossfold.folds.label.triton.call import Call, reads, tables
 
 MOST_KINDS = 6  # of one launch: each has a sum for every row of a thread
 
@@ -32,6 +33,18 @@ def sums_of(call: Call, kinds: tuple[int, ...], gammas: tuple[float, ...], hardn
     kernel = many.fold_many if cut.many else sums.fold_kernel
     launch(kernel, (programs * images,), *tensors, *numbers, **fixed, **cut.constants(tiles=True), **cut.options())
     return added(part, bad, call.message) if kinds else part[:, 0]
+
+
+def table_of(call: Call, bins: int, apart: bool, counts: bool) -> Tensor:
+    """Return the words of histograms ``[I, tables, C, own | other, bins + 1, words]``."""
+    images, classes, pixels = call.sizes
+    cut = plan(classes, 6, images, pixels, warp(), most_tiles=16, most_groups=16)
+    programs = cut.programs(pixels)
+    words, groups, share = tables(call, bins, apart, counts, programs, cut.block * cut.tiles)
+    fixed = call.fixed | cut.constants(tiles=True) | {"BINS": bins, "COUNTS": counts, "APART": apart} | cut.options()
+    sizes = (programs, pixels, *call.z.stride(), groups, share)
+    launch(histogram.bins_kernel, (programs * images,), call.z, call.y, call.w, words, *sizes, call.ignore, **fixed)
+    return words
 
 
 def gradient_of(
@@ -65,7 +78,7 @@ def counted(call: Call, below: Tensor) -> Tensor:
     programs = math.ceil(count / (block * tiles))
     part = torch.empty(programs, dtype=torch.float64, device=below.device)
     fixed = {"C": call.fixed["C"], "HAS_W": call.fixed["HAS_W"], "BLOCK": block, "TILES": tiles, **options(1)}
-    launch(once.count_kernel, (programs,), call.y, call.w, narrowed(below), part, count, call.ignore, **fixed)
+    launch(once.count_kernel, (programs,), call.y, call.w, below.contiguous(), part, count, call.ignore, **fixed)
     return in_total(part, torch.empty(0, dtype=torch.int32, device=part.device), "")
 
 

@@ -55,9 +55,9 @@ class Band(NamedTuple):
         return {"BLOCK": self.block, "ROWS": self.rows, **options(max(1, self.block // warp()))}
 
 
-def line_cut(planes: int, size: int) -> tuple[int, dict[str, Any]]:
-    """Return the programs of lines of so many pixels, and what kernels are compiled for."""
+def line_cut(planes: int, size: int, warps: int = 1) -> tuple[int, dict[str, Any]]:
+    """Return the programs of lines of so many pixels, and what kernels are compiled for: four pixels for a lane, or four warps."""
     block, tiles = 4 * warp(), 1
     while tiles < 8 and planes * size > 2048 * warp() * tiles:
         tiles *= 2
-    return math.ceil(size / (block * tiles)), {"BLOCK": block, "TILES": tiles, **options(1)}
+    return math.ceil(size / (block * tiles)), {"BLOCK": block, "TILES": tiles, **options(warps)}

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
-from lossfold.folds.gpu.launch import launch
+from lossfold.folds.gpu.launch import launch, options, warp
 from lossfold.folds.pair.spec import CONSTANT, KINDS
 from lossfold.folds.pair.triton import pyramid
 from lossfold.folds.pair.triton.call import Call, Sum, area
@@ -57,7 +59,7 @@ def _coefficients(call: Call, level: int, above: Tensor, image: Tensor, signs: T
     rows, columns = call.sides[level + 1]
     sums = call.coefficients[level]
     read = call.read(sums)
-    programs, cut = line_cut(planes, rows * columns)
+    programs, cut = line_cut(planes, rows * columns, warps=4)
     tensors, strides, way = _source(call, level, above)
     fixed = {"WHERE": read.where, "VALUES": values(sums), "SLOTS": call.slots(sums), "EACH": read.each, **way, **cut}
     sizes = (area(call.sides[level]), call.sides[level][1], rows, columns)
@@ -81,8 +83,8 @@ def by_levels(call: Call, g: Tensor, signs: Tensor) -> Tensor:
             own = call.differing(call.coefficients[level])
         rest = call.differing(call.rest[level])
         above, here = call.read(ahead), call.read([*own, *rest])
-        programs, cut = line_cut(planes, rows * columns)
-        programs, cut = programs * cut.pop("TILES"), cut
+        block = 4 * warp()
+        programs = math.ceil(rows * columns / block)
         out = torch.empty((planes, rows, columns), dtype=torch.float32, device=g.device)
         small = out if below is None else below
         tensors = (g, above.maps, signs[starts[level - 1] :], here.maps, signs[starts[level] :], signs[rests[level] :], small, out)
@@ -91,7 +93,7 @@ def by_levels(call: Call, g: Tensor, signs: Tensor) -> Tensor:
             "ABOVE": codes(ahead, above.where), "ABOVE_EACH": above.each, "SIGNS": codes(own, here.where),
             "REST": codes(rest, here.where[len(own) :]), "EACH": here.each, "SMALL": below is not None,
         }  # fmt: skip
-        launch(pyramid.up, (programs * planes,), *tensors, *numbers, *g.stride(), **fixed, **cut)
+        launch(pyramid.up, (programs * planes,), *tensors, *numbers, *g.stride(), **fixed, BLOCK=block, **options(4))
         below = out
     assert below is not None
     return below

@@ -12,6 +12,8 @@ from torch import Tensor
 from lossfold.folds.gpu.launch import added, launch, narrowed, options, warp
 from lossfold.folds.window.triton import kernels
 
+MOST_OWED = 2**24  # numbers between the two steps of a gradient, of as many planes as that allows
+
 
 def fold(
     pred: Tensor, target: Tensor, weight: Tensor | None, window: Sequence[float], c1: float, c2: float
@@ -43,17 +45,27 @@ def unfold(
     if not pred.numel():
         return result
     images, channels, height, width = pred.shape
-    reach = len(window) - 1
-    planes, (block, warps) = images * channels, _block(width + reach)
-    blocks = math.ceil(width / (block - reach))
+    places = (height - len(window) + 1, width - len(window) + 1)
+    planes, (block, warps) = images * channels, _block(places[1])
+    blocks = math.ceil(places[1] / block)
     rows = _rows(planes * blocks, height)
-    programs = blocks * math.ceil(height / rows)
+    owing = blocks * math.ceil(height / rows)
     tensors, fixed = _read(pred, target, weight, window, c1, c2)
-    beside = torch.empty((planes * programs, 2, 3, block), dtype=torch.float32, device=pred.device)
-    places = (height - reach, width - reach)
-    numbers = (blocks, programs, channels, height, width, *places, *pred.stride(), *target.stride(), *result.stride())
-    fixed |= {"BLOCK": block, "ROWS": rows, **options(warps)}
-    launch(kernels.unfold_window, (programs * planes,), narrowed(grad_sums), *tensors, beside, result, *numbers, **fixed)
+    g, size = narrowed(grad_sums), height * places[1]
+    lines = max(1, min(planes, MOST_OWED // (3 * size)))
+    owed = torch.empty((3, lines, height, places[1]), dtype=torch.float32, device=pred.device)
+    shift = torch.empty((lines, owing, 2), dtype=torch.float32, device=pred.device)
+    each = 4 * warp()
+    programs = math.ceil(height * width / each)
+    strides = (*pred.stride(), *target.stride())
+    for first in range(0, planes, lines):
+        count = min(lines, planes - first)
+        numbers = (first, lines, blocks, owing, channels, height, width, *places, *strides)
+        cut = {"BLOCK": block, "ROWS": rows}
+        launch(kernels.owe, (owing * count,), g, *tensors, owed, shift, *numbers, **fixed, **cut, **options(warps))
+        numbers = (first, lines, programs, blocks, owing, channels, height, width, places[1], *strides, *result.stride())
+        cut = {"TAPS": fixed["TAPS"], "OF": block, "ROWS": rows, "BLOCK": each}
+        launch(kernels.unfold_window, (programs * count,), *tensors[:2], owed, shift, result, *numbers, **cut, **options(4))
     return result
 
 

@@ -59,10 +59,9 @@ def filtered(
     """Return a row of sums, differences, and the squares of both, less their shifts, filtered along it; 0 beyond the image."""
     s, d = tl.zeros(x.shape, tl.float32), tl.zeros(x.shape, tl.float32)
     ss, dd = tl.zeros(x.shape, tl.float32), tl.zeros(x.shape, tl.float32)
+    row = (y >= 0) & (y < H)
     for k in tl.static_range(len(TAPS)):
-        at = x + k
-        inside = (y >= 0) & (y < H) & (at >= 0) & (at < W)
-        one_s, one_d = pixel_at(p_ptr, t_ptr, y, at, p_y, p_x, t_y, t_x, inside)
+        one_s, one_d = pixel_at(p_ptr, t_ptr, y, x + k, p_y, p_x, t_y, t_x, row & (x + k < W))
         one_s, one_d = one_s - shift_s, one_d - shift_d
         part_s, part_d = TAPS[k] * one_s, TAPS[k] * one_d
         s, d = s + part_s, d + part_d
@@ -169,22 +168,22 @@ def spread(held, new, TAPS: tl.constexpr):
 
 
 @triton.jit
-def unfold_window(
-    g_ptr, p_ptr, t_ptr, w_ptr, beside_ptr, out_ptr,
-    blocks, programs, channels, H, W, h, w, p_b, p_c, p_y, p_x, t_b, t_c, t_y, t_x, out_b, out_c, out_y, out_x,
+def owe(
+    g_ptr, p_ptr, t_ptr, w_ptr, owed_ptr, shift_ptr,
+    line, lines, blocks, programs, channels, H, W, h, w, p_b, p_c, p_y, p_x, t_b, t_c, t_y, t_x,
     TAPS: tl.constexpr, C1: tl.constexpr, C2: tl.constexpr, HAS_W: tl.constexpr, EACH: tl.constexpr,
     BLOCK: tl.constexpr, ROWS: tl.constexpr,
 ):  # fmt: skip
-    """Write the gradient, from the loss's derivatives by the sums ``g[image, 3, channel]``; see lossfold.folds.window.eager.
+    """Write what each column of places owes to the pixels of its column, ``owed[3, lines, H, w]``, of so many lines from one on.
 
-    What places owe to pixels is added up down the rows in the lanes. Along a row it is handed to the other lanes through
-    ``beside[program, 2, 3, BLOCK]``, rows in turn, so that one barrier is enough: a row is read before the next but one is written.
+    See lossfold.folds.window.eager: a, b_s and b_d, filtered by the adjoint down the rows; what a place's column owes to those
+    beside it is :func:`unfold_window`'s. And each program's shifts, ``shift[lines, program, 2]``.
     """
-    program, line = place_of(programs)
+    program, place = place_of(programs)
+    line += place
     image, channel = line // channels, line % channels
     p_ptr += image * p_b + channel * p_c
     t_ptr += image * t_b + channel * t_c
-    out_ptr += image * out_b + channel * out_c
     places = tl.zeros([], tl.int64) + h * w
     if EACH:
         w_ptr += line * places
@@ -193,25 +192,26 @@ def unfold_window(
     N: tl.constexpr = len(TAPS)
     g_both = tl.load(g_ptr + (image * 3 + 1) * channels + channel)
     g_contrast = tl.load(g_ptr + (image * 3 + 2) * channels + channel)
-    lane = tl.arange(0, BLOCK)
-    x = program % blocks * (BLOCK - N + 1) - (N - 1) + lane
+    x = program % blocks * BLOCK + tl.arange(0, BLOCK)
     start = program // blocks * ROWS
     first = start - (N - 1)
     none = tl.zeros([BLOCK], tl.int32)
     nothing = tl.zeros([BLOCK], tl.float32)
     shift_s, shift_d = shifts(p_ptr, t_ptr, first, x, H, W, p_y, p_x, t_y, t_x, ROWS + 2 * (N - 1), N - 1)
+    tl.store(shift_ptr + tl.program_id(0) * 2, shift_s)
+    tl.store(shift_ptr + tl.program_id(0) * 2 + 1, shift_d)
     held, owed = (), ()
     for k in tl.static_range(4 * (N - 1)):
         held = held + (nothing,)
     for k in tl.static_range(3 * (N - 1)):
         owed = owed + (nothing,)
-    beside_ptr += tl.program_id(0).to(tl.int64) * (6 * BLOCK)
+    size = tl.zeros([], tl.int64) + H * w
     for row in range(ROWS + 2 * (N - 1)):
         y = none + first + row
         new = filtered(p_ptr, t_ptr, y, x, H, W, p_y, p_x, t_y, t_x, shift_s, shift_d, TAPS)
         done, held = passed(held, new, TAPS)
         i = y - (N - 1)
-        inside = (i >= first) & (i >= 0) & (i < h) & (x >= 0) & (x < w)
+        inside = (i >= first) & (i >= 0) & (i < h) & (x < w)
         weight, counted = weight_at(w_ptr, i.to(tl.int64) * w + x, inside, HAS_W)
         u, v, below_u, below_v = errors(done[0], done[1], done[2], done[3], shift_s, shift_d, C1, C2)
         by_v = (g_both * (1.0 - u) + g_contrast) / below_v
@@ -224,19 +224,40 @@ def unfold_window(
             tl.where(counted, weight * by_d, 0.0),
         )
         down, owed = spread(owed, slopes, TAPS)
-        turn = beside_ptr + (row % 2) * (3 * BLOCK)
+        here = (i >= start) & (i < H) & (i < start + ROWS) & (x < w)
+        to = owed_ptr + place * size + i.to(tl.int64) * w + x
         for m in tl.static_range(3):
-            tl.store(turn + m * BLOCK + lane, down[m])
-        tl.debug_barrier()
-        pixel = (i >= start) & (i < H) & (x < W) & (lane >= N - 1)
-        found = ()
-        for m in tl.static_range(3):
-            total = tl.zeros([BLOCK], tl.float32)
-            for k in tl.static_range(N):
-                total += TAPS[k] * tl.load(turn + m * BLOCK + lane - k, mask=lane >= N - 1, other=0.0)
-            found = found + (total,)
-        s, d = pixel_at(p_ptr, t_ptr, i, x, p_y, p_x, t_y, t_x, pixel)
-        slope = found[0] + tl.where(found[1] == 0.0, 0.0, found[1] * (s - shift_s))
-        slope += tl.where(found[2] == 0.0, 0.0, found[2] * (d - shift_d))
-        to = out_ptr + i.to(tl.int64) * out_y + x.to(tl.int64) * out_x
-        tl.store(to, narrow(slope, out_ptr.dtype.element_ty), mask=pixel)
+            tl.store(to + m * lines * size, down[m], mask=here)
+
+
+@triton.jit
+def unfold_window(
+    p_ptr, t_ptr, owed_ptr, shift_ptr, out_ptr,
+    line, lines, programs, blocks, owing, channels, H, W, w, p_b, p_c, p_y, p_x, t_b, t_c, t_y, t_x, out_b, out_c, out_y, out_x,
+    TAPS: tl.constexpr, OF: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """Write the gradient from what columns of places owe; OF and ROWS are the BLOCK and ROWS of programs that wrote it."""
+    program, place = place_of(programs)
+    line += place
+    image, channel = line // channels, line % channels
+    one = program * BLOCK + tl.arange(0, BLOCK)
+    inside = one < H * W
+    y, x = one // W, one % W
+    s, d = pixel_at(p_ptr + image * p_b + channel * p_c, t_ptr + image * t_b + channel * t_c, y, x, p_y, p_x, t_y, t_x, inside)
+    size = tl.zeros([], tl.int64) + H * w
+    owed_ptr += place * size
+    shift_ptr += 2 * (place * owing + y // ROWS * blocks)
+    slope = tl.zeros([BLOCK], tl.float32)
+    for k in tl.static_range(len(TAPS)):
+        column = x - k
+        here = inside & (column >= 0) & (column < w)
+        at = owed_ptr + y.to(tl.int64) * w + column
+        mean = tl.load(at, mask=here, other=0.0)
+        by_s = tl.load(at + lines * size, mask=here, other=0.0)
+        by_d = tl.load(at + 2 * lines * size, mask=here, other=0.0)
+        shift_s = tl.load(shift_ptr + 2 * (column // OF), mask=here, other=0.0)
+        shift_d = tl.load(shift_ptr + 2 * (column // OF) + 1, mask=here, other=0.0)
+        mean += tl.where(by_s == 0.0, 0.0, by_s * (s - shift_s)) + tl.where(by_d == 0.0, 0.0, by_d * (d - shift_d))
+        slope += TAPS[k] * mean
+    to = out_ptr + image * out_b + channel * out_c + y.to(tl.int64) * out_y + x.to(tl.int64) * out_x
+    tl.store(to, narrow(slope, out_ptr.dtype.element_ty), mask=inside)
