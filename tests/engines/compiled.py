@@ -39,11 +39,8 @@ PYRAMID = tuple((kind, level, 2 * level) for level in range(5) for kind in ("lap
 LEFT = (("low_pass", 5, -1), ("low_pass_weight", 5, -1))
 STEPS = tuple((kind, axis, -1) for axis in range(2) for kind in ("step", "step_sq", "step_weight"))
 MATTING = (("weight", 0, 0), ("abs", 0, 0), ("weight", 0, 1), ("abs", 0, 1), ("smooth_abs", 0.5, 0), ("edge", 1, 0), *PYRAMID)
-EDGES = (
-    ("weight", 0, 0),
-    *((kind, padding, 0) for kind in ("edge", "edge_of_pred") for padding in range(2)),
-    ("charbonnier", 1e-6, 1),
-)
+SOBEL = tuple((kind, padding, 0) for kind in ("edge", "edge_of_pred") for padding in range(2))
+EDGES = (("weight", 0, 0), *SOBEL, ("charbonnier", 1e-6, 1))
 SETS = {"L1": (L1, 0), "matting": (MATTING, 5), "Laplacian": ((*PYRAMID, *LEFT), 5), "steps": (STEPS, 0), "Sobel": (EDGES, 0)}
 AT_ONCE = {"CE": ("label", 19, CE), "BCE": ("dense", 19, ("weight", "nll", "nll_not")), "L1": ("pair", 3, ("weight", "abs"))}
 Call = Callable[[], Any]

@@ -72,7 +72,7 @@ class Plan(NamedTuple):
 
     def options(self) -> dict[str, Any]:
         """Return how they are compiled."""
-        return options(4) if self.many else options(self.groups, 192 if self.groups == 1 else 0)
+        return options(8) if self.many else options(self.groups, 192 if self.groups == 1 else 0)
 
 
 def plan(

@@ -55,24 +55,11 @@ def unfold(
         return torch.empty_like(pred)
     call = Call(pred, target, maps, in_unit, link, kinds, numbers, where)
     g = narrowed(grad_sums)
-    wide = call.differing(call.pixels)
+    sums = call.differing(call.pixels)
     below = by_levels(call, g, signs.view(torch.int8)) if len(call.sides) > 1 else None
     if call.flat and below is None:
-        return _by_pixels(call, wide, g, (*g.stride(),))[0]
-    edges, wide = call.edges(wide)
-    planes, channels = call.sizes
-    height, width = call.sides[0]
-    coefficients = [] if below is None else call.differing(call.coefficients[0])
-    read = call.read([*wide, *coefficients])
-    band = Band.of(planes, height, width)
-    result = torch.empty_like(pred)
-    numbers_ = (band.blocks, band.programs, channels, area(call.sides[0]), height, width)
-    strides = (*g.stride(), *pred.stride(), *call.target.stride(), *result.stride())
-    tensors = (g, pred, call.target, read.maps, signs.view(torch.int8), signs if below is None else below, result)
-    fixed = call.fixed(wide, read) | {"PLACES": tuple(one.place for one in wide), "EDGES": edges}
-    fixed |= {"SIGNS": codes(coefficients, read.where[len(wide) :]), "SMALL": below is not None}
-    launch(rows.unfold_rows, (band.programs * planes,), *tensors, *numbers_, *strides, **fixed, **band.fixed)
-    return result
+        return _by_pixels(call, sums, g, g.stride())[0]
+    return _by_rows(call, sums, g, signs, below)
 
 
 def once(
@@ -106,6 +93,24 @@ def _by_pixels(
         launch(pixels.unfold_pixels, (programs * planes,), *tensors, programs, channels, size, *strides, **fixed)
 
     return written(call.pred, write), part
+
+
+def _by_rows(call: Call, sums: Sequence[Sum], g: Tensor, signs: Tensor, below: Tensor | None) -> Tensor:
+    """Return the gradient through sums over the image, given that by the next level of the pyramid."""
+    edges, sums = call.edges(sums)
+    planes, channels = call.sizes
+    height, width = call.sides[0]
+    coefficients = [] if below is None else call.differing(call.coefficients[0])
+    read = call.read([*sums, *coefficients])
+    band = Band.of(planes, height, width)
+    result = torch.empty_like(call.pred)
+    numbers = (band.blocks, band.programs, channels, area(call.sides[0]), height, width)
+    strides = (*g.stride(), *call.pred.stride(), *call.target.stride(), *result.stride())
+    tensors = (g, call.pred, call.target, read.maps, signs.view(torch.int8), signs if below is None else below, result)
+    fixed = call.fixed(sums, read) | {"PLACES": tuple(one.place for one in sums), "EDGES": edges}
+    fixed |= {"SIGNS": codes(coefficients, read.where[len(sums) :]), "SMALL": below is not None}
+    launch(rows.unfold_rows, (band.programs * planes,), *tensors, *numbers, *strides, **fixed, **band.fixed)
+    return result
 
 
 def _over_image(call: Call, sums: Sequence[Sum], checks: bool) -> Step:

@@ -46,6 +46,7 @@ def _down(call: Call, level: int, above: Tensor, image: Tensor, signs: Tensor) -
     read = call.read(sums)
     tensors, strides, way = _source(call, level, above)
     fixed = {"WHERE": read.where, "VALUES": values(sums), "SLOTS": call.slots(sums), "EACH": read.each, **way, **band.fixed}
+    fixed["KEEPS"] = any(fixed["VALUES"])
 
     def run(part: Tensor, count: int, first: int) -> None:
         numbers = (band.blocks, band.programs, count, first, channels, rows, columns, *strides)

@@ -53,9 +53,9 @@ def down(
     p_ptr, t_ptr, map_ptrs, low_ptr, sign_ptr, part_ptr,
     blocks, programs, parts, first, channels, h, w, p_b, p_c, p_y, p_x, t_b, t_c, t_y, t_x,
     WHERE: tl.constexpr, VALUES: tl.constexpr, SLOTS: tl.constexpr, EACH: tl.constexpr,
-    SIGMOID: tl.constexpr, DIFFERS: tl.constexpr, BLOCK: tl.constexpr, ROWS: tl.constexpr,
+    KEEPS: tl.constexpr, SIGMOID: tl.constexpr, DIFFERS: tl.constexpr, BLOCK: tl.constexpr, ROWS: tl.constexpr,
 ):  # fmt: skip
-    """Write the next level's image ``[line, h, w]``, its signs, and sums of w or (VALUES) of w times its absolute values."""
+    """Write the next level's image ``[line, h, w]``, if asked its signs, and sums of w or (VALUES) of w times its absolute values."""
     program, line = place_of(programs)
     image, channel = line // channels, line % channels
     p_ptr += image * p_b + channel * p_c
@@ -79,7 +79,7 @@ def down(
         value = low_passed(a, b, c, d, e)
         at = y.to(tl.int64) * w + column
         tl.store(low_ptr + line * size + at, value, mask=there)
-        if len(WHERE) > 0:
+        if KEEPS:
             tl.store(sign_ptr + line * size + at, sign_of(value), mask=there)
         maps = maps_at(map_ptrs, line, image, size, at, there, EACH)
         more = ()
