@@ -47,6 +47,7 @@ class FoldOperators:
         self.name, self.inputs, self.options = name, inputs, options
         self.outputs, self.kept, self.definition = tuple(outputs), tuple(kept), definition
         self.defined: list[str] = []
+        self.host: Callable[[], Any] | None = None
         returned = ", ".join("Tensor" for _ in (*outputs, *kept))
         back = "".join(f"Tensor? grad_{one}, " for one in outputs) + "".join(f"Tensor {one}, " for one in kept)
         self._define("fold", f"({inputs}, {options}) -> ({returned})", shapes)
@@ -96,7 +97,7 @@ class FoldOperators:
         factor = grad.to(gradient.dtype)
         if inside_transform() or torch._C._functorch.is_legacy_batchedtensor(grad):  # many gradients at once
             return torch.mul(gradient, factor)
-        if grad.device.type in triton.DEVICES[1]:
+        if self.host is not None and grad.device.type in triton.DEVICES[1]:
             scaled: Tensor = self.host().scaled(gradient, grad)
             return scaled
         known = grad.device.type == "cpu" and grad.item() == 1

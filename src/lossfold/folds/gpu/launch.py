@@ -34,7 +34,7 @@ def options(warps: int, registers: int = 0) -> dict[str, Any]:
     return {"num_warps": warps, "num_stages": 1, **limit}
 
 
-TILE = 128 if INTERPRETED else 16  # classes, where there are many
+TILE = 128 if INTERPRETED else 8  # classes, where there are many
 TILED = 1024 if INTERPRETED else 256
 WIDE = 4096 if INTERPRETED else 256  # elements of a program that does little with each
 MOST_ROWS, MOST_GROUPS = 24, 8
@@ -72,7 +72,7 @@ class Plan(NamedTuple):
 
     def options(self) -> dict[str, Any]:
         """Return how they are compiled."""
-        return options(8) if self.many else options(self.groups, 192 if self.groups == 1 else 0)
+        return options(4) if self.many else options(self.groups, 192 if self.groups == 1 else 0)
 
 
 def plan(
