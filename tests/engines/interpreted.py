@@ -6,6 +6,7 @@ pixels: images are small, and classes few.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from typing import Any
 from unittest import mock
@@ -39,8 +40,8 @@ SERVED = [case for case in A_LOSS if case.fold in ("label", "dense") and "triton
 SERVED += [case for case in first_of(lambda case: (case.name, case.link, case.passes), OF_IMAGES) if "triton" in case.engines]
 FAMILIES = first_of(lambda case: (case.fold, case.link, case.maps, case.passes), SERVED)
 """Each way of reading scores or images with each set of sums: what losses make of these is the same Python in every engine."""
-WITH_NEIGHBOURS = ("MattingGradientLoss", "LaplacianPyramidLoss", "TVLoss")
-"""Of pairs, those that take steps enough for long runs, but for their last samples."""
+WITH_NEIGHBOURS = ("LaplacianPyramidLoss", "TVLoss")
+"""Of pairs, whose last sample is for short runs, too; Sobel is in the test of any order."""
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
@@ -49,7 +50,7 @@ def is_brief(case: Case) -> bool:
     if case.fold == "pair":
         alike = [one for one in FAMILIES if one.name == case.name]
         return case.name in ("L1Loss", "KnownSmoothL1Loss", *WITH_NEIGHBOURS) and case is alike[-1]
-    return case.fold in ("label", "dense") and FAMILIES.index(case) % 4 == 0
+    return case.fold in ("label", "dense") and FAMILIES.index(case) % 5 == 0
 
 
 def some(cases: list[Case]) -> Iterator[Any]:
@@ -71,7 +72,7 @@ def test_no_worse_than_plain_pytorch(case: Case) -> None:
 
 
 PICTURES = {
-    "pyramid": lambda **options: lf.LaplacianPyramidLoss(levels=3, residual=True, **options),
+    "pyramid": lambda **options: lf.LaplacianPyramidLoss(levels=2, residual=True, **options),
     "Sobel": lambda **options: lf.GradientLoss(padding="replicate", link="sigmoid", **options),
     "steps": lambda **options: lf.TVLoss(order="l2", **options),
     "all": lambda **options: lf.LossSet(
@@ -81,13 +82,13 @@ PICTURES = {
     "SSIM": lambda **options: lf.SSIMLoss(window_size=5, padding="reflect", **options),
     "MS-SSIM": lambda **options: lf.MSSSIMLoss(window_size=3, betas=(0.4, 0.6), **options),
 }  # fmt: skip
-BRIEFLY = ("pyramid", "SSIM")
+BRIEFLY = ("Sobel", "SSIM")
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=[] if name in BRIEFLY else [pytest.mark.slow]) for name in PICTURES])
 def test_pictures_of_several_bands(name: str) -> None:
     """Programs that meet at borders, odd sides, images far from 0, and NaN where nothing that counts sees it."""
-    make, shape = PICTURES[name], (1, 1, 19, 21)
+    make, shape = PICTURES[name], (1, 1, 9, 11)
     pred, target = torch.rand(shape), torch.rand(shape)
     weight = None if name == "steps" else (1.5 * torch.rand(shape) - 0.25).clamp(0, 1)
     if name in ("SSIM", "MS-SSIM"):
@@ -95,9 +96,9 @@ def test_pictures_of_several_bands(name: str) -> None:
     clean = Data(pred, None if name == "steps" else target, weight)
     data = clean
     if name in ("pyramid", "SSIM") and weight is not None:
-        weight[..., 10:] = 0
+        weight[..., 5:] = 0
         unseen = torch.zeros(shape, dtype=torch.bool)
-        unseen[..., 10 + 2 :] = name == "SSIM"
+        unseen[..., 5 + 2 :] = name == "SSIM"
         data = clean.with_pred(pred.masked_fill(unseen, torch.nan))
     found, slope = evaluate(make(engine="triton"), data)
     truth = evaluate(make(engine="eager"), clean.double())
@@ -119,9 +120,14 @@ def everything(**options: Any) -> lf.LossSet:
     )
 
 
+def something(**options: Any) -> lf.LossSet:
+    """A set of few sums."""
+    return lf.LossSet(ce=lf.CrossEntropyLoss(label_smoothing=0.1, **options), squared=lf.DiceLoss(squared=True, **options))
+
+
 def samples() -> Iterator[Any]:
     labels = (torch.int64, torch.int32, torch.uint8)
-    for turn, classes in enumerate((1, 2, 3, 19, 21, 150, 300)):
+    for turn, classes in enumerate((1, 2, 3, 19, 21, 150, 300, 301)):
         given = classes, ("softmax", "identity")[turn % 2], DTYPES[turn % 3], labels[turn % 3] if classes < 255 else torch.int64
         yield pytest.param(*given, marks=[] if classes in (3, 300) else [pytest.mark.slow])
 
@@ -139,9 +145,10 @@ def test_any_number_of_classes(classes: int, link: str, kind: torch.dtype, whole
     scores = scores.to(memory_format=torch.channels_last) if whole != torch.int64 else scores
     data = Data(scores, labels.to(whole), weight)
     clean = Data(scores.masked_fill(out, 0.5), labels, weight)
-    found, slope = evaluate(everything(link=link, ignore_index=255, engine="triton"), data)
-    truth = evaluate(everything(link=link, ignore_index=255, engine="eager"), clean.double())
-    defined = evaluate(everything(link=link, ignore_index=255, engine="eager"), data)
+    make = functools.partial(everything if classes != 300 else something, link=link, ignore_index=255)
+    found, slope = evaluate(make(engine="triton"), data)
+    truth = evaluate(make(engine="eager"), clean.double())
+    defined = evaluate(make(engine="eager"), data)
     no_worse("value", found, truth[0], defined[0], defined[0], unit=1.0)
     no_worse("gradient", slope, truth[1], defined[1], defined[1])
 
@@ -200,9 +207,9 @@ def one_of_each() -> list[tuple[Any, Data]]:
         (lf.LossSet(named), Data(scores, labels, weight)),
         (lf.LossSet(dense), Data(scores, hard)),
         (lf.LovaszLoss(bins=64), Data(scores, labels)),
-        (lf.LaplacianPyramidLoss(levels=2, residual=True), Data(*torch.rand(2, 1, 1, 35, 9))),
-        (lf.GradientLoss(), Data(*torch.rand(2, 1, 1, 35, 9))),
-        (lf.SSIMLoss(window_size=3), Data(*torch.rand(2, 1, 1, 35, 9))),
+        (lf.LaplacianPyramidLoss(levels=1, residual=True), Data(*torch.rand(2, 1, 2, 9, 9))),
+        (lf.GradientLoss(), Data(*torch.rand(2, 1, 2, 9, 9))),
+        (lf.SSIMLoss(window_size=3), Data(*torch.rand(2, 1, 2, 9, 9))),
         (lf.FocalLoss(), Data(scores, labels)),
     ]
 

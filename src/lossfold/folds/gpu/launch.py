@@ -37,6 +37,7 @@ def options(warps: int, registers: int = 0) -> dict[str, Any]:
 TILE = 128 if INTERPRETED else 8  # classes, where there are many
 TILED = 1024 if INTERPRETED else 256
 WIDE = 4096 if INTERPRETED else 256  # elements of a program that does little with each
+SHORT, LONG = 4 if INTERPRETED else 16, (64, 32)  # rows that a program walks down, where there are few or many programs
 MOST_ROWS, MOST_GROUPS = 24, 8
 MOST_HELD = 96  # numbers that a thread holds from tile to tile
 
@@ -97,6 +98,14 @@ def plan(
     while tiles < most_tiles and images * pixels > 2048 * lanes * tiles:
         tiles *= 2
     return Plan(math.ceil(classes / groups), groups, lanes, tiles)
+
+
+def rows_of(columns: int, height: int) -> int:
+    """Return how many rows a program walks down, given how many there are of its kind in a row of the image."""
+    for rows in LONG:
+        if columns * math.ceil(height / rows) >= 512:
+            return rows
+    return min(SHORT, max(2, 1 << (height - 1).bit_length()))
 
 
 def launch(kernel: Any, grid: tuple[int, ...], *arguments: Any, **constants: Any) -> None:

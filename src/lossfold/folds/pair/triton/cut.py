@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from lossfold.folds.gpu.launch import options, warp
+from lossfold.folds.gpu.launch import options, rows_of, warp
 
 
 class Step(NamedTuple):
@@ -41,7 +41,7 @@ class Band(NamedTuple):
         while block < 4 * lanes and block < width:
             block *= 2
         blocks = math.ceil(width / block)
-        rows = 64 if planes * blocks * math.ceil(height / 64) >= 1024 else min(16, max(2, 1 << (height - 1).bit_length()))
+        rows = rows_of(planes * blocks, height)
         return cls(block, blocks, rows, math.ceil(height / rows))
 
     @property

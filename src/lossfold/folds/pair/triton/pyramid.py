@@ -55,7 +55,7 @@ def down(
     WHERE: tl.constexpr, VALUES: tl.constexpr, SLOTS: tl.constexpr, EACH: tl.constexpr,
     KEEPS: tl.constexpr, SIGMOID: tl.constexpr, DIFFERS: tl.constexpr, BLOCK: tl.constexpr, ROWS: tl.constexpr,
 ):  # fmt: skip
-    """Write the next level's image ``[line, h, w]``, if asked its signs, and sums of w or (VALUES) of w times its absolute values."""
+    """Write the next level's image ``[line, h, w]``, if asked its signs, and sums of w or (VALUES) of w times absolute values."""
     program, line = place_of(programs)
     image, channel = line // channels, line % channels
     p_ptr += image * p_b + channel * p_c

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lossfold.folds.gpu.launch import added, launch, narrowed, options, warp
+from lossfold.folds.gpu.launch import added, launch, narrowed, options, rows_of, warp
 from lossfold.folds.window.triton import kernels
 
 MOST_OWED = 2**24  # numbers between the two steps of a gradient, of as many planes as that allows
@@ -25,7 +25,7 @@ def fold(
     height, width = (side - len(window) + 1 for side in pred.shape[2:])
     planes, (block, warps) = images * channels, _block(width)
     blocks = math.ceil(width / block)
-    rows = _rows(planes * blocks, height)
+    rows = rows_of(planes * blocks, height)
     programs = blocks * math.ceil(height / rows)
     tensors, fixed = _read(pred, target, weight, window, c1, c2)
     part = torch.empty((planes, programs, 3), dtype=torch.float64, device=pred.device)
@@ -48,7 +48,7 @@ def unfold(
     places = (height - len(window) + 1, width - len(window) + 1)
     planes, (block, warps) = images * channels, _block(places[1])
     blocks = math.ceil(places[1] / block)
-    rows = _rows(planes * blocks, height)
+    rows = rows_of(planes * blocks, height)
     owing = blocks * math.ceil(height / rows)
     tensors, fixed = _read(pred, target, weight, window, c1, c2)
     g, size = narrowed(grad_sums), height * places[1]
@@ -75,12 +75,6 @@ def _block(width: int) -> tuple[int, int]:
     while block < 4 * warp() and block < width:
         block *= 2
     return block, block // warp()
-
-
-def _rows(columns: int, height: int) -> int:
-    """Return the rows that a program walks down: many, where there are columns enough."""
-    rows = 64 if columns * math.ceil(height / 64) >= 512 else 16
-    return min(rows, max(2, 1 << (height - 1).bit_length()))
 
 
 def _read(
