@@ -175,10 +175,9 @@ def short() -> Iterator[tuple[str, Call, tuple[str, ...]]]:
     """Yield what is compiled for which target: the kernels of the largest sets, each on one or two of them."""
     yield "sm_90", of_labels(19, SET), ("unfold_kernel",)
     yield "sm_120", of_labels(19, SET, bins=4096), ("bins_kernel",)
-    yield "gfx942", of_labels(19, CE), ("fold_kernel",)
     yield "sm_80", of_labels(19, CE, stride=4), ("grid_unfold",)
-    yield "sm_120", of_pairs(MATTING, levels=5), ("unfold_rows",)
-    yield "gfx942", of_windows(), ("unfold_window",)
+    yield "sm_120", of_pairs(L1, levels=1), ("unfold_pixels",)
+    yield "gfx942", of_windows(7), ("owe",)
     yield "sm_90", of_formulas(19, lf.CrossEntropyLoss(), lf.DiceLoss(), lf.FocalLoss()), ("formulas",)
 
 

@@ -70,7 +70,7 @@ class Call:
         self.target = target.view(torch.uint8) if target.dtype == torch.bool else target
         self.maps = [one.view(torch.uint8) if one.dtype == torch.bool else one for one in maps]
         self.sigmoid = LINKS[link] == "sigmoid"
-        self.sides = sides_of(*pred.shape[2:], kinds, numbers)
+        self.sides = sides_of(pred.shape[2], pred.shape[3], kinds, numbers)
         last = len(self.sides) - 1
         self.pixels: list[Sum] = []
         self.coefficients: list[list[Sum]] = [[] for _ in range(last)]

@@ -26,7 +26,8 @@ def fold(
     """Implement ``pair_fold``."""
     call = Call(pred, target, maps, in_unit, link, kinds, numbers, where)
     planes, channels = call.sizes
-    kept = torch.empty(planes * signs_of(*pred.shape[2:], kinds, numbers), dtype=torch.uint8, device=pred.device)
+    signs = planes * signs_of(pred.shape[2], pred.shape[3], kinds, numbers)
+    kept = torch.empty(signs, dtype=torch.uint8, device=pred.device)
     if not pred.numel():
         return pred.new_zeros((pred.shape[0], len(kinds), channels), dtype=torch.float64), kept
     of_image = [call.pixels[start : start + MOST_SUMS] for start in range(0, len(call.pixels), MOST_SUMS)]

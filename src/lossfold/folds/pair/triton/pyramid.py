@@ -29,9 +29,10 @@ def sign_of(x):
 
 
 @triton.jit
-def low_passed(a, b, c, d, e):
+def low_passed(near):
     """Return [1 4 6 4 1] / 16 of five values."""
-    return c + ((a - c) + (e - c) + 4.0 * ((b - c) + (d - c))) * 0.0625
+    here = near[2]
+    return here + ((near[0] - here) + (near[4] - here) + 4.0 * ((near[1] - here) + (near[3] - here))) * 0.0625
 
 
 @triton.jit
@@ -45,7 +46,7 @@ def filtered_row(
         x = reflected(2 * column + (k - 2), 2 * w).to(tl.int64)
         _, _, d = pair_at(p_ptr, t_ptr, row * p_y + x * p_x, row * t_y + x * t_x, inside, SIGMOID, DIFFERS)
         near = near + (d,)
-    return low_passed(near[0], near[1], near[2], near[3], near[4])
+    return low_passed(near)
 
 
 @triton.jit
@@ -76,7 +77,7 @@ def down(
         there = inside & (y < h)
         d = filtered_row(p_ptr, t_ptr, 2 * y + 1, column, h, w, p_y, p_x, t_y, t_x, there, SIGMOID, DIFFERS)
         e = filtered_row(p_ptr, t_ptr, 2 * y + 2, column, h, w, p_y, p_x, t_y, t_x, there, SIGMOID, DIFFERS)
-        value = low_passed(a, b, c, d, e)
+        value = low_passed((a, b, c, d, e))
         at = y.to(tl.int64) * w + column
         tl.store(low_ptr + line * size + at, value, mask=there)
         if KEEPS:
@@ -92,12 +93,13 @@ def down(
 
 
 @triton.jit
-def raised(before, here, after, ODD: tl.constexpr):
+def raised(near, ODD: tl.constexpr):
     """Return up of three values along a side: at the middle one's place, or (ODD) behind it."""
+    here = near[1]
     if ODD:
-        value = here + 0.5 * (after - here)
+        value = here + 0.5 * (near[2] - here)
     else:
-        value = here + ((before - here) + (after - here)) * 0.125
+        value = here + ((near[0] - here) + (near[2] - here)) * 0.125
     return value
 
 
@@ -130,11 +132,11 @@ def coefficients(
             for n in tl.static_range(3):
                 x = tl.where(j + (n - 1) < 0, 1, tl.minimum(j + (n - 1), w - 1))
                 near = near + (tl.load(low_ptr + y * w + x, mask=inside, other=0.0),)
-            rows = rows + (raised(near[0], near[1], near[2], False), raised(near[0], near[1], near[2], True))
+            rows = rows + (raised(near, False), raised(near, True))
         for odd in tl.static_range(4):
             y, x = (2 * i + odd // 2).to(tl.int64), (2 * j + odd % 2).to(tl.int64)
             _, _, d = pair_at(p_ptr, t_ptr, y * p_y + x * p_x, y * t_y + x * t_x, inside, SIGMOID, DIFFERS)
-            d -= raised(rows[odd % 2], rows[2 + odd % 2], rows[4 + odd % 2], odd // 2 == 1)
+            d -= raised((rows[odd % 2], rows[2 + odd % 2], rows[4 + odd % 2]), odd // 2 == 1)
             tl.store(sign_ptr + y * (2 * w) + x, sign_of(d), mask=inside)
             maps = maps_at(map_ptrs, line, image, size, y * columns + x, inside, EACH)
             more = ()
