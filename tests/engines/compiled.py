@@ -176,9 +176,7 @@ def short() -> Iterator[tuple[str, Call, tuple[str, ...]]]:
     yield "sm_90", of_labels(19, SET), ("unfold_kernel",)
     yield "sm_120", of_labels(19, SET, bins=4096), ("bins_kernel",)
     yield "sm_80", of_labels(19, CE, stride=4), ("grid_unfold",)
-    yield "sm_120", of_pairs(L1, levels=1), ("unfold_pixels",)
     yield "gfx942", of_windows(7), ("owe",)
-    yield "sm_90", of_formulas(19, lf.CrossEntropyLoss(), lf.DiceLoss(), lf.FocalLoss()), ("formulas",)
 
 
 def full() -> Iterator[Call]:
