@@ -21,7 +21,12 @@ from lossfold.folds.fold import Fold
 from lossfold.folds.histogram import REST
 from lossfold.folds.label.spec import KINDS
 from lossfold.folds.label.triton import host as label
+from lossfold.folds.pair.spec import KINDS as PAIR_KINDS
+from lossfold.folds.pair.triton import host as pair
 from lossfold.folds.scores import Given
+from lossfold.folds.window.spec import WindowSpec
+from lossfold.folds.window.triton import MOST_TAPS
+from lossfold.folds.window.triton import host as window
 from lossfold.losses.fused import Part, together
 from lossfold.losses.scores import ScoreLoss
 from tests.engines.offline import TARGETS, Built, Launch, launches_of
@@ -29,6 +34,15 @@ from tests.engines.offline import TARGETS, Built, Launch, launches_of
 CE = ("weight", "nll")
 SET = ("weight", "nll", "prob", "prob_at_label", "focal")  # CE + Dice + focal
 BCE_SET = ("weight", "nll", "nll_not", "target", "prob", "both", "focal", "focal_not")
+L1 = (("weight", 0, -1), ("abs", 0, -1))
+PYRAMID = tuple((kind, level, 2 * level) for level in range(5) for kind in ("laplacian", "laplacian_weight"))
+LEFT = (("low_pass", 5, -1), ("low_pass_weight", 5, -1))
+STEPS = tuple((kind, axis, -1) for axis in range(2) for kind in ("step", "step_sq", "step_weight"))
+MATTING = (("weight", 0, 0), ("abs", 0, 0), ("weight", 0, 1), ("abs", 0, 1), ("smooth_abs", 0.5, 0), ("edge", 1, 0), *PYRAMID)
+SOBEL = tuple((kind, padding, 0) for kind in ("edge", "edge_of_pred") for padding in range(2))
+EDGES = (("weight", 0, 0), *SOBEL, ("charbonnier", 1e-6, 1))
+SETS = {"L1": (L1, 0), "matting": (MATTING, 5), "Laplacian": ((*PYRAMID, *LEFT), 5), "steps": (STEPS, 0), "Sobel": (EDGES, 0)}
+AT_ONCE = {"CE": ("label", 19, CE), "BCE": ("dense", 19, ("weight", "nll", "nll_not")), "L1": ("pair", 3, ("weight", "abs"))}
 Call = Callable[[], Any]
 
 
@@ -42,6 +56,7 @@ def of_labels(
     weighted: bool = False,
     last: bool = False,
     stride: int = 1,
+    maps: bool = True,
 ) -> Call:
     """Fold, unfold and map of logits [2, classes, 512, 1024], or so many times smaller along both sides."""
 
@@ -54,7 +69,7 @@ def of_labels(
         options = (255, softmax, False, codes, numbers, bins, False, 0.7, 1000, 0.0, False)
         sums, table, kept = label.fold(scores, labels, weight, *options)
         label.unfold(sums, table if bins else None, kept, scores, labels, weight, *options)
-        if not bins:
+        if maps and not bins:
             label.map(scores, labels, weight, sums[0], kept, *options)
 
     return call
@@ -87,6 +102,59 @@ def of_targets(
     return call
 
 
+def of_pairs(
+    sums: tuple[tuple[str, float, int], ...], dtype: torch.dtype = torch.float32, *, levels: int = 0, sigmoid: bool = False
+) -> Call:
+    """Fold and unfold of images [2, 3, 512, 1024], by kind, number and region; of one region, with its means at so many levels."""
+
+    def call() -> None:
+        pred = torch.empty(2, 3, 512, 1024, dtype=dtype, device="meta")
+        target = torch.empty(pred.shape, device="meta")
+        maps = [torch.empty(2, 1, 512 >> level, 1024 >> level, device="meta") for level in range(levels + 1)]
+        kinds, numbers, where = [PAIR_KINDS.index(kind) for kind, *_ in sums], [one[1] for one in sums], [one[2] for one in sums]
+        options = (1, int(sigmoid), kinds, [float(number) for number in numbers], where)
+        found, signs = pair.fold(pred, target, maps, *options)
+        pair.unfold(found, signs, pred, target, maps, *options)
+
+    return call
+
+
+def of_windows(size: int = 11, dtype: torch.dtype = torch.float32, *, weighted: bool = False) -> Call:
+    """Fold and unfold of images [2, 3, 512, 1024] through a window."""
+
+    def call() -> None:
+        pred = torch.empty(2, 3, 512, 1024, dtype=dtype, device="meta")
+        target = torch.empty(pred.shape, device="meta")
+        weight = torch.empty(2, 1, 513 - size, 1025 - size, device="meta") if weighted else None
+        constants = WindowSpec(size, 1.5, 0.01, 0.03, 1.0, "valid").constants
+        window.unfold(window.fold(pred, target, weight, *constants), pred, target, weight, *constants)
+
+    return call
+
+
+def of_one_pass(fold: str, classes: int, kinds: tuple[str, ...], dtype: torch.dtype = torch.float32) -> Call:
+    """Value and gradient at once, and the factor that comes later."""
+
+    def call() -> None:
+        scores = torch.empty(2, classes, 512, 1024, dtype=dtype, device="meta")
+        above = torch.empty(len(kinds), classes, dtype=torch.float64, device="meta")
+        gammas = [2.0 * kind.startswith("focal") for kind in kinds]
+        if fold == "label":
+            labels = torch.empty(2, 512, 1024, dtype=torch.int64, device="meta")
+            options = (255, True, False, [KINDS.index(kind) for kind in kinds], gammas)
+            _, gradient = label.once(scores, labels, None, above, above[0], *options)
+        elif fold == "dense":
+            targets = torch.empty(scores.shape, dtype=torch.uint8, device="meta")
+            options = (255, LINKS.index("sigmoid"), False, False, [DENSE_KINDS.index(kind) for kind in kinds], gammas)
+            _, gradient = dense.once(scores, targets, None, above, above[0], *options)
+        else:
+            codes = [PAIR_KINDS.index(kind) for kind in kinds]
+            _, gradient = pair.once(scores, scores, [], above[:, :1], None, 0, 0, codes, [1e-6] * len(kinds), [-1] * len(kinds))
+        label.scaled(gradient, above[0])
+
+    return call
+
+
 def of_formulas(classes: int, *losses: ScoreLoss, images: int = 1) -> Call:
     """The formulas of losses, forward."""
 
@@ -107,9 +175,8 @@ def short() -> Iterator[tuple[str, Call, tuple[str, ...]]]:
     """Yield what is compiled for which target: the kernels of the largest sets, each on one or two of them."""
     yield "sm_90", of_labels(19, SET), ("unfold_kernel",)
     yield "sm_120", of_labels(19, SET, bins=4096), ("bins_kernel",)
-    yield "gfx942", of_labels(19, CE), ("fold_kernel",)
     yield "sm_80", of_labels(19, CE, stride=4), ("grid_unfold",)
-    yield "sm_90", of_formulas(19, lf.CrossEntropyLoss(), lf.DiceLoss(), lf.FocalLoss()), ("formulas",)
+    yield "gfx942", of_windows(7), ("owe",)
 
 
 def full() -> Iterator[Call]:
@@ -125,10 +192,22 @@ def full() -> Iterator[Call]:
                 yield of_labels(classes, every, dtype, stride=8, weighted=True)
                 yield of_labels(classes, SET, dtype, bins=4096)
                 yield of_labels(classes, SET, dtype, bins=4096, weighted=True, softmax=False)
+                yield of_labels(classes, CE, dtype, bins=4096, stride=4)
             overlaps = lf.DiceLoss(), lf.TverskyLoss(exponent=0.75), lf.GeneralizedDiceLoss(absent="count")
             yield of_formulas(min(classes, 300), lf.CrossEntropyLoss(), lf.FocalLoss(), *overlaps)
             yield of_formulas(min(classes, 19), lf.LovaszLoss(), lf.OhemCrossEntropyLoss(), *overlaps)
             yield of_formulas(min(classes, 24), lf.CrossEntropyLoss(per_image=True), lf.DiceLoss(per_image=True), images=16)
+        for sums, levels in SETS.values():
+            yield of_pairs(sums, dtype, levels=levels)
+            yield of_pairs(sums, dtype, levels=levels, sigmoid=True)
+        for size in (1, 3, 7, 11, MOST_TAPS):
+            yield of_windows(size, dtype)
+            yield of_windows(size, dtype, weighted=True)
+        yield of_one_pass("pair", 3, ("weight", "charbonnier"), dtype)
+        for classes in (1, 2, 19, 150):
+            yield of_one_pass("label", classes, ("weight", "nll", "nll_all"), dtype)
+            yield of_one_pass("label", classes, ("weight", "focal"), dtype)
+            yield of_one_pass("dense", classes, ("weight", "nll", "nll_not", "focal", "focal_not"), dtype)
         for channels in (1, 19, 150):
             for kinds in (BCE_SET, DENSE_KINDS):
                 yield of_targets(channels, kinds, "sigmoid", dtype)
@@ -144,10 +223,15 @@ def told(one: Launch, built: Built, target: str) -> dict[str, Any]:
     rows, pixels = has.get("ROWS", 1), max(1, has.get("BLOCK", 0) // lanes)
     size = {"*fp32": 4, "*bf16": 2, "*fp16": 2}.get(one.signature.get("z_ptr", ""), 0)
     scores = size * rows * pixels
-    if "TILE" in has or "corner_ptr" in one.signature or "ax" in one.signature or target.startswith("gfx"):
+    if one.signature.get("p_ptr") or "TILE" in has or {"corner_ptr", "ax"} & set(one.signature) or target.startswith("gfx"):
         scores = 0  # tiles are read again, nodes for each column of labels; and AMD's loops are unrolled
     of_weights = 4 * pixels * bool(has.get("HAS_W"))
-    if "t_ptr" in one.signature:
+    if "p_ptr" in one.signature and "TILES" in has and "KINDS" in has:  # pixels of pairs; their loop may be unrolled
+        both = 4 * pixels * (1 + has["DIFFERS"])
+        tiles = has["TILES"] if built.loaded_bytes >= 2 * both else 1
+        exact = one.signature["p_ptr"] == "*fp32" and not target.startswith("gfx")
+        scores, beside = tiles * both * exact, tiles * (4 * pixels * len(has["EACH"]) + 8 * len(has["KINDS"]))
+    elif "t_ptr" in one.signature:
         beside = 4 * rows * pixels + of_weights + 4 * rows * len(has.get("KINDS", ()))
     else:
         beside = 8 * pixels + of_weights

@@ -6,6 +6,7 @@ pixels: images are small, and classes few.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from typing import Any
 from unittest import mock
@@ -18,40 +19,92 @@ from torch.utils._python_dispatch import _disable_current_modes
 import lossfold as lf
 from lossfold.engines.triton import SERVES_CPUS
 from tests.contract.case import Case, Data, both_same, close, evaluate
-from tests.contract.cases import A_LOSS, first_of
+from tests.contract.cases import A_LOSS, CASES, first_of
 from tests.contract.layouts import LAYOUTS
 from tests.contract.truth import judge, no_worse
 from tests.engines.counter import Count
 from tests.internals import Watch
 
 if SERVES_CPUS:
-    from lossfold.folds.gpu import fused, integral
+    from lossfold.folds.dense.triton import host as dense_host
+    from lossfold.folds.gpu import fused, integral, launch
+    from lossfold.folds.label.triton import host as label_host
+    from lossfold.folds.pair.triton import host as pair_host
 
 pytestmark = [
     pytest.mark.skipif(not SERVES_CPUS, reason="the triton engine does not serve CPUs in this process"),
     pytest.mark.filterwarnings("ignore::RuntimeWarning"),  # NumPy's, of what kernels compute and then leave out
 ]
+OF_IMAGES = [case for case in CASES if case.fold in ("pair", "window")]
 SERVED = [case for case in A_LOSS if case.fold in ("label", "dense") and "triton" in case.engines]
+SERVED += [case for case in first_of(lambda case: (case.name, case.link, case.passes), OF_IMAGES) if "triton" in case.engines]
 FAMILIES = first_of(lambda case: (case.fold, case.link, case.maps, case.passes), SERVED)
-"""Each way of reading scores with each set of sums: what losses make of these is the same Python in every engine."""
+"""Each way of reading scores or images with each set of sums: what losses make of these is the same Python in every engine."""
+WITH_NEIGHBOURS = ("LaplacianPyramidLoss", "TVLoss")
+"""Of pairs, whose last sample is for short runs, too; Sobel is in the test of any order."""
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
+def is_brief(case: Case) -> bool:
+    """Whether a case is among those of short runs: every fourth of scores, of pairs one for each kernel."""
+    if case.fold == "pair":
+        alike = [one for one in FAMILIES if one.name == case.name]
+        return case.name in ("L1Loss", "KnownSmoothL1Loss", *WITH_NEIGHBOURS) and case is alike[-1]
+    return case.fold in ("label", "dense") and FAMILIES.index(case) % 5 == 0
+
+
 def some(cases: list[Case]) -> Iterator[Any]:
-    """Yield every third case for short runs, and the others for long ones."""
-    for turn, case in enumerate(cases):
-        yield pytest.param(case, id=f"{case.fold}-{case.id}", marks=[pytest.mark.slow] if turn % 3 else [])
+    """Yield cases, most of them for long runs alone."""
+    for case in cases:
+        brief = case in FAMILIES and is_brief(case)
+        yield pytest.param(case, id=f"{case.fold}-{case.id}", marks=[] if brief else [pytest.mark.slow])
 
 
-@pytest.mark.parametrize("case", list(some(FAMILIES)))
+@pytest.mark.parametrize("case", list(some(SERVED)))
 def test_no_worse_than_plain_pytorch(case: Case) -> None:
     """And it is the operators that run."""
-    turn = FAMILIES.index(case)
-    data = case.make((5, 7), dtype=DTYPES[turn % 3], way=case.ways[turn % len(case.ways)])
-    judge(case, data, engines=("triton",))
+    turn = SERVED.index(case)
+    space = case.spaces[0] if case.fold == "window" else (5, 7)
+    data = case.make(space, dtype=DTYPES[turn % 3], way=case.ways[turn % len(case.ways)])
     with Watch() as watch:
-        evaluate(case.build(engine="triton"), data)
-    assert f"{case.fold}_unfold" in watch.names
+        judge(case, data, engines=("triton",))
+    assert {f"{case.fold}_unfold", f"{case.fold}_once"} & set(watch.names)
+
+
+PICTURES = {
+    "pyramid": lambda **options: lf.LaplacianPyramidLoss(levels=2, residual=True, **options),
+    "Sobel": lambda **options: lf.GradientLoss(padding="replicate", link="sigmoid", **options),
+    "steps": lambda **options: lf.TVLoss(order="l2", **options),
+    "all": lambda **options: lf.LossSet(
+        edges=lf.GradientLoss(**options), more=lf.GradientLoss(padding="replicate", **options), l1=lf.L1Loss(**options),
+        coefficients=lf.LaplacianPyramidLoss(levels=2, **options),
+    ),
+    "SSIM": lambda **options: lf.SSIMLoss(window_size=3, **options),
+    "MS-SSIM": lambda **options: lf.MSSSIMLoss(window_size=3, betas=(0.4, 0.6), **options),
+}  # fmt: skip
+BRIEFLY = ("Sobel", "SSIM")
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[] if name in BRIEFLY else [pytest.mark.slow]) for name in PICTURES])
+def test_pictures_of_several_bands(name: str) -> None:
+    """Programs that meet at borders, odd sides, images far from 0, and NaN where nothing that counts sees it."""
+    make, shape = PICTURES[name], (1, 1, 9, 11)
+    pred, target = torch.rand(shape), torch.rand(shape)
+    weight = None if name == "steps" else (1.5 * torch.rand(shape) - 0.25).clamp(0, 1)
+    if name in ("SSIM", "MS-SSIM"):
+        pred, target = 50 + 0.7 * target + 0.3 * pred, 50 + target
+    clean = Data(pred, None if name == "steps" else target, weight)
+    data = clean
+    if name in ("pyramid", "SSIM") and weight is not None:
+        weight[..., 5:] = 0
+        unseen = torch.zeros(shape, dtype=torch.bool)
+        unseen[..., 5 + 1 :] = name == "SSIM"
+        data = clean.with_pred(pred.masked_fill(unseen, torch.nan))
+    found, slope = evaluate(make(engine="triton"), data)
+    truth = evaluate(make(engine="eager"), clean.double())
+    defined = evaluate(make(engine="eager"), clean)
+    no_worse("value", found, truth[0], defined[0], defined[0], unit=1.0)
+    no_worse("gradient", slope, truth[1], defined[1], defined[1])
 
 
 def everything(**options: Any) -> lf.LossSet:
@@ -67,11 +120,16 @@ def everything(**options: Any) -> lf.LossSet:
     )
 
 
+def something(**options: Any) -> lf.LossSet:
+    """A set of few sums."""
+    return lf.LossSet(ce=lf.CrossEntropyLoss(label_smoothing=0.1, **options), squared=lf.DiceLoss(squared=True, **options))
+
+
 def samples() -> Iterator[Any]:
     labels = (torch.int64, torch.int32, torch.uint8)
-    for turn, classes in enumerate((1, 2, 3, 19, 150, 300)):
-        given = classes, ("softmax", "identity")[turn % 2], DTYPES[turn // 2], labels[turn % 3] if classes < 255 else torch.int64
-        yield pytest.param(*given, marks=[pytest.mark.slow] if classes in (1, 2, 150) else [])
+    for turn, classes in enumerate((1, 2, 3, 19, 21, 150, 300, 301)):
+        given = classes, ("softmax", "identity")[turn % 2], DTYPES[turn % 3], labels[turn % 3] if classes < 255 else torch.int64
+        yield pytest.param(*given, marks=[] if classes in (3, 300) else [pytest.mark.slow])
 
 
 @pytest.mark.parametrize("classes, link, kind, whole", list(samples()))
@@ -87,21 +145,32 @@ def test_any_number_of_classes(classes: int, link: str, kind: torch.dtype, whole
     scores = scores.to(memory_format=torch.channels_last) if whole != torch.int64 else scores
     data = Data(scores, labels.to(whole), weight)
     clean = Data(scores.masked_fill(out, 0.5), labels, weight)
-    found, slope = evaluate(everything(link=link, ignore_index=255, engine="triton"), data)
-    truth = evaluate(everything(link=link, ignore_index=255, engine="eager"), clean.double())
-    defined = evaluate(everything(link=link, ignore_index=255, engine="eager"), data)
+    make = functools.partial(everything if classes != 300 else something, link=link, ignore_index=255)
+    found, slope = evaluate(make(engine="triton"), data)
+    truth = evaluate(make(engine="eager"), clean.double())
+    defined = evaluate(make(engine="eager"), data)
     no_worse("value", found, truth[0], defined[0], defined[0], unit=1.0)
     no_worse("gradient", slope, truth[1], defined[1], defined[1])
 
 
-@pytest.mark.parametrize(("small", "large", "aligned"), [((2, 3), (8, 13), False), ((2, 3), (5, 9), True), ((4, 3), (3, 1), False)])
+SIZES = [pytest.param((2, 3), (8, 13), False, marks=pytest.mark.slow), ((2, 2), (3, 5), True), ((4, 3), (3, 1), False)]
+
+
+@pytest.mark.parametrize(("small", "large", "aligned"), SIZES)
 def test_label_resolution(small: tuple[int, int], large: tuple[int, int], aligned: bool) -> None:
-    """At any ratio, larger and smaller, both ways of aligning; also as a map."""
+    """At any ratio, larger and smaller, both ways of aligning; also as a map, and histograms."""
     scores, labels, weight = torch.randn(2, 3, *small), torch.randint(0, 3, (2, *large)), torch.rand(2, *large)
     labels[torch.rand(labels.shape) < 0.2] = 255
     options = {"ignore_index": 255, "align_corners": aligned}
     data = Data(scores, labels, weight)
-    for make in (everything, lambda **options: lf.CrossEntropyLoss(reduction="none", **options)):
+
+    def none(**options: Any) -> Any:
+        return lf.CrossEntropyLoss(reduction="none", **options)
+
+    def bins(**options: Any) -> Any:
+        return lf.LovaszLoss(bins=64, per_image=aligned, **options)
+
+    for make in (everything if large == (8, 13) else something, none, bins):
         found, slope = evaluate(make(engine="triton", **options), data)
         truth = evaluate(make(engine="eager", **options), data.double())
         defined = evaluate(make(engine="eager", **options), data)
@@ -125,19 +194,23 @@ def shuffled() -> Iterator[None]:
 
 
 def one_of_each() -> list[tuple[Any, Data]]:
-    labels, hard = torch.randint(0, 3, (2, 41, 61)), torch.rand(2, 3, 41, 61)
-    scores = torch.randn(2, 3, 41, 61)
-    named = {"lovasz": lf.LovaszLoss(bins=64), "ohem": lf.OhemCrossEntropyLoss(min_kept=1000), "dice": lf.DiceLoss()}
+    labels, hard = torch.randint(0, 3, (1, 35, 33)), torch.rand(1, 3, 35, 33)
+    scores = torch.randn(1, 3, 35, 33)
+    named = {"lovasz": lf.LovaszLoss(bins=64), "ohem": lf.OhemCrossEntropyLoss(min_kept=500), "dice": lf.DiceLoss()}
     dense = {
         "bce": lf.BinaryCrossEntropyLoss(),
         "hinge": lf.LovaszLoss(link="sigmoid", bins=64),
         "dice": lf.DiceLoss(link="sigmoid"),
     }
-    weight = torch.rand(2, 41, 61)
+    weight = torch.rand(1, 35, 33)
     return [
         (lf.LossSet(named), Data(scores, labels, weight)),
         (lf.LossSet(dense), Data(scores, hard)),
         (lf.LovaszLoss(bins=64), Data(scores, labels)),
+        (lf.LaplacianPyramidLoss(levels=1, residual=True), Data(*torch.rand(2, 1, 1, 9, 9))),
+        (lf.GradientLoss(), Data(*torch.rand(2, 1, 1, 9, 9))),
+        (lf.SSIMLoss(window_size=3), Data(*torch.rand(2, 1, 1, 9, 9))),
+        (lf.FocalLoss(), Data(scores, labels)),
     ]
 
 
@@ -160,7 +233,14 @@ def counted() -> Iterator[list[str]]:
         with _disable_current_modes():  # the interpreter's own copies
             launch(kernel, *arguments, **constants)
 
-    with mock.patch.object(fused, "launch", counting), mock.patch.object(integral, "launch", counting):
+    scaled = label_host.scaled
+
+    def scaling(*arguments: Tensor) -> Tensor:
+        with _disable_current_modes():
+            return scaled(*arguments)
+
+    patched = mock.patch.object
+    with patched(fused, "launch", counting), patched(integral, "launch", counting), patched(label_host, "scaled", scaling):
         yield launched
 
 
@@ -174,7 +254,7 @@ SETS = {
 }
 
 
-@pytest.mark.parametrize("name", SETS)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] if name == "eight" else []) for name in SETS])
 def test_formulas_in_a_handful_of_launches(name: str, counted: list[str]) -> None:
     """At most 6 forward and 4 backward for any set; the host waits for nothing, and copies nothing."""
     criterion = SETS[name]()
@@ -229,7 +309,12 @@ def test_formulas_follow_their_options() -> None:
         close(sets[0](leaf, labels).total, sets[1](leaf, labels).total, 1e-6, 1e-7)
 
 
-@pytest.mark.parametrize("case", [pytest.param(case, id=case.fold) for case in first_of(lambda case: case.fold, SERVED)])
+def one_of_each_fold() -> Iterator[Any]:
+    for case in first_of(lambda case: case.fold, SERVED):
+        yield pytest.param(case, id=case.fold, marks=[pytest.mark.slow] if case.fold in ("dense", "window") else [])
+
+
+@pytest.mark.parametrize("case", list(one_of_each_fold()))
 def test_layouts_and_nothing(case: Case) -> None:
     """Strides change no bit; where nothing counts, or there is nothing, loss and gradient are 0."""
     data = case.make((3, 5), dtype=torch.float32, way=case.rich)
@@ -240,6 +325,43 @@ def test_layouts_and_nothing(case: Case) -> None:
     for empty in (*case.empties(torch.float32), *hollow):
         value, slope = evaluate(case.build(engine="triton"), empty)
         assert not value.any() and not slope.any()
+
+
+def test_value_and_gradient_in_one_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same as in two, whatever it is multiplied with afterwards; by 1, nothing is touched."""
+    touched: list[float] = []
+    run = launch.scaled
+
+    def scaled(gradient: Tensor, factor: Tensor) -> Tensor:
+        before = gradient.clone()
+        found = run(gradient, factor)
+        touched.append((found - before).abs().max().item())
+        return found
+
+    labels, masks = torch.randint(0, 3, (2, 3, 4)), torch.rand(2, 3, 3, 4)
+    weight = torch.rand(2, 3, 4) * (torch.rand(2, 3, 4) < 0.8)
+    cases = [
+        (lf.CrossEntropyLoss(label_smoothing=0.1, class_weight=[1, 2, 0], ignore_index=1), (labels, weight), label_host),
+        (2 * lf.FocalLoss(reduction="sum"), (labels,), label_host),
+        (lf.BinaryCrossEntropyLoss(pos_weight=3.0), ((masks > 0.5).byte(), weight), dense_host),
+        (0.5 * lf.CharbonnierLoss(), (masks,), pair_host),
+    ]
+    for loss, given, host in cases:
+        monkeypatch.setattr(host, "scaled", scaled)
+        for kind in DTYPES[:2]:
+            data = Data(torch.randn(2, 3, 3, 4).to(kind), *given)
+            with Watch() as watch:
+                once = evaluate(loss, data)
+            assert {name.split("_")[1] for name in watch.names} == {"once"}
+            assert (touched.pop() > 0) == (loss.loss_weight != 1)
+            with mock.patch.object(type(loss), "one_pass", False):
+                twice = evaluate(loss, data)
+            close(once[0], twice[0], 1e-6, 0.0)
+            close(once[1], twice[1], 1e-5 if kind == torch.float32 else 1e-2, 1e-9)
+    half = Data(torch.randn(2, 3, 3, 4).half(), labels)
+    with Watch() as watch:
+        evaluate(lf.CrossEntropyLoss(), half)
+    assert "label_unfold" in watch.names  # its gradient has to be scaled first
 
 
 def test_what_it_does_not_have() -> None:
@@ -259,5 +381,10 @@ def test_what_it_does_not_have() -> None:
     bad = labels.clone()
     bad[0, 0, 0] = 3
     assert "labels must be in [0, 3)" in refusal(scores, lf.CrossEntropyLoss(engine="triton"), bad)
+    assert "windows of more than 13 pixels" in refusal(
+        torch.rand(1, 1, 20, 20), lf.SSIMLoss(engine="triton", window_size=15), torch.rand(1, 1, 20, 20)
+    )
+    region = torch.full_like(scores, 1.5)
+    assert "in [0, 1], 1 where alpha is unknown" in refusal(scores, lf.UnknownL1Loss(engine="triton"), scores, region)
     assert "labels must be in [0, 1]" in refusal(scores, lf.DiceLoss(link="sigmoid", engine="triton"), torch.full_like(scores, 1.5))
     assert "cpp" not in lf.engines.available()

@@ -31,7 +31,7 @@ TARGETS = {f"sm_{arch}": GPUTarget("cuda", arch, 32) for arch in (80, 90, 120)} 
 BIN = Path(triton.__file__).parent / "backends/nvidia/bin"
 TYPES = {
     torch.float64: "fp64", torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16",
-    torch.int64: "i64", torch.int32: "i32", torch.uint8: "u8", torch.bool: "i1",
+    torch.int64: "i64", torch.int32: "i32", torch.int8: "i8", torch.uint8: "u8", torch.bool: "i1",
 }  # fmt: skip
 
 
@@ -41,7 +41,7 @@ class Launch:
 
     kernel: Any
     grid: tuple[int, ...]
-    signature: dict[str, str]
+    signature: dict[str, Any]
     constants: dict[str, Any]
     attributes: dict[tuple[int, ...], Any]
     options: dict[str, Any]
@@ -73,6 +73,9 @@ def specialised(kernel: Any, grid: tuple[int, ...], arguments: tuple[Any, ...], 
         elif isinstance(value, Tensor):
             one.signature[name] = f"*{TYPES[value.dtype]}"
             one.attributes[place,] = [["tt.divisibility", 16]]
+        elif isinstance(value, tuple):
+            one.signature[name] = tuple(f"*{TYPES[tensor.dtype]}" for tensor in value)
+            one.attributes |= {(place, k): [["tt.divisibility", 16]] for k in range(len(value))}
         elif isinstance(value, float):
             one.signature[name] = "fp32"
         else:

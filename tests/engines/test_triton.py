@@ -46,7 +46,7 @@ def test_interpreted_at_length() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("fold", ["label", "dense"])
+@pytest.mark.parametrize("fold", ["label", "dense"])  # pairs and windows at length are in interpreted.py, on smaller images
 def test_interpreted_contract(fold: str) -> None:
     """Every loss with every sample, in every space, at every dtype; and NaN stays visible."""
     chosen = f"(no_worse or nan_stays) and {fold}"
@@ -80,11 +80,29 @@ def test_everything_compiled(target: str) -> None:
     assert_lean(compiled("full", target))
 
 
-@pytest.mark.parametrize("fold", ["label", "dense"])
+LAUNCHES = {
+    "L1": 4, "Sobel": 4, "steps": 4, "Laplacian": 19, "matting": 19, "SSIM": 5,
+    "CE": 4, "CE at once": 6, "BCE at once": 6, "L1 at once": 4,
+}  # fmt: skip
+"""Forward and backward; of one pass with the factor that comes later."""
+
+
+def test_launches() -> None:
+    """Those of the folds, at full size, on tensors without data; these numbers may only fall."""
+    from tests.engines import compiled
+    from tests.engines.offline import launches_of
+
+    calls = {name: compiled.of_pairs(sums, levels=levels) for name, (sums, levels) in compiled.SETS.items()}
+    calls |= {"SSIM": compiled.of_windows(), "CE": compiled.of_labels(19, compiled.CE, maps=False)}
+    calls |= {f"{name} at once": compiled.of_one_pass(*given) for name, given in compiled.AT_ONCE.items()}
+    assert {name: len(launches_of(call, "sm_90")) for name, call in calls.items()} == LAUNCHES
+
+
+@pytest.mark.parametrize("fold", internals.FOLDS)
 @pytest.mark.parametrize("key", ["CUDA", "XPU"])
 def test_operators_are_there(fold: str, key: str) -> None:
-    """Whatever this build of PyTorch was made for, and with or without the compiled library; one pass for both is not there."""
-    for name in internals.registered(fold) - {f"{internals.NAMESPACE}::{fold}_once"}:
+    """Whatever this build of PyTorch was made for, and with or without the compiled library."""
+    for name in internals.registered(fold):
         assert torch._C._dispatch_has_kernel_for_dispatch_key(name, key)
 
 
@@ -92,13 +110,13 @@ def test_what_serves_gpus() -> None:
     """By tensors that are not there: the triton engine what it has, the definitions the rest."""
     with FakeTensorMode():
 
-        def serving(scores: Tensor, **needs: bool) -> str:
-            return engines.select(None, scores, lacks=(lambda engine: "") if needs else engines.none_of_it).name
+        def serving(scores: Tensor, lacks: str = "") -> str:
+            return engines.select(None, scores, lacks=lambda engine: lacks * (engine == "triton")).name
 
         scores = torch.empty(2, 3, 4, 4, device="cuda")
-        assert serving(scores, met=True) == "triton"
-        assert serving(scores) == "eager"
-        assert serving(scores.double(), met=True) == "eager"
+        assert serving(scores) == "triton"
+        assert serving(scores, "this") == "eager"
+        assert serving(scores.double()) == "eager"
 
 
 def test_cpus_are_not_its_own() -> None:

@@ -19,11 +19,6 @@ Lacks = Callable[[str], str]
 """What a fold says of a call: given the name of an engine, what the call needs and the engine lacks; nothing if it has all."""
 
 
-def none_of_it(engine: str) -> str:
-    """Say of a fold that the triton engine does not have it."""
-    return "this fold yet" if engine == "triton" else ""
-
-
 @dataclass(frozen=True)
 class Engine:
     """What computes folds.
@@ -79,7 +74,7 @@ def _no_library() -> str:
 
 TABLE = (
     Engine("cpp", _no_library, ("CPUs", ("cpu", "meta")), once=True),
-    Engine("triton", triton.problem, triton.DEVICES, triton.here, doubles=False, launches=True),
+    Engine("triton", triton.problem, triton.DEVICES, triton.here, doubles=False, launches=True, once=True),
     Engine("eager", str),
 )
 """From the fastest on; the first that can serve a call does."""

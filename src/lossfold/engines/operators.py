@@ -46,6 +46,8 @@ class FoldOperators:
     ) -> None:
         self.name, self.inputs, self.options = name, inputs, options
         self.outputs, self.kept, self.definition = tuple(outputs), tuple(kept), definition
+        self.defined: list[str] = []
+        self.host: Callable[[], Any] | None = None
         returned = ", ".join("Tensor" for _ in (*outputs, *kept))
         back = "".join(f"Tensor? grad_{one}, " for one in outputs) + "".join(f"Tensor {one}, " for one in kept)
         self._define("fold", f"({inputs}, {options}) -> ({returned})", shapes)
@@ -95,6 +97,9 @@ class FoldOperators:
         factor = grad.to(gradient.dtype)
         if inside_transform() or torch._C._functorch.is_legacy_batchedtensor(grad):  # many gradients at once
             return torch.mul(gradient, factor)
+        if self.host is not None and grad.device.type in triton.DEVICES[1]:
+            scaled: Tensor = self.host().scaled(gradient, grad)
+            return scaled
         known = grad.device.type == "cpu" and grad.item() == 1
         return gradient if known else gradient.mul_(factor)
 
@@ -114,11 +119,16 @@ class FoldOperators:
         return getattr(OPERATORS, f"{self.name}_map")
 
     def on_gpus(self, host: Callable[[], Any]) -> None:
-        """Take the functions ``fold``, ``unfold`` and, if there is one, ``map`` of a module for the triton engine's devices."""
-        for what in ("fold", "unfold", *(["map"] if hasattr(self, "map_definition") else [])):
+        """Take the functions of a module for the triton engine's devices, named as the operators that have been defined.
+
+        Where there is one pass for value and gradient, ``scaled(gradient, factor)`` multiplies in place.
+        """
+        self.host = host
+        for what in self.defined:
             triton.serve(f"{self.name}_{what}", host, what)
 
     def _define(self, what: str, schema: str, shapes: Definition) -> None:
+        self.defined.append(what)
         LIBRARY.define(f"{self.name}_{what}{schema}")
         torch.library.register_fake(f"{NAMESPACE}::{self.name}_{what}", shapes, lib=LIBRARY)
 

@@ -122,7 +122,9 @@ class PairLoss(ImageLoss):
     def at_once(self, given: PairGiven) -> Tensor | None:
         """Return a mean or sum of one function of p - t over all elements."""
         pred, means = given.pred, self.means()
-        if not isinstance(pred, Tensor) or not one_pass_will_do(pred) or given.regions or self.apart or self.link != "identity":
+        if not isinstance(pred, Tensor) or given.regions or self.apart or self.link != "identity":
+            return None
+        if not one_pass_will_do(pred, self.loss_weight):
             return None
         if len(means) != 1 or len(means[0].parts) != 1 or means[0].parts[0][1][0] not in ALONE or means[0].area != WEIGHT:
             return None

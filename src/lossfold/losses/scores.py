@@ -254,7 +254,7 @@ class PixelLoss(ScoreLoss):
     def at_once(self, given: Given) -> Tensor | None:
         """Return a mean or sum over all pixels whose denominator follows from labels and weights alone."""
         scores = given.scores
-        if not one_pass_will_do(scores) or self.by_image or given.normalizer is not None:
+        if not one_pass_will_do(scores, self.loss_weight) or self.by_image or given.normalizer is not None:
             return None
         needs = self.needs(given)
         once = needs.once(given)
@@ -278,10 +278,14 @@ class PixelLoss(ScoreLoss):
         return times(divide(*ratio), self.per_class("class_weight", fold.sums))
 
 
-def one_pass_will_do(scores: Tensor) -> bool:
-    """Whether the gradient is wanted as well, and may be multiplied later: in float16 it has to be scaled before it is rounded."""
-    wanted = scores.requires_grad and torch.is_grad_enabled()
-    return wanted and scores.dtype != torch.float16 and not torch.compiler.is_compiling()
+def one_pass_will_do(scores: Tensor, weight: float) -> bool:
+    """Whether the gradient is wanted as well, and may be multiplied later: in float16 it has to be scaled before it is rounded.
+
+    A weight multiplies it. On GPUs, where memory is what passes cost, that takes as long as a second one.
+    """
+    if not scores.requires_grad or not torch.is_grad_enabled() or torch.compiler.is_compiling():
+        return False
+    return scores.dtype != torch.float16 and (weight == 1 or scores.device.type == "cpu")
 
 
 def weighted(fold: Fold, factors: Mapping[Sum, Factor]) -> Tensor:

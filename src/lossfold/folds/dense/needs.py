@@ -23,7 +23,7 @@ from lossfold.folds.checks import (
 )
 from lossfold.folds.dense import definition, eager, operators
 from lossfold.folds.dense.spec import CONSTANT, DenseSpec
-from lossfold.folds.dense.triton import lacks
+from lossfold.folds.dense.triton import lacks, lacks_once
 from lossfold.folds.fold import Fold, describe
 from lossfold.folds.histogram import in_units
 from lossfold.folds.looks import can_look, in_unit, mention_all_ignored, refuse_other_than_probabilities
@@ -76,7 +76,8 @@ class DenseNeeds(ScoreNeeds[DenseSpec]):
     def once(self, given: Given) -> Once | None:
         """Return the pass that finds value and gradient of Σ above·S, over Σ below·W where below is given, or None."""
         scores, targets, weight = given.tensors
-        if not self._engine(scores, targets, weight).once:
+        engine = self._engine(scores, targets, weight)
+        if not engine.once or lacks_once(self.spec, engine.name):
             return None
         seen = (scores, targets, weight)
         if scores.dim() == 2:

@@ -41,6 +41,15 @@ def at_least(x, floor):
 
 
 @triton.jit
+def logistic(z):
+    """Return the sigmoid of z, and of -z."""
+    e = tl.exp(-tl.abs(z))
+    large = 1.0 / (1.0 + e)
+    small = e * large
+    return tl.where(z < 0.0, small, large), tl.where(z < 0.0, large, small)
+
+
+@triton.jit
 def power(u, GAMMA: tl.constexpr):
     """Return u ** GAMMA for u > 0; by exp2 and log2, where no product serves, it is off by about GAMMA |log2 u| 2^-24."""
     if GAMMA == 0.0:
@@ -58,6 +67,12 @@ def power(u, GAMMA: tl.constexpr):
     else:
         found = tl.exp2(GAMMA * tl.log2(u))
     return found
+
+
+@triton.jit
+def weighed(g, x):
+    """Return g x; what has the factor 0 takes no part, even if it is infinite."""
+    return tl.where(g == 0.0, 0.0, g * x)
 
 
 @triton.jit
@@ -103,3 +118,22 @@ def narrowed(from_ptr, to_ptr, count, BLOCK: tl.constexpr):
     i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     x = tl.load(from_ptr + i, mask=i < count, other=0.0)
     tl.store(to_ptr + i, tl.where(x > LARGEST, LARGEST, tl.where(x < -LARGEST, -LARGEST, x)).to(tl.float32), mask=i < count)
+
+
+@triton.jit
+def divided(from_ptr, below_ptr, to_ptr, count, BLOCK: tl.constexpr):
+    """Write float64 numbers over another (over 1 if that is 0) as float32, finite."""
+    i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    below = tl.load(below_ptr)
+    x = tl.load(from_ptr + i, mask=i < count, other=0.0) / tl.where(below == 0.0, 1.0, below)
+    tl.store(to_ptr + i, tl.where(x > LARGEST, LARGEST, tl.where(x < -LARGEST, -LARGEST, x)).to(tl.float32), mask=i < count)
+
+
+@triton.jit
+def scale(x_ptr, factor_ptr, count, BLOCK: tl.constexpr):
+    """Multiply in place by a number; by 1, touch nothing."""
+    factor = tl.load(factor_ptr).to(tl.float32)
+    if factor != 1.0:
+        i = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+        x = tl.load(x_ptr + i, mask=i < count, other=0.0).to(tl.float32)
+        tl.store(x_ptr + i, narrow(x * factor, x_ptr.dtype.element_ty), mask=i < count)

@@ -34,9 +34,10 @@ def options(warps: int, registers: int = 0) -> dict[str, Any]:
     return {"num_warps": warps, "num_stages": 1, **limit}
 
 
-TILE = 128 if INTERPRETED else 16  # classes, where there are many
+TILE = 128 if INTERPRETED else 8  # classes, where there are many
 TILED = 1024 if INTERPRETED else 256
 WIDE = 4096 if INTERPRETED else 256  # elements of a program that does little with each
+SHORT, LONG = 4 if INTERPRETED else 16, (64, 32)  # rows that a program walks down, where there are few or many programs
 MOST_ROWS, MOST_GROUPS = 24, 8
 MOST_HELD = 96  # numbers that a thread holds from tile to tile
 
@@ -99,6 +100,14 @@ def plan(
     return Plan(math.ceil(classes / groups), groups, lanes, tiles)
 
 
+def rows_of(columns: int, height: int) -> int:
+    """Return how many rows a program walks down, given how many there are of its kind in a row of the image."""
+    for rows in LONG:
+        if columns * math.ceil(height / rows) >= 512:
+            return rows
+    return min(SHORT, max(2, 1 << (height - 1).bit_length()))
+
+
 def launch(kernel: Any, grid: tuple[int, ...], *arguments: Any, **constants: Any) -> None:
     """Launch a kernel on the device of its first argument."""
     with on(arguments[0]):
@@ -136,6 +145,27 @@ def narrowed(numbers: Tensor) -> Tensor:
     result = torch.empty(numbers.shape, dtype=torch.float32, device=numbers.device)
     launch(device.narrowed, (math.ceil(numbers.numel() / WIDE),), numbers.contiguous(), result, numbers.numel(), BLOCK=WIDE)
     return result
+
+
+def divided(numbers: Tensor, below: Tensor) -> Tensor:
+    """Return float64 numbers over another one in float32, finite."""
+    result = torch.empty(numbers.shape, dtype=torch.float32, device=numbers.device)
+    count = numbers.numel()
+    launch(device.divided, (math.ceil(count / WIDE),), numbers.contiguous(), below, result, count, BLOCK=WIDE)
+    return result
+
+
+def scaled(gradient: Tensor, factor: Tensor) -> Tensor:
+    """Return a gradient multiplied in place by a number on the device; by 1 that costs a launch, and no memory is read."""
+    count = gradient.numel()
+    if count:
+        launch(device.scale, (math.ceil(count / (4 * WIDE)),), gradient, factor, count, BLOCK=4 * WIDE, **options(4))
+    return gradient
+
+
+def in_total(part: Tensor, bad: Tensor, message: str) -> Tensor:
+    """Return the sum of all partial sums, float64 ``[]``; complain if something was bad."""
+    return added(part.view(1, -1, 1), bad, message).view(())
 
 
 def added(part: Tensor, bad: Tensor, message: str, inner: int = 1) -> Tensor:

@@ -25,7 +25,7 @@ from lossfold.folds.histogram import in_units
 from lossfold.folds.label import definition, eager, operators
 from lossfold.folds.label.definition import Collected
 from lossfold.folds.label.spec import CONSTANT, LabelSpec
-from lossfold.folds.label.triton import lacks
+from lossfold.folds.label.triton import lacks, lacks_once
 from lossfold.folds.looks import can_look, in_unit, refuse_other_than_probabilities
 from lossfold.folds.scores import Given, Once, ScoreNeeds
 
@@ -81,7 +81,8 @@ class LabelNeeds(ScoreNeeds[LabelSpec]):
     def once(self, given: Given) -> Once | None:
         """Return the pass that finds value and gradient of Σ above·S, over Σ below·W where below is given, or None."""
         scores, labels, weight = given.tensors
-        if not self._engine(scores, labels, weight).once:
+        engine = self._engine(scores, labels, weight)
+        if not engine.once or lacks_once(self.spec, scores, labels, engine.name):
             return None
         seen = (scores, labels, weight)
         if scores.dim() == 2:

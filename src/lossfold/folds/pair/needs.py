@@ -44,7 +44,7 @@ class PairNeeds(Needs[PairSpec]):
         """Make the pass over a call's arguments, which have been checked."""
         pred, target, regions = given.tensors(in_one_row=not self.apart and all(one.alone for one in self.spec.sums))
         self.look(target, regions, given.in_unit)
-        run = engines.select(self.engine, pred, target, *regions.values(), lacks=engines.none_of_it).among(eager, operators)
+        run = engines.select(self.engine, pred, target, *regions.values()).among(eager, operators)
         with refusing_regions(regions, given.in_unit):
             sums = run.fold(pred, target, regions, given.in_unit, self.spec)
         fixed = not any(region.requires_grad for region in regions.values())
@@ -66,7 +66,7 @@ class PairNeeds(Needs[PairSpec]):
     def once(self, factors: tuple[float, ...], given: PairGiven) -> Tensor | None:
         """Return a sum times its factor (the others' are 0), whose gradient the same pass finds; None where no engine does."""
         pred, target, _ = given.tensors()
-        if not engines.select(self.engine, pred, target, lacks=engines.none_of_it).once:
+        if not engines.select(self.engine, pred, target).once:
             return None
         above = torch.stack([pred.new_full((1,), factor, dtype=total_dtype(pred)) for factor in factors])
         return operators.once(pred, target, above, self.spec)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -49,23 +49,37 @@ def _definition(
     return (definition.sums_of(definition.Values(pred, target, spec), regions, spec),)
 
 
-def _signs(rows: int, columns: int, kinds: list[int], numbers: list[float]) -> int:
-    """Return how many signs the fold keeps for a plane; as ``signs_of_plane`` in csrc/pair_operators.cpp."""
+def sides_of(rows: int, columns: int, kinds: Sequence[int], numbers: Sequence[float]) -> list[tuple[int, int]]:
+    """Return the sides of the images of a pyramid that has the levels that sums are taken at, as far as there are such."""
     sums = [PairSum(KINDS[kind], number) for kind, number in zip(kinds, numbers, strict=True)]
     levels = [one.level + one.kind.startswith("lap") for one in sums if one.level is not None]
     sides = [(rows, columns)]
     while len(sides) <= max(levels, default=0) and min(sides[-1]) >= SMALLEST_SIDE:
         sides.append((sides[-1][0] // 2, sides[-1][1] // 2))
-    rest = [sides[min(int(one.number), len(sides) - 1)] for one in sums if one.kind == "low_pass"]
+    return sides
+
+
+def signs_of(rows: int, columns: int, kinds: Sequence[int], numbers: Sequence[float]) -> int:
+    """Return how many signs the fold keeps for a plane; as ``signs_of_plane`` in csrc/pair_operators.cpp."""
+    sides = sides_of(rows, columns, kinds, numbers)
+    low_pass = [number for kind, number in zip(kinds, numbers, strict=True) if KINDS[kind] == "low_pass"]
+    rest = [sides[min(int(number), len(sides) - 1)] for number in low_pass]
     return sum(4 * h * w for h, w in sides[1:]) + sum(h * w for h, w in rest)
+
+
+def _on_gpus() -> Any:
+    from lossfold.folds.pair.triton import host
+
+    return host
 
 
 def _shapes(pred: Tensor, target: Tensor, maps: Any, in_unit: int, link: int, kinds: Any, numbers: Any, where: Any) -> Any:
     images, channels, rows, columns = pred.shape
     sums = pred.new_empty((images, len(kinds), channels), dtype=torch.float64)
-    return sums, pred.new_empty((images * channels * _signs(rows, columns, kinds, numbers),), dtype=torch.uint8)
+    return sums, pred.new_empty((images * channels * signs_of(rows, columns, kinds, numbers),), dtype=torch.uint8)
 
 
 OPERATORS = FoldOperators("pair", "Tensor pred, Tensor target, Tensor[] maps", OPTIONS, ("sums",), ("signs",), _definition, _shapes)
 OPERATORS.with_once()
+OPERATORS.on_gpus(_on_gpus)
 check_codes("pair", kinds=KINDS)

@@ -18,6 +18,7 @@ from lossfold.folds.fold import Fold, Needs
 from lossfold.folds.looks import can_look, refuse_another_range
 from lossfold.folds.window import definition, eager, operators
 from lossfold.folds.window.spec import CONSTANT, KINDS, PADDINGS, WindowSpec
+from lossfold.folds.window.triton import lacks
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,8 @@ class WindowNeeds(Needs[WindowSpec]):
     def collect(self, given: WindowGiven) -> Fold:
         """Make the pass over a call's arguments, which have been checked; the sums' numbers are the scales."""
         self.look(given)
-        run = engines.select(self.engine, given.pred, given.target, given.weight, lacks=engines.none_of_it).among(eager, operators)
+        tensors = given.pred, given.target, given.weight
+        run = engines.select(self.engine, *tensors, lacks=lacks(self.spec)).among(eager, operators)
         sums, wanted = [], []
         for scale, tensors in enumerate(scales(given, self.spec)):
             whole = scale in self.spec.whole

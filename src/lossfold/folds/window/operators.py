@@ -30,6 +30,12 @@ def _shapes(pred: Tensor, *rest: Any) -> Tensor:
     return pred.new_empty((pred.shape[0], len(KINDS), pred.shape[1]), dtype=torch.float64)
 
 
+def _on_gpus() -> Any:
+    from lossfold.folds.window.triton import host
+
+    return host
+
+
 OPERATORS = FoldOperators(
     "window",
     "Tensor pred, Tensor target, Tensor? weight",
@@ -39,4 +45,5 @@ OPERATORS = FoldOperators(
     _definition,
     _shapes,
 )
+OPERATORS.on_gpus(_on_gpus)
 check_codes("window", kinds=KINDS)

@@ -31,3 +31,8 @@ def lacks(spec: DenseSpec, scores: Tensor, targets: Tensor) -> Lacks:
         return f"softmax over more than {MOST_CHANNELS} channels of targets" if scores.shape[1] > MOST_CHANNELS else ""
 
     return of
+
+
+def lacks_once(spec: DenseSpec, engine: str) -> bool:
+    """Whether an engine that makes one pass for value and gradient makes two here."""
+    return engine == "triton" and spec.link == "softmax"

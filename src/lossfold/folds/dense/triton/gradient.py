@@ -6,9 +6,9 @@ import triton
 import triton.language as tl
 
 from lossfold.folds.dense.triton.bins import bin_of
-from lossfold.folds.dense.triton.elements import SIGMOID, add_slopes, probabilities, through
+from lossfold.folds.dense.triton.elements import SIGMOID, add_slopes, probabilities, share_of, through
 from lossfold.folds.dense.triton.lines import element_at, line_of
-from lossfold.folds.gpu.device import narrow, place_of
+from lossfold.folds.gpu.device import narrow, place_of, weighed
 
 
 @triton.jit(do_not_specialize=["ignore"])
@@ -51,3 +51,28 @@ def unfold_lines(
     dz = w * (through(p, q, by_p, by_nll, by_nll_not, LINK) + by_z)
     to = image * out_b + channel * out_c + i.to(tl.int64) * out_p
     tl.store(out_ptr + to, narrow(dz, out_ptr.dtype.element_ty), mask=i < P)
+
+
+@triton.jit(do_not_specialize=["ignore"])
+def once_lines(
+    g_ptr, z_ptr, t_ptr, w_ptr, out_ptr, part_ptr, bad_ptr,
+    programs, K, P, stride_b, stride_c, stride_p, step_b, step_c, step_p, out_b, out_c, out_p, ignore,
+    KINDS: tl.constexpr, GAMMAS: tl.constexpr, LINK: tl.constexpr, HAS_W: tl.constexpr, EACH: tl.constexpr, WHOLE: tl.constexpr,
+    BLOCK: tl.constexpr,
+):  # fmt: skip
+    """Write the gradient, from derivatives ``g[kind, channel]``, partial sums of what these weigh, and whether a target was bad."""
+    program, line = place_of(programs)
+    z_ptr, t_ptr, w_ptr, image, channel = line_of(z_ptr, t_ptr, w_ptr, line, K, P, stride_b, stride_c, step_b, step_c, EACH)
+    i = program * BLOCK + tl.arange(0, BLOCK)
+    z, t, w, counted, bad = element_at(z_ptr, t_ptr, w_ptr, i, i < P, stride_p, step_p, ignore, HAS_W, WHOLE)
+    p, q, nll, nll_not = probabilities(z, LINK)
+    by_p, by_nll, by_nll_not, value = tl.zeros_like(z), tl.zeros_like(z), tl.zeros_like(z), tl.zeros_like(z)
+    for k in tl.static_range(len(KINDS)):
+        g = tl.load(g_ptr + k * K + channel)
+        by_p, by_nll, by_nll_not = add_slopes(KINDS[k], GAMMAS[k], g, t, p, q, nll, nll_not, by_p, by_nll, by_nll_not)
+        value += weighed(g, w * share_of(KINDS[k], GAMMAS[k], t, p, q, nll, nll_not))
+    dz = w * through(p, q, by_p, by_nll, by_nll_not, LINK)
+    to = image * out_b + channel * out_c + i.to(tl.int64) * out_p
+    tl.store(out_ptr + to, narrow(dz, out_ptr.dtype.element_ty), mask=i < P)
+    tl.store(part_ptr + tl.program_id(0), tl.sum(tl.where(counted, value, 0.0), 0).to(tl.float64))
+    tl.store(bad_ptr + tl.program_id(0), tl.max(bad.to(tl.int32), 0))

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from lossfold.folds.dense.spec import LINKS
+from lossfold.folds.dense.spec import KINDS, LINKS
 from lossfold.folds.dense.triton import bins as histogram
 from lossfold.folds.dense.triton import gradient, lines, pixels
 from lossfold.folds.gpu.launch import (
@@ -17,7 +17,9 @@ from lossfold.folds.gpu.launch import (
     MOST_HELD,
     Plan,
     added,
+    divided,
     flat,
+    in_total,
     launch,
     narrowed,
     options,
@@ -27,6 +29,7 @@ from lossfold.folds.gpu.launch import (
     warp,
     written,
 )
+from lossfold.folds.gpu.launch import scaled as scaled
 from lossfold.folds.gpu.tables import MOST_PIXELS
 from lossfold.folds.histogram import OCTAVES, REST
 
@@ -151,6 +154,35 @@ def unfold(
         launch(gradient.unfold_lines, (programs,), g, slopes, call.z, call.t, call.w, out, *numbers, step, call.ignore, **fixed)
 
     return written(scores, write)
+
+
+def once(
+    scores: Tensor, targets: Tensor, weight: Tensor | None, above: Tensor, below: Tensor | None, ignore_index: int, link: int,
+    together: bool, align_corners: bool, kinds: Sequence[int], gammas: Sequence[float], *rest: Any,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """Implement ``dense_once``, of channels by themselves."""
+    if not targets.numel():
+        return scores.new_zeros((), dtype=torch.float32), torch.empty_like(scores)
+    call = Call.of(scores, targets, weight, ignore_index, link, together)
+    images, _, size = call.sizes
+    if below is None:
+        g = narrowed(above)
+    elif call.fixed["HAS_W"] or call.fixed["WHOLE"]:
+        g = divided(above, (_sums(call, (KINDS.index("weight"),), (0.0,)).sum(0) * below).sum())
+    else:  # everything counts
+        g = divided(above, below.sum() * (images * size))
+    cut = call.cut(0, warp())
+    each, programs = call.programs(cut)
+    part = torch.empty(programs, dtype=torch.float64, device=scores.device)
+    bad = torch.empty(programs, dtype=torch.int32, device=scores.device)
+    fixed = call.compiled(cut, KINDS=tuple(kinds), GAMMAS=tuple(gammas))
+
+    def write(out: Tensor) -> None:
+        numbers = (*call.numbers(each), *out.stride(), call.ignore)
+        launch(gradient.once_lines, (programs,), g, call.z, call.t, call.w, out, part, bad, *numbers, **fixed)
+
+    slope = written(scores, write)
+    return in_total(part, bad, MESSAGE).to(torch.float32), slope
 
 
 def map(

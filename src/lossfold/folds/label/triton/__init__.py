@@ -22,8 +22,6 @@ def lacks(spec: LabelSpec, scores: Tensor, labels: Tensor) -> Lacks:
             if kind not in SUMS:
                 return f"the sum {kind!r}"
         classes, resized = scores.shape[1], scores.dim() == 4 and scores.shape[2:] != labels.shape[1:]
-        if resized and spec.bins:
-            return "histograms at the labels' resolution yet"
         if resized and labels.shape[2] > MOST_WIDE * scores.shape[3]:
             return f"interpolation to more than {MOST_WIDE} labels for a score"
         what = "histograms" if spec.bins else "interpolation" if resized else ""
@@ -32,3 +30,9 @@ def lacks(spec: LabelSpec, scores: Tensor, labels: Tensor) -> Lacks:
         return f"sums of more than {MOST_CLASSES} classes" if classes > MOST_CLASSES else ""
 
     return of
+
+
+def lacks_once(spec: LabelSpec, scores: Tensor, labels: Tensor, engine: str) -> bool:
+    """Whether an engine that makes one pass for value and gradient makes two here."""
+    resized = scores.dim() == 4 and scores.shape[2:] != labels.shape[1:]
+    return engine == "triton" and (resized or scores.shape[1] > MOST_WHOLE)

@@ -13,6 +13,66 @@ from lossfold.folds.gpu.tables import ONE, rounded
 from lossfold.folds.label.triton.pixels import bin_of, evaluate, rows_of, targets
 
 
+@triton.jit
+def nothing_binned(GROUPS: tl.constexpr, BLOCK: tl.constexpr, ROWS: tl.constexpr):
+    """Return the words of bin 0 of each row, own and other, before the first pixel."""
+    zeros = ()
+    for n in tl.static_range(2 * ROWS):
+        zeros = zeros + (tl.zeros([GROUPS, BLOCK], tl.int64),)
+    return zeros
+
+
+@triton.jit
+def with_binned(
+    zeros, table_ptr, z, y, w, counted, first,
+    C: tl.constexpr, BINS: tl.constexpr, COUNTS: tl.constexpr, SOFTMAX: tl.constexpr, ROWS: tl.constexpr,
+):  # fmt: skip
+    """Add pixels to a table ``[class, own | other, bin]``; return the words of bin 0 with what stays in registers."""
+    ROW: tl.constexpr = BINS + 1
+    label = y[None, :] - first.to(tl.int32)[:, None]
+    e, inverse, _, _, _, _, _ = evaluate(z, label, ROWS, SOFTMAX)
+    more = ()
+    for r in tl.static_range(ROWS):
+        own = label == r
+        bin_, position, number = bin_of(e[r] * inverse, own, BINS, SOFTMAX)
+        here = counted[None, :] & (first + r < C)[:, None]
+        slot = (2 * (first + r)[:, None] + tl.where(own, 0, 1)) * ROW + tl.where(number, bin_, BINS)
+        fixed = (position * UNIT + 0.5).to(tl.int64)
+        if COUNTS:
+            word = fixed + ONE
+            tl.atomic_add(table_ptr + slot, word, mask=here & ((bin_ != 0) | (number == 0)), sem="relaxed")
+            word = tl.where(here & (bin_ == 0) & number, word, 0)
+            more = more + (zeros[2 * r] + tl.where(own, word, 0), zeros[2 * r + 1] + tl.where(own, 0, word))
+        else:
+            finite = (w - w == 0.0)[None, :]
+            slot = tl.where(finite, slot, (2 * (first + r)[:, None] + tl.where(own, 0, 1)) * ROW + BINS)
+            scale = tl.where(finite, w[None, :], 1.0).to(tl.float64)
+            tl.atomic_add(table_ptr + 2 * slot, rounded(scale * UNIT), mask=here, sem="relaxed")
+            tl.atomic_add(table_ptr + 2 * slot + 1, rounded(scale * fixed.to(tl.float64)), mask=here, sem="relaxed")
+            more = more + (zeros[2 * r], zeros[2 * r + 1])
+    return more
+
+
+@triton.jit
+def add_zeros(zeros, table_ptr, first, C: tl.constexpr, BINS: tl.constexpr, COUNTS: tl.constexpr, ROWS: tl.constexpr):
+    """Add what was kept of bin 0."""
+    if COUNTS:
+        for r in tl.static_range(ROWS):
+            for side in tl.static_range(2):
+                slot = (2 * (first + r) + side) * (BINS + 1)
+                tl.atomic_add(table_ptr + slot, tl.sum(zeros[2 * r + side], 1), mask=first + r < C, sem="relaxed")
+
+
+@triton.jit
+def table_of(image, program, groups, programs, share, APART: tl.constexpr):
+    """Return the table of a program; share: programs to a table; groups: tables to an image, where these stand APART."""
+    if APART:
+        table = image * groups + program // share
+    else:
+        table = (image * programs + program) // share
+    return table
+
+
 @triton.jit(do_not_specialize=["ignore"])
 def bins_kernel(
     z_ptr, y_ptr, w_ptr, table_ptr,
@@ -20,52 +80,17 @@ def bins_kernel(
     C: tl.constexpr, BINS: tl.constexpr, HAS_W: tl.constexpr, COUNTS: tl.constexpr, APART: tl.constexpr, SOFTMAX: tl.constexpr,
     ROWS: tl.constexpr, GROUPS: tl.constexpr, BLOCK: tl.constexpr, TILES: tl.constexpr,
 ):  # fmt: skip
-    """Add to ``table[table, class, own | other, bin]`` (the last bin: what is no number), a word or, with weights, two.
-
-    share: programs to a table; groups: tables to an image, where these stand APART.
-    """
+    """Add to ``table[table, class, own | other, bin]`` (the last bin: what is no number), a word or, with weights, two."""
     program, image = place_of(programs)
     WORDS: tl.constexpr = 1 if COUNTS else 2
-    ROW: tl.constexpr = BINS + 1
     z_ptr += image * stride_b
-    if APART:
-        table = image * groups + program // share
-    else:
-        table = tl.program_id(0).to(tl.int64) // share
-    table_ptr += table * (2 * C * ROW * WORDS)
+    table_ptr += table_of(image, program, groups, programs, share, APART) * (2 * C * (BINS + 1) * WORDS)
     first = tl.arange(0, GROUPS).to(tl.int64) * ROWS
-    zeros = ()
-    for n in tl.static_range(2 * ROWS):
-        zeros = zeros + (tl.zeros([GROUPS, BLOCK], tl.int64),)
+    zeros = nothing_binned(GROUPS, BLOCK, ROWS)
     for tile in range(TILES):
         i = (program * TILES + tile) * BLOCK + tl.arange(0, BLOCK)
         inside = i < P
         y, w, counted, _ = targets(y_ptr, w_ptr, image * P + i, inside, ignore, C, HAS_W)
         z = rows_of(z_ptr, first, i.to(tl.int64) * stride_p, inside, counted, stride_c, C, ROWS, GROUPS, SOFTMAX)
-        label = y[None, :] - first.to(tl.int32)[:, None]
-        e, inverse, _, _, _, _, _ = evaluate(z, label, ROWS, SOFTMAX)
-        more = ()
-        for r in tl.static_range(ROWS):
-            own = label == r
-            bin_, position, number = bin_of(e[r] * inverse, own, BINS, SOFTMAX)
-            here = counted[None, :] & (first + r < C)[:, None]
-            slot = (2 * (first + r)[:, None] + tl.where(own, 0, 1)) * ROW + tl.where(number, bin_, BINS)
-            fixed = (position * UNIT + 0.5).to(tl.int64)
-            if COUNTS:
-                word = fixed + ONE
-                tl.atomic_add(table_ptr + slot, word, mask=here & ((bin_ != 0) | (number == 0)), sem="relaxed")
-                word = tl.where(here & (bin_ == 0) & number, word, 0)
-                more = more + (zeros[2 * r] + tl.where(own, word, 0), zeros[2 * r + 1] + tl.where(own, 0, word))
-            else:
-                finite = (w - w == 0.0)[None, :]
-                slot = tl.where(finite, slot, (2 * (first + r)[:, None] + tl.where(own, 0, 1)) * ROW + BINS)
-                scale = tl.where(finite, w[None, :], 1.0).to(tl.float64)
-                tl.atomic_add(table_ptr + 2 * slot, rounded(scale * UNIT), mask=here, sem="relaxed")
-                tl.atomic_add(table_ptr + 2 * slot + 1, rounded(scale * fixed.to(tl.float64)), mask=here, sem="relaxed")
-                more = more + (zeros[2 * r], zeros[2 * r + 1])
-        zeros = more
-    if COUNTS:
-        for r in tl.static_range(ROWS):
-            for side in tl.static_range(2):
-                slot = (2 * (first + r) + side) * ROW
-                tl.atomic_add(table_ptr + slot, tl.sum(zeros[2 * r + side], 1), mask=first + r < C, sem="relaxed")
+        zeros = with_binned(zeros, table_ptr, z, y, w, counted, first, C, BINS, COUNTS, SOFTMAX, ROWS)
+    add_zeros(zeros, table_ptr, first, C, BINS, COUNTS, ROWS)

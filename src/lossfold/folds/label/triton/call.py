@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from lossfold.folds.fold import code_of
 from lossfold.folds.gpu.launch import flat
+from lossfold.folds.gpu.tables import MOST_PIXELS
 from lossfold.folds.label.spec import KINDS
 
 OF_EVERY_P = tuple(code_of(KINDS, kind) for kind in ("prob", "prob_sq"))
@@ -76,3 +78,20 @@ def resizes(scores: Tensor, labels: Tensor) -> bool:
 def reads(kinds: tuple[int, ...]) -> dict[str, bool]:
     """Return whether sums read every class's p, and every class's log p."""
     return {"MIXED": any(kind in OF_EVERY_P for kind in kinds), "LOGS": OF_EVERY_LOG in kinds}
+
+
+def tables(call: Call, bins: int, apart: bool, counts: bool, programs: int, pixels: int) -> tuple[Tensor, int, int]:
+    """Return empty histograms ``[I, tables, C, own | other, bins + 1, words]``, tables to an image, and programs to a table.
+
+    Args:
+        call: what is counted.
+        bins, apart: their number, and whether each image has its own.
+        counts: whether weights are 1, so that a word holds both, of so many pixels.
+        programs, pixels: of an image, and of a program at most.
+    """
+    images, classes, _ = call.sizes
+    share = MOST_PIXELS // pixels if counts else programs * images
+    groups = math.ceil(programs / share)
+    rows, count = (images, groups) if apart else (1, math.ceil(images * programs / share))
+    shape = rows, count, classes, 2, bins + 1, 1 if counts else 2
+    return torch.zeros(shape, dtype=torch.int64, device=call.z.device), groups, share

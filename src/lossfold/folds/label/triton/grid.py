@@ -15,6 +15,7 @@ import triton
 import triton.language as tl
 
 from lossfold.folds.gpu.device import narrow
+from lossfold.folds.label.triton.bins import add_zeros, nothing_binned, table_of, with_binned
 from lossfold.folds.label.triton.gradient import differentiate
 from lossfold.folds.label.triton.hard import hardness
 from lossfold.folds.label.triton.pixels import hard_at, targets
@@ -119,6 +120,35 @@ def grid_fold(
 
 
 @triton.jit(do_not_specialize=SIZES)
+def grid_bins(
+    z_ptr, y_ptr, w_ptr, table_ptr,
+    tiles, stride_b, stride_c, stride_y, stride_x, h, w, H, W, ay, by, dy, ax, bx, dx, ignore, groups, share,
+    C: tl.constexpr, BINS: tl.constexpr, HAS_W: tl.constexpr, COUNTS: tl.constexpr, APART: tl.constexpr, SOFTMAX: tl.constexpr,
+    ROWS: tl.constexpr, GROUPS: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """Do what ``bins_kernel`` does."""
+    tile, cell, image = programs_of(tiles, h)
+    WORDS: tl.constexpr = 1 if COUNTS else 2
+    z_ptr += image * stride_b
+    programs = tiles * (h + 1)
+    table = table_of(image, tl.program_id(0) % programs, groups, programs, share, APART)
+    table_ptr += table * (2 * C * (BINS + 1) * WORDS)
+    first = tl.arange(0, GROUPS).to(tl.int64) * ROWS
+    x, inside, left, right, t = columns_of(tile, w, W, ax, bx, dx, BLOCK)
+    up, down = tl.maximum(cell, 0).to(tl.int64) * stride_y, tl.minimum(cell + 1, h - 1).to(tl.int64) * stride_y
+    above, below = rows_between(z_ptr, first, t, left, right, up, down, inside, stride_c, stride_x, C, ROWS, GROUPS, SOFTMAX)
+    zeros = nothing_binned(GROUPS, BLOCK, ROWS)
+    begin, end = tl.maximum(start_of(cell, ay, by, dy), 0), tl.minimum(start_of(cell + 1, ay, by, dy), H)
+    for k in range(0, end - begin):
+        y_row = begin + k
+        s = (y_row.to(tl.int64) * ay + by - cell.to(tl.int64) * dy).to(tl.float32) / dy.to(tl.float32)
+        y, weight, counted, _ = targets(y_ptr, w_ptr, (image * H + y_row) * W + x, inside, ignore, C, HAS_W)
+        z = row_of(above, below, s, counted, first, C, ROWS, SOFTMAX)
+        zeros = with_binned(zeros, table_ptr, z, y, weight, counted, first, C, BINS, COUNTS, SOFTMAX, ROWS)
+    add_zeros(zeros, table_ptr, first, C, BINS, COUNTS, ROWS)
+
+
+@triton.jit(do_not_specialize=SIZES)
 def grid_map(
     g_ptr, z_ptr, y_ptr, w_ptr, kept_ptr, out_ptr, bad_ptr,
     tiles, stride_b, stride_c, stride_y, stride_x, h, w, H, W, ay, by, dy, ax, bx, dx, ignore,
@@ -155,10 +185,11 @@ def of_nodes(owed, t, GROUPS: tl.constexpr, CELLS: tl.constexpr, WIDE: tl.conste
 
 @triton.jit(do_not_specialize=SIZES)
 def grid_unfold(
-    g_ptr, z_ptr, y_ptr, w_ptr, kept_ptr, corner_ptr,
-    tiles, stride_b, stride_c, stride_y, stride_x, h, w, H, W, ay, by, dy, ax, bx, dx, ignore,
+    g_ptr, slope_ptr, z_ptr, y_ptr, w_ptr, kept_ptr, corner_ptr,
+    tiles, stride_b, stride_c, stride_y, stride_x, h, w, H, W, ay, by, dy, ax, bx, dx, ignore, slope_b,
     C: tl.constexpr, KINDS: tl.constexpr, GAMMAS: tl.constexpr, HAS_W: tl.constexpr, SOFTMAX: tl.constexpr,
-    MIXED: tl.constexpr, LOGS: tl.constexpr, ROWS: tl.constexpr, GROUPS: tl.constexpr, CELLS: tl.constexpr, WIDE: tl.constexpr,
+    MIXED: tl.constexpr, LOGS: tl.constexpr, BINS: tl.constexpr,
+    ROWS: tl.constexpr, GROUPS: tl.constexpr, CELLS: tl.constexpr, WIDE: tl.constexpr,
 ):  # fmt: skip
     """Write ``corner[image, upper left | upper right | lower left | lower right, class, h + 1, w + 1]``.
 
@@ -168,6 +199,7 @@ def grid_unfold(
     BLOCK: tl.constexpr = CELLS * WIDE
     z_ptr += image * stride_b
     g_ptr += image * len(KINDS) * C
+    slope_ptr += image * slope_b
     first = tl.arange(0, GROUPS).to(tl.int64) * ROWS
     lanes = tl.arange(0, BLOCK)
     j = tile * CELLS + lanes // WIDE - 1
@@ -191,7 +223,7 @@ def grid_unfold(
         z = row_of(above, below, s, counted, first, C, ROWS, SOFTMAX)
         hard = hard_at(kept_ptr, at, inside, KINDS)
         dz = differentiate(
-            g_ptr, g_ptr, z, y, weight, counted, hard, first, C, KINDS, GAMMAS, MIXED, LOGS, 0, ROWS, GROUPS, SOFTMAX
+            g_ptr, slope_ptr, z, y, weight, counted, hard, first, C, KINDS, GAMMAS, MIXED, LOGS, BINS, ROWS, GROUPS, SOFTMAX
         )  # fmt: skip
         upper, lower = (), ()
         for r in tl.static_range(ROWS):

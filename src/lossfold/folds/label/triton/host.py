@@ -12,10 +12,9 @@ import torch
 from torch import Tensor
 
 from lossfold.folds.fold import code_of
-from lossfold.folds.gpu.launch import added, launch, narrowed, options, plan, slopes_of, tabled, warp
-from lossfold.folds.gpu.tables import MOST_PIXELS
+from lossfold.folds.gpu.launch import added, divided, in_total, launch, narrowed, options, slopes_of, tabled, warp
+from lossfold.folds.gpu.launch import scaled as scaled
 from lossfold.folds.label.spec import KINDS
-from lossfold.folds.label.triton import bins as histogram
 from lossfold.folds.label.triton import hard, resized, whole
 from lossfold.folds.label.triton.call import Call
 
@@ -55,8 +54,10 @@ def fold(
         rows |= dict(zip(chosen, found.unbind(1), strict=True))
     if found.shape[1] != len(kinds):
         found = torch.stack([rows[k] for k in range(len(kinds))], 1)
-    table = _table(call, bins, bins_per_image) if bins else scores.new_empty(0, dtype=torch.float64)
-    return found, table, kept
+    if not bins:
+        return found, scores.new_empty(0, dtype=torch.float64), kept
+    counts = weight is None or call.w.dtype == torch.uint8  # weights are 1
+    return found, tabled(launches(call).table_of(call, bins, bins_per_image, counts)), kept
 
 
 def unfold(
@@ -72,6 +73,19 @@ def unfold(
     slopes = None if grad_table is None else slopes_of(grad_table)
     result: Tensor = launches(call).gradient_of(call, scores, g, slopes, *sums)
     return result
+
+
+def once(
+    scores: Tensor, labels: Tensor, weight: Tensor | None, above: Tensor, below: Tensor | None, ignore_index: int, softmax: bool,
+    align_corners: bool, kinds: Sequence[int], gammas: Sequence[float], *rest: Any,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """Implement ``label_once``."""
+    if not labels.numel():
+        return scores.new_zeros((), dtype=torch.float32), torch.zeros_like(scores)
+    call = Call.of(scores, labels, weight, scores.new_empty(0, dtype=torch.uint8), ignore_index, softmax, align_corners)
+    g = narrowed(above) if below is None else divided(above, whole.counted(call, below))
+    part, bad, gradient = whole.at_once(call, scores, g, tuple(kinds), tuple(gammas))
+    return in_total(part, bad, call.message).to(torch.float32), gradient
 
 
 def map(
@@ -112,19 +126,3 @@ def _chosen(
     tensors = (hardness, state, call.y, call.w, kept, part, bad)
     launch(hard.keep_kernel, (programs * images,), *tensors, programs, pixels, call.ignore, int(apart), **fixed, **options(4))
     return kept, added(part, bad, call.message)
-
-
-def _table(call: Call, bins: int, apart: bool) -> Tensor:
-    """Return the histogram ``[I, 4, C, bins]``."""
-    images, classes, pixels = call.sizes
-    counts = not call.fixed["HAS_W"] or call.w.dtype == torch.uint8
-    cut = plan(classes, 6, images, pixels, warp(), most_tiles=16, most_groups=16)
-    programs = cut.programs(pixels)
-    share = MOST_PIXELS // (cut.block * cut.tiles) if counts else programs * images
-    groups = math.ceil(programs / share)
-    rows, tables = (images, groups) if apart else (1, math.ceil(images * programs / share))
-    words = torch.zeros((rows, tables, classes, 2, bins + 1, 1 if counts else 2), dtype=torch.int64, device=call.z.device)
-    fixed = call.fixed | cut.constants(tiles=True) | {"BINS": bins, "COUNTS": counts, "APART": apart} | cut.options()
-    sizes = (programs, pixels, *call.z.stride(), groups, share)
-    launch(histogram.bins_kernel, (programs * images,), call.z, call.y, call.w, words, *sizes, call.ignore, **fixed)
-    return tabled(words)

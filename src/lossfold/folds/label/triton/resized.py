@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lossfold.folds.gpu.launch import MOST_GROUPS, MOST_HELD, TILED, added, launch, options, plan, warp
 from lossfold.folds.label.triton import grid
-from lossfold.folds.label.triton.call import Call, reads
+from lossfold.folds.label.triton.call import Call, reads, tables
 
 
 def most_kinds(classes: int) -> int:
@@ -54,10 +54,24 @@ def sums_of(call: Call, kinds: tuple[int, ...], gammas: tuple[float, ...], hardn
     return added(part, bad, call.message) if kinds else part[:, 0]
 
 
+def table_of(call: Call, bins: int, apart: bool, counts: bool) -> Tensor:
+    """Return the words of histograms ``[I, tables, C, own | other, bins + 1, words]``."""
+    images, classes, _ = call.sizes
+    rows, compiled, block = cut_of(call, 8)
+    tiles = math.ceil(call.y.shape[2] / block)
+    programs = tiles * (call.z.shape[2] + 1)
+    across, _, each = line(call.y.shape[1], call.z.shape[2], call.align_corners)
+    words, groups, share = tables(call, bins, apart, counts, programs, block * math.ceil(each / across))
+    fixed = call.fixed | rows | {"BINS": bins, "COUNTS": counts, "APART": apart, "BLOCK": block} | compiled
+    numbers = (tiles, *numbers_of(call), groups, share)
+    launch(grid.grid_bins, (programs * images,), call.z, call.y, call.w, words, *numbers, **fixed)
+    return words
+
+
 def gradient_of(
     call: Call, scores: Tensor, g: Tensor, slopes: Tensor | None, kinds: tuple[int, ...], gammas: tuple[float, ...]
 ) -> Tensor:
-    """Return the gradient of the scores, from the derivatives by sums."""
+    """Return the gradient of the scores, from the derivatives by sums and by errors in bins."""
     (images, classes, _), (h, w) = call.sizes, call.z.shape[2:]
     rows, compiled, block = cut_of(call, 6)
     across, _, each = line(call.y.shape[2], w, call.align_corners)
@@ -66,11 +80,12 @@ def gradient_of(
     warps = compiled["num_warps"] * max(1, cells * wide // warp())
     tiles = math.ceil((w + 1) / cells)
     corners = torch.empty((images, 4, classes, h + 1, w + 1), dtype=torch.float32, device=scores.device)
-    fixed = call.fixed | rows | reads(kinds) | {"KINDS": kinds, "GAMMAS": gammas, "CELLS": cells, "WIDE": wide}
-    launch(
-        grid.grid_unfold, (tiles * (h + 1) * images,), g, *call.tensors, corners, tiles, *numbers_of(call),
-        **fixed, **(compiled | {"num_warps": warps}),
-    )  # fmt: skip
+    bins = 0 if slopes is None else slopes.shape[-1]
+    step = slopes.stride(0) if slopes is not None and len(slopes) > 1 else 0
+    fixed = call.fixed | rows | reads(kinds) | {"KINDS": kinds, "GAMMAS": gammas, "CELLS": cells, "WIDE": wide, "BINS": bins}
+    fixed |= {"MIXED": fixed["MIXED"] or bins > 0, **compiled, "num_warps": warps}
+    tensors = (g, g if slopes is None else slopes, *call.tensors, corners)
+    launch(grid.grid_unfold, (tiles * (h + 1) * images,), *tensors, tiles, *numbers_of(call), step, **fixed)
     result = torch.empty_like(scores)
     blocks = math.ceil(h * w / TILED)
     sizes = (blocks, classes, h, w, *result.stride())

@@ -9,7 +9,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from lossfold.folds.gpu.device import place_of
+from lossfold.folds.gpu.device import place_of, weighed
 from lossfold.folds.label.triton.hard import hardness
 from lossfold.folds.label.triton.pixels import NLL_ALL, PROB, PROB_SQ, at_label, evaluate, hard_at, minus_log, rows_of, targets
 
@@ -66,14 +66,14 @@ def value_of(
                 g = tl.load(g_ptr + k * C + first + r, mask=first + r < C, other=0.0)[:, None]
                 if KINDS[k] == NLL_ALL:
                     share = minus_log(z[r], high, log_s, SOFTMAX)
-                    every += tl.where((first + r < C)[:, None], g * share, 0.0)
+                    every += tl.where((first + r < C)[:, None], weighed(g, share), 0.0)
                 elif KINDS[k] == PROB:
-                    every += g * (e[r] * inverse)
+                    every += weighed(g, e[r] * inverse)
                 else:
-                    every += g * (e[r] * inverse) * (e[r] * inverse)
+                    every += weighed(g, (e[r] * inverse) * (e[r] * inverse))
             value += w * tl.sum(every, 0)
         else:
-            value += tl.load(g_ptr + k * C + y) * (w * at_label(KINDS[k], GAMMAS[k], p, nll, u, hard))
+            value += weighed(tl.load(g_ptr + k * C + y), w * at_label(KINDS[k], GAMMAS[k], p, nll, u, hard))
     return value
 
 

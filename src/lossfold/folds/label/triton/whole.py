@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
-from lossfold.folds.gpu.launch import added, launch, plan, warp, written
-from lossfold.folds.label.triton import gradient, many, sums
-from lossfold.folds.label.triton.call import Call, reads
+from lossfold.folds.gpu.launch import added, in_total, launch, options, plan, warp, written
+from lossfold.folds.label.triton import bins as histogram
+from lossfold.folds.label.triton import gradient, many, once, sums
+from lossfold.folds.label.triton.call import Call, reads, tables
 
 MOST_KINDS = 6  # of one launch: each has a sum for every row of a thread
 
@@ -32,6 +35,18 @@ def sums_of(call: Call, kinds: tuple[int, ...], gammas: tuple[float, ...], hardn
     return added(part, bad, call.message) if kinds else part[:, 0]
 
 
+def table_of(call: Call, bins: int, apart: bool, counts: bool) -> Tensor:
+    """Return the words of histograms ``[I, tables, C, own | other, bins + 1, words]``."""
+    images, classes, pixels = call.sizes
+    cut = plan(classes, 6, images, pixels, warp(), most_tiles=16, most_groups=16)
+    programs = cut.programs(pixels)
+    words, groups, share = tables(call, bins, apart, counts, programs, cut.block * cut.tiles)
+    fixed = call.fixed | cut.constants(tiles=True) | {"BINS": bins, "COUNTS": counts, "APART": apart} | cut.options()
+    sizes = (programs, pixels, *call.z.stride(), groups, share)
+    launch(histogram.bins_kernel, (programs * images,), call.z, call.y, call.w, words, *sizes, call.ignore, **fixed)
+    return words
+
+
 def gradient_of(
     call: Call, scores: Tensor, g: Tensor, slopes: Tensor | None, kinds: tuple[int, ...], gammas: tuple[float, ...]
 ) -> Tensor:
@@ -53,6 +68,36 @@ def gradient_of(
         launch(gradient.unfold_kernel, (programs * images,), *tensors, *numbers, step, call.ignore, **(fixed | of_bins))
 
     return written(scores, write)
+
+
+def counted(call: Call, below: Tensor) -> Tensor:
+    """Return the weights of all pixels, each times its class's ``below [C]``, in total."""
+    count, block, tiles = call.y.numel(), 4 * warp(), 1
+    while tiles < 16 and count > 2048 * warp() * tiles:
+        tiles *= 2
+    programs = math.ceil(count / (block * tiles))
+    part = torch.empty(programs, dtype=torch.float64, device=below.device)
+    fixed = {"C": call.fixed["C"], "HAS_W": call.fixed["HAS_W"], "BLOCK": block, "TILES": tiles, **options(1)}
+    launch(once.count_kernel, (programs,), call.y, call.w, below.contiguous(), part, count, call.ignore, **fixed)
+    return in_total(part, torch.empty(0, dtype=torch.int32, device=part.device), "")
+
+
+def at_once(
+    call: Call, scores: Tensor, g: Tensor, kinds: tuple[int, ...], gammas: tuple[float, ...]
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    """Return partial sums of what g weighs, whether labels were bad, and the gradient."""
+    images, classes, pixels = call.sizes
+    cut = plan(classes, 0, images, pixels, warp())
+    programs = cut.programs(pixels)
+    part = torch.empty(programs * images, dtype=torch.float64, device=g.device)
+    bad = torch.empty(programs * images, dtype=torch.int32, device=g.device)
+    fixed = call.fixed | {"KINDS": kinds, "GAMMAS": gammas} | reads(kinds) | cut.constants() | cut.options()
+
+    def write(out: Tensor) -> None:
+        numbers = (programs, pixels, *call.z.stride(), *out.stride(), call.ignore)
+        launch(once.once_kernel, (programs * images,), g, *call.tensors[:3], out, part, bad, *numbers, **fixed)
+
+    return part, bad, written(scores, write)
 
 
 def values_of(call: Call, coef: Tensor, kinds: tuple[int, ...], gammas: tuple[float, ...], values: Tensor) -> Tensor:

@@ -1,0 +1,1 @@
+"""The pair fold on GPUs: the operators' kernels."""
