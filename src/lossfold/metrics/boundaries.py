@@ -40,7 +40,7 @@ def boundary_f1(
         preds: integer class map ``[B, H, W]``, values in [0, C).
         labels: integer class map of the same shape, values in [0, C) or ``ignore``.
         C: number of classes.
-        tolerance: a Euclidean distance, in pixels from 1 on; below, as a share of the image's diagonal, rounded up. 0: the same pixel.
+        tolerance: a Euclidean distance, in pixels from 1 on; below, a share of the diagonal, rounded up. 0: the same pixel.
         empty: value, as a fraction, where a class has no boundary in either; ``"skip"`` makes it NaN.
         ignore: label of the pixels that do not count: they are in no mask, make no boundary, and predictions there take no part.
         fraction: return 0 to 1 in place of percent.
