@@ -179,14 +179,20 @@ def count_boundaries(
     pred, target = pred & counted, target & counted
     inside = torch.zeros_like(counted)
     inside[:, part[0], part[1]] = True
-    lines = [_contour(mask, counted) for mask in (pred, target)]
     counts = []
+    lines = [_contour(mask, counted) for mask in (pred, target)]
     for own, other in (lines, lines[::-1]):
         points = own & inside
-        counts += [points, near(points, other, float(tolerance))]
+        counts += [_number(points), _number(near(points, other, float(tolerance)))]
+    del lines, points, own, other  # large maps, which the bands need no more
     bands = [_band(mask, counted, width) & inside for mask in (pred, target)]
-    counts += [bands[0] & bands[1], bands[0] | bands[1]]
-    return torch.stack([found.sum((1, 2)) for found in counts], 1)
+    counts += [_number(bands[0] & bands[1]), _number(bands[0] | bands[1])]
+    return torch.stack(counts, 1)
+
+
+def _number(found: Tensor) -> Tensor:
+    """Return how many pixels of each image are True; several times as fast as a sum."""
+    return torch.stack([torch.count_nonzero(image) for image in found])
 
 
 def f1_of_counts(sums: Tensor) -> Tensor:
@@ -251,25 +257,22 @@ def _(points: Tensor, others: Tensor, reach: float) -> Tensor:
 
 
 def _near(points: Tensor, others: Tensor, reach: float) -> Tensor:
-    """Return what :func:`near` returns of one image: distances inside columns, then a look along each point's own row.
+    """Return what :func:`near` returns of one image: for each point, how many others are in the disc's part of each row.
 
-    Points are few, and most are near at once: so the work does not grow with the reach as that of whole maps does.
+    Points are few, and most have one in the first rows: so the work does not grow with the reach as that of whole maps does.
     """
     height, width = points.shape
     found = torch.zeros_like(points, memory_format=torch.contiguous_format)
     rows, columns = points.nonzero().unbind(1)
     if not len(rows) or not others.any():
         return found
-    most = min(int(reach), max(height, width))
-    drop = torch.where(others, 0, most + 1).int()
-    for order in (range(1, height), range(height - 2, -1, -1)):
-        step = 1 if order.step > 0 else -1
-        for y in order:
-            torch.minimum(drop[y], drop[y - step] + 1, out=drop[y])
-    for beside in sorted(range(-most, most + 1), key=abs):
-        at = columns + beside
-        close = drop[rows, at.clamp(0, width - 1)].long().square() + beside * beside <= reach * reach
-        close &= (at >= 0) & (at < width)
+    before = torch.zeros(height, width + 1, dtype=torch.int32, device=points.device)
+    torch.cumsum(others, 1, dtype=torch.int32, out=before[:, 1:])
+    for away in sorted(range(-min(int(reach), height), min(int(reach), height) + 1), key=abs):
+        beside, at = math.isqrt(math.floor(reach * reach - away * away)), rows + away
+        line = at.clamp(0, height - 1)
+        first, last = (columns - beside).clamp_min(0), (columns + beside + 1).clamp_max(width)
+        close = (before[line, last] > before[line, first]) & (at >= 0) & (at < height)
         found[rows[close], columns[close]] = True
         rows, columns = rows[~close], columns[~close]
         if not len(rows):

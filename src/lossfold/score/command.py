@@ -168,29 +168,28 @@ def show(scores: Scores, out: str, seconds: float) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from lossfold.score.page import number, table
+    from lossfold.score.page import TITLES, by_class, number, overall, span
     from lossfold.score.settings import LABELS
 
-    labels, intervals = scores.settings.task in LABELS, bool(scores.replicates)
-    shown = Table("", "all pixels" if labels else "mean")
-    if intervals:
-        shown.add_column(f"{scores.confidence:g} %")
-    if labels:
-        shown.add_column("mean of images")
-    shown.add_column("images")
-    for column in shown.columns[1:]:
-        column.justify = "right"
-    for metric, lines in table(scores):
-        for line in lines:
-            name = f"{metric}, {line.label}" if len(lines) > 1 else metric
-            cells = [number(line.value, line.metric)]
-            if intervals:
-                cells.append("" if line.low is None else f"{number(line.low, line.metric)} … {number(line.high, line.metric)}")
-            if labels:
-                cells.append(number(line.image_mean, line.metric))
-            shown.add_row(*map(Text, (name, *cells, str(line.images))))
-    console = Console()
-    console.print(shown)
+    labels, console = scores.settings.task in LABELS, Console()
+    interval = [f"{scores.confidence:g} %"] if scores.replicates else []
+    shown = Table("", "all pixels" if labels else "mean", *interval, *["mean of images"] * labels, "images")
+    for line in overall(scores):
+        cells = [number(line.value, line.metric), span(line.low, line.high, line.metric)][: 1 + len(interval)]
+        if labels:
+            cells.append(number(line.image_mean, line.metric))
+        shown.add_row(*map(Text, (TITLES[line.metric], *cells, str(line.images))))
+    tables = [shown]
+    if by_class(scores):
+        tables.append(Table("all pixels", *(TITLES[name] for name in scores.settings.metrics), "images"))
+        for name, lines in by_class(scores):
+            cells = [number(line.value, line.metric) for line in lines]
+            tables[1].add_row(*map(Text, (name, *cells, str(lines[0].images))))
+    for table in tables:
+        for column in table.columns[1:]:
+            column.justify = "right"
+        console.print(table)
     for note in scores.notes:
         console.print(Text(f"{note}."))
-    console.print(Text(f"{len(scores.rows)} images in {seconds:.1f} s; {out}/report.html, scores.json, summary.csv, images.csv"))
+    images = f"{len(scores.rows)} image{'s' * (len(scores.rows) != 1)} in {seconds:.1f} s"
+    console.print(Text(f"{images}; {out}/report.html, scores.json, summary.csv, images.csv"), soft_wrap=True)

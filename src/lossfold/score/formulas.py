@@ -68,7 +68,7 @@ def statistics(sums: Sums, settings: Settings, empty: float | str) -> list[Stati
         return [Statistic(name) for name in settings.metrics]
     overall = [Statistic("pixel_accuracy")] if settings.task == "segmentation" and "accuracy" in settings.metrics else []
     mean = ["mean"] if settings.task != "binary" else []
-    return overall + [Statistic(name, label) for name in settings.metrics for label in (*mean, *sums.classes)]
+    return [Statistic(name, label) for name in settings.metrics for label in (*mean, *sums.classes)] + overall
 
 
 def evaluate(values: npt.NDArray[Any], settings: Settings, empty: float | str) -> Floats:
@@ -89,14 +89,14 @@ def evaluate(values: npt.NDArray[Any], settings: Settings, empty: float | str) -
             "boundary_f1": _f1(near, lines, found, targets, nothing),
         }
         columns = []
-        if settings.task == "segmentation" and "accuracy" in settings.metrics:
-            columns.append(_ratio(hits.sum(-1), pixels.max(-1, initial=0))[..., None])
         for name in settings.metrics:
             each = formulas[name]
             if settings.task != "binary":
                 known = ~np.isnan(each)
                 columns.append((np.where(known, each, 0.0).sum(-1) / known.sum(-1))[..., None])
             columns.append(each)
+        if settings.task == "segmentation" and "accuracy" in settings.metrics:
+            columns.append(_ratio(hits.sum(-1), pixels.max(-1, initial=0))[..., None])
     return 100 * np.concatenate(columns, -1)
 
 

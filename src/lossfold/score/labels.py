@@ -19,7 +19,7 @@ from lossfold.score.windows import windows
 
 COLUMNS = ("hits", "predicted", "true", "pixels", *(f"boundary_{index}" for index in range(SUMS)))
 """Of a class, behind it in a row's list."""
-SIDE = 2048
+SIDE, BLOCK = 2048, 1 << 20
 MOST_LABELS = 256
 """Labels of a class map whose classes are not said; a photograph has more."""
 MOST_VALUES = 1024
@@ -142,8 +142,10 @@ def count_pairs(pred: Array, truth: Array, ignore: int | None) -> Counter[tuple[
     low = min(int(pred.min()), int(truth.min()))
     span = max(int(pred.max()), int(truth.max())) - low + 1
     if span <= MOST_VALUES:
-        codes = (truth.astype(np.int64) - low) * span + (pred.astype(np.int64) - low)
-        counts = np.bincount(codes.reshape(-1))
+        counts = np.zeros(span * span, np.int64)
+        for true, found in zip(_blocks(truth), _blocks(pred), strict=True):
+            codes = (true.astype(np.int64) - low) * span + (found.astype(np.int64) - low)
+            counts += np.bincount(codes.reshape(-1), minlength=span * span)
         codes = np.flatnonzero(counts)
         counts, true, found = counts[codes], codes // span + low, codes % span + low
     else:
@@ -156,8 +158,19 @@ def count_pairs(pred: Array, truth: Array, ignore: int | None) -> Counter[tuple[
 def values_of(labels: Array) -> npt.NDArray[np.int64]:
     """Return the values that occur."""
     if labels.dtype.kind == "u" and labels.dtype.itemsize <= 2:
-        return np.flatnonzero(np.bincount(labels.reshape(-1)))
+        known = np.zeros(1 << 8 * labels.dtype.itemsize, bool)
+        for block in _blocks(labels):
+            known[block] = True
+        return np.flatnonzero(known)
     return np.unique(labels).astype(np.int64)
+
+
+def _blocks(labels: Array) -> list[Array]:
+    """Rows of a part, a few at a time: what is made of them is larger than they are."""
+    if labels.ndim == 1:
+        labels = labels[None]
+    step = max(1, BLOCK // max(1, labels.shape[1]))
+    return [labels[top : top + step] for top in range(0, labels.shape[0], step)]
 
 
 def shown(values: Iterable[int]) -> str:

@@ -10,7 +10,7 @@ from jinja2 import Environment, StrictUndefined
 
 from lossfold.score.items import Folders, Item
 from lossfold.score.pictures import colour, pictures
-from lossfold.score.scores import Line, Scores
+from lossfold.score.scores import Line, Scores, column
 from lossfold.score.settings import LABELS, LESS_IS_BETTER
 from lossfold.version import VERSION
 
@@ -21,10 +21,10 @@ TITLES = {
     "pixel_accuracy": "Accuracy of all pixels",
     "boundary_iou": "Boundary IoU",
     "boundary_f1": "Boundary F1",
-    "sad": "SAD / 1000",
+    "sad": "SAD (thousands)",
     "mse": "MSE",
-    "grad": "Grad / 1000",
-    "conn": "Conn / 1000",
+    "grad": "Grad (thousands)",
+    "conn": "Conn (thousands)",
     "psnr": "PSNR (dB)",
     "ssim": "SSIM",
 }
@@ -39,20 +39,21 @@ def page(scores: Scores, folders: Folders, items: Sequence[Item], worst: int) ->
     values = {image["name"]: image for image in scores.images} if rows else {}
     examples = []
     for row in rows:
-        shown = [(TITLES[name], number(values[row.name][name], name)) for name in first_columns(scores)]
+        shown = [(TITLES[line.metric], number(values[row.name][column(line)], line.metric)) for line in overall(scores)]
         examples.append(
-            {"name": row.name, "size": row.sums["size"], "values": shown, "pictures": pictures(by_name[row.name], scores)}
+            {"name": row.name, "size": row.sums["size"], "scores": shown, "pictures": pictures(by_name[row.name], scores)}
         )
     return template.render(
-        title=folders.predictions.name or str(folders.predictions),
+        title="/".join(folders.predictions.absolute().parts[-2:]),
         folders=folders,
         scores=scores,
-        table=table(scores),
+        overall=overall(scores),
+        by_class=by_class(scores),
         examples=examples,
         main=TITLES[scores.settings.metrics[0]],
-        head=[line for line in scores.summary if line.label in ("mean", "") or scores.settings.task == "binary"],
         titles=TITLES,
         number=number,
+        span=span,
         labels=scores.settings.task in LABELS,
         less=scores.settings.metrics[0] in LESS_IS_BETTER,
         version=VERSION,
@@ -61,18 +62,20 @@ def page(scores: Scores, folders: Folders, items: Sequence[Item], worst: int) ->
     )
 
 
-def first_columns(scores: Scores) -> list[str]:
-    """The columns of `images` that hold an image's mean over classes, or its only value."""
-    label = scores.classes[0] if scores.settings.task == "binary" else None
-    return [f"{name}/{label}" if label else name for name in scores.settings.metrics]
+def overall(scores: Scores) -> list[Line]:
+    """Return the lines of what is no class's, or of the only class."""
+    return [line for line in scores.summary if line.label in ("mean", "") or len(scores.classes) == 1]
 
 
-def table(scores: Scores) -> list[tuple[str, list[Line]]]:
-    """The summary's lines by metric."""
-    found: dict[str, list[Line]] = {}
-    for line in scores.summary:
-        found.setdefault(line.metric, []).append(line)
-    return [(TITLES[metric], lines) for metric, lines in found.items()]
+def by_class(scores: Scores) -> list[tuple[str, list[Line]]]:
+    """Return each class's lines, one for each metric, where there are several classes."""
+    names = scores.classes if len(scores.classes) > 1 else ()
+    return [(name, [line for line in scores.summary if line.label == name]) for name in names]
+
+
+def span(low: float | None, high: float | None, metric: str) -> str:
+    """Return an interval as it is read, nothing where there is none."""
+    return "" if low is None else f"{number(low, metric)} … {number(high, metric)}"
 
 
 def number(value: float | None, metric: str) -> str:

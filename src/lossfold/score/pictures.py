@@ -106,7 +106,7 @@ def _masks(item: Item, settings: Settings) -> list[tuple[str, Picture]]:
     painted = [np.full((*size, 3), RIGHT, np.uint8) for _ in range(2)]
     for index, layer in enumerate(layers):
         for picture, mask in zip(painted, layer[:2], strict=True):
-            picture[mask] = colour(index if len(layers) > 1 else 5)
+            picture[mask] = colour(index + 1)
     counted = np.any([each for _, _, each in layers], 0)
     painted[0][~counted] = IGNORED
     added, missed = (

@@ -17,6 +17,7 @@ from lossfold.score.rows import Row
 from lossfold.score.settings import Settings
 from lossfold.score.work import measure
 
+START = "spawn"
 TRIES = 3
 """Times that an image's process may die, two of them with the image by itself."""
 
@@ -29,21 +30,13 @@ def over_processes(items: Iterable[Item], settings: Settings, workers: int) -> I
     Raises:
         RuntimeError: no process can be started.
     """
-    waiting, suspects, deaths = deque(items), deque[Item](), Counter[str]()
-    with _pool(1) as pool:
-        try:
-            pool.submit(os.getpid).result()
-        except BrokenProcessPool as error:
-            raise RuntimeError(
-                "the worker processes can't be started; a script that asks for workers calls score() under"
-                ' `if __name__ == "__main__":`, as they import it'
-            ) from error
+    waiting, suspects, deaths, started = deque(items), deque[Item](), Counter[str](), False
     while waiting or suspects:
         alone = bool(suspects)
         queue, count = (suspects, 1) if alone else (waiting, workers)
         flying: dict[Future[Row | Problem], Item] = {}
         with _pool(count) as pool:
-            broken = False
+            broken, started = False, started or _start(pool)
             while (queue or flying) and not broken:
                 while queue and len(flying) < (1 if alone else 2 * count) and not broken:
                     try:
@@ -69,7 +62,18 @@ def over_processes(items: Iterable[Item], settings: Settings, workers: int) -> I
 
 
 def _pool(workers: int) -> ProcessPoolExecutor:
-    return ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _prepare)
+    return ProcessPoolExecutor(workers, multiprocessing.get_context(START), _prepare)
+
+
+def _start(pool: ProcessPoolExecutor) -> bool:
+    """Refuse to go on where the first process of a pool can't even say hello."""
+    try:
+        return pool.submit(os.getpid).result() > 0
+    except BrokenProcessPool as error:
+        raise RuntimeError(
+            "the worker processes can't be started; a script that asks for workers calls score() under"
+            ' `if __name__ == "__main__":`, as they import it'
+        ) from error
 
 
 def _prepare() -> None:

@@ -47,7 +47,11 @@ class Journal:
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
         self.file = path.open("a+b")
-        lock(self.file.fileno(), path)
+        try:
+            lock(self.file.fileno(), path)
+        except FileExistsError:
+            self.file.close()
+            raise
         self.file.seek(0)
         first, *lines = self.file.read().split(b"\n")
         self.rows: dict[str, Row] = {}

@@ -181,7 +181,7 @@ def interval(values: Floats, confidence: float) -> Floats:
     return ends
 
 
-def column(statistic: Statistic) -> str:
+def column(statistic: Statistic | Line) -> str:
     """Return the name of a statistic in one word."""
     return statistic.metric if statistic.label in ("", "mean") else f"{statistic.metric}/{statistic.label}"
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
+import numpy as np
+
 from lossfold.score.pixels import Array, Pixels
 
 
@@ -40,5 +42,8 @@ def windows(files: tuple[Pixels, ...], side: int, halo: int = 0, border: int = 0
         for left in range(border, width - border, side):
             right = min(left + side, width - border)
             beside = max(0, left - halo)
-            arrays = tuple(band[:, beside : right + halo] for band in bands)
+            # Copies, as a view would keep its band while the next is read.
+            arrays = tuple(np.ascontiguousarray(band[:, beside : right + halo]) for band in bands)
             yield Window(arrays, (slice(top - above, bottom - above), slice(left - beside, right - beside)), above, beside)
+            del arrays
+        del bands
