@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from PIL import Image
 
 pytest.importorskip("lightning")
 
+from lossfold.cli.__main__ import main
 from lossfold.train.data import AlphaFolderData, FolderData, GANFolderData, RestorationFolderData
 from lossfold.train.data.depth import unit
 from lossfold.train.errors import TrainError
@@ -152,3 +154,37 @@ def test_generation_keeps_the_range_of_sixteen_bits(tmp_path: Path) -> None:
     index = int(data.val_set.files_of(0)[0].stem)  # type: ignore[attr-defined]
     expected = (pixels((8, 8, 3), "uint16", index) / 257).round().transpose(2, 0, 1)
     np.testing.assert_array_equal(data.val_set[0].numpy(), expected)
+
+
+def test_check_data_tells_what_is_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Sizes, depths, classes' shares, what can't be used, and what is on both sides; the status says whether all is well."""
+    for part, count in (("train", 3), ("val", 2)):
+        for index in range(count):
+            labels = np.zeros((10, 10), np.uint8)
+            labels[: 2 + index] = 1
+            save(tmp_path / part / "images" / f"{index}.png", pixels((10, 10, 3), "uint16" if index == 2 else "uint8", seed=index))
+            save(tmp_path / part / "masks" / f"{index}.png", labels)
+    nearly = np.clip(pixels((10, 10, 3), seed=1).astype(int) + 1, 0, 255).astype(np.uint8)
+    save(tmp_path / "val" / "images" / "1.png", nearly)
+    options = [f"--data.root={tmp_path}", f"--json={tmp_path / 'found.json'}", f"--picture={tmp_path / 'some.png'}"]
+    assert main(["check-data", "segmentation", *options, "--data.classes=[ground, crack, dent]"]) == 0
+    said = capsys.readouterr().out
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert [found["training"][index]["pixels"]["crack"] for index in range(3)] == [20, 30, 40] and "30.00%" in said
+    assert found["training"][0]["size"] == [10, 10] and "of 8 bits" in said
+    assert [[Path(path).parts[-3:] for path in pair] for pair in found["same"]] == [
+        [("train", "images", "0.png"), ("val", "images", "0.png")]
+    ]
+    assert [Path(pair[0]).name for pair in found["alike"]] == ["1.png"] and "pixel by pixel" in said
+    assert Image.open(tmp_path / "some.png").size == (5 * 230 + 6, 2 * 230 + 6)
+    (tmp_path / "train" / "images" / "1.png").write_bytes(b"")
+    save(tmp_path / "train" / "masks" / "2.png", np.full((10, 10), 7, np.uint8))
+    assert main(["check-data", "segmentation", *options, "--data.classes=2"]) == 1
+    said = capsys.readouterr().out
+    assert "2 of 5 can't be used" in said and "1.png is empty" in said and "2.png has 7" in said
+    assert main(["check-data", "segmentation", *options]) == 1  # any class: what occurs is listed
+    assert "class 7" in capsys.readouterr().out
+    assert main(["check-data", "gan", f"--data.root={tmp_path / 'val' / 'images'}", "--data.val_fraction=0.5"]) == 0
+    assert main(["check-data", "matting", f"--data.root={tmp_path}"]) == 1
+    assert "there is no folder" in capsys.readouterr().err
+    assert main(["check-data", "nothing"]) == 2

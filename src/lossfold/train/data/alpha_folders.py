@@ -292,9 +292,13 @@ class AlphaFolderData(MattingData):
 
     def setup(self, stage: str) -> None:
         """Find the files and divide them."""
+        training, self.val_set = self.whole()
+        self.train_set = replace(training, crop_size=self.samples.crop_size)
+
+    def whole(self) -> tuple[AlphaFolderSamples, AlphaFolderSamples]:
+        """The training and the held-out samples, all of them whole, without chance."""
         training, held_out = self.folders.split(self.val_fraction, self.seed)
-        self.train_set = replace(self.samples, files=training)
-        self.val_set = replace(self.samples, files=held_out, crop_size=None)
+        return replace(self.samples, files=training, crop_size=None), replace(self.samples, files=held_out, crop_size=None)
 
     def describe(self) -> str:
         """One sentence for the report."""

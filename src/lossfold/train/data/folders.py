@@ -248,9 +248,13 @@ class FolderData(SegmentationData):
 
     def setup(self, stage: str) -> None:
         """Find the files and divide them."""
+        training, self.val_set = self.whole()
+        self.train_set = replace(training, augment=self.augment)
+
+    def whole(self) -> tuple[FolderSamples, FolderSamples]:
+        """The training and the held-out samples, all of them whole, without chance."""
         training, held_out = self.folders.split(self.val_fraction, self.seed)
-        self.train_set = replace(self.samples, pairs=training, augment=self.augment)
-        self.val_set = replace(self.samples, pairs=held_out)
+        return replace(self.samples, pairs=training), replace(self.samples, pairs=held_out)
 
     def describe(self) -> str:
         """One sentence for the report."""

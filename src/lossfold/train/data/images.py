@@ -264,9 +264,13 @@ class GANFolderData(GANData):
 
     def setup(self, stage: str) -> None:
         """Find the files and divide them."""
+        training, self.val_set = self.whole()
+        self.train_set = replace(training, mirror=self.samples.mirror)
+
+    def whole(self) -> tuple[ImageFiles, ImageFiles]:
+        """The training and the held-out samples, all of them whole, without chance."""
         training, held_out = self._files()
-        self.train_set = replace(self.samples, files=training)
-        self.val_set = replace(self.samples, files=held_out, mirror=False)
+        return replace(self.samples, files=training, mirror=False), replace(self.samples, files=held_out, mirror=False)
 
     def describe(self) -> str:
         """One sentence for the report."""

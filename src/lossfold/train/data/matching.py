@@ -109,7 +109,6 @@ def check_all(read: Callable[[T], U], items: Sequence[T]) -> list[U]:
     Raises:
         TrainError: with a line for each, up to `LISTED`.
     """
-
     problems: dict[int, str] = {}
 
     def tried(numbered: tuple[int, T]) -> list[U]:
