@@ -1,4 +1,4 @@
-"""``lossfold info | list | show NAME | schema | migrate FILE | train RECIPE ... | score PREDICTIONS TRUTH | bench ...``."""
+"""``lossfold info | list | show NAME | schema | migrate FILE | train TASK ... | check-data TASK ... | score ... | bench ...``."""
 
 from __future__ import annotations
 
@@ -113,16 +113,22 @@ def main(argv: list[str] | None = None) -> int:
     moving.add_argument("file", help="a Python config of MMEngine, a YAML option file of BasicSR, JSON")
     moving.add_argument("--from", dest="dialect", metavar="DIALECT", default="", help="mmseg, mmdet, mmagic, mmgen or basicsr")
     commands.add_parser("train", help="reference training: lossfold train segmentation", add_help=False)
+    text = "what a training would see of your folders: sizes, classes, unusable files, duplicates"
+    commands.add_parser("check-data", help=text, add_help=False)
     commands.add_parser("score", help="predictions and truth in two folders to a table", add_help=False)
     commands.add_parser("bench", help="speed and memory beside other libraries", add_help=False)
     arguments, rest = parser.parse_known_args(argv)
-    if arguments.command not in ("train", "score", "bench") and rest:
+    if arguments.command not in ("train", "check-data", "score", "bench") and rest:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     try:
         if arguments.command == "train":
             from lossfold import train
 
             return train.main(rest)
+        if arguments.command == "check-data":
+            from lossfold.train import check
+
+            return check.main(rest)
         if arguments.command == "score":
             from lossfold.score.command import main as score
 
