@@ -85,7 +85,7 @@ def test_what_cannot_be_scored_is_listed(tmp_path: Path, capsys: pytest.CaptureF
         ("02", "is empty"),
         (str(truth / "03.png"), "has no prediction"),
         (str(pred / "04.png"), "has no truth"),
-        ("05", "is 51 x 40 pixels, 05.png 50 x 40" if False else "51 x 40 pixels"),
+        ("05", "05.png is 51 x 40 pixels"),
         ("06", "colours"),
         ("07", "holds the value(s) 9, and the classes are 0 to 2"),
     ):
@@ -95,6 +95,29 @@ def test_what_cannot_be_scored_is_listed(tmp_path: Path, capsys: pytest.CaptureF
     (pred / "01.png").write_bytes(good)
     assert run(pred, truth, "--classes", 3, "--ignore", 255, "-o", tmp_path / "out", "--quiet") == 1
     assert len(json.loads((tmp_path / "out" / "scores.json").read_text())["images"]) == 3  # a mended file is scored
+
+
+def test_files_of_another_kind_than_the_task_are_listed(tmp_path: Path) -> None:
+    grey = np.arange(1200, dtype=np.uint8).reshape(30, 40)
+    cases: list[tuple[str, Any, Any, str, dict[str, Any]]] = [
+        ("binary", grey, grey > 9, "--threshold 0.5", {}),
+        ("segmentation", np.arange(1200, dtype=np.uint16).reshape(30, 40), grey % 3, "more than 256 labels", {}),
+        ("segmentation", np.stack([grey] * 2 + [grey * 0], -1), grey % 3, "--colors", {}),
+        ("matting", (grey > 9).astype(np.uint8), grey, "holds only 0 and 1, but 255 is opaque", {}),
+        ("matting", np.stack([grey] * 2 + [grey * 0], -1), grey, "one grey value per pixel", {}),
+        ("matting", grey, grey, "a trimap holds 0 (background)", {"trimaps": tmp_path / "3" / "truth"}),
+        ("restoration", grey, np.stack([grey] * 3, -1), "1 channel(s) of uint8", {}),
+        ("restoration", np.full((30, 40), np.nan, np.float32), grey / np.float32(255), "not finite", {}),
+        ("restoration", grey.astype(np.float32), grey.astype(np.float32), "--data-range 255", {}),
+        ("restoration", grey[:9], grey[:9], "it takes 11", {}),
+    ]
+    for index, (task, pred, truth, said, options) in enumerate(cases):
+        root = tmp_path / str(index)
+        for folder, array in (("pred", pred), ("truth", truth)):
+            folders.save(root / folder / f"a.{'npy' if array.dtype in (bool, np.uint16, np.float32) else 'png'}", array)
+        found = score(root / "pred", root / "truth", task, **options)
+        assert not found.rows and said in found.problems[0].reason, (task, found.problems)
+        assert all(line.value is None for line in found.summary)
 
 
 @pytest.mark.parametrize(

@@ -30,17 +30,24 @@ def measure_alpha(item: Item, settings: Settings) -> dict[str, Any]:
     with together(truth, pred, *trimap):
         height, width = truth.size
         in_one = height * width <= settings.whole * 1e6
+        most = [0.0, 0.0]
         totals, area = {name: Total() for name in settings.metrics}, 0
         ends = _ends(files, settings) if "grad" in totals and settings.normalize else None
         halo = REACH if "grad" in totals else 0
         for window in windows(files, settings.tile or SIDE, halo):
             mattes = mattes_of(files, window.arrays, settings)
+            most = [max(top, float(array.max())) for top, array in zip(most, window.arrays[:2], strict=True)]
             area += int(mattes.region[0][window.part].sum())
             for name in totals.keys() - {"conn"}:
                 totals[name].add(errors(name, mattes, ends)[window.part])
         if "conn" in totals and in_one:
             mattes = mattes_of(files, [file.rows(0, height) for file in files], settings)
             totals["conn"].add(errors("conn", mattes, None, settings.levels == "published"))
+    for file, top in zip(files[:2], most, strict=True):
+        if top == 1 and file.white > 1:
+            raise MismatchError(
+                f"{file.path} holds only 0 and 1, but {file.white:g} is opaque; multiply the alpha by {file.white:g}"
+            )
     row: dict[str, Any] = {"size": [height, width], "area": area}
     for name, total in totals.items():
         left_out = area == 0 or (name == "conn" and not in_one)

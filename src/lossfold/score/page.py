@@ -64,7 +64,7 @@ def page(scores: Scores, folders: Folders, items: Sequence[Item], worst: int) ->
 
 def overall(scores: Scores) -> list[Line]:
     """Return the lines of what is no class's, or of the only class."""
-    return [line for line in scores.summary if line.label in ("mean", "") or len(scores.classes) == 1]
+    return [line for line in scores.summary if line.label in ("mean", "") or scores.settings.task == "binary"]
 
 
 def by_class(scores: Scores) -> list[tuple[str, list[Line]]]:

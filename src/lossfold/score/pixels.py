@@ -110,9 +110,8 @@ def together(first: Pixels, *others: Pixels) -> Iterator[None]:
     try:
         for other in others:
             if other.size != first.size:
-                height, width = other.size
                 raise MismatchError(
-                    f"{other.path.name} is {width} x {height} pixels, {first.path.name} {first.size[1]} x {first.size[0]}"
+                    f"{other.path} is {other.size[1]} x {other.size[0]} pixels, {first.path} {first.size[1]} x {first.size[0]}"
                 )
         yield
     finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,8 @@ def measure_image(item: Item, settings: Settings) -> dict[str, Any]:
         inside = [slice(crop + REACH, max(crop + REACH, side - crop - REACH)) for side in (height, width)]
         for window in windows((pred, truth), settings.tile or SIDE, halo, crop):
             rows, columns = window.part
+            if truth.dtype.kind == "f":
+                _check_range(truth.path, window.arrays[1], white)
             one, other = (planes(file, array, white, settings) for file, array in zip((pred, truth), window.arrays, strict=True))
             error = np.square(one - other)[:, rows, columns]
             if truth.dtype.kind == "u" and not settings.to_y:
@@ -63,13 +66,20 @@ def measure_image(item: Item, settings: Settings) -> dict[str, Any]:
 def _check(pred: Pixels, truth: Pixels, settings: Settings) -> None:
     kinds = [f"{file.shape[2]} channel(s) of {file.dtype}" for file in (pred, truth)]
     if kinds[0] != kinds[1]:
-        raise MismatchError(f"{pred.path.name} holds {kinds[0]}, {truth.path.name} {kinds[1]}")
+        raise MismatchError(f"{pred.path} holds {kinds[0]}, {truth.path} {kinds[1]}")
     least = min(truth.size) - 2 * settings.crop_border
     need = 2 * REACH + 1 if "ssim" in settings.metrics else 1
     if least < need:
         raise MismatchError(f"{truth.path.name} has {least} pixels across inside of the border; it takes {need}")
     if settings.to_y and truth.shape[2] != 3:
         raise MismatchError(f"{truth.path.name} has no colours, of which to take the luma")
+
+
+def _check_range(path: Path, values: Array, white: float) -> None:
+    """Refuse floats of 0 to 255 whose white is said to be 1."""
+    if np.ptp(values) > 1.5 * white:
+        hint = f"{path} holds floats from {values.min():g} to {values.max():g}, and white is {white:g}"
+        raise MismatchError(f"{hint}; say the difference between white and black: --data-range 255")
 
 
 def planes(file: Pixels, array: Array, white: float, settings: Settings) -> Floats:

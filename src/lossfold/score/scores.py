@@ -16,6 +16,9 @@ from lossfold.score.items import Problem
 from lossfold.score.rows import Row, collected
 from lossfold.score.settings import LABELS, LESS_IS_BETTER, Settings
 
+MANY = 40
+"""Labels that are found from which on a reader is asked whether they are classes."""
+
 
 @dataclass(frozen=True)
 class Line:
@@ -149,6 +152,10 @@ class Scores:
             )
         if self.settings.task == "segmentation" and not self.settings.classes and "255" in self.classes:
             found.append("255 was scored as a class; leave such pixels out with --ignore 255")
+        if not self.settings.classes and len(self.classes) > MANY:
+            found.append(
+                f"{len(self.classes)} labels were found; if these are no class maps, see --task, and else say how many: --classes"
+            )
         if bool(np.isnan(self.each).all()):
             found.append("nothing counts: no image has a value")
         return found

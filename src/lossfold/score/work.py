@@ -29,7 +29,7 @@ def measure(item: Item, settings: Settings) -> Row | Problem:
         sums: dict[str, Any] = MEASURES[settings.task](item, settings)
         return Row(item.name, stamps, sums)
     except (FileError, MismatchError) as error:
-        return Problem(item.name, str(error))
+        return Problem(item.name, str(error).replace("data.mask_colors", "--colors"))
     except MemoryError:
         return Problem(item.name, "does not fit in memory; save it as .npy or as a tiled TIFF, or use fewer workers")
     except Exception as error:
