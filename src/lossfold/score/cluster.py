@@ -33,7 +33,10 @@ def over_ray(items: Iterable[Item], settings: Settings, address: str, workers: i
     started = not ray.is_initialized()
     if started:
         cpus = max(1, workers) if address == "local" else None
-        ray.init(address=address, num_cpus=cpus, log_to_driver=False, logging_level=logging.ERROR)
+        try:
+            ray.init(address=address, num_cpus=cpus, log_to_driver=False, logging_level=logging.ERROR)
+        except (ValueError, RuntimeError, ConnectionError) as error:
+            raise ConnectionError(f"there is no Ray cluster at {address!r}: {error}") from error
     try:
         cpus = int(ray.cluster_resources().get("CPU", 1))
         task = ray.remote(num_cpus=1, max_retries=RETRIES)(measure)

@@ -62,7 +62,7 @@ def _masks(settings: Settings) -> bool:
     return settings.task != "segmentation"
 
 
-def statistics(sums: Sums, settings: Settings, empty: float | str) -> list[Statistic]:
+def statistics(sums: Sums, settings: Settings) -> list[Statistic]:
     """Return what :func:`evaluate` returns the values of, in its order."""
     if settings.task not in LABELS:
         return [Statistic(name) for name in settings.metrics]

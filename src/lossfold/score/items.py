@@ -29,11 +29,10 @@ class Item:
     image: Path | None = None
 
     @property
-    def stamps(self) -> list[list[int]]:
-        """Size and time of each file that is scored: another one is scored again."""
+    def stamps(self) -> list[list[str | int]]:
+        """Path, size and time of each file that is scored: another one is scored again."""
         files = (*self.predictions, *self.truths, *((self.trimap,) if self.trimap else ()))
-        states = [file.stat() for file in files]
-        return [[state.st_size, state.st_mtime_ns] for state in states]
+        return [[str(file.absolute()), (state := file.stat()).st_size, state.st_mtime_ns] for file in files]
 
 
 @dataclass(frozen=True)

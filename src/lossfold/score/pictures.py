@@ -5,11 +5,14 @@ from __future__ import annotations
 import base64
 import colorsys
 import io
+from contextlib import suppress
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from lossfold.files import FileError
 from lossfold.score.items import Item
 from lossfold.score.labels import foreground
 from lossfold.score.pixels import Array, Pixels
@@ -44,7 +47,8 @@ def pictures(item: Item, scores: Scores) -> list[tuple[str, str]]:
     settings = scores.settings
     found: list[tuple[str, Picture]] = []
     if item.image is not None:
-        found.append(("image", _photograph(_reduced(item.image))))
+        with suppress(FileError):  # it is only shown
+            found.append(("image", _photograph(_reduced(item.image))))
     if settings.task == "segmentation":
         colors = {(red, green, blue): label for red, green, blue, label in settings.colors}
         truth, pred = (sampled(Pixels(paths[0], "mask", colors)) for paths in (item.truths, item.predictions))
@@ -57,7 +61,7 @@ def pictures(item: Item, scores: Scores) -> list[tuple[str, str]]:
     elif settings.task in LABELS:
         found += _masks(item, settings)
     else:
-        found += _images(item)
+        found += _images(item, settings.data_range)
     return [(caption, _address(picture)) for caption, picture in found]
 
 
@@ -70,9 +74,9 @@ def sampled(pixels: Pixels) -> Array:
     return np.concatenate(parts)
 
 
-def _reduced(path: object) -> Floats:
+def _reduced(path: Path, white: float | None = None) -> Floats:
     """Return an image from 0 to 1, each pixel the mean of so many rows and columns."""
-    pixels = Pixels(path)  # type: ignore[arg-type]
+    pixels = Pixels(path)
     step = min(_step(pixels), *pixels.size)
     band = max(1, 256 // step) * step
     parts = []
@@ -81,9 +85,8 @@ def _reduced(path: object) -> Floats:
         values = values[:, : values.shape[1] // step * step]
         height, width, channels = values.shape
         parts.append(values.reshape(height // step, step, width // step, step, channels).mean((1, 3)))
-    white = pixels.white
+    found: Floats = np.concatenate(parts) / (white or pixels.white)
     pixels.close()
-    found: Floats = np.concatenate(parts) / white
     return found
 
 
@@ -116,8 +119,8 @@ def _masks(item: Item, settings: Settings) -> list[tuple[str, Picture]]:
     return [("truth", painted[0]), ("prediction", painted[1]), ("difference", _differing(added, missed & ~added, counted))]
 
 
-def _images(item: Item) -> list[tuple[str, Picture]]:
-    truth, pred = (_reduced(paths[0]) for paths in (item.truths, item.predictions))
+def _images(item: Item, white: float | None) -> list[tuple[str, Picture]]:
+    truth, pred = (_reduced(paths[0], white) for paths in (item.truths, item.predictions))
     error = np.abs(truth - pred).mean(2)
     if item.trimap is not None:
         known = sampled(Pixels(item.trimap, "mask"))[: error.shape[0], : error.shape[1]] != 128

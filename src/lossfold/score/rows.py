@@ -22,12 +22,12 @@ class Row:
 
     Args:
         name: the image.
-        stamps: size and time of its files when they were read.
+        stamps: path, size and time of its files when they were read.
         sums: what its metrics are ratios of, and what adds.
     """
 
     name: str
-    stamps: list[list[int]]
+    stamps: list[list[str | int]]
     sums: dict[str, Any]
 
 

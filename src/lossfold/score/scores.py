@@ -90,7 +90,7 @@ class Scores:
     @cached_property
     def statistics(self) -> list[Statistic]:
         """The columns of :attr:`each`, which are the lines of the summary."""
-        return statistics(self.sums, self.settings, self.empty)
+        return statistics(self.sums, self.settings)
 
     @cached_property
     def each(self) -> Floats:
