@@ -56,12 +56,16 @@ def test_every_task_has_a_page(tmp_path: Path, task: str) -> None:
             words += ["--classes", "cat", "dog"]
     elif task == "matting":
         folders.mattes(tmp_path)
-        words += ["--trimaps", tmp_path / "trimaps", "--images", tmp_path / "truth", "--whole", 0]
+        (tmp_path / "images").mkdir()
+        (tmp_path / "images" / "1.png").write_bytes(b"broken")
+        folders.save(tmp_path / "images" / "2.png", np.zeros((700, 900, 3), np.uint8))
+        words += ["--trimaps", tmp_path / "trimaps", "--images", tmp_path / "images", "--whole", 0]
     else:
         folders.images(tmp_path)
     assert run(*words) == 0
     page = (tmp_path / "out" / "report.html").read_text()
-    assert "<figure>" in page and ("conn is left out for 3 image(s)" in page) == (task == "matting")
+    assert page.count("<figure>") == {"binary": 9, "multilabel": 12, "matting": 10, "restoration": 9}[task]
+    assert ("conn is left out for 3 image(s)" in page) == (task == "matting")
 
 
 def test_what_cannot_be_scored_is_listed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -40,9 +40,11 @@ def page(scores: Scores, folders: Folders, items: Sequence[Item], worst: int) ->
     examples = []
     for row in rows:
         shown = [(TITLES[line.metric], number(values[row.name][column(line)], line.metric)) for line in overall(scores)]
-        examples.append(
-            {"name": row.name, "size": row.sums["size"], "scores": shown, "pictures": pictures(by_name[row.name], scores)}
-        )
+        try:
+            seen = pictures(by_name[row.name], scores)
+        except (OSError, ValueError):  # a file that is not there any more costs its pictures, not the scores
+            seen = []
+        examples.append({"name": row.name, "size": row.sums["size"], "scores": shown, "pictures": seen})
     return template.render(
         title="/".join(folders.predictions.absolute().parts[-2:]),
         folders=folders,
