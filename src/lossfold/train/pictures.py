@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from PIL import Image
 
 from lossfold.train.run_folder import Row
@@ -109,5 +110,7 @@ def new_figure(panels: int, width: float = 3.2, height: float = 2.6) -> Figure:
 def rendered(figure: Figure) -> str:
     """A figure as a data address."""
     buffer = io.BytesIO()
+    for text in figure.findobj(Text):
+        text.set_parse_math(False)  # type: ignore[attr-defined]  # names may hold $
     figure.savefig(buffer, dpi=150, format="png")
     return _address(buffer)
