@@ -1,4 +1,4 @@
-"""``lossfold info | list | show NAME | schema | migrate FILE | train RECIPE ... | bench ...``."""
+"""``lossfold info | list | show NAME | schema | migrate FILE | train TASK ... | predict RUN IMAGES | bench ...``."""
 
 from __future__ import annotations
 
@@ -113,15 +113,20 @@ def main(argv: list[str] | None = None) -> int:
     moving.add_argument("file", help="a Python config of MMEngine, a YAML option file of BasicSR, JSON")
     moving.add_argument("--from", dest="dialect", metavar="DIALECT", default="", help="mmseg, mmdet, mmagic, mmgen or basicsr")
     commands.add_parser("train", help="reference training: lossfold train segmentation", add_help=False)
+    commands.add_parser("predict", help="what a trained network says of images: lossfold predict RUN IMAGES", add_help=False)
     commands.add_parser("bench", help="speed and memory beside other libraries", add_help=False)
     arguments, rest = parser.parse_known_args(argv)
-    if arguments.command not in ("train", "bench") and rest:
+    if arguments.command not in ("train", "predict", "bench") and rest:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     try:
         if arguments.command == "train":
             from lossfold import train
 
             return train.main(rest)
+        if arguments.command == "predict":
+            from lossfold.predict import command
+
+            return command.main(rest)
         if arguments.command == "bench":
             from lossfold import bench
 

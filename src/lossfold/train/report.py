@@ -3,16 +3,15 @@
 import platform
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
-from importlib.resources import files
 from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from jinja2 import Environment, FunctionLoader, StrictUndefined
 from torch import nn
 
 from lossfold.train.data.base import Samples, TrainingData
 from lossfold.train.module import TaskModule
+from lossfold.train.pages import template
 from lossfold.train.pictures import loss_curves, term_names
 from lossfold.train.run_folder import RunFolder
 
@@ -20,7 +19,7 @@ PACKAGES = ("lossfold", "torch", "lightning", "torchmetrics", "numpy")
 
 
 def write_page(
-    template: str,
+    name: str,
     folder: RunFolder,
     trainer: pl.Trainer,
     model: TaskModule,
@@ -31,7 +30,7 @@ def write_page(
     """Write `report.html` into the run's folder.
 
     Args:
-        template: name of the task's template, which extends `report.html` of the same folder.
+        name: the task's template, which extends `report.html` of the same folder.
         folder: the run's folder, with its log and configuration.
         trainer: the trainer that has finished.
         model: the trained module, with its losses.
@@ -40,18 +39,11 @@ def write_page(
         **content: what the task's template shows besides.
     """
     rows = folder.rows()
-    environment = Environment(
-        loader=FunctionLoader(lambda name: (files("lossfold.train") / "templates" / name).read_text("utf-8")),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    page = environment.get_template(template).render(
+    page = template(name).render(
         title=folder.path.name,
         facts=_facts(trainer, model, data, seconds),
         loss_curves=loss_curves(rows) if term_names(rows) else "",
-        loss="\n".join(_repr(title, getattr(model, name)) for name, title in model.objectives.items()),
+        loss="\n".join(_repr(title, getattr(model, part)) for part, title in model.objectives.items()),
         config=folder.config.read_text("utf-8") if folder.config.is_file() else "",
         versions=_versions(),
         **content,
