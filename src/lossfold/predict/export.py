@@ -12,8 +12,8 @@ from lossfold.predict.tasks import ImageTask
 from lossfold.train.errors import TrainError
 from lossfold.train.gan.module import GANWithCustomizedLoss
 
-SIDES = (256, 320)
-"""The image that is traced."""
+SIDES, OTHER = (256, 320), (128, 192)
+"""The image that is traced, and one that the program is tried with."""
 
 
 class ImageProgram(nn.Module):
@@ -78,22 +78,31 @@ def export(predictor: Predictor | Sampler, path: Path) -> str:
     if path.suffix != ".pt2":
         raise TrainError(f"--export writes a file .pt2, got {path}")
     if isinstance(predictor, Sampler):
-        program: nn.Module = SampleProgram(predictor.module)
-        inputs: tuple[Tensor, ...] = (torch.zeros(1, predictor.module.latent_size, device=predictor.module.device),)
-        made, sizes = _exported(program, inputs, None), f"latents [1,{predictor.module.latent_size}]"
+        latents = torch.zeros(1, predictor.module.latent_size, device=predictor.module.device)
+        made, sizes = _exported(SampleProgram(predictor.module), (latents,), None), f"latents [1,{latents.shape[1]}]"
     else:
-        program = ImageProgram(predictor.task)
-        inputs = (torch.zeros(1, 3, *SIDES, dtype=torch.uint8, device=predictor.device),)
-        inputs += (torch.full((1, 1, *SIDES), 128, dtype=torch.uint8, device=predictor.device),) * predictor.task.takes_trimap
-        free = {2: Dim("height", min=2, max=1 << 16), 3: Dim("width", min=2, max=1 << 16)}
-        shapes = (free,) * len(inputs)
-        try:
-            made, sizes = _exported(program, inputs, shapes), "images of any height and width"
-        except TrainError:
-            made, sizes = _exported(program, inputs, None), f"images of {SIDES[0]} x {SIDES[1]} only: the network fixes its sizes"
+        made, sizes = _of_images(ImageProgram(predictor.task), predictor)
     path.parent.mkdir(parents=True, exist_ok=True)
     torch.export.save(made, path)
     return f"{path}: {sizes}; torch.export.load({str(path)!r}).module()(...)"
+
+
+def _of_images(program: ImageProgram, predictor: Predictor) -> tuple[torch.export.ExportedProgram, str]:
+    """Trace a program of images, with free sizes if it takes another one."""
+    divisor = predictor.task.divisor
+
+    def inputs(sides: tuple[int, int]) -> tuple[Tensor, ...]:
+        image = torch.zeros(1, 3, *sides, dtype=torch.uint8, device=predictor.device)
+        return (image, image[:, :1] + 128) if predictor.task.takes_trimap else (image,)
+
+    free = {axis: divisor * Dim(name, min=2, max=(1 << 14) // divisor) for axis, name in ((2, "rows"), (3, "columns"))}
+    try:
+        made = _exported(program, inputs(SIDES), (free,) * len(inputs(SIDES)))
+        made.module()(*inputs(OTHER))
+    except (TrainError, RuntimeError, AssertionError):  # as a network whose steps depend on the size
+        fixed = predictor.tile, predictor.tile
+        return _exported(program, inputs(fixed), None), f"images of {fixed[0]} x {fixed[0]} only (--tile): the network's steps depend on the size"
+    return made, f"images whose height and width are multiples of {divisor}, pad others at the right and bottom"
 
 
 def _exported(program: nn.Module, inputs: tuple[Tensor, ...], shapes: object) -> torch.export.ExportedProgram:

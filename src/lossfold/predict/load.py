@@ -1,6 +1,7 @@
 """From a run to a predictor."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -32,6 +33,6 @@ def load_run(
         raise TrainError(f"device: {str(error).splitlines()[0]}") from error
     if isinstance(module, GANWithCustomizedLoss):
         return Sampler(module.to(place), path)
-    if max_side is None:
-        max_side = content.get("max_side")
-    return Predictor(task_of(module), path, place, tile, overlap, max_side or None)
+    reading: dict[str, Any] = content.get("reading", {})
+    longest = reading.get("max_side") if max_side is None else max_side
+    return Predictor(task_of(module), path, place, tile, overlap, longest or None, reading.get("data_range"))

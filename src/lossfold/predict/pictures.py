@@ -68,19 +68,21 @@ def _scaled(array: Array, top: float) -> Tensor:
     return torch.from_numpy(np.array(array, np.float32)).permute(2, 0, 1) / top
 
 
-def picture_of(image: Any, trimap: Any = None) -> Picture:
+def picture_of(image: Any, trimap: Any = None, data_range: float | None = None) -> Picture:
     """See an image, and a trimap, in windows.
 
     Args:
         image: a file; an array or a tensor `[H,W]`, `[H,W,3]` (tensors also `[3,H,W]`), uint8, uint16 or floats in 0..1; or an
             image of Pillow.
         trimap: a file, or the same of 0, 128 and 255 `[H,W]`.
+        data_range: white; None: 255 of uint8, 65535 of uint16, 1 of floats.
 
     Raises:
         FileError: the file can't be read.
         TrainError: the array is no image, or the trimap has another size.
     """
     size, top, read, close = _opened(image) if isinstance(image, str | Path) else _of_array(_as_array(image))
+    top = data_range or top
     if trimap is None:
         return Picture(*size, top, read, None, close)
     if isinstance(trimap, str | Path):

@@ -34,6 +34,7 @@ class Predictor:
         overlap: least overlap of neighbouring windows in pixels.
         max_side: larger images are reduced to this longer side for the network, as they were in training, and the result is
             enlarged to the image's own size; None: none is.
+        data_range: white; None: 255 of uint8, 65535 of uint16, 1 of floats.
 
     Raises:
         TrainError: the tile is too small.
@@ -43,12 +44,21 @@ class Predictor:
         >>> labels = predictor("photograph.jpg")  # doctest: +SKIP
     """
 
-    def __init__(self, task: ImageTask, source: Path, device: torch.device, tile: int, overlap: int, max_side: int | None) -> None:
+    def __init__(
+        self,
+        task: ImageTask,
+        source: Path,
+        device: torch.device,
+        tile: int,
+        overlap: int,
+        max_side: int | None = None,
+        data_range: float | None = None,
+    ) -> None:
         spans(1, tile, overlap, task.divisor)
         if max_side is not None and (max_side < 1 or task.scale > 1):
             raise TrainError(f"max_side must be at least 1, and None where a network enlarges images, got {max_side}")
         self.task, self.source, self.device = task.to(device), source, device
-        self.tile, self.overlap, self.max_side = tile, overlap, max_side
+        self.tile, self.overlap, self.max_side, self.data_range = tile, overlap, max_side, data_range
 
     @property
     def name(self) -> str:
@@ -98,7 +108,7 @@ class Predictor:
         """Open an image, with its trimap where the task has one."""
         if self.task.takes_trimap and trimap is None:
             raise TrainError("matting needs a trimap of the image: 0 background, 128 unknown, 255 foreground")
-        return picture_of(image, trimap if self.task.takes_trimap else None)
+        return picture_of(image, trimap if self.task.takes_trimap else None, self.data_range)
 
     def blocks(self, picture: Picture) -> Iterator[Block]:
         """Predict a picture part by part, from top to bottom; the parts cover the result without overlap."""

@@ -268,6 +268,7 @@ class AlphaFolderData(MattingData):
         self.root = Path(root)
         self.val_fraction = val_fraction
         self.check_files = check_files
+        self.max_side = max_side
         self.samples = AlphaFolderSamples([], seed, crop_size, augment, trimap_widths, max_side)
 
     def prepare_data(self) -> None:

@@ -83,6 +83,8 @@ class TrainingData(pl.LightningDataModule):
 
     train_set: Samples
     val_set: Samples
+    max_side: int | None = None
+    """Larger images are reduced to this longer side before the network sees them; predictions do the same."""
 
     def __init__(
         self,
