@@ -10,6 +10,7 @@
 
 #include "fold.h"
 #include "simd/lanes.h"
+#include "simd/transpose.h"
 
 namespace lossfold {
 namespace {
@@ -103,6 +104,30 @@ void store(Type type, void* target, long start, long step, long n, const T* row)
     case Type::f32: return store_strided<float>(target, start, step, n, row);
     case Type::f16: return store_strided<Half>(target, start, step, n, (const float*)row);
     default: return store_strided<BFloat>(target, start, step, n, (const float*)row);
+  }
+}
+
+// Whole blocks, to[c * n + i] = from[i * step + c], and back; false where that is not worth it, or can't be.
+template <class T>
+LOSSFOLD_APART bool load_across(Type type, const void* source, long start, long step, long pixels, long classes, T* to, long n) {
+  const auto turn = [&](auto* from) { return transpose_block<T>(from + start, step, pixels, classes, to, n); };
+  switch (type) {
+    case Type::f64: return turn((const double*)source);
+    case Type::f32: return turn((const float*)source);
+    case Type::f16: return turn((const Half*)source);
+    case Type::bf16: return turn((const BFloat*)source);
+    default: return false;
+  }
+}
+template <class T>
+LOSSFOLD_APART bool store_across(Type type, void* target, long start, long step, long pixels, long classes, const T* from, long n) {
+  const auto turn = [&](auto* to) { return transpose_block<T>(from, n, classes, pixels, to + start, step); };
+  switch (type) {
+    case Type::f64: return turn((double*)target);
+    case Type::f32: return turn((float*)target);
+    case Type::f16: return turn((Half*)target);
+    case Type::bf16: return turn((BFloat*)target);
+    default: return false;
   }
 }
 
@@ -205,7 +230,8 @@ struct Block {
       load_targets(start, count, 0, bad);
       return load_exponentials((const T*)image.scores + start);
     }
-    for (long c = 0; c < image.classes; ++c) {
+    const bool across = image.class_stride == 1 && load_across(image.score_type, image.scores, start * image.pixel_stride, image.pixel_stride, count, image.classes, rows, n);
+    for (long c = 0; c < image.classes && !across; ++c) {
       T* row = rows + c * n;
       if (maximal) load_with_max(c, (const T*)image.scores + c * image.class_stride + start);
       else load(image.score_type, image.scores, c * image.class_stride + start * image.pixel_stride, image.pixel_stride, count, row);
@@ -235,7 +261,9 @@ struct Block {
   LOSSFOLD_APART void read_abreast(long start, long count, BadLabel* bad) {
     read_targets(start, count, bad);
     const long first = first_image;
-    for (long c = 0; c < image.classes; ++c) {
+    const bool across = image.pixels == 1 && image.class_stride == 1 &&
+                        load_across(image.score_type, image.scores, first * image.image_stride, image.image_stride, images, image.classes, rows, n);
+    for (long c = 0; c < image.classes && !across; ++c) {
       const long start = c * image.class_stride + first * image.image_stride;
       if (image.pixels > 1 && image.pixel_stride == 1 && image.score_type == (sizeof(T) == 8 ? Type::f64 : Type::f32))
         turn((const T*)image.scores + start, image.image_stride, 1L, rows + c * n, 1L, columns);
@@ -262,6 +290,10 @@ struct Block {
   // The block's rows become the gradient of its scores.
   LOSSFOLD_INLINE void write(void* gradient, const GradientLayout& layout, long start, long count) const {
     const bool stream = layout.stream && layout.pixel_stride == 1 && image.score_type == Type::f32 && !image.abreast;
+    if (layout.class_stride == 1 && (!image.abreast || image.pixels == 1) &&
+        store_across(image.score_type, gradient, image.abreast ? first_image * layout.image_stride : start * layout.pixel_stride,
+                     image.abreast ? layout.image_stride : layout.pixel_stride, image.abreast ? images : count, image.classes, rows, n))
+      return;
     for (long c = 0; c < image.classes; ++c) {
       const T* row = rows + c * n;
       const long at = c * layout.class_stride + (image.abreast ? first_image * layout.image_stride : start * layout.pixel_stride);

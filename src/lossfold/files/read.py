@@ -17,6 +17,9 @@ RANGES: dict[str, float] = {"uint8": 255.0, "uint16": 65535.0, "float32": 1.0}
 WHOLE, LIMIT = 1 << 28, 1 << 31
 """Pixels of an image that is read at once, and of one that is read in windows: what claims more is taken for a bomb."""
 
+SHOWN = 5
+"""Colours that an error message lists."""
+
 LUMA = (19595, 38470, 7471)
 """Shares of red, green and blue in grey (ITU-R BT.601), in 65536ths."""
 
@@ -184,29 +187,39 @@ class Opened:
             if values.shape[2] == 3 and (values != values[..., :1]).any():
                 raise FileError(
                     self.path,
-                    "holds colours, not one label a pixel",
+                    f"holds colours, not one label a pixel: {_commonest(_codes(values))}",
                     "say which colour is which class (data.mask_colors), or save it as a palette or grey image",
                 )
             return values[..., 0]
         if palette is not None:
             values = palette[values[..., 0]]
-        codes = np.zeros(values.shape[:2], np.int32)
-        for channel in range(3):
-            codes = codes * 256 + values[..., min(channel, values.shape[2] - 1)]
+        codes = _codes(values)
         known = sorted((red * 65536 + green * 256 + blue, label) for (red, green, blue), label in self._colors.items())
         table, labels = (np.array(column, np.int32) for column in zip(*known, strict=True))
         place = np.searchsorted(table, codes).clip(max=len(table) - 1)
         strange = table[place] != codes
         if strange.any():
-            found, counts = np.unique(codes[strange], return_counts=True)
-            most = [f"#{found[index]:06x} ({counts[index]:,} pixels)" for index in np.argsort(-counts)[:5]]
             raise FileError(
                 self.path,
-                f"holds {len(found)} colour(s) that stand for no class: {', '.join(most)}{', ...' * (len(found) > 5)}",
+                f"holds colours that stand for no class: {_commonest(codes[strange])}",
                 "list them in data.mask_colors; JPEG blurs colours, masks want PNG",
             )
         found_labels: Array = labels[place]
         return found_labels
+
+
+def _codes(values: Array) -> npt.NDArray[np.int32]:
+    """Colours `[H,W,3]` as integers 0xRRGGBB; grey values `[H,W,1]` as those of their colours."""
+    codes = np.zeros(values.shape[:2], np.int32)
+    for channel in range(3):
+        codes = codes * 256 + values[..., min(channel, values.shape[2] - 1)]
+    return codes
+
+
+def _commonest(codes: npt.NDArray[np.int32]) -> str:
+    found, counts = np.unique(codes, return_counts=True)
+    most = [f"#{found[index]:06x} ({counts[index]:,} pixels)" for index in np.argsort(-counts)[:SHOWN]]
+    return ", ".join(most) + f", and {len(found) - SHOWN} more" * (len(found) > SHOWN)
 
 
 def to_grey(values: Array) -> Array:

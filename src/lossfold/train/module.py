@@ -18,6 +18,7 @@ from lossfold.adapters.lightning import AdvanceLosses
 from lossfold.adapters.steps import statistics_kept
 from lossfold.compose.loss_set import LossSet
 from lossfold.errors import LossError
+from lossfold.train.data.depth import unit
 from lossfold.train.errors import TrainError
 from lossfold.train.ranks import average_gradients, unreduced
 from lossfold.train.schedules import Schedule, schedule
@@ -183,8 +184,7 @@ class TrainingModule(TaskModule):
 
     def normalised(self, images: Tensor) -> Tensor:
         """Images `[B,3,H,W]`, uint8 or floats in 0..1, with the statistics that encoders expect."""
-        values = images / 255 if images.dtype == torch.uint8 else images
-        return (values - self.mean) / self.std
+        return (unit(images) - self.mean) / self.std
 
     def run_network(self, values: Tensor) -> Tensor:
         """Logits of the network, which may return them as a dict's `out`."""

@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from lossfold.train.data.base import Sample, pad_sample
+from lossfold.train.data.depth import as_deep
 
 
 @dataclass(frozen=True)
@@ -49,16 +50,16 @@ class Augment:
 
 def _resize(image: Tensor, labels: Tensor, scale: float) -> Sample:
     size = [max(1, round(side * scale)) for side in labels.shape[-2:]]
-    resized = functional.interpolate(image[None].float(), size=size, mode="bilinear", antialias=scale < 1)[0]
+    smooth = functional.interpolate(image[None].float(), size=size, mode="bilinear", antialias=scale < 1)[0]
     channels = labels.reshape(1, -1, *labels.shape[-2:]).double()
     nearest = functional.interpolate(channels, size=size, mode="nearest-exact").view(*labels.shape[:-2], *size)
-    return resized.clamp(0, 255).round().to(torch.uint8), nearest.to(labels.dtype)
+    return as_deep(smooth, image), nearest.to(labels.dtype)
 
 
 def vary_exposure(image: Tensor, gain: float, contrast: float, saturation: float) -> Tensor:
-    """Change brightness, contrast and saturation of an image uint8 `[3,H,W]` by factors."""
+    """Change brightness, contrast and saturation of an image `[3,H,W]`, uint8 or floats in 0..1, by factors."""
     values = image.float()
     grey = values.mean(0, keepdim=True)
     values = grey + (values - grey) * saturation
     mean = values.mean()
-    return ((mean + (values - mean) * contrast) * gain).clamp(0, 255).round().to(torch.uint8)
+    return as_deep((mean + (values - mean) * contrast) * gain, image)

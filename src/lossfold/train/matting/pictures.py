@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from lossfold.train.data.composites import composite
+from lossfold.train.data.depth import eight_bits, unit
 from lossfold.train.matting.evaluation import TITLES, MattingScores
 from lossfold.train.pictures import LINES, Array, new_figure, rendered, rgb, series
 from lossfold.train.run_folder import Row
@@ -17,8 +18,8 @@ FULL_ERROR = 0.5
 
 
 def photograph(image: Tensor) -> Array:
-    """An image uint8 `[3,H,W]` as rows of pixels."""
-    picture: Array = image.permute(1, 2, 0).numpy()
+    """An image `[3,H,W]` as rows of pixels of 8 bits."""
+    picture: Array = eight_bits(image).permute(1, 2, 0).numpy()
     return picture
 
 
@@ -39,12 +40,12 @@ def on_backdrop(image: Tensor, foreground: Tensor | None, alpha: Tensor, backdro
     """Lay what an alpha cuts out over a new background.
 
     Args:
-        image: uint8 `[3,H,W]`.
-        foreground: its true colours, uint8 `[3,H,W]`; None: `estimated_foreground` of this alpha.
+        image: `[3,H,W]`, uint8 or floats in 0..1.
+        foreground: its true colours `[3,H,W]`; None: `estimated_foreground` of this alpha.
         alpha: `[1,H,W]` in 0..1.
         backdrop: uint8 `[3,H,W]`.
     """
-    colours = estimated_foreground(image / 255, alpha) if foreground is None else foreground / 255
+    colours = estimated_foreground(unit(image), alpha) if foreground is None else unit(foreground)
     return photograph(composite(colours, backdrop / 255, alpha))
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from lossfold.metrics import psnr
 from lossfold.train.data import RestorationData
+from lossfold.train.data.depth import eight_bits, unit
 from lossfold.train.modes import evaluating
 from lossfold.train.pictures import jpeg, png
 from lossfold.train.report import chosen, write_page
@@ -29,8 +30,8 @@ class Restored:
 
     @classmethod
     def of(cls, image: Tensor, target: Tensor, place: Place) -> "Restored":
-        """See an image in 0..1, `[3,H,W]`, beside the clean one, uint8."""
-        score = float(psnr(image[None].cpu(), target[None] / 255))
+        """See an image in 0..1, `[3,H,W]`, beside the clean one."""
+        score = float(psnr(image[None].cpu(), unit(target)[None]))
         return cls(whole(as_bytes(image)), as_bytes(image[:, place[0], place[1]]), score)
 
 
@@ -79,14 +80,14 @@ def _examples(model: RestorationModule, data: RestorationData, count: int) -> It
     """Of each image (caption, picture, detail) of its versions; without pictures where there was none before."""
     for key, after in restored(model, data, count).items():
         image, target = data.val_set[key]
-        place = busiest(target)
+        place, shown_target = busiest(target), eight_bits(target)
         degraded = Restored.of(as_target(image[None], model.scale)[0], target, place)
         before = model.restored_before.get(key)
         yield [
             _columns(input_name(model.scale), degraded),
             _columns("before", Restored(**before)) if before else ("before", "", ""),
             _columns("after", Restored(**after)),
-            ("truth", jpeg(photograph(framed(target, place))), png(photograph(target[:, place[0], place[1]]))),
+            ("truth", jpeg(photograph(framed(shown_target, place))), png(photograph(shown_target[:, place[0], place[1]]))),
         ]
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from lossfold.train.data import SegmentationData
+from lossfold.train.data.depth import eight_bits
 from lossfold.train.pictures import Array, class_colours, png
 from lossfold.train.report import chosen, write_page
 from lossfold.train.run_folder import RunFolder
@@ -119,7 +120,7 @@ def _examples(model: SegmentationModule, data: SegmentationData, count: int) -> 
         accuracy = 1 - float(wrong.sum() / counted.sum().clamp(min=1))
         if model.task != "multiclass":  # a pixel is wrong where one of its channels is, and ignored where all are
             wrong, counted = wrong.any(0), counted.any(0)
-        picture, ignored = image.permute(1, 2, 0).numpy(), ~counted.numpy()
+        picture, ignored = eight_bits(image).permute(1, 2, 0).numpy(), ~counted.numpy()
         pictures = [picture, _labels(model, picture, truth, ignored), _labels(model, picture, predicted, ignored & False)]
         shown, true, said, error = map(png, (*pictures, error_map(picture, wrong.numpy(), ignored)))
         examples.append(Example(shown, true, said, error, accuracy))
