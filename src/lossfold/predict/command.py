@@ -6,6 +6,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lossfold.train import missing
+
 if TYPE_CHECKING:
     from lossfold.predict.predictor import Predictor
     from lossfold.predict.run import Done
@@ -48,8 +50,6 @@ def main(argv: list[str]) -> int:
     Args:
         argv: the options, as on the command line.
     """
-    import importlib.util
-
     options = parser()
     try:
         given = options.parse_intermixed_args(argv)
@@ -59,9 +59,8 @@ def main(argv: list[str]) -> int:
             options.error(f"there is no run or checkpoint {given.run}")
     except SystemExit as end:
         return int(end.code or 0)
-    missing = [name for name in ("lightning", "jsonargparse", "jinja2", "rich", "numpy", "PIL") if importlib.util.find_spec(name) is None]
-    if missing:
-        print(f'lossfold predict: not installed: {", ".join(missing)}. pip install "lossfold[train]"', file=sys.stderr)
+    if lacking := missing("predict"):
+        print(lacking, file=sys.stderr)
         return 1
     from lossfold.errors import LossError
     from lossfold.files.errors import FileError
