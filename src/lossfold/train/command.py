@@ -6,14 +6,16 @@ from typing import Any, ClassVar
 
 import lightning.pytorch as pl
 import torch
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint, Timer
+from lightning.fabric.plugins import CheckpointIO
+from lightning.pytorch.callbacks import Callback, Timer
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import Logger
 from lightning_utilities.core.rank_zero import rank_zero_only
 from rich.table import Table
 
+from lossfold.train.checkpoints import SafeCheckpointIO, checkpoints, read_checkpoint
 from lossfold.train.errors import TrainError
-from lossfold.train.run_folder import RunFolder, RunLogger, checkpoint_step
+from lossfold.train.run_folder import HeldOutFiles, RunFolder, RunLogger
 
 TRAINER_DEFAULTS = {"max_epochs": 20, "log_every_n_steps": 1, "num_sanity_val_steps": 0}
 
@@ -147,26 +149,14 @@ class TrainCLI(LightningCLI):
         """Build the trainer with the run's log and checkpoints beside the loggers and callbacks of the user."""
         given = self.config_init.trainer.logger
         theirs = given if isinstance(given, list) else [given] if isinstance(given, Logger) else []
-        ours = RunLogger(self.folder, checkpoint_step(self.resume) if self.resume else None)
-        callbacks: list[Callback] = [self.timer, *self.callbacks()]
+        ours = RunLogger(self.folder, read_checkpoint(self.resume) if self.resume else None)
+        callbacks: list[Callback] = [self.timer, HeldOutFiles(self.folder.held_out), *self.callbacks()]
         if self.config.trainer.enable_checkpointing is not False:
-            callbacks += checkpoints(self.folder, self.config.save_every_steps, *self.monitor)
-        config = {**self.config_init.trainer.as_dict(), **kwargs, "logger": [ours, *theirs]}
+            callbacks += checkpoints(self.folder.checkpoints, self.config.save_every_steps, *self.monitor)
+        plugins = self.config_init.trainer.plugins or []
+        plugins = list(plugins) if isinstance(plugins, list) else [plugins]
+        if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
+            plugins.append(SafeCheckpointIO())
+        config = {**self.config_init.trainer.as_dict(), **kwargs, "logger": [ours, *theirs], "plugins": plugins}
         trainer: pl.Trainer = self._instantiate_trainer(config, callbacks)
         return trainer
-
-
-def checkpoints(folder: RunFolder, every_steps: int | None, monitor: str, mode: str) -> list[Callback]:
-    """Keep the best state by a score and the last one, written after every evaluation and every so many steps."""
-    common: dict[str, Any] = {
-        "dirpath": folder.checkpoints,
-        "auto_insert_metric_name": False,
-        "enable_version_counter": False,
-    }
-    kept: list[Callback] = [
-        ModelCheckpoint(filename="best", monitor=monitor, mode=mode, **common),
-        ModelCheckpoint(filename="last", every_n_epochs=1, save_on_train_epoch_end=False, **common),
-    ]
-    if every_steps:
-        kept.append(ModelCheckpoint(filename="last", every_n_train_steps=every_steps, **common))
-    return kept

@@ -62,6 +62,7 @@ class TaskModule(pl.LightningModule):
         self.before: Any = None
         self.scored_at = -1
         self._random_state: Tensor | None = None
+        self._cuda_random_state: Tensor | None = None
 
     def setup(self, stage: str) -> None:
         """Make the losses of several ranks one, unless the user wants each rank's own, and say so.
@@ -122,18 +123,24 @@ class TaskModule(pl.LightningModule):
         if self.before is not None:
             checkpoint["before"] = dataclasses.asdict(self.before)
         checkpoint["random_state"] = torch.get_rng_state()
+        if self.device.type == "cuda":
+            checkpoint["cuda_random_state"] = torch.cuda.get_rng_state(self.device)
+        checkpoint["data_range"] = getattr(self.trainer.datamodule, "data_range", None)  # type: ignore[attr-defined]
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take up what `on_save_checkpoint` kept."""
         if "before" in checkpoint:
             self.before = self.scores_type(**checkpoint["before"])
         self._random_state = checkpoint.get("random_state")
+        self._cuda_random_state = checkpoint.get("cuda_random_state")
 
     def on_train_start(self) -> None:
         """Continue the random numbers of a run that is resumed."""
         if self._random_state is not None and self.trainer.world_size == 1:
             torch.set_rng_state(self._random_state.cpu())
-        self._random_state = None
+            if self._cuda_random_state is not None and self.device.type == "cuda":
+                torch.cuda.set_rng_state(self._cuda_random_state.cpu(), self.device)
+        self._random_state = self._cuda_random_state = None
 
 
 class TrainingModule(TaskModule):

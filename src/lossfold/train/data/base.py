@@ -1,6 +1,6 @@
 """Data modules: what all of them share, and what segmentation expects: images, integer labels, names, an ignore label."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar, Literal, Protocol
 
 import lightning.pytorch as pl
@@ -33,7 +33,15 @@ class Samples(Protocol):
 
 
 class Loader(DataLoader[Any]):
-    """A loader that Lightning knows to be resumable; its sampler finds the position by itself."""
+    """A loader that Lightning knows to be resumable; its sampler finds the position by itself.
+
+    Lightning asks for an iterator before it has restored where the training stands, to count the steps for the schedule: the
+    real one is made when the first batch is wanted. (torchdata's StatefulDataLoader, asked at the same time, would begin anew.)
+    """
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+        """Begin when the first batch is asked for."""
+        yield from super().__iter__()
 
     def state_dict(self) -> dict[str, int]:
         """Nothing: the position follows from the trainer's progress."""
