@@ -39,6 +39,7 @@ def state(folder: Path) -> dict[str, Any]:
 def test_a_run_leaves_log_checkpoints_scores_and_report(train: Train, capsys: pytest.CaptureFixture[str]) -> None:
     folder = train(f"--model.loss={TERMS}")
     shown = capsys.readouterr().out
+    assert f"lossfold predict {folder} IMAGES" in shown and " s with scores and report" in shown
     assert "mIoU" in shown and "gravel" in shown and "before" in shown
     training = [row for row in rows(folder) if row["train/total"]]
     assert len(training) == 12
@@ -47,8 +48,9 @@ def test_a_run_leaves_log_checkpoints_scores_and_report(train: Train, capsys: py
     scores = json.loads((folder / "scores.json").read_text())
     assert len(scores["classes"]) == len(scores["after"]["iou"]) == 6 and 0 <= scores["before"]["miou"] <= 1
     page = (folder / "report.html").read_text()
-    assert "http" not in page and page.count("data:image/png;base64,") == 2 + 2 * 4
+    assert "http" not in page and page.count("data:image/png;base64,") == 3 + 1 + 2 * 4
     assert "DiceLoss(" in page and "SmallUNet" in page and "ignored (label 255)" in page
+    assert "checkpoints/best.ckpt, checkpoints/last.ckpt" in page and "lossfold.load(" in page
     model = SegmentationModule.load_from_checkpoint(folder / "checkpoints" / "best.ckpt")
     assert model(torch.zeros(1, 3, 32, 32, dtype=torch.uint8)).shape == (1, 6, 32, 32)
 

@@ -60,6 +60,9 @@ class TrainCLI(LightningCLI):
     monitor: ClassVar[tuple[str, str]]
     """The logged score that tells the best checkpoint, and whether it is the max or the min."""
 
+    asked: ClassVar[str] = "IMAGES"
+    """What `lossfold predict` is given besides the run."""
+
     def __init__(self, argv: list[str]) -> None:
         self.folder = RunFolder("")
         self.timer = Timer(verbose=False)

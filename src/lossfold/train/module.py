@@ -117,7 +117,9 @@ class TaskModule(pl.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the score before the training, and the random state (dropout) of a run on one device."""
+        """Keep the score before the training, the random state (dropout) of a run on one device, and what predictions need."""
+        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        checkpoint["reading"] = {name: getattr(data, name, None) for name in ("max_side", "data_range")}
         if self.before is not None:
             checkpoint["before"] = dataclasses.asdict(self.before)
         checkpoint["random_state"] = torch.get_rng_state()

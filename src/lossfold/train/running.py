@@ -3,6 +3,7 @@
 import json
 import logging
 import sys
+import time
 import warnings
 
 from lightning.fabric.utilities.exceptions import MisconfigurationException
@@ -34,8 +35,9 @@ def run_task(command: type[TrainCLI], argv: list[str]) -> int:
     for name in ("lightning.pytorch", "lightning.fabric"):
         for handler in logging.getLogger(name).handlers:
             handler.addFilter(lambda record: "Tip:" not in record.getMessage())
+    started = time.perf_counter()
     try:
-        return _train(command(resolve_recipes(command.task, argv)))
+        return _train(command(resolve_recipes(command.task, argv)), started)
     except (ValueError, MisconfigurationException) as error:
         known = _known(error)
         if known is None:
@@ -69,7 +71,7 @@ def _message(error: Exception) -> str:
     return text.rpartition(f"{type(error).__name__}: ")[2].strip() if "Original Traceback" in text else text
 
 
-def _train(cli: TrainCLI) -> int:
+def _train(cli: TrainCLI, started: float) -> int:
     trainer, model, data, folder = cli.trainer, cli.model, cli.datamodule, cli.folder
     trial = bool(cli.config.trainer.fast_dev_run)
     if cli.config.score_before and cli.resume is None and not trial:
@@ -94,5 +96,8 @@ def _train(cli: TrainCLI) -> int:
     cli.write_report(seconds, cli.config.report_images)
     console = Console()
     console.print(cli.table())
-    console.print(f"{trainer.global_step} steps in {seconds:.0f} s. Report: {folder.report}", soft_wrap=True)
+    whole = time.perf_counter() - started
+    console.print(f"{trainer.global_step} steps in {seconds:.0f} s, {whole:.0f} s with scores and report.", soft_wrap=True)
+    console.print(f"Report: {folder.report}", soft_wrap=True, markup=False)
+    console.print(f"Next:   lossfold predict {folder.path.as_posix()} {cli.asked}", soft_wrap=True, markup=False)
     return 0

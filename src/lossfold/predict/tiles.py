@@ -1,0 +1,123 @@
+"""An image in windows that overlap: where they lie, and how what is said of them becomes one, in the memory of a window."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lossfold.train.errors import TrainError
+
+
+@dataclass(frozen=True)
+class Span:
+    """A window along one axis, and the part of it that counts, `begin` to `end`, fading in and out where it meets others.
+
+    Args:
+        start: first pixel of the window.
+        stop: the pixel behind its last; it may lie beyond the image, which is padded.
+        begin: first pixel that counts.
+        end: the pixel behind the last that counts.
+        rise: pixels from `begin` on in which the weight rises from 0 to 1; 0 at the image's edge.
+        fall: pixels up to `end` in which it falls.
+    """
+
+    start: int
+    stop: int
+    begin: int
+    end: int
+    rise: int
+    fall: int
+
+    @property
+    def size(self) -> int:
+        """Pixels of the window."""
+        return self.stop - self.start
+
+    def weights(self, scale: int) -> Tensor:
+        """Weights of the pixels that count, `scale` for each; those of two neighbours add up to 1."""
+        weights = torch.ones(scale * (self.end - self.begin))
+        ramp = (torch.arange(scale * max(self.rise, self.fall)) + 0.5) / (scale * max(self.rise, self.fall, 1))
+        if self.rise:
+            weights[: scale * self.rise] = ramp
+        if self.fall:
+            weights[-scale * self.fall :] = 1 - ramp
+        return weights
+
+
+def spans(length: int, tile: int, overlap: int, divisor: int = 32) -> list[Span]:
+    """Windows of one size along an axis: one where it is no longer than a tile, else evenly spaced ones.
+
+    A quarter of the overlap at each end of a window only informs, the half between fades. Windows start and end at multiples of
+    the divisor, as those of a network with strides must to see the image as they would see all of it.
+
+    Args:
+        length: pixels of the axis.
+        tile: largest window; a multiple of the divisor.
+        overlap: least overlap of neighbours.
+        divisor: starts and sizes are multiples of it; the last window may go beyond the image by less than that.
+
+    Raises:
+        TrainError: the overlap leaves no room in a tile.
+    """
+    if tile % divisor or tile < divisor or overlap < 0 or tile < 3 * overlap + 2 * divisor:
+        raise TrainError(
+            f"tile must be a multiple of {divisor}, and at least three times the overlap and {2 * divisor}: got a tile of {tile} "
+            f"and an overlap of {overlap}"
+        )
+    padded = -(-length // divisor) * divisor
+    if length <= tile:
+        return [Span(0, padded, 0, length, 0, 0)]
+    count = -(-length // (tile - overlap - divisor))
+    size = -(-(-(-length // count) + overlap + divisor) // divisor) * divisor
+    edges, fade = [round(index * length / count) for index in range(count + 1)], overlap // 4
+    found = []
+    for index, (begin, end) in enumerate(zip(edges, edges[1:], strict=False)):
+        first, last = index == 0, index == count - 1
+        middle = (begin + end - size) // 2
+        start = min(max(0, round(middle / divisor) * divisor), padded - size)
+        rise, fall = (0 if first else 2 * fade), (0 if last else 2 * fade)
+        found.append(Span(start, start + size, begin - rise // 2, end + fall // 2, rise, fall))
+    return found
+
+
+def blended(
+    rows: list[Span], columns: list[Span], scale: int, evaluate: Callable[[Span, Span], Tensor]
+) -> Iterator[tuple[int, int, Tensor]]:
+    """Evaluate window by window and put the results together; only the rows that fade are kept, from one row of windows to the next.
+
+    Args:
+        rows: the windows' places from top to bottom.
+        columns: those from left to right.
+        scale: pixels of the result for each of the image, along each axis.
+        evaluate: gives `[C,scale*h,scale*w]` float32 of the window of a row and a column.
+
+    Yields:
+        top, left and values `[C,h,w]` of parts of the result that are finished; they cover it without overlap.
+    """
+    carried: Tensor | None = None
+    for row in rows:
+        beside: Tensor | None = None
+        down, rise, fall = row.weights(scale)[:, None], scale * row.rise, scale * row.fall
+        for column in columns:
+            values = evaluate(row, column)
+            part = values[:, _counted(row, scale), _counted(column, scale)] * down * column.weights(scale)
+            if beside is not None:
+                part[..., : beside.shape[2]] += beside
+            if column.fall:
+                beside = part[..., -scale * column.fall :].clone()
+                part = part[..., : -scale * column.fall]
+            left = scale * column.begin
+            across = slice(left, left + part.shape[2])
+            if rise and carried is not None:
+                part[:, :rise] += carried[..., across]
+            if fall:
+                if carried is None:
+                    carried = torch.empty(len(part), fall, scale * columns[-1].end)
+                carried[..., across] = part[:, -fall:]
+                part = part[:, :-fall]
+            yield scale * row.begin, left, part
+
+
+def _counted(span: Span, scale: int) -> slice:
+    return slice(scale * (span.begin - span.start), scale * (span.end - span.start))
