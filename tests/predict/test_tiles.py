@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from lossfold.predict.tiles import Span, blended, spans
+from lossfold.train.tiles import Span, blended, spans
 from lossfold.train.errors import TrainError
 
 

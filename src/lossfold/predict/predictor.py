@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lossfold.predict.pictures import Array, Picture, picture_of
 from lossfold.predict.tasks import ImageTask
-from lossfold.predict.tiles import Span, blended, spans
+from lossfold.train.tiles import Span, blended, spans
 from lossfold.train.errors import TrainError
 
 Block = tuple[int, int, Tensor]

@@ -97,6 +97,12 @@ class TrainCLI(LightningCLI):
             help="Write the last checkpoint after every so many steps, too, not only after each evaluation.",
         )
         parser.add_argument("--score_before", type=bool, default=True, help="Score the held-out images before the training, too.")
+        parser.add_argument(
+            "--eval_tile",
+            type=int,
+            default=1024,
+            help="Larger held-out images are evaluated in windows of this side; 0: as wholes.",
+        )
         parser.add_argument("--report_images", type=int, default=8, help="Held-out images that the report shows.")
         parser.set_defaults({name: {"class_path": path} for name, path in self.defaults.items()})
         self.link_networks(parser)
@@ -131,6 +137,11 @@ class TrainCLI(LightningCLI):
             TrainError: the loss does not suit the data.
         """
         raise NotImplementedError
+
+    def instantiate_classes(self) -> None:
+        """Build everything, and tell the module what is no part of it."""
+        super().instantiate_classes()
+        self.model.tile = self.config.eval_tile
 
     def keep_before(self) -> None:
         """Keep what the report shows of the untrained network, besides its scores."""

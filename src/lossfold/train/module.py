@@ -22,6 +22,7 @@ from lossfold.train.data.depth import unit
 from lossfold.train.errors import TrainError
 from lossfold.train.ranks import average_gradients, unreduced
 from lossfold.train.schedules import Schedule, schedule
+from lossfold.train.tiles import in_windows
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """The channels' statistics that pre-trained encoders expect."""
@@ -166,6 +167,8 @@ class TrainingModule(TaskModule):
     criterion: LossSet
     mean: Tensor
     std: Tensor
+    tile = 1024
+    """Side of the windows in which larger held-out images are seen; 0: they are seen as wholes."""
 
     def __init__(
         self,
@@ -200,6 +203,10 @@ class TrainingModule(TaskModule):
         output = self.network(values)
         logits: Tensor = output["out"] if isinstance(output, dict) else output
         return logits
+
+    def evaluated(self, *inputs: Tensor) -> Tensor:
+        """What a call returns for held-out images, of any size, in the memory of a window of `tile` pixels."""
+        return in_windows(self, inputs, self.tile, getattr(self, "divisor", 32), getattr(self, "scale", 1))
 
     def scored(self, batch: Any) -> tuple[Tensor, ...]:
         """What the loss takes of a batch: what the network says, and what that is held against."""

@@ -10,7 +10,7 @@ from torch import Tensor
 from lossfold.metrics import matting_sad
 from lossfold.train.data.composites import MattingData, MattingSample
 from lossfold.train.matting.evaluation import TITLES, shown
-from lossfold.train.matting.module import MattingModule
+from lossfold.train.matting.module import MattingModule, fill_known
 from lossfold.train.matting.pictures import FULL_ERROR, error_curves, grey, on_backdrop, photograph, signed_error
 from lossfold.train.modes import evaluating
 from lossfold.train.pictures import jpeg, png
@@ -67,7 +67,7 @@ def alphas(model: MattingModule, data: MattingData, count: int) -> dict[int, Ten
     with evaluating(model), torch.inference_mode():
         for key in shown_ones(data.val_set, count):
             image, trimap, _ = (part[None].to(model.device) for part in data.val_set[key])
-            found[key] = (model.estimate(image, trimap)[0] * 255).round().to(torch.uint8).cpu()
+            found[key] = (fill_known(model.evaluated(image, trimap), trimap)[0] * 255).round().to(torch.uint8).cpu()
     return found
 
 

@@ -71,7 +71,7 @@ def restored(model: RestorationModule, data: RestorationData, count: int) -> dic
     with evaluating(model), torch.inference_mode():
         for key in shown_ones(data.val_set, count):
             image, target = data.val_set[key]
-            result = model.restore(image[None].to(model.device))[0]
+            result = model.evaluated(image[None].to(model.device)).clamp(0, 1)[0]
             found[key] = asdict(Restored.of(result, target, busiest(target)))
     return found
 

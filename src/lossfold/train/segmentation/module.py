@@ -91,7 +91,7 @@ class SegmentationModule(TrainingModule):
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         """One held-out batch: its losses, and its pixels into the counts of the score."""
         images, labels = batch
-        logits = self(images)
+        logits = self.evaluated(images)
         self.log_terms("val", self.held_out(logits, labels), len(images))
         predicted = self.decide(logits)
         if self.task == "multiclass":

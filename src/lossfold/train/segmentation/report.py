@@ -114,7 +114,7 @@ def _examples(model: SegmentationModule, data: SegmentationData, count: int) -> 
         image, labels = data.val_set[key]
         batch, _ = data.collate([(image, labels)])
         height, width = labels.shape[-2:]
-        predicted = model.decide(model(batch.to(model.device)))[0, ..., :height, :width].cpu()
+        predicted = model.decide(model.evaluated(batch.to(model.device)))[0, ..., :height, :width].cpu()
         truth = labels.long().view(predicted.shape)
         counted = truth != data.ignore_index
         wrong = (predicted != truth) & counted

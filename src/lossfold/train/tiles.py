@@ -1,12 +1,15 @@
 """An image in windows that overlap: where they lie, and how what is said of them becomes one, in the memory of a window."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from lossfold.train.errors import TrainError
+
+OVERLAP = 8
+"""Which part of a tile neighbouring windows of an evaluation share: 128 of 1024 pixels."""
 
 
 @dataclass(frozen=True)
@@ -121,3 +124,37 @@ def blended(
 
 def _counted(span: Span, scale: int) -> slice:
     return slice(scale * (span.begin - span.start), scale * (span.end - span.start))
+
+
+def in_windows(run: Callable[..., Tensor], inputs: Sequence[Tensor], tile: int, divisor: int = 32, scale: int = 1) -> Tensor:
+    """What a network says of whole images, in windows where they are larger than a tile.
+
+    Args:
+        run: takes windows `[1,C,h,w]` of every input and returns `[1,K,scale*h,scale*w]`.
+        inputs: `[B,C,H,W]` each, of one size.
+        tile: largest window, rounded up to a multiple of the divisor; 0: images are seen as wholes.
+        divisor: windows start at multiples of it.
+        scale: pixels of the result for each of the images, along each axis.
+
+    Returns:
+        `[B,K,scale*H,scale*W]`, on the inputs' device: float32 where there are windows.
+    """
+    size, tile = inputs[0].shape[-2:], -(-tile // divisor) * divisor
+    if not tile or max(size) <= tile:
+        return run(*inputs)
+    rows, columns = (spans(side, tile, tile // OVERLAP, divisor) for side in size)
+    results = []
+    for index in range(len(inputs[0])):
+
+        def evaluate(row: Span, column: Span, index: int = index) -> Tensor:
+            place = slice(row.start, min(row.stop, size[0])), slice(column.start, min(column.stop, size[1]))
+            return run(*(part[index : index + 1, :, place[0], place[1]] for part in inputs))[0].float().cpu()
+
+        whole: Tensor | None = None
+        for top, left, part in blended(rows, columns, scale, evaluate):
+            if whole is None:
+                whole = torch.empty(len(part), scale * size[0], scale * size[1])
+            whole[:, top : top + part.shape[1], left : left + part.shape[2]] = part
+        assert whole is not None
+        results.append(whole)
+    return torch.stack(results).to(inputs[0].device)
