@@ -20,7 +20,7 @@ import tifffile
 from PIL import Image
 
 TRAIN = [
-    "train", "segmentation", "--data.train_images=24", "--data.val_images=4", "--trainer.max_steps=2", "--score_before=false",
+    "train", "segmentation", "--data.train_images=24", "--data.val_images=4", "--trainer.max_epochs=1", "--score_before=false",
     "--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false", "--report_images=0",
 ]  # fmt: skip
 

@@ -46,5 +46,6 @@ def made(folder: Path, task: str, seed: int = 0, **content: Any) -> Path:
     path = folder / "checkpoints" / "last.ckpt"
     path.parent.mkdir(parents=True, exist_ok=True)
     built = {**arguments, "_instantiator": "lightning.pytorch.cli.instantiate_module"}
-    torch.save({"hyper_parameters": built, "state_dict": module.state_dict(), **content}, path)
+    parts: dict[str, Any] = {"global_step": 0, "loops": {}}
+    torch.save({**parts, "hyper_parameters": built, "state_dict": module.state_dict(), **content}, path)
     return folder

@@ -239,7 +239,7 @@ def test_an_exported_program_says_what_the_predictor_says(tmp_path: Path, task: 
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(b"", "can't be read as a checkpoint"), (b"version https://git-lfs", "can't be read as a checkpoint"), (None, "there is no")],
+    [(b"", "is empty"), (b"version https://git-lfs", "git lfs pull"), (b"PK\3\4 torn", "try --checkpoint another"), (None, "there is no")],
 )
 def test_a_checkpoint_that_is_none_is_one_line(tmp_path: Path, content: bytes | None, message: str, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "torn.ckpt"

@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-import torch
 from lightning.pytorch.cli import instantiate_module
 from torch import nn
 
@@ -39,22 +38,6 @@ def checkpoint_of(run: str | Path, name: str | None = None) -> Path:
             return found
     what = f"{name or 'best or last'}.ckpt in {path / 'checkpoints'}"
     raise TrainError(f"there is no {what}; give the folder of a run (as runs/segmentation) or a checkpoint file")
-
-
-def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Read a checkpoint, plain values and tensors only.
-
-    Raises:
-        TrainError: the file is not a whole checkpoint of `lossfold train`.
-    """
-    try:
-        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True, mmap=False)
-    except Exception as error:  # torn, empty and foreign files make `torch.load` raise anything
-        reason = " ".join(str(error).split())[:200]
-        raise TrainError(f"{path} can't be read as a checkpoint ({reason}); it is torn or of something else, try another") from error
-    if not isinstance(content, dict) or "state_dict" not in content or "hyper_parameters" not in content:
-        raise TrainError(f"{path} is no checkpoint of `lossfold train`: it has no state_dict and hyper_parameters")
-    return content
 
 
 def module_type(arguments: dict[str, Any]) -> type[TaskModule]:
