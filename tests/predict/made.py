@@ -23,7 +23,10 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "binary": {"class_names": ["cat"], "task": "binary", "network": unet(1)},
     "multilabel": {"class_names": ["cat", "dog"], "task": "multilabel", "network": unet(2)},
     "matting": {"network": {"class_path": f"{NETS}MattingUNet", "init_args": {"width": 4, "levels": 2}}},
-    "restoration": {"scale": 2, "network": {"class_path": f"{NETS}RestorationNet", "init_args": {"scale": 2, "width": 4, "blocks": 1}}},
+    "restoration": {
+        "scale": 2,
+        "network": {"class_path": f"{NETS}RestorationNet", "init_args": {"scale": 2, "width": 4, "blocks": 1}},
+    },
     "gan": {
         "disc_steps": 1,
         "generator": {"class_path": f"{NETS}StyleGenerator", "init_args": FACES},

@@ -45,9 +45,17 @@ def test_only_means_over_pixels_are_weighed() -> None:
 def test_a_run_with_class_weights_goes_on_with_them_and_stops_when_it_is_no_better(train: Train, folders: Path) -> None:
     data = ["--data=FolderData", f"--data.root={folders}", "--data.classes=3", "--data.crop_size=32", "--data.num_workers=0",
             "--data.batch_size=4", "--data.variation.vertical_flip=true", "--data.variation.colour=0.5"]  # fmt: skip
-    options = ["--model.class_weights=balanced", "--trainer.max_epochs=9", "--patience=2", "--model.optimizer.lr=0.0", "--model.optimizer=SGD"]
+    options = [
+        "--model.class_weights=balanced",
+        "--trainer.max_epochs=9",
+        "--patience=2",
+        "--model.optimizer.lr=0.0",
+        "--model.optimizer=SGD",
+    ]
     run = train(*options, "--score_before=false", data=data)
-    assert json.loads((run / "scores.json").read_text())["steps"] == 3 * 2  # nothing is learned: one evaluation, and two without a better score
+    assert (
+        json.loads((run / "scores.json").read_text())["steps"] == 3 * 2
+    )  # nothing is learned: one evaluation, and two without a better score
     page = (run / "report.html").read_text()
     weights = [float(weight) for weight in re.findall(r"class \d ([\d.]+)", page.split("Class weights")[1].split("</dd>")[0])]
     assert len(weights) == 3 and weights[0] < 1 < weights[2]

@@ -70,12 +70,18 @@ def load_module(path: Path, content: dict[str, Any], network: nn.Module | None =
         )
     try:
         if by_hand or network is not None:
-            known = {name: arguments[name] for name in ("class_names", "task", "ignore_index", "scale", "divisor", "channels_last") if name in arguments}
+            known = {
+                name: arguments[name]
+                for name in ("class_names", "task", "ignore_index", "scale", "divisor", "channels_last")
+                if name in arguments
+            }
             module: TaskModule = kind(network=network, **known)
         else:
             module = instantiate_module(kind, arguments)
     except ImportError as error:
-        raise TrainError(f"{path} names a network that can't be imported ({error}); install its package, or put it on the path") from error
+        raise TrainError(
+            f"{path} names a network that can't be imported ({error}); install its package, or put it on the path"
+        ) from error
     weights = {name: value for name, value in content["state_dict"].items() if not name.startswith(CRITERIA)}
     wanted = {name for name in module.state_dict() if not name.startswith(CRITERIA)}
     wrong = sorted(wanted ^ weights.keys())

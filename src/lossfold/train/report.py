@@ -89,7 +89,10 @@ def _facts(folder: RunFolder, trainer: pl.Trainer, model: TaskModule, data: Trai
         *((title, _described(getattr(model, name))) for name, title in model.networks.items()),
         ("Training", f"{trainer.global_step:,} steps of {data.batch_size * trainer.world_size} images; {seconds:.0f} s"),
         *model.notes(),
-        ("Checkpoints", ", ".join(sorted(path.relative_to(folder.path).as_posix() for path in folder.checkpoints.glob("*.ckpt"))) or "none"),
+        (
+            "Checkpoints",
+            ", ".join(sorted(path.relative_to(folder.path).as_posix() for path in folder.checkpoints.glob("*.ckpt"))) or "none",
+        ),
         ("Device", f"{trainer.world_size} x {trainer.accelerator.__class__.__name__} ({device}), {trainer.precision}"),
     ]
 

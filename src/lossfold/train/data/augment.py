@@ -95,8 +95,8 @@ class Augment:
             varied, mask = self.variation.transform(tv_tensors.Image(image), tv_tensors.Mask(moved))
         if varied.shape != image.shape or mask.shape != labels.shape:
             raise TrainError(
-                f"data.variation.transform makes an image {list(varied.shape)} and a mask {list(mask.shape)} of {list(image.shape)} and "
-                f"{list(labels.shape)}; it has to leave their sizes as they are"
+                f"data.variation.transform makes an image {list(varied.shape)} and a mask {list(mask.shape)} of "
+                f"{list(image.shape)} and {list(labels.shape)}; it has to leave their sizes as they are"
             )
         found = torch.where(mask.as_subclass(Tensor) == 0, self.ignore_index, mask.as_subclass(Tensor) - 1)
         return as_deep(varied.as_subclass(Tensor).float(), image), found.to(labels.dtype)

@@ -56,8 +56,8 @@ def weigh(criterion: lf.LossSet, weights: tuple[float, ...]) -> None:
     takers = [loss for loss in criterion.modules() if isinstance(loss, PixelLoss) and loss.class_weight is None]
     if not takers:
         raise TrainError(
-            "model.class_weights: no term of the loss is a mean over pixels without class weights of its own; add CrossEntropyLoss or "
-            "FocalLoss, or leave it out"
+            "model.class_weights: no term of the loss is a mean over pixels without class weights of its own; add CrossEntropyLoss "
+            "or FocalLoss, or leave it out"
         )
     for loss in takers:
         loss.class_weight = weights
