@@ -70,6 +70,7 @@ def test_a_run_leaves_log_grids_checkpoints_scores_and_report(train: Train, caps
     assert model(torch.zeros(2, 6)).shape == (2, 1, 8, 8) and list(model.generator_criterion.names) == ["adversarial", "path"]
 
 
+@pytest.mark.slow
 def test_a_killed_run_continues_exactly(train: Train, tmp_path: Path) -> None:
     """Killed by the system, without a chance to clean up, between two evaluations and in the middle of every interval."""
     whole_run = train("--model.ema_decay=0.5", "--model.disc_steps=2")

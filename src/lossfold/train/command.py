@@ -124,9 +124,11 @@ class TrainCLI(LightningCLI):
         if self.config.threads:
             torch.set_num_threads(self.config.threads)
         self.folder = RunFolder(self.config.run_dir)
+        first = getattr(rank_zero_only, "rank", 0) == 0 and not self.config.trainer.fast_dev_run
+        self.lock = self.folder.hold() if first else None
         if self.config.ckpt_path:
             self.resume = self.folder.checkpoint(self.config.ckpt_path)
-        elif getattr(rank_zero_only, "rank", 0) == 0 and not self.config.trainer.fast_dev_run:
+        elif first:
             self.folder.claim(self.config.overwrite)
 
     def check_config(self) -> None:

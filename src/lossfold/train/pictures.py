@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from PIL import Image
 
 from lossfold.train.run_folder import Row
@@ -126,5 +127,7 @@ def new_panel(title: str, width: float = 3.8, height: float = 2.6) -> tuple[Figu
 def rendered(figure: Figure) -> str:
     """A figure as a data address."""
     buffer = io.BytesIO()
+    for text in figure.findobj(Text):
+        text.set_parse_math(False)  # type: ignore[attr-defined]  # names may hold $
     figure.savefig(buffer, dpi=160, format="png")
     return _address(buffer)

@@ -10,6 +10,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from rich.console import Console
 
 import lossfold as lf
+from lossfold.files import FileError
 from lossfold.train.command import TrainCLI, resolve_recipes
 from lossfold.train.errors import TrainError
 
@@ -43,6 +44,14 @@ def run_task(command: type[TrainCLI], argv: list[str]) -> int:
             raise
         print(f"lossfold train {command.task}: {_message(known)}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("stopped; what was trained goes on with the same options and --ckpt_path last", file=sys.stderr)
+        return 130
+    except OSError as error:  # a full disk, a folder that is taken away
+        if error.errno is None:
+            raise
+        print(f"lossfold train {command.task}: {error.filename or 'a file'}: {error.strerror}", file=sys.stderr)
+        return 1
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)
 
@@ -50,7 +59,7 @@ def run_task(command: type[TrainCLI], argv: list[str]) -> int:
 def _known(error: BaseException | None) -> Exception | None:
     """The error that the user can mend, also where the parser has wrapped what a class raised when it was built."""
     while error is not None:
-        if isinstance(error, (lf.LossError, TrainError, MisconfigurationException)):
+        if isinstance(error, (lf.LossError, TrainError, FileError, MisconfigurationException)):
             return error
         error = error.__cause__
     return None
