@@ -30,7 +30,8 @@ import sys, torch
 before = set(sys.modules)
 from lossfold.cli.__main__ import main
 for line in (
-    ["train", "segmentation", "--model.los=1"], ["train", "gan", "--trainer.max_epoch=1"], ["train", "matting", "--data.batch_size", "many"],
+    ["train", "segmentation", "--model.los=1"], ["train", "gan", "--trainer.max_epoch=1"],
+    ["train", "matting", "--data.batch_size", "many"],
     ["predict", "--no-such-option"], ["predict", "no/such/run", "image.png"], ["predict", ".", "--tile", "wide"],
 ):
     assert main(line) == 2, line

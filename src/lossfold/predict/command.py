@@ -13,12 +13,12 @@ if TYPE_CHECKING:
     from lossfold.predict.run import Done
     from lossfold.predict.sampler import Sampler
 
-DESCRIPTION = """Predict images with what `lossfold train` has trained: class maps with a palette, masks of 0 and 255 for each channel,
-alphas, restored images, at the images' own sizes; of a GAN samples. Images larger than a tile are seen in windows that overlap, in
-the memory of a window. A call that was stopped goes on where it was when it is run again."""
+DESCRIPTION = """Predict images with what `lossfold train` has trained: class maps with a palette, masks of 0 and 255 for each
+channel, alphas, restored images, at the images' own sizes; of a GAN samples. Images larger than a tile are seen in windows that
+overlap, in the memory of a window. A call that was stopped goes on where it was when it is run again."""
 
-LAYOUT = """Into the output folder go predictions/ (PNG; TIFF where an image is large), probabilities/ (.npy), index.html with a small
-picture of each, log.jsonl. The exit status is 1 where an image could not be read, 2 where the options make no sense."""
+LAYOUT = """Into the output folder go predictions/ (PNG; TIFF where an image is large), probabilities/ (.npy), index.html with a
+small picture of each, log.jsonl. The exit status is 1 where an image could not be read, 2 where the options make no sense."""
 
 
 def parser() -> argparse.ArgumentParser:
