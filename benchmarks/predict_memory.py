@@ -20,7 +20,7 @@ import tifffile
 from PIL import Image
 
 TRAIN = [
-    "train", "segmentation", "--data.train_images=24", "--data.val_images=4", "--trainer.max_steps=2", "--score_before=false",
+    "train", "segmentation", "--data.train_images=24", "--data.val_images=4", "--trainer.max_epochs=1", "--score_before=false",
     "--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false", "--report_images=0",
 ]  # fmt: skip
 
@@ -44,7 +44,9 @@ def measured(*arguments: str) -> tuple[float, float]:
 def photograph(height: int, width: int, seed: int) -> np.ndarray:
     """Something smooth with noise on it, uint8 `[H,W,3]`."""
     generator = np.random.default_rng(seed)
-    coarse = Image.fromarray(generator.integers(0, 255, (8, 8, 3), dtype=np.uint8)).resize((width, height), Image.Resampling.BICUBIC)
+    coarse = Image.fromarray(generator.integers(0, 255, (8, 8, 3), dtype=np.uint8)).resize(
+        (width, height), Image.Resampling.BICUBIC
+    )
     return np.asarray(coarse) // 2 + generator.integers(0, 64, (height, width, 1), dtype=np.uint8)
 
 
@@ -52,7 +54,9 @@ def huge(path: Path, side: int) -> None:
     """Write a tiled TIFF of `side` x `side` pixels, tile by tile."""
     tile, count = photograph(512, 512, 0), -(-side // 512)
     tiles = (np.roll(tile, index, 1) for index in range(count * count))
-    tifffile.imwrite(path, tiles, shape=(side, side, 3), dtype=np.uint8, tile=(512, 512), photometric="rgb", compression="zlib", bigtiff=True)
+    tifffile.imwrite(
+        path, tiles, shape=(side, side, 3), dtype=np.uint8, tile=(512, 512), photometric="rgb", compression="zlib", bigtiff=True
+    )
 
 
 def main() -> None:
@@ -72,9 +76,17 @@ def main() -> None:
         huge(place / "large/large.tif", arguments.side)
         lossfold(*TRAIN, "--run_dir", str(place / "default"))
         lossfold(*TRAIN, "--model.network.width=8", "--model.network.stem_stride=4", "--run_dir", str(place / "light"))
-        for run, images in (("default", "none"), ("default", "photographs"), ("light", "none"), ("light", "photographs"), ("light", "large")):
+        for run, images in (
+            ("default", "none"),
+            ("default", "photographs"),
+            ("light", "none"),
+            ("light", "photographs"),
+            ("light", "large"),
+        ):
             peak, seconds = measured("predict", str(place / run), str(place / images), "-o", str(place / f"{run}-{images}"))
-            what = {"none": "idle", "large": f"{arguments.side} x {arguments.side}"}.get(images, f"{arguments.photographs} x 4000 x 3000")
+            what = {"none": "idle", "large": f"{arguments.side} x {arguments.side}"}.get(
+                images, f"{arguments.photographs} x 4000 x 3000"
+            )
             print(f"{run:8} network, {what:18}: peak {peak:6.0f} MB, {seconds:5.0f} s", flush=True)
 
 

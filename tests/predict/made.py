@@ -23,7 +23,10 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "binary": {"class_names": ["cat"], "task": "binary", "network": unet(1)},
     "multilabel": {"class_names": ["cat", "dog"], "task": "multilabel", "network": unet(2)},
     "matting": {"network": {"class_path": f"{NETS}MattingUNet", "init_args": {"width": 4, "levels": 2}}},
-    "restoration": {"scale": 2, "network": {"class_path": f"{NETS}RestorationNet", "init_args": {"scale": 2, "width": 4, "blocks": 1}}},
+    "restoration": {
+        "scale": 2,
+        "network": {"class_path": f"{NETS}RestorationNet", "init_args": {"scale": 2, "width": 4, "blocks": 1}},
+    },
     "gan": {
         "disc_steps": 1,
         "generator": {"class_path": f"{NETS}StyleGenerator", "init_args": FACES},
@@ -46,5 +49,6 @@ def made(folder: Path, task: str, seed: int = 0, **content: Any) -> Path:
     path = folder / "checkpoints" / "last.ckpt"
     path.parent.mkdir(parents=True, exist_ok=True)
     built = {**arguments, "_instantiator": "lightning.pytorch.cli.instantiate_module"}
-    torch.save({"hyper_parameters": built, "state_dict": module.state_dict(), **content}, path)
+    parts: dict[str, Any] = {"global_step": 0, "loops": {}}
+    torch.save({**parts, "hyper_parameters": built, "state_dict": module.state_dict(), **content}, path)
     return folder

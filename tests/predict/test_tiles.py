@@ -1,4 +1,4 @@
-"""Windows cover an image, fade into each other, and give what the whole would give where a network sees no further than they overlap."""
+"""Windows cover an image and fade into each other, and what is said of them is what would be said of the whole."""
 
 from __future__ import annotations
 
@@ -25,7 +25,9 @@ def test_windows_cover_the_axis_and_inform_beyond_what_counts(length: int, tiles
     for span in found:
         assert span.start % 32 == span.size % 32 == 0 and span.size <= tile
         assert span.start <= span.begin < span.end <= min(span.stop, length)
-        assert (span.begin - span.start >= overlap // 4 or span.begin == 0) and (span.stop - span.end >= overlap // 4 or span.end == length)
+        assert (span.begin - span.start >= overlap // 4 or span.begin == 0) and (
+            span.stop - span.end >= overlap // 4 or span.end == length
+        )
         total[span.begin : span.end] += span.weights(1)
     assert torch.allclose(total, torch.ones(length))
     for one, other in pairwise(found):
@@ -50,7 +52,9 @@ def test_blended_windows_are_the_whole(height: int, width: int, scale: int) -> N
 
 
 def test_a_seam_fades() -> None:
-    found = list(blended(spans(32, 160, 32), spans(300, 160, 32), 1, lambda row, column: torch.full((1, 32, 160), float(column.start > 0))))
+    found = list(
+        blended(spans(32, 160, 32), spans(300, 160, 32), 1, lambda row, column: torch.full((1, 32, 160), float(column.start > 0)))
+    )
     line = torch.cat([part for _, _, part in found], 2)[0, 0]
     assert line[0] == 0 and line[-1] == 1 and (line.diff() >= 0).all() and line.diff().max() < 0.07
 

@@ -12,14 +12,28 @@ pytest.importorskip("lightning")
 from lossfold.train import TASKS
 from lossfold.train.options import complaint
 
-HEAVY = ["lightning", "pytorch_lightning", "jsonargparse", "torchmetrics", "matplotlib", "rich", "skimage", "sklearn", "PIL", "jinja2"]
+HEAVY = [
+    "lightning",
+    "pytorch_lightning",
+    "jsonargparse",
+    "torchmetrics",
+    "matplotlib",
+    "rich",
+    "skimage",
+    "sklearn",
+    "PIL",
+    "jinja2",
+]
 HEAVY += ["torchvision", "scipy", "tifffile", "imagecodecs", "torch._dynamo", "sympy", "transformers"]
 SCRIPT = f"""
 import sys, torch
 before = set(sys.modules)
 from lossfold.cli.__main__ import main
-for line in (["train", "segmentation", "--model.los=1"], ["train", "gan", "--trainer.max_epoch=1"], ["train", "matting", "--data.batch_size", "many"],
-             ["predict", "--no-such-option"], ["predict", "no/such/run", "image.png"], ["predict", ".", "--tile", "wide"]):
+for line in (
+    ["train", "segmentation", "--model.los=1"], ["train", "gan", "--trainer.max_epoch=1"],
+    ["train", "matting", "--data.batch_size", "many"],
+    ["predict", "--no-such-option"], ["predict", "no/such/run", "image.png"], ["predict", ".", "--tile", "wide"],
+):
     assert main(line) == 2, line
 print("HEAVY", *(name for name in {HEAVY!r} if name in sys.modules and name not in before))
 """
@@ -29,7 +43,9 @@ def test_a_wrong_option_loads_nothing_heavy() -> None:
     done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1].split() == ["HEAVY"]
-    assert "--model.loss?" in done.stderr and "--trainer.max_epochs?" in done.stderr and "must be a number, got 'many'" in done.stderr
+    assert (
+        "--model.loss?" in done.stderr and "--trainer.max_epochs?" in done.stderr and "must be a number, got 'many'" in done.stderr
+    )
 
 
 @pytest.mark.parametrize(
@@ -60,5 +76,11 @@ OPTIONS = [
 def test_what_makes_sense_passes(task: str) -> None:
     assert complaint(task, OPTIONS) == ""
     assert complaint(task, ["--data", "my.own.Data", "--data.anything=1", "--data.class_path=x"]) == ""
-    assert complaint("segmentation", ["--recipe", "binary", "--data.anything=1", "--model.network=a.B", "--model.network.depth=9"]) == ""
-    assert complaint("segmentation", ["--data=FolderData", "--data.max_side", "null", "--data.classes", "[a, b]", "--data.root=x"]) == ""
+    assert (
+        complaint("segmentation", ["--recipe", "binary", "--data.anything=1", "--model.network=a.B", "--model.network.depth=9"])
+        == ""
+    )
+    assert (
+        complaint("segmentation", ["--data=FolderData", "--data.max_side", "null", "--data.classes", "[a, b]", "--data.root=x"])
+        == ""
+    )

@@ -37,7 +37,8 @@ def test_a_curve_without_values_is_drawn() -> None:
 def test_means_along_rows_and_columns_are_those_of_squares(reach: int) -> None:
     image, weight = torch.rand(3, 41, 50, dtype=torch.float64), torch.rand(1, 41, 50, dtype=torch.float64)
     total, share = (
-        functional.avg_pool2d(part[None], 2 * reach + 1, 1, padding=reach, count_include_pad=False)[0] for part in (image * weight, weight)
+        functional.avg_pool2d(part[None], 2 * reach + 1, 1, padding=reach, count_include_pad=False)[0]
+        for part in (image * weight, weight)
     )
     torch.testing.assert_close(_mean(image, weight, reach), total / (share + 1e-5))
 

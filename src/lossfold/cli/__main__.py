@@ -1,4 +1,4 @@
-"""``lossfold info | list | show NAME | schema | migrate FILE | train TASK ... | check-data TASK ... | predict RUN IMAGES | bench ...``."""
+"""``lossfold info | list | show NAME | schema | migrate FILE | train TASK | check-data TASK | predict RUN IMAGES | bench``."""
 
 from __future__ import annotations
 

@@ -13,12 +13,12 @@ if TYPE_CHECKING:
     from lossfold.predict.run import Done
     from lossfold.predict.sampler import Sampler
 
-DESCRIPTION = """Predict images with what `lossfold train` has trained: class maps with a palette, masks of 0 and 255 for each channel,
-alphas, restored images, at the images' own sizes; of a GAN samples. Images larger than a tile are seen in windows that overlap, in the
-memory of a window. A call that was stopped goes on where it was when it is run again."""
+DESCRIPTION = """Predict images with what `lossfold train` has trained: class maps with a palette, masks of 0 and 255 for each
+channel, alphas, restored images, at the images' own sizes; of a GAN samples. Images larger than a tile are seen in windows that
+overlap, in the memory of a window. A call that was stopped goes on where it was when it is run again."""
 
-LAYOUT = """Into the output folder go predictions/ (PNG; TIFF where an image is large), probabilities/ (.npy), index.html with a small
-picture of each, log.jsonl. The exit status is 1 where an image could not be read, 2 where the options make no sense."""
+LAYOUT = """Into the output folder go predictions/ (PNG; TIFF where an image is large), probabilities/ (.npy), index.html with a
+small picture of each, log.jsonl. The exit status is 1 where an image could not be read, 2 where the options make no sense."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -39,7 +39,7 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--overwrite", action="store_true", help="make again what is there")
     options.add_argument("--count", type=int, default=64, help="GAN: how many samples (64)")
     options.add_argument("--seed", type=int, default=0, help="GAN: decides the samples (0)")
-    text = "write the network with what is done before and after it as a program of torch.export, and predict nothing if no image is named"
+    text = "write the network with what is done before and after it by torch.export; predict nothing if no image is named"
     options.add_argument("--export", metavar="FILE.pt2", default="", help=text)
     return options
 
@@ -113,9 +113,7 @@ def _images(predictor: "Predictor", given: argparse.Namespace, output: Path, sta
     settings = Settings.of(predictor.name, predictor.source, **options)
     settings.claim(output, given.overwrite)
     with _progress(len(images)) as tell:
-        done = predict_images(
-            predictor, images, trimaps, output, given.workers, given.probabilities, given.overwrite, tell
-        )
+        done = predict_images(predictor, images, trimaps, output, given.workers, given.probabilities, given.overwrite, tell)
     write_images_sheet(output, predictor, images, done)
     return _said(done, output, started)
 

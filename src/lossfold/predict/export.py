@@ -101,7 +101,9 @@ def _of_images(program: ImageProgram, predictor: Predictor) -> tuple[torch.expor
         made.module()(*inputs(OTHER))
     except (TrainError, RuntimeError, AssertionError):  # as a network whose steps depend on the size
         fixed = predictor.tile, predictor.tile
-        return _exported(program, inputs(fixed), None), f"images of {fixed[0]} x {fixed[0]} only (--tile): the network's steps depend on the size"
+        return _exported(
+            program, inputs(fixed), None
+        ), f"images of {fixed[0]} x {fixed[0]} only (--tile): the network's steps depend on the size"
     return made, f"images whose height and width are multiples of {divisor}, pad others at the right and bottom"
 
 

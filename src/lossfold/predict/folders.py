@@ -41,8 +41,8 @@ def trimaps_of(keys: Iterable[str], folder: str) -> dict[str, Path]:
     """
     if not folder:
         raise TrainError(
-            "matting needs a trimap of each image (0 background, 128 unknown, 255 foreground): name their folder with --trimaps, where "
-            "a trimap has its image's name"
+            "matting needs a trimap of each image (0 background, 128 unknown, 255 foreground): name their folder with --trimaps, "
+            "where a trimap has its image's name"
         )
     found = find(Path(folder), recursive=True)
     lonely = [key for key in keys if key not in found]

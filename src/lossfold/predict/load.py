@@ -6,10 +6,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from lossfold.predict.loading import checkpoint_of, load_module, read_checkpoint
+from lossfold.predict.loading import checkpoint_of, load_module
 from lossfold.predict.predictor import Predictor
 from lossfold.predict.sampler import Sampler
 from lossfold.predict.tasks import task_of
+from lossfold.train.checkpoints import read_checkpoint
 from lossfold.train.errors import TrainError
 from lossfold.train.gan.module import GANWithCustomizedLoss
 
@@ -25,7 +26,10 @@ def load_run(
 ) -> Predictor | Sampler:
     """Make what `lossfold.load` returns; see there."""
     path = checkpoint_of(run, checkpoint)
-    content = read_checkpoint(path)
+    try:
+        content = read_checkpoint(path)
+    except TrainError as error:
+        raise TrainError(str(error).removeprefix("ckpt_path: ").replace("--ckpt_path", "--checkpoint")) from error
     module = load_module(path, content, network)
     try:
         place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))

@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-import torch
 from lightning.pytorch.cli import instantiate_module
 from torch import nn
 
@@ -41,22 +40,6 @@ def checkpoint_of(run: str | Path, name: str | None = None) -> Path:
     raise TrainError(f"there is no {what}; give the folder of a run (as runs/segmentation) or a checkpoint file")
 
 
-def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Read a checkpoint, plain values and tensors only.
-
-    Raises:
-        TrainError: the file is not a whole checkpoint of `lossfold train`.
-    """
-    try:
-        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True, mmap=False)
-    except Exception as error:  # torn, empty and foreign files make `torch.load` raise anything
-        reason = " ".join(str(error).split())[:200]
-        raise TrainError(f"{path} can't be read as a checkpoint ({reason}); it is torn or of something else, try another") from error
-    if not isinstance(content, dict) or "state_dict" not in content or "hyper_parameters" not in content:
-        raise TrainError(f"{path} is no checkpoint of `lossfold train`: it has no state_dict and hyper_parameters")
-    return content
-
-
 def module_type(arguments: dict[str, Any]) -> type[TaskModule]:
     """The module that has been built from such arguments."""
     if "generator_optimizer" in arguments or "disc_steps" in arguments:
@@ -87,12 +70,18 @@ def load_module(path: Path, content: dict[str, Any], network: nn.Module | None =
         )
     try:
         if by_hand or network is not None:
-            known = {name: arguments[name] for name in ("class_names", "task", "ignore_index", "scale", "divisor", "channels_last") if name in arguments}
+            known = {
+                name: arguments[name]
+                for name in ("class_names", "task", "ignore_index", "scale", "divisor", "channels_last")
+                if name in arguments
+            }
             module: TaskModule = kind(network=network, **known)
         else:
             module = instantiate_module(kind, arguments)
     except ImportError as error:
-        raise TrainError(f"{path} names a network that can't be imported ({error}); install its package, or put it on the path") from error
+        raise TrainError(
+            f"{path} names a network that can't be imported ({error}); install its package, or put it on the path"
+        ) from error
     weights = {name: value for name, value in content["state_dict"].items() if not name.startswith(CRITERIA)}
     wanted = {name for name in module.state_dict() if not name.startswith(CRITERIA)}
     wrong = sorted(wanted ^ weights.keys())

@@ -61,7 +61,9 @@ class Picture:
         size = [max(1, round(side * factor)) for side in (self.height, self.width)]
         whole = self.window(slice(0, self.height), slice(0, self.width))
         small = functional.interpolate(whole[:, :3], size=size, mode="bilinear", antialias=True)
-        return torch.cat([small, functional.interpolate(whole[:, 3:], size=size, mode="nearest-exact")], 1) if self.trimap else small
+        return (
+            torch.cat([small, functional.interpolate(whole[:, 3:], size=size, mode="nearest-exact")], 1) if self.trimap else small
+        )
 
 
 def _scaled(array: Array, top: float) -> Tensor:

@@ -116,7 +116,9 @@ class Predictor:
         if self.max_side is None or max(size) <= self.max_side:
             return self._windows(size, picture.window)
         small = picture.reduced(self.max_side)
-        seen = _joined(self._windows((small.shape[2], small.shape[3]), lambda rows, columns: small[..., rows, columns]), small.shape[2:])
+        seen = _joined(
+            self._windows((small.shape[2], small.shape[3]), lambda rows, columns: small[..., rows, columns]), small.shape[2:]
+        )
         return _enlarged(torch.from_numpy(seen), size)
 
     @torch.inference_mode()

@@ -14,7 +14,7 @@ import numpy as np
 
 from lossfold.files.errors import FileError
 from lossfold.predict.folders import results_of
-from lossfold.predict.pictures import Picture, picture_of
+from lossfold.predict.pictures import Picture
 from lossfold.predict.predictor import Predictor
 from lossfold.predict.sampler import Sampler
 from lossfold.predict.sheet import Log, Thumbnail
@@ -171,7 +171,9 @@ def _predict(
     return {"shares": dict(zip(predictor.class_names, shares.round(5).tolist(), strict=True))} if len(counts) else {}
 
 
-def predict_samples(sampler: Sampler, output: Path, count: int, seed: int, overwrite: bool, tell: Callable[[str, float], None]) -> Done:
+def predict_samples(
+    sampler: Sampler, output: Path, count: int, seed: int, overwrite: bool, tell: Callable[[str, float], None]
+) -> Done:
     """Make samples, each a file; see `predict_images`."""
     done = Done()
     for index in range(count):

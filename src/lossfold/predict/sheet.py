@@ -171,7 +171,8 @@ def write_images_sheet(output: Path, predictor: Predictor, images: dict[str, Pat
         failed=list(done.failed.items()),
         samples=False,
         script=script,
-        score=f"lossfold score {output.as_posix()}/predictions TRUTH",
+        score=f"lossfold score {output.as_posix()}/predictions TRUTH"
+        + (f" --task {predictor.name}" if predictor.name != "multiclass" else ""),
     )
 
 
@@ -196,7 +197,9 @@ def _facts(entry: dict[str, Any] | None) -> str:
     if entry is None:
         return ""
     most = sorted(entry.get("shares", {}).items(), key=lambda item: -item[1])[:3]
-    return ", ".join([f"{entry['width']} x {entry['height']}", *(f"{name} {100 * share:.1f} %" for name, share in most if share > 0)])
+    return ", ".join(
+        [f"{entry['width']} x {entry['height']}", *(f"{name} {100 * share:.1f} %" for name, share in most if share > 0)]
+    )
 
 
 def _write(output: Path, **content: Any) -> None:

@@ -1,4 +1,4 @@
-"""What each task's network says of an image, and what is made of it: the pre- and postprocessing, once for prediction and export."""
+"""What each task's network says of an image, and what is made of it: what is done before and after, once for all uses."""
 
 from typing import Any, ClassVar
 

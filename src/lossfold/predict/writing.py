@@ -30,7 +30,15 @@ class Results:
         colours: the palette of class ids.
     """
 
-    def __init__(self, paths: Sequence[Path], height: int, width: int, dtype: np.dtype[Any], pixel: tuple[int, ...], colours: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        height: int,
+        width: int,
+        dtype: np.dtype[Any],
+        pixel: tuple[int, ...],
+        colours: Sequence[str] = (),
+    ) -> None:
         shape, dtype = (height, width, *pixel), np.dtype(np.uint16) if dtype == np.int32 else dtype
         self.colours = [rgb(colour) for colour in colours] if dtype == np.uint8 else []
         self.large = height * width > LARGE
@@ -38,7 +46,9 @@ class Results:
         self.paths = [path.with_name(path.name + suffix) for path in paths]
         for path in self.paths:
             path.parent.mkdir(parents=True, exist_ok=True)
-        self.arrays = [self._mapped(path, shape, dtype) for path in self.paths] if self.large else [np.empty(shape, dtype) for _ in paths]
+        self.arrays = (
+            [self._mapped(path, shape, dtype) for path in self.paths] if self.large else [np.empty(shape, dtype) for _ in paths]
+        )
 
     def _mapped(self, path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> "Mapped":
         import tifffile

@@ -27,7 +27,7 @@ from lossfold.train.tiles import in_windows
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """The channels' statistics that pre-trained encoders expect."""
 
-LINKED = ("classes", "num_classes", "in_channels", "scale", "image_size", "channels")
+LINKED = ("classes", "num_classes", "in_channels", "scale", "image_size", "channels", "image_side")
 """Arguments that the command line offers to every network; each takes those it has."""
 
 
@@ -82,6 +82,10 @@ class TaskModule(pl.LightningModule):
                 ) from error
         whose = f"those of the batches of all {self.trainer.world_size} ranks together" if self.sync else "each rank's own"
         rank_zero_info(f"The losses are {whose} (model.sync {str(self.sync).lower()}).")
+
+    def notes(self) -> list[tuple[str, str]]:
+        """What the report says of the training besides: titles and texts."""
+        return []
 
     def keep_hyperparameters(self) -> None:
         """Save the arguments of the caller's `__init__` in checkpoints, as far as they are plain values."""

@@ -1,8 +1,8 @@
 """Options that make no sense, found in the source's own words, before anything heavy is imported.
 
-The parser of a run knows every option, but to build it takes Lightning, its Trainer and every class that it offers: many seconds.
-What is certainly wrong, a name that no signature has, or a word where a number is wanted, is seen here in a fraction of one; whatever
-else there is, the parser finds.
+The parser of a run knows every option, but to build it takes Lightning, its Trainer and every class that it offers: many
+seconds. What is certainly wrong, a name that no signature has, or a word where a number is wanted, is seen here in a fraction of
+one; whatever else there is, the parser finds.
 """
 
 import ast
@@ -62,7 +62,16 @@ def complaint(task: str, argv: list[str]) -> str:
         elif first in ("model", "data", "trainer"):
             continue
         else:
-            wrong = _unknown(name, [*own, *PARSERS, "data", *(f"model.{each}" for each in model or ()), *(f"trainer.{each}" for each in trainer or ())])
+            wrong = _unknown(
+                name,
+                [
+                    *own,
+                    *PARSERS,
+                    "data",
+                    *(f"model.{each}" for each in model or ()),
+                    *(f"trainer.{each}" for each in trainer or ()),
+                ],
+            )
         if wrong:
             return wrong
     return ""
@@ -187,7 +196,11 @@ def _kinds(annotation: Any) -> set[str] | None:
     if isinstance(annotation, ast.BinOp):
         sides = _kinds(annotation.left), _kinds(annotation.right)
         return None if sides[0] is None or sides[1] is None else sides[0] | sides[1]
-    if isinstance(annotation, ast.Subscript) and isinstance(annotation.value, ast.Name) and annotation.value.id in ("Optional", "Union"):
+    if (
+        isinstance(annotation, ast.Subscript)
+        and isinstance(annotation.value, ast.Name)
+        and annotation.value.id in ("Optional", "Union")
+    ):
         inner = annotation.slice.elts if isinstance(annotation.slice, ast.Tuple) else [annotation.slice]
         found = [_kinds(each) for each in inner]
         return None if None in found else set().union({"None"}, *(each for each in found if each))

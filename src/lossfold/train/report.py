@@ -88,7 +88,11 @@ def _facts(folder: RunFolder, trainer: pl.Trainer, model: TaskModule, data: Trai
         ("Data", data.describe()),
         *((title, _described(getattr(model, name))) for name, title in model.networks.items()),
         ("Training", f"{trainer.global_step:,} steps of {data.batch_size * trainer.world_size} images; {seconds:.0f} s"),
-        ("Checkpoints", ", ".join(sorted(path.relative_to(folder.path).as_posix() for path in folder.checkpoints.glob("*.ckpt"))) or "none"),
+        *model.notes(),
+        (
+            "Checkpoints",
+            ", ".join(sorted(path.relative_to(folder.path).as_posix() for path in folder.checkpoints.glob("*.ckpt"))) or "none",
+        ),
         ("Device", f"{trainer.world_size} x {trainer.accelerator.__class__.__name__} ({device}), {trainer.precision}"),
     ]
 

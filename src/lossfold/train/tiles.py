@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -75,7 +76,7 @@ def spans(length: int, tile: int, overlap: int, divisor: int = 32) -> list[Span]
     size = -(-(-(-length // count) + overlap + divisor) // divisor) * divisor
     edges, fade = [round(index * length / count) for index in range(count + 1)], overlap // 4
     found = []
-    for index, (begin, end) in enumerate(zip(edges, edges[1:], strict=False)):
+    for index, (begin, end) in enumerate(pairwise(edges)):
         first, last = index == 0, index == count - 1
         middle = (begin + end - size) // 2
         start = min(max(0, round(middle / divisor) * divisor), padded - size)
@@ -87,7 +88,7 @@ def spans(length: int, tile: int, overlap: int, divisor: int = 32) -> list[Span]
 def blended(
     rows: list[Span], columns: list[Span], scale: int, evaluate: Callable[[Span, Span], Tensor]
 ) -> Iterator[tuple[int, int, Tensor]]:
-    """Evaluate window by window and put the results together; only the rows that fade are kept, from one row of windows to the next.
+    """Evaluate window by window and put the results together; of a row of windows only what fades into the next is kept.
 
     Args:
         rows: the windows' places from top to bottom.

@@ -85,7 +85,9 @@ def _examples(model: MattingModule, data: MattingData, count: int) -> Iterator[E
             "error": png(signed_error(alpha, sample.alpha)),
             "true alpha": png(grey(sample.alpha)),
         }
-        yield Example(file_name(data.val_set, key), pictures, _sad(sample.trimap, sample), _sad(alpha, sample), foreground is not None)
+        yield Example(
+            file_name(data.val_set, key), pictures, _sad(sample.trimap, sample), _sad(alpha, sample), foreground is not None
+        )
 
 
 def _sad(alpha: Tensor, sample: MattingSample) -> str:

@@ -77,18 +77,21 @@ def restored(model: RestorationModule, data: RestorationData, count: int) -> dic
 
 
 def _examples(model: RestorationModule, data: RestorationData, count: int) -> Iterator[tuple[str, list[tuple[str, str, str]]]]:
-    """Of each image its file's name, and (caption, picture, detail) of its versions; without pictures where there was none before."""
+    """Of each image its file's name, and (caption, picture, detail) of its versions; no picture where there was none before."""
     for key, after in restored(model, data, count).items():
         image, target = data.val_set[key]
         place, shown_target = busiest(target), eight_bits(target)
         degraded = Restored.of(as_target(image[None], model.scale)[0], target, place)
         before = model.restored_before.get(key)
-        yield file_name(data.val_set, key), [
-            _columns(input_name(model.scale), degraded),
-            _columns("before", Restored(**before)) if before else ("before", "", ""),
-            _columns("after", Restored(**after)),
-            ("truth", jpeg(photograph(framed(shown_target, place))), png(photograph(shown_target[:, place[0], place[1]]))),
-        ]
+        yield (
+            file_name(data.val_set, key),
+            [
+                _columns(input_name(model.scale), degraded),
+                _columns("before", Restored(**before)) if before else ("before", "", ""),
+                _columns("after", Restored(**after)),
+                ("truth", jpeg(photograph(framed(shown_target, place))), png(photograph(shown_target[:, place[0], place[1]]))),
+            ],
+        )
 
 
 def _columns(name: str, version: Restored) -> tuple[str, str, str]:
