@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from lossfold.train.tiles import Span, blended, spans
 from lossfold.train.errors import TrainError
+from lossfold.train.tiles import Span, blended, spans
 
 
 @given(st.integers(1, 3000), st.integers(5, 12), st.integers(0, 48))

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from lossfold.predict.pictures import Array, Picture, picture_of
 from lossfold.predict.tasks import ImageTask
-from lossfold.train.tiles import Span, blended, spans
 from lossfold.train.errors import TrainError
+from lossfold.train.tiles import Span, blended, spans
 
 Block = tuple[int, int, Tensor]
 """Top, left and values `[K,h,w]` float32 of a part of a result."""
