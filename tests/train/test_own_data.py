@@ -188,3 +188,20 @@ def test_check_data_tells_what_is_there(tmp_path: Path, capsys: pytest.CaptureFi
     assert main(["check-data", "matting", f"--data.root={tmp_path}"]) == 1
     assert "there is no folder" in capsys.readouterr().err
     assert main(["check-data", "nothing"]) == 2
+
+
+def test_evaluation_in_windows_is_that_of_the_whole(tmp_path: Path) -> None:
+    """A network that sees 13 pixels says the same in windows, at every scale; batches and small images go through as they are."""
+    torch.manual_seed(0)
+    images = torch.rand(2, 3, 200, 633)
+    convolutions = [torch.nn.Conv2d(3, 3, 5, padding=2), torch.nn.Conv2d(3, 3, 5, padding=2), torch.nn.Conv2d(3, 3, 5, padding=2)]
+    for scale in (1, 2):
+        network = torch.nn.Sequential(*convolutions, torch.nn.Upsample(scale_factor=scale)).eval()
+        model = RestorationModule(scale, network, divisor=1)
+        model.eval()
+        with torch.no_grad():
+            whole = model(images)
+            model.tile = 256  # of which the outer 8 pixels only inform
+            seen = model.evaluated(images)
+            assert torch.equal(model.evaluated(images[..., :128]), model(images[..., :128]))
+        torch.testing.assert_close(seen, whole, atol=1e-5, rtol=0)

@@ -85,7 +85,7 @@ def check(task: str, root: Path, monkeypatch: pytest.MonkeyPatch, steps: list[in
         assert scores | {"seconds": 0} == known | {"seconds": 0}, step
 
 
-@pytest.mark.parametrize(("task", "workers", "step"), [("segmentation", 0, 4), ("segmentation", 1, 3)])
+@pytest.mark.parametrize(("task", "workers", "step"), [("segmentation", 1, 6), ("gan", 0, 3)])
 def test_resumed_runs_are_the_whole_run(
     task: str, workers: int, step: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

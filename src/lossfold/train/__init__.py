@@ -9,6 +9,7 @@ import sys
 from difflib import get_close_matches
 
 from lossfold.train.errors import TrainError as TrainError
+from lossfold.train.options import complaint
 
 TASKS = {
     "segmentation": "lossfold.train.segmentation",
@@ -58,6 +59,10 @@ def main(argv: list[str]) -> int:
     if lacking := missing("train"):
         print(lacking, file=sys.stderr)
         return 1
+    wrong = complaint(task, options)
+    if wrong:
+        print(f"lossfold train {task}: {wrong}\nAll options: lossfold train {task} --help", file=sys.stderr)
+        return 2
     status: int = importlib.import_module(TASKS[task]).run(options)
     return status
 

@@ -12,6 +12,7 @@ from lightning.pytorch.callbacks import Callback, Checkpoint, ModelCheckpoint
 
 from lossfold.files import FileError
 from lossfold.files.errors import check_bytes
+from lossfold.nets.weights import damaged_part
 from lossfold.train.errors import TrainError
 
 PARTS = ("state_dict", "global_step", "loops")
@@ -58,8 +59,7 @@ def check_checkpoint(path: Path) -> None:
     except FileError as error:
         raise TrainError(f"ckpt_path: {error}; or try --ckpt_path {other}") from error
     try:
-        with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()
+        damaged = damaged_part(path)
     except (zipfile.BadZipFile, OSError, EOFError, ValueError, NotImplementedError) as error:
         raise TrainError(f"ckpt_path: {path} is truncated, or no checkpoint ({error}); try --ckpt_path {other}") from error
     if damaged is not None:

@@ -22,11 +22,12 @@ from lossfold.train.data.depth import unit
 from lossfold.train.errors import TrainError
 from lossfold.train.ranks import average_gradients, unreduced
 from lossfold.train.schedules import Schedule, schedule
+from lossfold.train.tiles import in_windows
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """The channels' statistics that pre-trained encoders expect."""
 
-LINKED = ("classes", "num_classes", "in_channels", "scale", "image_size", "channels")
+LINKED = ("classes", "num_classes", "in_channels", "scale", "image_size", "channels", "image_side")
 """Arguments that the command line offers to every network; each takes those it has."""
 
 
@@ -82,6 +83,10 @@ class TaskModule(pl.LightningModule):
         whose = f"those of the batches of all {self.trainer.world_size} ranks together" if self.sync else "each rank's own"
         rank_zero_info(f"The losses are {whose} (model.sync {str(self.sync).lower()}).")
 
+    def notes(self) -> list[tuple[str, str]]:
+        """What the report says of the training besides: titles and texts."""
+        return []
+
     def keep_hyperparameters(self) -> None:
         """Save the arguments of the caller's `__init__` in checkpoints, as far as they are plain values."""
         frame = inspect.currentframe()
@@ -117,7 +122,9 @@ class TaskModule(pl.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the score before the training, and the random state (dropout) of a run on one device."""
+        """Keep the score before the training, the random state (dropout) of a run on one device, and what predictions need."""
+        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        checkpoint["reading"] = {name: getattr(data, name, None) for name in ("max_side", "data_range")}
         if self.before is not None:
             checkpoint["before"] = dataclasses.asdict(self.before)
         checkpoint["random_state"] = torch.get_rng_state()
@@ -164,6 +171,8 @@ class TrainingModule(TaskModule):
     criterion: LossSet
     mean: Tensor
     std: Tensor
+    tile = 1024
+    """Side of the windows in which larger held-out images are seen; 0: they are seen as wholes."""
 
     def __init__(
         self,
@@ -198,6 +207,10 @@ class TrainingModule(TaskModule):
         output = self.network(values)
         logits: Tensor = output["out"] if isinstance(output, dict) else output
         return logits
+
+    def evaluated(self, *inputs: Tensor) -> Tensor:
+        """What a call returns for held-out images, of any size, in the memory of a window of `tile` pixels."""
+        return in_windows(self, inputs, self.tile, getattr(self, "divisor", 32), getattr(self, "scale", 1))
 
     def scored(self, batch: Any) -> tuple[Tensor, ...]:
         """What the loss takes of a batch: what the network says, and what that is held against."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
+from filelock import FileLock, Timeout
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.loggers.csv_logs import ExperimentWriter
@@ -38,6 +39,22 @@ class RunFolder:
         self.scores = self.path / "scores.json"
         self.report = self.path / "report.html"
         self.held_out = self.path / "held_out.txt"
+
+    def hold(self) -> FileLock:
+        """Keep other runs out of the folder as long as this process lives, or until the lock is released.
+
+        Raises:
+            TrainError: another process trains into it, or nothing can be written there.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(self.path / ".lock", timeout=0)
+            lock.acquire()
+        except Timeout:
+            raise TrainError(f"run_dir: another process trains into {self.path}; wait for it, or name another folder") from None
+        except OSError as error:
+            raise TrainError(f"run_dir: {self.path} can't be written to ({error.strerror}); name another folder") from error
+        return lock
 
     def claim(self, overwrite: bool) -> None:
         """See that a fresh run mixes with no other.
@@ -134,9 +151,9 @@ class RunLogger(CSVLogger):
         self._old: list[Row] = []
         if resumed is not None:
             row: Row | None = resumed.get("row")  # of the checkpoint's step, which the log may lack
-            last = math.inf if row is None else row["step"]
-            self._old = [old for old in folder.rows() if old.get("step", math.inf) < min(resumed["global_step"], last)]
-            self._old += [row] if row is not None else []
+            self._old = [old for old in folder.rows() if old.get("step", math.inf) < resumed["global_step"]]
+            if row is not None and not any(old["step"] == row["step"] and old.keys() == row.keys() for old in self._old):
+                self._old.append(row)
         self._lost = 0
 
     @property

@@ -11,6 +11,7 @@ from typing import Any
 
 from jsonargparse import ArgumentParser
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from lossfold.train import data as modules
@@ -138,7 +139,7 @@ def _shares(looks: Sequence[Sequence[Look]], names: Sequence[str], named: bool) 
         cells = []
         for side, total in zip(looks, totals, strict=True):
             cells += [f"{total[name] / max(1, total['']):.2%}", str(sum(one.counts[name] > 0 for one in side))]
-        table.add_row(name, *cells, style="bold red" if name in names and not totals[0][name] else None)
+        table.add_row(escape(name), *cells, style="bold red" if name in names and not totals[0][name] else None)
     return table
 
 

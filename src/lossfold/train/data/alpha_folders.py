@@ -279,6 +279,7 @@ class AlphaFolderData(MattingData):
         self.root = Path(root)
         self.val_fraction = val_fraction
         self.check_files = check_files
+        self.max_side = max_side
         self.samples = AlphaFolderSamples([], seed, crop_size, augment, trimap_widths, max_side, data_range)
         self.data_range = data_range
         names = {"image": images, "alpha": alphas, "fg": foregrounds, "bg": backgrounds, "trimap": trimaps}

@@ -94,6 +94,10 @@ class TrainingData(pl.LightningDataModule):
 
     train_set: Samples
     val_set: Samples
+    image_side: int | None = None
+    """The longer side that images usually have when the network sees them, where it is known."""
+    max_side: int | None = None
+    """Larger images are reduced to this longer side before the network sees them; predictions do the same."""
     data_range: float | None = None
     """The value of images' files that is white; None: that of their dtype."""
 

@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from lossfold.train.data.augment import Augment
+from lossfold.files import FileError, size_of
+from lossfold.train.data.augment import Augment, Variation
 from lossfold.train.data.base import Sample, SegmentationData, Task
 from lossfold.train.data.depth import read_picture, resized
 from lossfold.train.data.masks import MaskReader, Values, colour_table, occurring
@@ -184,6 +185,7 @@ class FolderData(SegmentationData):
         crop_size: height and width of the crops that train.
         max_side: larger images are reduced to this longer side, for training and evaluation.
         augment: whether training images vary in scale, place, mirroring, colour and light.
+        variation: how far, and in what else; see `lossfold.train.data.Variation`.
         check_files: whether every file is read before the training, so that wrong ones are found at once.
         batch_size: images of a training batch, on each device.
         val_batch_size: images of an evaluation batch; images of different sizes are padded to the largest.
@@ -217,6 +219,7 @@ class FolderData(SegmentationData):
         seed: int = 0,
         divisor: int = 32,
         task: Task = "multiclass",
+        variation: Variation | None = None,
     ) -> None:
         names = channel_names(task, classes)
         super().__init__(names, ignore_index, batch_size, val_batch_size, num_workers, seed, divisor, task)
@@ -230,12 +233,12 @@ class FolderData(SegmentationData):
         colors = colour_table(mask_colors, labels, ignore_index) if mask_colors else None
         reader = MaskReader(labels, ignore_index, tuple(mask_values) if mask_values else None, colors)
         self.root = Path(root)
-        self.data_range = data_range
+        self.data_range, self.max_side = data_range, max_side
         self.folders = PairFolders(
             self.root, images, masks, pattern, recursive, tuple(self.class_names) if task == "multilabel" else ()
         )
         self.samples = FolderSamples([], reader, max_side, None, task == "multilabel", data_range)
-        self.augment = Augment(crop_size, ignore_index, seed, vary=augment)
+        self.augment = Augment(crop_size, ignore_index, seed, augment, variation or Variation())
         self.val_fraction = val_fraction
         self.check_files = check_files
 
@@ -250,6 +253,16 @@ class FolderData(SegmentationData):
         """Find the files and divide them."""
         training, self.val_set = self.whole()
         self.train_set = replace(training, augment=self.augment)
+
+    @property
+    def image_side(self) -> int | None:  # type: ignore[override]
+        """The median longer side of some images, as the network sees them; None where they can't be read, which is said later."""
+        try:
+            pairs, _ = self.folders.split(self.val_fraction, self.seed)
+            sides = [max(size_of(pair.image)) for pair in pairs[:: max(1, len(pairs) // 32)]]
+        except (FileError, TrainError):
+            return None
+        return min(sorted(sides)[len(sides) // 2], self.max_side or 1 << 30)
 
     def whole(self) -> tuple[FolderSamples, FolderSamples]:
         """The training and the held-out samples, all of them whole, without chance."""

@@ -138,7 +138,7 @@ class RestorationModule(TrainingModule):
     def validation_step(self, batch: RestorationSample, batch_idx: int) -> None:
         """One held-out batch: its losses, PSNR and SSIM."""
         image, target = batch[0], unit(batch[1])
-        result = self(image)
+        result = self.evaluated(image)
         self.log_terms("val", self.held_out(result, target), len(image))
         self.sums["network"].update(result.clamp(0, 1), target)
         if "input" in self.sums:
