@@ -21,6 +21,7 @@ from lossfold.config.export import to_config as to_config
 from lossfold.config.export import to_yaml as to_yaml
 from lossfold.errors import LossError as LossError
 from lossfold.foreign import loss_meant
+from lossfold.loading import load as load
 from lossfold.losses.adversarial.components import CLIPLossComps as CLIPLossComps
 from lossfold.losses.adversarial.components import DiscShiftLossComps as DiscShiftLossComps
 from lossfold.losses.adversarial.components import FaceIdLossComps as FaceIdLossComps

@@ -178,13 +178,13 @@ def _check_alpha(who: str, alpha: object) -> None:
 
 def _trimap(alpha: Tensor, inward: Tensor | float, outward: Tensor | float, erode: int, dilate: int) -> Tensor:
     """Return the trimap for squared radii, numbers or ``[..., 1, 1]``, of which ``erode`` and ``dilate`` are upper limits."""
-    foreground = _squared_distance(alpha < 1, erode) > inward
-    background = _squared_distance(alpha > 0, dilate) > outward
+    foreground = squared_distance(alpha < 1, erode) > inward
+    background = squared_distance(alpha > 0, dilate) > outward
     dtype = alpha.dtype if alpha.is_floating_point() else torch.float32
     return (foreground.to(dtype) - background.to(dtype) + 1) / 2
 
 
-def _squared_distance(mask: Tensor, reach: int) -> Tensor:
+def squared_distance(mask: Tensor, reach: int) -> Tensor:
     """Return each pixel's squared distance to the nearest pixel of a mask ``[..., H, W]``, right up to ``reach``, else larger.
 
     The square of a distance is the sum of the squares along both axes: scans give the distance g to the mask inside each column,

@@ -20,7 +20,13 @@ from torch import Tensor
 
 from lossfold import metrics as m
 from lossfold.errors import LossError
-from lossfold.metrics.matting_connectivity import find_largest, largest_part, roots_of_edges, roots_without_waiting
+from lossfold.metrics.matting_connectivity import (
+    find_largest,
+    largest_part,
+    largest_part_in_graphs,
+    roots_of_edges,
+    roots_without_waiting,
+)
 
 NAMES = ("sad", "mse", "grad", "conn")
 FUNCTIONS = {name: getattr(m, f"matting_{name}") for name in NAMES}
@@ -227,8 +233,8 @@ def test_compiles_and_is_a_good_operator() -> None:
     close(compiled(pred, target, region), call(pred, target, region))
     with pytest.raises(RuntimeError, match="pred of matting_sad out of range"):
         compiled(pred * 255, target, region)
-    torch.library.opcheck(largest_part, (pred[:, 0] > 0.5,))
-    torch.library.opcheck(largest_part, ((pred[:, 0] > 0.5).mT,))
+    torch.library.opcheck(largest_part_in_graphs, (pred[:, 0] > 0.5,))
+    torch.library.opcheck(largest_part_in_graphs, ((pred[:, 0] > 0.5).mT,))
 
 
 @pytest.mark.parametrize("names", [NAMES, ("conn", "sad"), ("mse",)])

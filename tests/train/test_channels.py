@@ -154,7 +154,7 @@ def test_masks_of_every_class_are_stacked(black_and_white: Path) -> None:
 def test_foreground_replaces_the_values_of_two_labels(black_and_white: Path) -> None:
     with pytest.raises(TrainError, match=r"data\.foreground: 255"):
         FolderData(str(black_and_white), task="binary").prepare_data()
-    with pytest.raises(TrainError, match="in place of mask_values"):
+    with pytest.raises(TrainError, match="give one of them"):
         FolderData("", task="binary", foreground=255, mask_values=[0, 255])
     with pytest.raises(TrainError, match="an object and a background"):
         FolderData("", 3, task="binary")

@@ -16,8 +16,8 @@ from lossfold.train.data import CollageData, FolderData
 from lossfold.train.data.augment import Augment
 from lossfold.train.data.base import PAD_COLOUR, PadCollate
 from lossfold.train.data.collage import Collages, borders
-from lossfold.train.data.folders import split_pairs
-from lossfold.train.data.masks import MaskReader
+from lossfold.train.data.folders import PairFolders
+from lossfold.train.data.masks import MaskReader, occurring
 from lossfold.train.data.sampling import EvaluationSampler, ResumingSampler
 from lossfold.train.data.sources import HELD_OUT_PHOTOS, TEXTURES, TRAIN_PHOTOS, load_sources, open_image
 from lossfold.train.errors import TrainError
@@ -120,52 +120,52 @@ def test_train_and_val_folders_are_the_split(folders: Path, layout: str) -> None
             target = folders / layout.format(split="val" if index < 3 else "train", kind=kind)
             target.mkdir(parents=True, exist_ok=True)
             shutil.move(file, target / file.name)
-    training, held_out = split_pairs(folders, 0.5, 0)
+    training, held_out = PairFolders(folders).split(0.5, 0)
     assert [pair.image.stem for pair in held_out] == ["00", "01", "02"] and len(training) == 7
     assert all(pair.image.stem == pair.mask.stem for pair in training + held_out)
 
 
 def test_the_split_follows_the_seed(folders: Path) -> None:
-    first, again, other = (split_pairs(folders, 0.3, seed)[1] for seed in (0, 0, 1))
+    first, again, other = (PairFolders(folders).split(0.3, seed)[1] for seed in (0, 0, 1))
     assert first == again != other and len(first) == 3
 
 
 def test_missing_partners_and_folders_are_named(folders: Path) -> None:
     (folders / "masks" / "03.png").unlink()
     with pytest.raises(TrainError, match=r"1 image\(s\) without a partner in .*masks: 03\.jpg"):
-        split_pairs(folders, 0.2, 0)
+        PairFolders(folders).split(0.2, 0)
     (folders / "images" / "03.jpg").unlink()
     (folders / "images" / "04.jpg").unlink()
     with pytest.raises(TrainError, match=r"1 mask\(s\) without a partner in .*images: 04\.png"):
-        split_pairs(folders, 0.2, 0)
+        PairFolders(folders).split(0.2, 0)
     shutil.rmtree(folders / "masks")
     with pytest.raises(TrainError, match=r"there is no folder .*masks"):
-        split_pairs(folders, 0.2, 0)
+        PairFolders(folders).split(0.2, 0)
 
 
 def test_wrong_masks_are_named(folders: Path) -> None:
     mask = folders / "masks" / "03.png"
     with pytest.raises(TrainError, match=r"00\.png has 2; 01\.png has 2.*Expected 0\.\.1, or 255"):
         FolderData(str(folders), classes=2).prepare_data()
-    Image.fromarray(np.zeros((43, 50, 3), np.uint8)).save(mask)
-    with pytest.raises(TrainError, match=r"03\.png holds colours \(mode RGB\)"):
+    Image.fromarray(np.arange(43 * 50 * 3).reshape(43, 50, 3).astype(np.uint8)).save(mask)
+    with pytest.raises(TrainError, match=r"03\.png holds colours.*mask_colors"):
         FolderData(str(folders), classes=3).prepare_data()
     Image.fromarray(np.zeros((43, 49), np.uint8)).save(mask)
-    data = FolderData(str(folders), classes=3, val_fraction=0.9)
-    data.setup("fit")
     with pytest.raises(TrainError, match=r"03\.png is 49 x 43 pixels, its image 03\.jpg 50 x 43"):
-        [data.val_set[index] for index in range(9)]
-        [data.train_set[index] for index in range(1)]
+        FolderData(str(folders), classes=3).prepare_data()
+    (folders / "images" / "07.jpg").write_bytes((folders / "images" / "07.jpg").read_bytes()[:300])
+    with pytest.raises(TrainError, match=r"2 of 10 can't be used:(.|\n)*03\.png is 49(.|\n)*07\.jpg can't be decoded .*truncated"):
+        FolderData(str(folders), classes=3).prepare_data()
 
 
 def test_black_and_white_masks_need_their_values(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     Image.fromarray(np.array([[0, 255], [255, 0]], np.uint8)).save(path)
-    with pytest.raises(TrainError, match=r"nothing would be learned.*mask_values: \[0, 255\]"):
-        MaskReader(2, 255).check([path])
-    reader = MaskReader(2, -100, (0, 255))
-    reader.check([path])
-    assert reader.read(path).tolist() == [[0, 1], [1, 0]]
+    with pytest.raises(TrainError, match=r"nothing would be learned.*data.foreground: 255"):
+        MaskReader(2, 255).check([(path, occurring(MaskReader(2, 255).raw(path)))])
+    for reader in (MaskReader(2, -100, (0, 255)), FolderData("", classes=2, foreground=255).samples.reader):
+        reader.check([(path, {0, 255})])
+        assert reader.read(path).tolist() == [[0, 1], [1, 0]]
     with pytest.raises(TrainError, match="lists 3 values for 2 classes"):
         MaskReader(2, 255, (0, 1, 2))
 

@@ -63,12 +63,14 @@ def test_a_run_leaves_log_grids_checkpoints_scores_and_report(train: Train, caps
     assert first.shape == final.shape and first.shape[0] == first.shape[1] >= 256 and (first != final).any()
     page = (folder / "report.html").read_text()
     assert "http" not in page and "StyleGenerator" in page and "ResidualDiscriminator" in page and "R1GradientPenalty" in page
-    assert page.count("data:image/") == 2 + 3 + 3  # curves of losses and scores; moments; real images, nearest ones, lines
+    terms = sum(key.startswith("train/") for key in rows(folder)[0])
+    assert page.count("data:image/") == terms + 2 + 3 + 3  # curves of losses and scores; moments; real images, nearest ones, lines
     assert all(f"step {step}" in page for step in (0, 6, 12))
     model = GANWithCustomizedLoss.load_from_checkpoint(folder / "checkpoints" / "best.ckpt")
     assert model(torch.zeros(2, 6)).shape == (2, 1, 8, 8) and list(model.generator_criterion.names) == ["adversarial", "path"]
 
 
+@pytest.mark.slow
 def test_a_killed_run_continues_exactly(train: Train, tmp_path: Path) -> None:
     """Killed by the system, without a chance to clean up, between two evaluations and in the middle of every interval."""
     whole_run = train("--model.ema_decay=0.5", "--model.disc_steps=2")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,7 @@ def test_a_run_leaves_log_checkpoints_scores_and_report(train: Train, capsys: py
     assert scores["before"] != scores["after"] and scores["steps"] == 12
     page = (folder / "report.html").read_text()
     assert "http" not in page and "MattingLoss" in page and "MattingUNet" in page and "true colours" in page
-    assert page.count("data:image/") == 2 + 2 * 8  # two figures of curves, and all eight pictures of two images
+    assert page.count("data:image/") == 5 + 4 + 2 * 8  # curves of terms and errors, and all eight pictures of two images
     model = MattingModule.load_from_checkpoint(folder / "checkpoints" / "best.ckpt")
     images, trimaps = torch.zeros(1, 3, 33, 50, dtype=torch.uint8), torch.full((1, 1, 33, 50), 0.5)
     assert model(images, trimaps).shape == (1, 1, 33, 50)
@@ -83,7 +84,7 @@ def test_a_killed_run_continues_exactly(train: Train, monkeypatch: pytest.Monkey
     assert [row[key] for row in rows(whole) if row[key]] == [row[key] for row in rows(resumed) if row[key]]
     first, second = (json.loads((folder / "scores.json").read_text()) for folder in (whole, resumed))
     assert all(first[when] == second[when] for when in ("trimap", "before", "after"))
-    assert (resumed / "report.html").read_text().count("data:image/") == 2 + 2 * 8
+    assert (resumed / "report.html").read_text().count("data:image/") == 5 + 4 + 2 * 8
 
 
 def test_training_lowers_the_errors(train: Train) -> None:
@@ -104,7 +105,9 @@ def test_own_folders_with_mixed_precision(train: Train, tmp_path: Path) -> None:
     run = train("--trainer.precision=bf16-mixed", "--score_before=false", data=data)
     scores = json.loads((run / "scores.json").read_text())
     assert scores["before"] is None and scores["after"]["sad"] >= 0
-    assert "estimated from image and alpha" in (run / "report.html").read_text()
+    page = (run / "report.html").read_text()
+    assert "estimated from image and alpha" in page and re.search(r'class="name">\d\.png<', page)
+    assert f"lossfold predict {run} IMAGES --trimaps TRIMAPS" in page
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ pytest.importorskip("lightning")
 
 from lossfold.functional import region_from_trimap, trimap_from_alpha
 from lossfold.train.data import AlphaFolderData, CompositeData
-from lossfold.train.data.alpha_folders import BACKDROP, read_alpha, read_trimap, split_files
+from lossfold.train.data.alpha_folders import BACKDROP, alpha_of, trimap_of
 from lossfold.train.data.composites import Composites, composite
 from lossfold.train.data.mattes import KINDS, SUPERSAMPLING, blur, coverage, defocus, glass, hair, solid, strands
 from lossfold.train.data.sources import MATTING_HELD_OUT_PHOTOS, MATTING_TRAIN_PHOTOS
@@ -183,7 +183,7 @@ def test_train_and_val_folders_are_the_split(own: Path, layout: str) -> None:
             target = root / layout.format(split="val" if index < 3 else "train", kind=kind)
             target.mkdir(parents=True, exist_ok=True)
             shutil.move(file, target / file.name)
-    training, held_out = split_files(root, 0.5, 0)
+    training, held_out = AlphaFolderData(str(root)).folders.split(0.5, 0)
     assert [files.alpha.stem for files in held_out] == ["0", "1", "2"] and len(training) == 5
     assert all(files.trimap and files.fg and files.trimap.stem == files.fg.stem for files in training + held_out)
 
@@ -191,31 +191,31 @@ def test_train_and_val_folders_are_the_split(own: Path, layout: str) -> None:
 def test_alphas_of_8_and_16_bits(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     Image.fromarray(np.array([[0, 1, 32768, 65535]], np.uint16)).save(path)
-    assert read_alpha(path)[0, 0].tolist() == pytest.approx([0, 1 / 65535, 32768 / 65535, 1])
+    assert alpha_of(path)[0, 0].tolist() == pytest.approx([0, 1 / 65535, 32768 / 65535, 1])
     Image.fromarray(np.array([[0, 51, 255]], np.uint8)).save(path)
-    assert read_alpha(path)[0, 0].tolist() == pytest.approx([0, 0.2, 1])
+    assert alpha_of(path)[0, 0].tolist() == pytest.approx([0, 0.2, 1])
     Image.fromarray(np.array([[False, True]])).save(path)
-    assert read_alpha(path)[0, 0].tolist() == [0, 1]
+    assert alpha_of(path)[0, 0].tolist() == [0, 1]
     Image.fromarray(np.array([[0, 128, 255]], np.uint8)).save(path)
-    assert read_trimap(path)[0, 0].tolist() == [0, 0.5, 1]
+    assert trimap_of(path)[0, 0].tolist() == [0, 0.5, 1]
 
 
 def test_wrong_files_are_named(own: Path) -> None:
     root = own / "layers"
     check = AlphaFolderData(str(root), num_workers=0).prepare_data
     Image.fromarray(np.full((44, 52), 127, np.uint8)).save(root / "trimap" / "3.png")
-    with pytest.raises(TrainError, match=r"trimap .*3\.png: region_from_trimap.*127"):
+    with pytest.raises(TrainError, match=r"3\.png holds 127; a trimap holds 0 .background., 128"):
         check()
     Image.fromarray(np.zeros((43, 52), np.uint8)).save(root / "trimap" / "3.png")
     with pytest.raises(TrainError, match=r"3\.png is 52 x 43 pixels, its alpha 3\.png 52 x 44"):
         check()
-    Image.fromarray(np.zeros((44, 52, 3), np.uint8)).save(root / "trimap" / "3.png")
-    with pytest.raises(TrainError, match=r"trimap .*3\.png: one 8-bit grey value"):
+    Image.fromarray(np.full((44, 52, 3), 7, np.uint8)).save(root / "trimap" / "3.png")
+    with pytest.raises(TrainError, match=r"3\.png holds 7; a trimap holds"):
         check()
     shutil.rmtree(root / "trimap")
     check()
     Image.fromarray(np.zeros((44, 52, 4), np.uint8)).save(root / "alpha" / "3.png")
-    with pytest.raises(TrainError, match=r'alpha .*3\.png holds colours .*mode RGBA.*getchannel\("A"\)'):
+    with pytest.raises(TrainError, match=r'alpha.*3\.png holds colours .*getchannel\("A"\)'):
         check()
     (root / "bg" / "3.png").unlink()
     with pytest.raises(TrainError, match=r"1 foreground\(s\) without a partner in .*bg: 3\.png"):
@@ -240,7 +240,7 @@ def test_files_that_can_not_be_read_are_named(tmp_path: Path) -> None:
     broken, binary = tmp_path / "broken.png", tmp_path / "binary.png"
     broken.write_bytes(b"no image")
     Image.fromarray(np.eye(8, dtype=np.uint8)).save(binary)
-    with pytest.raises(TrainError, match=r"broken\.png can't be read"):
-        read_alpha(broken)
-    with pytest.raises(TrainError, match=r"binary\.png holds only 0 and 1.*multiply it by 255"):
-        read_alpha(binary)
+    with pytest.raises(TrainError, match=r"broken\.png is no image that can be read"):
+        alpha_of(broken)
+    with pytest.raises(TrainError, match=r"binary\.png holds only 0 and 1.*multiply the alpha by 255"):
+        alpha_of(binary)

@@ -16,9 +16,10 @@ from torch.nn import functional
 pytest.importorskip("lightning")
 
 from lossfold.train.data import PhotographData, RestorationFolderData
+from lossfold.train.data.depth import read_picture
 from lossfold.train.data.photographs import Photographs, recoloured
 from lossfold.train.data.restoration import Degradation, crop
-from lossfold.train.data.restoration_folders import read_image, split_files
+from lossfold.train.data.restoration_folders import RestorationFolders
 from lossfold.train.data.sources import RESTORATION_HELD_OUT_PHOTOS, RESTORATION_TRAIN_PHOTOS
 from lossfold.train.errors import TrainError
 
@@ -180,7 +181,7 @@ def test_train_and_val_folders_are_the_split(own: Path, layout: str, kinds: tupl
             folder = root / layout.format(kind=kind, split="val" if file.stem < "3" else "train").strip("/")
             folder.mkdir(parents=True, exist_ok=True)
             shutil.copy(file, folder / file.name)
-    training, held_out = split_files(root, len(kinds) == 2, 0.5, 0)
+    training, held_out = RestorationFolders(root, len(kinds) == 2).split(0.5, 0)
     assert [files.target.stem for files in held_out] == ["0", "1", "2"] and len(training) == 5
     assert all(
         (files.input.stem if files.input else None) == (files.target.stem if len(kinds) == 2 else None) for files in training
@@ -201,14 +202,13 @@ def test_wrong_files_are_named(own: Path) -> None:
     with pytest.raises(TrainError, match=r"there is no folder .*input\. Expected clean images under data\.root"):
         folder_data(own, degradation="pairs")
     Image.fromarray(np.zeros((40, 40), np.uint16)).save(own / "target" / "3.png")
-    with pytest.raises(TrainError, match=r"3\.png has more than 8 bits a channel \(mode I;16\)"):
-        folder_data(own)
+    assert {sample.target.dtype for sample in map(folder_data(own).train_set.__getitem__, range(6))} <= {torch.uint8, torch.float32}
     Image.fromarray(np.zeros((3, 40), np.uint8)).save(own / "target" / "3.png")
     assert len(folder_data(own, scale=3, crop_size=24).train_set) == 6
     with pytest.raises(TrainError, match=r"3\.png is 40 x 3 pixels, too small for the scale 4"):
         folder_data(own, scale=4)
     (own / "target" / "3.png").write_bytes(b"no image")
-    with pytest.raises(TrainError, match=r"3\.png can't be read"):
+    with pytest.raises(TrainError, match=r"3\.png is no image that can be read"):
         folder_data(own)
     for options, message in (({"scale": 0, "degradation": "pairs"}, "data.scale must be at least 1"),
                              ({"max_side": 9, "degradation": "pairs"}, "data.max_side is for clean images"),
@@ -222,5 +222,5 @@ def test_colours_of_all_kinds_are_read(tmp_path: Path) -> None:
     picture = Image.fromarray(smooth(9, 7))
     for mode, suffix in (("RGBA", "png"), ("P", "png"), ("L", "png"), ("1", "png"), ("CMYK", "jpg")):
         picture.convert(mode).save(tmp_path / f"{mode}.{suffix}")
-        assert read_image(tmp_path / f"{mode}.{suffix}").shape == (3, 9, 7), mode
-    assert torch.equal(read_image(tmp_path / "RGBA.png"), tensor(smooth(9, 7)))
+        assert read_picture(tmp_path / f"{mode}.{suffix}").shape == (3, 9, 7), mode
+    assert torch.equal(read_picture(tmp_path / "RGBA.png"), tensor(smooth(9, 7)))

@@ -1,8 +1,9 @@
-"""``lossfold info | list | show NAME | schema | migrate FILE | train RECIPE ... | bench ...``."""
+"""``lossfold info | list | show NAME | schema | migrate FILE | train TASK | check-data TASK | predict RUN IMAGES | score ... | bench``."""
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import io
 import json
 import os
@@ -18,6 +19,15 @@ from lossfold.cli.catalogue import show, show_losses, show_peer
 from lossfold.config.schema import schema
 from lossfold.engines import native, triton
 from lossfold.errors import LossError
+
+PASSED_ON = {
+    "train": ("lossfold.train", "reference training: lossfold train segmentation"),
+    "check-data": ("lossfold.train.check", "what a training would see of your folders: sizes, classes, unusable files, duplicates"),
+    "predict": ("lossfold.predict.command", "what a trained network says of images: lossfold predict RUN IMAGES"),
+    "score": ("lossfold.score.command", "predictions and truth in two folders to a table: lossfold score PREDICTIONS TRUTH"),
+    "bench": ("lossfold.bench", "speed and memory beside other libraries"),
+}
+"""Commands with parsers of their own: the module whose `main(argv)` carries each out, and what it is for."""
 
 
 def info() -> int:
@@ -112,20 +122,15 @@ def main(argv: list[str] | None = None) -> int:
     moving = commands.add_parser("migrate", help=text, description=text[0].upper() + text[1:] + ".")
     moving.add_argument("file", help="a Python config of MMEngine, a YAML option file of BasicSR, JSON")
     moving.add_argument("--from", dest="dialect", metavar="DIALECT", default="", help="mmseg, mmdet, mmagic, mmgen or basicsr")
-    commands.add_parser("train", help="reference training: lossfold train segmentation", add_help=False)
-    commands.add_parser("bench", help="speed and memory beside other libraries", add_help=False)
+    for name, (_, text) in PASSED_ON.items():
+        commands.add_parser(name, help=text, add_help=False)
     arguments, rest = parser.parse_known_args(argv)
-    if arguments.command not in ("train", "bench") and rest:
+    if arguments.command not in PASSED_ON and rest:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     try:
-        if arguments.command == "train":
-            from lossfold import train
-
-            return train.main(rest)
-        if arguments.command == "bench":
-            from lossfold import bench
-
-            return bench.main(rest)
+        if arguments.command in PASSED_ON:
+            status: int = importlib.import_module(PASSED_ON[arguments.command][0]).main(rest)
+            return status
         return printed(arguments)
     except LossError as error:
         print(f"lossfold: {error}", file=sys.stderr)

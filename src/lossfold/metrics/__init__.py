@@ -11,6 +11,9 @@ from lossfold.metrics.accumulators import BinaryIoU as BinaryIoU
 from lossfold.metrics.accumulators import Confusion as Confusion
 from lossfold.metrics.accumulators import Dice as Dice
 from lossfold.metrics.accumulators import IoU as IoU
+from lossfold.metrics.boundaries import boundary_counts as boundary_counts
+from lossfold.metrics.boundaries import boundary_f1 as boundary_f1
+from lossfold.metrics.boundaries import boundary_iou as boundary_iou
 from lossfold.metrics.functions import accuracy as accuracy
 from lossfold.metrics.functions import confusion as confusion
 from lossfold.metrics.functions import dice as dice

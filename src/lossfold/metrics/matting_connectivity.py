@@ -33,10 +33,10 @@ def levels_connected(pred: Tensor, target: Tensor, levels: Sequence[float]) -> T
     return found
 
 
-# An operator, because the number of rounds on the CPU depends on the data, which a compiled graph can't hold.
-@torch.library.custom_op("lossfold_metrics::largest_part", mutates_args=())
 def largest_part(mask: Tensor) -> Tensor:
     """Return the largest 4-connected part of each mask ``[B, H, W]``; of equal ones that whose first pixel comes first, by rows."""
+    if torch.compiler.is_compiling():
+        return largest_part_in_graphs(mask)  # type: ignore[no-any-return]
     if mask.device.type == "cpu" and mask.numel():
         try:
             from scipy import ndimage  # type: ignore[import-untyped]
@@ -57,7 +57,15 @@ def _largest_by_labels(mask: Tensor, label: Callable[..., Any]) -> Tensor:
     return parts == int((sizes == sizes.max()).nonzero()[0]) + 1
 
 
-@largest_part.register_fake
+# An operator, because the number of rounds on the CPU depends on the data, which a compiled graph can't hold; called in graphs
+# only, as the first call of any imports the whole compiler.
+@torch.library.custom_op("lossfold_metrics::largest_part", mutates_args=())
+def largest_part_in_graphs(mask: Tensor) -> Tensor:
+    """Return what :func:`largest_part` returns, in a compiled graph."""
+    return largest_part(mask)
+
+
+@largest_part_in_graphs.register_fake
 def _(mask: Tensor) -> Tensor:
     return torch.empty_like(mask, memory_format=torch.contiguous_format)
 

@@ -112,8 +112,7 @@ def _as_read(alpha: Tensor) -> Tensor:
 def _steepness(alpha: Tensor, normalize: bool) -> Tensor:
     """Return the magnitude of the gradients ``[B, H, W]``."""
     if normalize:
-        least, most = alpha.amin((1, 2), keepdim=True), alpha.amax((1, 2), keepdim=True)
-        alpha = torch.where(most > least, (alpha - least) / (most - least), alpha)
+        alpha = stretched(alpha, alpha.amin((1, 2), keepdim=True), alpha.amax((1, 2), keepdim=True))
     gauss, slope = _kernels()
     half, height = len(gauss) // 2, alpha.shape[1]
     padded = functional.pad(alpha[:, None], (half,) * 4, mode="replicate")[:, 0]
@@ -126,6 +125,11 @@ def _steepness(alpha: Tensor, normalize: bool) -> Tensor:
         down = _filter(_filter(part, slope, 1), gauss, 2)
         found[:, start : start + rows] = across.square_().add_(down.square_()).sqrt_()
     return found
+
+
+def stretched(alpha: Tensor, least: Tensor, most: Tensor) -> Tensor:
+    """Return alphas whose smallest and largest are brought to 0 and 1; as they are where all are equal."""
+    return torch.where(most > least, (alpha - least) / (most - least), alpha)
 
 
 def _kernels() -> tuple[list[float], list[float]]:
@@ -148,6 +152,9 @@ def _filter(maps: Tensor, kernel: list[float], dim: int) -> Tensor:
         found = found.add_(maps.narrow(dim, i, length), alpha=factor)
     return found
 
+
+REACH = len(_kernels()[0]) // 2
+"""How far the gradients of a pixel look."""
 
 # The error of each pixel; the flag is Grad's normalize, or whether Conn's levels are the published ones.
 MAPS: dict[str, Callable[[Mattes, bool], Tensor]] = {

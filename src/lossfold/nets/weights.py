@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-import pickle
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -18,17 +18,32 @@ def read(source: str, argument: str = "pretrained") -> dict[str, Tensor]:
     path = Path(source).expanduser()
     if not path.is_file():
         raise wrong(argument, "the path of a state dict", repr(source), "there is no such file")
+    accepted = "the path of a state dict"
+    with path.open("rb") as file:
+        start = file.read(32)
+    if not start or start.startswith(b"version https://git-lfs"):
+        empty, pointer = "an empty file: copy it again", "a pointer of Git LFS: fetch the file with `git lfs pull`"
+        raise wrong(argument, accepted, f"{source!r}, {pointer if start else empty}")
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+        damaged = damaged_part(path) if start.startswith(b"PK") else None
+        state = torch.load(path, map_location="cpu", weights_only=True) if damaged is None else None
+    except Exception as error:  # foreign and truncated bytes make a reader raise anything
         reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
-        hint = "save network.state_dict() with torch.save; whole modules and TorchScript are not read"
-        raise wrong(argument, "the path of a state dict", f"{source!r}: {reason}", hint) from None
+        hint = "save network.state_dict() with torch.save; whole modules, TorchScript and .h5 files are not read"
+        raise wrong(argument, accepted, f"{source!r}: {reason}", hint) from None
+    if damaged is not None:
+        raise wrong(argument, accepted, f"{source!r}, where the checksum of {damaged} is wrong", "it is damaged: copy it again")
     if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):  # a training checkpoint
         state = state["state_dict"]
     if not isinstance(state, Mapping) or not state or not all(isinstance(value, Tensor) for value in state.values()):
-        raise wrong(argument, "the path of a state dict", f"{source!r}, a {type(state).__name__} of other things")
+        raise wrong(argument, accepted, f"{source!r}, a {type(state).__name__} of other things")
     return dict(state)
+
+
+def damaged_part(path: Path) -> str | None:
+    """The first part of a file of ``torch.save`` whose checksum is wrong, if one is; torch leaves the checksums unread."""
+    with zipfile.ZipFile(path) as archive:
+        return archive.testzip()
 
 
 def fill(

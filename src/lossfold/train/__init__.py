@@ -9,6 +9,7 @@ import sys
 from difflib import get_close_matches
 
 from lossfold.train.errors import TrainError as TrainError
+from lossfold.train.options import complaint
 
 TASKS = {
     "segmentation": "lossfold.train.segmentation",
@@ -55,13 +56,19 @@ def main(argv: list[str]) -> int:
         hint = f"did you mean {near[0]!r}?" if near else f"choose from: {', '.join(TASKS)}"
         print(f"lossfold train: there is no task {task!r}; {hint}", file=sys.stderr)
         return 2
-    missing = [name for name in REQUIRED if importlib.util.find_spec(name) is None]
-    if missing:
-        print(
-            f"lossfold train: not installed: {', '.join(missing)}. Install what training needs with\n"
-            '    pip install "lossfold[train]"',
-            file=sys.stderr,
-        )
+    if lacking := missing("train"):
+        print(lacking, file=sys.stderr)
         return 1
+    wrong = complaint(task, options)
+    if wrong:
+        print(f"lossfold train {task}: {wrong}\nAll options: lossfold train {task} --help", file=sys.stderr)
+        return 2
     status: int = importlib.import_module(TASKS[task]).run(options)
     return status
+
+
+def missing(command: str) -> str:
+    """Say what a command needs and is not installed; nothing if all is there."""
+    lacking = [name for name in REQUIRED if importlib.util.find_spec(name) is None]
+    said = f"lossfold {command}: not installed: {', '.join(lacking)}. Install what training needs with\n"
+    return said + '    pip install "lossfold[train]"' if lacking else ""

@@ -6,14 +6,16 @@ from typing import Any, ClassVar
 
 import lightning.pytorch as pl
 import torch
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint, Timer
+from lightning.fabric.plugins import CheckpointIO
+from lightning.pytorch.callbacks import Callback, EarlyStopping, Timer
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import Logger
 from lightning_utilities.core.rank_zero import rank_zero_only
 from rich.table import Table
 
+from lossfold.train.checkpoints import SafeCheckpointIO, checkpoints, read_checkpoint
 from lossfold.train.errors import TrainError
-from lossfold.train.run_folder import RunFolder, RunLogger, checkpoint_step
+from lossfold.train.run_folder import HeldOutFiles, RunFolder, RunLogger
 
 TRAINER_DEFAULTS = {"max_epochs": 20, "log_every_n_steps": 1, "num_sanity_val_steps": 0}
 
@@ -58,6 +60,11 @@ class TrainCLI(LightningCLI):
     monitor: ClassVar[tuple[str, str]]
     """The logged score that tells the best checkpoint, and whether it is the max or the min."""
 
+    patience: ClassVar[int | None] = 10
+    """Evaluations without a better score after which a run stops by itself, where nothing else is said."""
+    asked: ClassVar[str] = "IMAGES"
+    """What `lossfold predict` is given besides the run."""
+
     def __init__(self, argv: list[str]) -> None:
         self.folder = RunFolder("")
         self.timer = Timer(verbose=False)
@@ -92,6 +99,18 @@ class TrainCLI(LightningCLI):
             help="Write the last checkpoint after every so many steps, too, not only after each evaluation.",
         )
         parser.add_argument("--score_before", type=bool, default=True, help="Score the held-out images before the training, too.")
+        parser.add_argument(
+            "--eval_tile",
+            type=int,
+            default=1024,
+            help="Larger held-out images are evaluated in windows of this side; 0: as wholes.",
+        )
+        parser.add_argument(
+            "--patience",
+            type=int | None,
+            default=self.patience,
+            help="Stop after so many evaluations without a better score; null: never.",
+        )
         parser.add_argument("--report_images", type=int, default=8, help="Held-out images that the report shows.")
         parser.set_defaults({name: {"class_path": path} for name, path in self.defaults.items()})
         self.link_networks(parser)
@@ -111,9 +130,11 @@ class TrainCLI(LightningCLI):
         if self.config.threads:
             torch.set_num_threads(self.config.threads)
         self.folder = RunFolder(self.config.run_dir)
+        first = getattr(rank_zero_only, "rank", 0) == 0 and not self.config.trainer.fast_dev_run
+        self.lock = self.folder.hold() if first else None
         if self.config.ckpt_path:
             self.resume = self.folder.checkpoint(self.config.ckpt_path)
-        elif getattr(rank_zero_only, "rank", 0) == 0 and not self.config.trainer.fast_dev_run:
+        elif first:
             self.folder.claim(self.config.overwrite)
 
     def check_config(self) -> None:
@@ -124,6 +145,11 @@ class TrainCLI(LightningCLI):
             TrainError: the loss does not suit the data.
         """
         raise NotImplementedError
+
+    def instantiate_classes(self) -> None:
+        """Build everything, and tell the module what is no part of it."""
+        super().instantiate_classes()
+        self.model.tile = self.config.eval_tile
 
     def keep_before(self) -> None:
         """Keep what the report shows of the untrained network, besides its scores."""
@@ -144,26 +170,27 @@ class TrainCLI(LightningCLI):
         """Build the trainer with the run's log and checkpoints beside the loggers and callbacks of the user."""
         given = self.config_init.trainer.logger
         theirs = given if isinstance(given, list) else [given] if isinstance(given, Logger) else []
-        ours = RunLogger(self.folder, checkpoint_step(self.resume) if self.resume else None)
-        callbacks: list[Callback] = [self.timer, *self.callbacks()]
+        ours = RunLogger(self.folder, read_checkpoint(self.resume) if self.resume else None)
+        callbacks: list[Callback] = [self.timer, HeldOutFiles(self.folder.held_out), *self.callbacks()]
+        if self.config.patience is not None:
+            callbacks.append(stopping(self.config.patience, *self.monitor))
         if self.config.trainer.enable_checkpointing is not False:
-            callbacks += checkpoints(self.folder, self.config.save_every_steps, *self.monitor)
-        config = {**self.config_init.trainer.as_dict(), **kwargs, "logger": [ours, *theirs]}
+            callbacks += checkpoints(self.folder.checkpoints, self.config.save_every_steps, *self.monitor)
+        plugins = self.config_init.trainer.plugins or []
+        plugins = list(plugins) if isinstance(plugins, list) else [plugins]
+        if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
+            plugins.append(SafeCheckpointIO())
+        config = {**self.config_init.trainer.as_dict(), **kwargs, "logger": [ours, *theirs], "plugins": plugins}
         trainer: pl.Trainer = self._instantiate_trainer(config, callbacks)
         return trainer
 
 
-def checkpoints(folder: RunFolder, every_steps: int | None, monitor: str, mode: str) -> list[Callback]:
-    """Keep the best state by a score and the last one, written after every evaluation and every so many steps."""
-    common: dict[str, Any] = {
-        "dirpath": folder.checkpoints,
-        "auto_insert_metric_name": False,
-        "enable_version_counter": False,
-    }
-    kept: list[Callback] = [
-        ModelCheckpoint(filename="best", monitor=monitor, mode=mode, **common),
-        ModelCheckpoint(filename="last", every_n_epochs=1, save_on_train_epoch_end=False, **common),
-    ]
-    if every_steps:
-        kept.append(ModelCheckpoint(filename="last", every_n_train_steps=every_steps, **common))
-    return kept
+def stopping(patience: int, monitor: str, mode: str) -> EarlyStopping:
+    """Stop when a score has not been better for so many evaluations.
+
+    Raises:
+        TrainError: the patience is below 1.
+    """
+    if patience < 1:
+        raise TrainError(f"--patience must be at least 1, or null, got {patience}")
+    return EarlyStopping(monitor, patience=patience, mode=mode, strict=False, check_finite=False, check_on_train_epoch_end=False)

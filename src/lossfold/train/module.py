@@ -18,14 +18,16 @@ from lossfold.adapters.lightning import AdvanceLosses
 from lossfold.adapters.steps import statistics_kept
 from lossfold.compose.loss_set import LossSet
 from lossfold.errors import LossError
+from lossfold.train.data.depth import unit
 from lossfold.train.errors import TrainError
 from lossfold.train.ranks import average_gradients, unreduced
 from lossfold.train.schedules import Schedule, schedule
+from lossfold.train.tiles import in_windows
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """The channels' statistics that pre-trained encoders expect."""
 
-LINKED = ("classes", "num_classes", "in_channels", "scale", "image_size", "channels")
+LINKED = ("classes", "num_classes", "in_channels", "scale", "image_size", "channels", "image_side")
 """Arguments that the command line offers to every network; each takes those it has."""
 
 
@@ -61,6 +63,7 @@ class TaskModule(pl.LightningModule):
         self.before: Any = None
         self.scored_at = -1
         self._random_state: Tensor | None = None
+        self._cuda_random_state: Tensor | None = None
 
     def setup(self, stage: str) -> None:
         """Make the losses of several ranks one, unless the user wants each rank's own, and say so.
@@ -79,6 +82,10 @@ class TaskModule(pl.LightningModule):
                 ) from error
         whose = f"those of the batches of all {self.trainer.world_size} ranks together" if self.sync else "each rank's own"
         rank_zero_info(f"The losses are {whose} (model.sync {str(self.sync).lower()}).")
+
+    def notes(self) -> list[tuple[str, str]]:
+        """What the report says of the training besides: titles and texts."""
+        return []
 
     def keep_hyperparameters(self) -> None:
         """Save the arguments of the caller's `__init__` in checkpoints, as far as they are plain values."""
@@ -115,22 +122,30 @@ class TaskModule(pl.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the score before the training, and the random state (dropout) of a run on one device."""
+        """Keep the score before the training, the random state (dropout) of a run on one device, and what predictions need."""
+        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        checkpoint["reading"] = {name: getattr(data, name, None) for name in ("max_side", "data_range")}
         if self.before is not None:
             checkpoint["before"] = dataclasses.asdict(self.before)
         checkpoint["random_state"] = torch.get_rng_state()
+        if self.device.type == "cuda":
+            checkpoint["cuda_random_state"] = torch.cuda.get_rng_state(self.device)
+        checkpoint["data_range"] = getattr(self.trainer.datamodule, "data_range", None)  # type: ignore[attr-defined]
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take up what `on_save_checkpoint` kept."""
         if "before" in checkpoint:
             self.before = self.scores_type(**checkpoint["before"])
         self._random_state = checkpoint.get("random_state")
+        self._cuda_random_state = checkpoint.get("cuda_random_state")
 
     def on_train_start(self) -> None:
         """Continue the random numbers of a run that is resumed."""
         if self._random_state is not None and self.trainer.world_size == 1:
             torch.set_rng_state(self._random_state.cpu())
-        self._random_state = None
+            if self._cuda_random_state is not None and self.device.type == "cuda":
+                torch.cuda.set_rng_state(self._cuda_random_state.cpu(), self.device)
+        self._random_state = self._cuda_random_state = None
 
 
 class TrainingModule(TaskModule):
@@ -156,6 +171,8 @@ class TrainingModule(TaskModule):
     criterion: LossSet
     mean: Tensor
     std: Tensor
+    tile = 1024
+    """Side of the windows in which larger held-out images are seen; 0: they are seen as wholes."""
 
     def __init__(
         self,
@@ -181,8 +198,7 @@ class TrainingModule(TaskModule):
 
     def normalised(self, images: Tensor) -> Tensor:
         """Images `[B,3,H,W]`, uint8 or floats in 0..1, with the statistics that encoders expect."""
-        values = images / 255 if images.dtype == torch.uint8 else images
-        return (values - self.mean) / self.std
+        return (unit(images) - self.mean) / self.std
 
     def run_network(self, values: Tensor) -> Tensor:
         """Logits of the network, which may return them as a dict's `out`."""
@@ -191,6 +207,10 @@ class TrainingModule(TaskModule):
         output = self.network(values)
         logits: Tensor = output["out"] if isinstance(output, dict) else output
         return logits
+
+    def evaluated(self, *inputs: Tensor) -> Tensor:
+        """What a call returns for held-out images, of any size, in the memory of a window of `tile` pixels."""
+        return in_windows(self, inputs, self.tile, getattr(self, "divisor", 32), getattr(self, "scale", 1))
 
     def scored(self, batch: Any) -> tuple[Tensor, ...]:
         """What the loss takes of a batch: what the network says, and what that is held against."""

@@ -3,11 +3,14 @@
 import base64
 import colorsys
 import io
+import math
 from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from PIL import Image
 
 from lossfold.train.run_folder import Row
@@ -63,22 +66,39 @@ def term_names(rows: Sequence[Row]) -> list[str]:
     return sorted(names, key=lambda name: (name != "total", name))
 
 
-def loss_curves(rows: Sequence[Row]) -> str:
+def loss_curves(rows: Sequence[Row]) -> list[str]:
     """One panel per term: training (single steps pale, smoothed strong) and held-out images."""
-    names = term_names(rows)
-    figure = new_figure(len(names))
-    for index, (name, axes) in enumerate(zip(names, figure.axes, strict=True)):
+    panels: list[str] = []
+    for index, name in enumerate(term_names(rows)):
+        figure, axes = new_panel(name)
         colour = LINES[index % len(LINES)]
         steps, values = series(rows, f"train/{name}")
+        held_out = series(rows, f"val/{name}")
         axes.plot(steps, values, color=colour, alpha=0.25, linewidth=1)
         axes.plot(steps, _smooth(values), color=colour, linewidth=2, label="training")
-        held_out = series(rows, f"val/{name}")
         if held_out[0]:
             axes.plot(*held_out, color="#333", marker="o", markersize=3, linewidth=1, label="held out")
-        axes.set_title(name, loc="left", fontsize=11, fontweight="bold")
-        axes.set_ylim(bottom=min(0.0, min(values, default=0.0)))
-        axes.legend(frameon=False, fontsize=8)
-    return rendered(figure)
+        bound(axes, values, held_out[1])
+        axes.legend(frameon=False, fontsize=9)
+        panels.append(rendered(figure))
+    return panels
+
+
+def bound(axes: Axes, *lines: Sequence[float]) -> None:
+    """Show 0 and what a line's values are after its first tenth; say how far single ones, or the first, lie beyond."""
+    known = [[value for value in line if math.isfinite(value)] for line in lines]
+    every = [value for line in known for value in line]
+    later = [value for line in known if line for value in np.quantile(line[len(line) // 10 :], (0.03, 0.97)).tolist()]
+    if not later:
+        return
+    low, high = min(0.0, *later), max(0.0, *later)
+    room = 3 * (high - low)
+    above, below = max(every) > high + room, min(every) < low - room
+    axes.set_ylim(bottom=low if above or below or low == 0 else None)
+    if above or below:
+        axes.set_ylim(top=high + 0.15 * (high - low))
+        beyond = ", ".join(f"{end:.3g}" for end, out in ((max(every), above), (min(every), below)) if out)
+        axes.text(0.02, 0.98, f"not shown: {beyond}", transform=axes.transAxes, fontsize=9, va="top", color="#667085")
 
 
 def series(rows: Sequence[Row], key: str) -> tuple[list[float], list[float]]:
@@ -92,22 +112,22 @@ def _smooth(values: Sequence[float]) -> list[float]:
     return [float(np.mean(values[max(0, index - window) : index + window + 1])) for index in range(len(values))]
 
 
-def new_figure(panels: int, width: float = 3.2, height: float = 2.6) -> Figure:
-    """A figure of so many panels over the steps of a run, each of the given size in inches."""
-    columns = 4 if panels in (4, 7, 8) else min(3, max(1, panels))
-    lines = -(-max(1, panels) // columns)
-    figure = Figure(figsize=(width * columns, height * lines), layout="constrained")
-    for index in range(panels):
-        axes = figure.add_subplot(lines, columns, index + 1)
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(alpha=0.25)
-        axes.tick_params(labelsize=8)
-        axes.set_xlabel("step", fontsize=8)
-    return figure
+def new_panel(title: str, width: float = 3.8, height: float = 2.6) -> tuple[Figure, Axes]:
+    """A picture of curves over the steps of a run, of the given size in inches, small enough to be read on a telephone."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    axes = figure.add_subplot()
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(alpha=0.25)
+    axes.tick_params(labelsize=9)
+    axes.set_xlabel("step", fontsize=9)
+    axes.set_title(title, loc="left", fontsize=11, fontweight="bold", parse_math=False)
+    return figure, axes
 
 
 def rendered(figure: Figure) -> str:
     """A figure as a data address."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, dpi=150, format="png")
+    for text in figure.findobj(Text):
+        text.set_parse_math(False)  # type: ignore[attr-defined]  # names may hold $
+    figure.savefig(buffer, dpi=160, format="png")
     return _address(buffer)

@@ -1,26 +1,35 @@
 """What the reports of all tasks share: one HTML file that needs nothing else, with the run's facts, curves and versions."""
 
 import platform
+import sys
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
-from importlib.resources import files
 from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from jinja2 import Environment, FunctionLoader, StrictUndefined
+from rich.console import Console
+from rich.progress import track
 from torch import nn
 
 from lossfold.train.data.base import Samples, TrainingData
 from lossfold.train.module import TaskModule
-from lossfold.train.pictures import loss_curves, term_names
+from lossfold.train.pages import template
+from lossfold.train.pictures import loss_curves
 from lossfold.train.run_folder import RunFolder
 
 PACKAGES = ("lossfold", "torch", "lightning", "torchmetrics", "numpy")
 
+NEXT = {
+    "": ("IMAGES", '("image.png")'),
+    "matting.html": ("IMAGES --trimaps TRIMAPS", '("image.png", "trimap.png")'),
+    "gan.html": ("--count 64", "(64)"),
+}
+"""What each task's predictions are asked for with, on the command line and in Python; what is not named is as the first."""
+
 
 def write_page(
-    template: str,
+    name: str,
     folder: RunFolder,
     trainer: pl.Trainer,
     model: TaskModule,
@@ -31,7 +40,7 @@ def write_page(
     """Write `report.html` into the run's folder.
 
     Args:
-        template: name of the task's template, which extends `report.html` of the same folder.
+        name: the task's template, which extends `report.html` of the same folder.
         folder: the run's folder, with its log and configuration.
         trainer: the trainer that has finished.
         model: the trained module, with its losses.
@@ -40,20 +49,16 @@ def write_page(
         **content: what the task's template shows besides.
     """
     rows = folder.rows()
-    environment = Environment(
-        loader=FunctionLoader(lambda name: (files("lossfold.train") / "templates" / name).read_text("utf-8")),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    page = environment.get_template(template).render(
+    asked, call = NEXT.get(name, NEXT[""])
+    page = template(name).render(
         title=folder.path.name,
-        facts=_facts(trainer, model, data, seconds),
-        loss_curves=loss_curves(rows) if term_names(rows) else "",
-        loss="\n".join(_repr(title, getattr(model, name)) for name, title in model.objectives.items()),
+        facts=_facts(folder, trainer, model, data, seconds),
+        loss_curves=loss_curves(rows),
+        loss="\n".join(_repr(title, getattr(model, part)) for part, title in model.objectives.items()),
         config=folder.config.read_text("utf-8") if folder.config.is_file() else "",
         versions=_versions(),
+        predict=f"lossfold predict {folder.path.as_posix()} {asked}",
+        script=f"import lossfold\n\npredictor = lossfold.load({folder.path.as_posix()!r})\narray = predictor{call}",
         **content,
     )
     folder.report.write_text(page, "utf-8")
@@ -65,12 +70,29 @@ def chosen(samples: Samples, count: int) -> Iterator[int]:
     return (index * len(samples) // count for index in range(count))
 
 
-def _facts(trainer: pl.Trainer, model: TaskModule, data: TrainingData, seconds: float) -> list[tuple[str, str]]:
+def shown_ones(samples: Samples, count: int) -> Iterator[int]:
+    """Keys of the samples that a report shows, with a bar on a terminal: large ones take a while."""
+    keys = list(chosen(samples, count))
+    return iter(track(keys, "report", console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()))
+
+
+def file_name(samples: Samples, key: int) -> str:
+    """The name of a sample's image; nothing where it is no file."""
+    files_of = getattr(samples, "files_of", None)
+    return files_of(key)[0].name if files_of else ""
+
+
+def _facts(folder: RunFolder, trainer: pl.Trainer, model: TaskModule, data: TrainingData, seconds: float) -> list[tuple[str, str]]:
     device = torch.cuda.get_device_name() if model.device.type == "cuda" else platform.processor() or platform.machine()
     return [
         ("Data", data.describe()),
         *((title, _described(getattr(model, name))) for name, title in model.networks.items()),
         ("Training", f"{trainer.global_step:,} steps of {data.batch_size * trainer.world_size} images; {seconds:.0f} s"),
+        *model.notes(),
+        (
+            "Checkpoints",
+            ", ".join(sorted(path.relative_to(folder.path).as_posix() for path in folder.checkpoints.glob("*.ckpt"))) or "none",
+        ),
         ("Device", f"{trainer.world_size} x {trainer.accelerator.__class__.__name__} ({device}), {trainer.precision}"),
     ]
 

@@ -3,12 +3,14 @@
 import json
 import logging
 import sys
+import time
 import warnings
 
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from rich.console import Console
 
 import lossfold as lf
+from lossfold.files import FileError
 from lossfold.train.command import TrainCLI, resolve_recipes
 from lossfold.train.errors import TrainError
 
@@ -33,13 +35,22 @@ def run_task(command: type[TrainCLI], argv: list[str]) -> int:
     for name in ("lightning.pytorch", "lightning.fabric"):
         for handler in logging.getLogger(name).handlers:
             handler.addFilter(lambda record: "Tip:" not in record.getMessage())
+    started = time.perf_counter()
     try:
-        return _train(command(resolve_recipes(command.task, argv)))
+        return _train(command(resolve_recipes(command.task, argv)), started)
     except (ValueError, MisconfigurationException) as error:
         known = _known(error)
         if known is None:
             raise
         print(f"lossfold train {command.task}: {_message(known)}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("stopped; what was trained goes on with the same options and --ckpt_path last", file=sys.stderr)
+        return 130
+    except OSError as error:  # a full disk, a folder that is taken away
+        if error.errno is None:
+            raise
+        print(f"lossfold train {command.task}: {error.filename or 'a file'}: {error.strerror}", file=sys.stderr)
         return 1
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)
@@ -48,7 +59,7 @@ def run_task(command: type[TrainCLI], argv: list[str]) -> int:
 def _known(error: BaseException | None) -> Exception | None:
     """The error that the user can mend, also where the parser has wrapped what a class raised when it was built."""
     while error is not None:
-        if isinstance(error, (lf.LossError, TrainError, MisconfigurationException)):
+        if isinstance(error, (lf.LossError, TrainError, FileError, MisconfigurationException)):
             return error
         error = error.__cause__
     return None
@@ -60,7 +71,7 @@ def _message(error: Exception) -> str:
     return text.rpartition(f"{type(error).__name__}: ")[2].strip() if "Original Traceback" in text else text
 
 
-def _train(cli: TrainCLI) -> int:
+def _train(cli: TrainCLI, started: float) -> int:
     trainer, model, data, folder = cli.trainer, cli.model, cli.datamodule, cli.folder
     trial = bool(cli.config.trainer.fast_dev_run)
     if cli.config.score_before and cli.resume is None and not trial:
@@ -85,5 +96,8 @@ def _train(cli: TrainCLI) -> int:
     cli.write_report(seconds, cli.config.report_images)
     console = Console()
     console.print(cli.table())
-    console.print(f"{trainer.global_step} steps in {seconds:.0f} s. Report: {folder.report}", soft_wrap=True)
+    whole = time.perf_counter() - started
+    console.print(f"{trainer.global_step} steps in {seconds:.0f} s, {whole:.0f} s with scores and report.", soft_wrap=True)
+    console.print(f"Report: {folder.report}", soft_wrap=True, markup=False)
+    console.print(f"Next:   lossfold predict {folder.path.as_posix()} {cli.asked}", soft_wrap=True, markup=False)
     return 0

@@ -1,6 +1,7 @@
 """Data of the tasks: own folders, or packaged photographs and images composed of them."""
 
 from lossfold.train.data.alpha_folders import AlphaFolderData as AlphaFolderData
+from lossfold.train.data.augment import Variation as Variation
 from lossfold.train.data.base import SegmentationData as SegmentationData
 from lossfold.train.data.collage import CollageData as CollageData
 from lossfold.train.data.composites import CompositeData as CompositeData

@@ -1,31 +1,26 @@
 """Own matting data: folders of images, alphas and trimaps, or of foregrounds, alphas and backgrounds."""
 
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
 import lossfold as lf
+from lossfold.files import read_alpha, read_trimap
 from lossfold.train.data.augment import vary_exposure
 from lossfold.train.data.composites import MattingData, MattingSample, composite
-from lossfold.train.data.matching import has_folder, match, split
+from lossfold.train.data.depth import read_picture, resized, told, unit
+from lossfold.train.data.matching import check_all, has_folder, match, split
 from lossfold.train.errors import TrainError
 
 LAYOUT = (
     "Expected image/ and alpha/, or fg/, alpha/ and bg/, and if you have them trimap/, under data.root, either with all the "
     "files, or each with train/ and val/ in it, or inside train/ and val/"
 )
-GREY_MODES = {"1": 1, "L": 255, "I;16": 65535, "I;16B": 65535, "I;16L": 65535, "I": 65535}
-"""Pillow's modes with one value per pixel, and the value that is opaque (16-bit PNGs are I in older versions)."""
-
-NAMES = {"fg": "foreground", "bg": "background"}
+KINDS = {"fg": "foreground", "bg": "background"}
 """What messages call the files of folders with short names."""
 
 EVALUATION_WIDTH = 10
@@ -51,79 +46,64 @@ class MatteFiles:
         return [path for path in (self.image, self.fg, self.bg) if path is not None]
 
 
-def split_files(root: Path, val_fraction: float, seed: int) -> tuple[list[MatteFiles], list[MatteFiles]]:
-    """Find the training and the held-out files under `root`.
+@dataclass(frozen=True)
+class MatteFolders:
+    """Where the files lie: each kind's folder, inside `root` or with a path of its own, by the names of `MatteFiles`.
+
+    Args:
+        root: the folder with all of them.
+        names: each kind and its folder.
+        pattern: what the names of all but the images (foregrounds) look like; see `lossfold.files.pair`.
+        recursive: whether sub-folders are searched.
+    """
+
+    root: Path
+    names: Mapping[str, str]
+    pattern: str | None = None
+    recursive: bool = False
+
+    def split(self, val_fraction: float, seed: int) -> tuple[list[MatteFiles], list[MatteFiles]]:
+        """Find the training and the held-out files.
+
+        Raises:
+            TrainError: folders or partners are missing, or the folders say two things at once.
+        """
+        here = {kind for kind, name in self.names.items() if has_folder(self.root, name)}
+        layered = bool({"fg", "bg"} & here)
+        if layered and "image" in here:
+            raise TrainError(
+                f"data: {self.root} holds {self.names['image']}/ as well as {self.names['fg']}/ or {self.names['bg']}/; keep what "
+                "is to be read"
+            )
+        kinds = ["fg", "alpha", "bg"] if layered else ["image", "alpha"]
+        kinds += ["trimap"] if "trimap" in here else []
+
+        def find(folders: Sequence[Path]) -> list[MatteFiles]:
+            called = [KINDS.get(kind, kind) for kind in kinds]
+            found = match(called, folders, LAYOUT, self.recursive, self.pattern)
+            return [MatteFiles(**dict(zip(kinds, files, strict=True))) for files in found]
+
+        return split(self.root, [self.names[kind] for kind in kinds], find, val_fraction, seed)
+
+
+def alpha_of(path: Path) -> Tensor:
+    """Read an alpha, float32 `[1,H,W]` in 0..1.
 
     Raises:
-        TrainError: folders or partners are missing, or the folders say two things at once.
+        TrainError: see `lossfold.files.read_alpha`.
     """
-    layered = has_folder(root, "fg") or has_folder(root, "bg")
-    if layered and has_folder(root, "image"):
-        raise TrainError(f"data: {root} holds image/ as well as fg/ or bg/; keep what is to be read")
-    kinds = ["fg", "alpha", "bg"] if layered else ["image", "alpha"]
-    kinds += ["trimap"] if has_folder(root, "trimap") else []
-
-    def find(folders: Sequence[Path]) -> list[MatteFiles]:
-        return [
-            MatteFiles(**dict(zip(kinds, files, strict=True)))
-            for files in match([NAMES.get(kind, kind) for kind in kinds], folders, LAYOUT)
-        ]
-
-    return split(root, kinds, find, val_fraction, seed)
+    with told():
+        return torch.from_numpy(read_alpha(path))[None]
 
 
-@contextmanager
-def opened(path: Path) -> Iterator[Image.Image]:
-    """Open an image file; one that can't be read is named."""
-    try:
-        with Image.open(path) as file:
-            file.load()
-            yield file
-    except OSError as error:
-        raise TrainError(f"data: {path} can't be read as an image: {error}") from error
-
-
-def read_picture(path: Path) -> Tensor:
-    """Read an image in colours, uint8 `[3,H,W]`."""
-    with opened(path) as file:
-        return torch.from_numpy(np.array(file.convert("RGB"))).permute(2, 0, 1).contiguous()
-
-
-def read_alpha(path: Path) -> Tensor:
-    """Read an alpha of 8 or 16 bits, float32 `[1,H,W]` in 0..1.
+def trimap_of(path: Path) -> Tensor:
+    """Read a trimap, float32 `[1,H,W]` of 0, 0.5 and 1.
 
     Raises:
-        TrainError: the file holds colours or a transparency of its own, or nothing but 0 and 1 where 255 is opaque.
+        TrainError: see `lossfold.files.read_trimap`.
     """
-    with opened(path) as file:
-        mode, values = file.mode, np.array(file)
-    if mode not in GREY_MODES:
-        raise TrainError(
-            f"data: the alpha {path} holds colours or several channels (mode {mode}), expected one grey value per pixel, of 8 or "
-            '16 bits; Image.open(path).convert("L"), or .getchannel("A") for a cut-out, makes one'
-        )
-    if GREY_MODES[mode] > 1 and values.size and values.max() == 1:
-        raise TrainError(
-            f"data: the alpha {path} holds only 0 and 1, but {GREY_MODES[mode]} is opaque; multiply it by {GREY_MODES[mode]}"
-        )
-    return torch.from_numpy(values.astype(np.float32) / GREY_MODES[mode])[None].clamp(0, 1)
-
-
-def read_trimap(path: Path) -> Tensor:
-    """Read a trimap of 0, 128 and 255, float32 `[1,H,W]` of 0, 0.5 and 1.
-
-    Raises:
-        TrainError: the file holds other values.
-    """
-    with opened(path) as file:
-        values = torch.from_numpy(np.array(file.convert("L") if file.mode == "P" else file)).contiguous()
-    try:
-        if values.dim() != 2 or values.dtype != torch.uint8:
-            raise TrainError(f"one 8-bit grey value per pixel was expected, the file has {list(values.shape)} {values.dtype}")
-        unknown = lf.functional.region_from_trimap(values)
-    except (lf.LossError, TrainError) as error:
-        raise TrainError(f"data: the trimap {path}: {error}") from error
-    return torch.where(unknown > 0, 0.5, (values > 128).float())[None]
+    with told():
+        return torch.from_numpy(read_trimap(path))[None]
 
 
 @dataclass(frozen=True)
@@ -137,6 +117,7 @@ class AlphaFolderSamples:
         vary: whether training images are mirrored and vary in colour and light.
         widths: the least and the largest radius of a training image's trimap where no file has it.
         max_side: larger images are reduced to this longer side.
+        data_range: the value that is white; see `read_picture`.
     """
 
     files: Sequence[MatteFiles]
@@ -145,6 +126,7 @@ class AlphaFolderSamples:
     vary: bool = True
     widths: tuple[int, int] = (1, 20)
     max_side: int | None = None
+    data_range: float | None = None
 
     def __len__(self) -> int:
         return len(self.files)
@@ -155,7 +137,7 @@ class AlphaFolderSamples:
         pictures, alpha, trimap = self.read(files)
         if self.crop_size is not None:
             pictures, alpha, trimap = self._crop(pictures, alpha, trimap, generator)
-        image = pictures[0] if files.image else composite(pictures[0] / 255, pictures[1] / 255, alpha)
+        image = pictures[0] if files.image else composed(pictures[0], pictures[1], alpha)
         if trimap is None and self.crop_size is not None:
             trimap = lf.functional.random_trimap(alpha, self.widths, generator)
         elif trimap is None:
@@ -167,14 +149,23 @@ class AlphaFolderSamples:
                 image, trimap, alpha = image.flip(2), trimap.flip(2), alpha.flip(2)
         return MattingSample(image.contiguous(), trimap.contiguous(), alpha.contiguous())
 
+    def files_of(self, key: int) -> list[Path]:
+        """The files of a sample, the image that a network sees first."""
+        files = self.files[key % len(self.files)]
+        return [*files.pictures, files.alpha, *([files.trimap] if files.trimap else [])]
+
+    def check(self, files: MatteFiles) -> None:
+        """Read the files of one sample, and keep nothing; see `read`."""
+        self.read(files)
+
     def read(self, files: MatteFiles) -> tuple[list[Tensor], Tensor, Tensor | None]:
         """Read the pictures, the alpha and the trimap of one image, in one size.
 
         Raises:
             TrainError: sizes differ, or a file holds what it should not.
         """
-        pictures, alpha = [read_picture(path) for path in files.pictures], read_alpha(files.alpha)
-        trimap = None if files.trimap is None else read_trimap(files.trimap)
+        pictures, alpha = [read_picture(path, self.data_range) for path in files.pictures], alpha_of(files.alpha)
+        trimap = None if files.trimap is None else trimap_of(files.trimap)
         height, width = alpha.shape[-2:]
         layers = [*zip(files.pictures, pictures, strict=True)]
         layers += [(files.trimap, trimap)] if files.trimap is not None and trimap is not None else []
@@ -186,8 +177,8 @@ class AlphaFolderSamples:
         scale = (self.max_side or max(height, width)) / max(height, width)
         if scale < 1:
             size = max(1, round(height * scale)), max(1, round(width * scale))
-            pictures = [_reduced(picture.float(), size).round().to(torch.uint8) for picture in pictures]
-            alpha = _reduced(alpha, size)
+            pictures = [resized(picture, size, "bilinear") for picture in pictures]
+            alpha = resized(alpha, size, "bilinear")
             trimap = None if trimap is None else functional.interpolate(trimap[None], size=size, mode="nearest-exact")[0]
         return pictures, alpha, trimap
 
@@ -226,8 +217,11 @@ class AlphaFolderSamples:
         return torch.tensor(BACKDROP, dtype=torch.uint8)[:, None, None].expand(-1, *alpha.shape[1:])
 
 
-def _reduced(layer: Tensor, size: tuple[int, int]) -> Tensor:
-    return functional.interpolate(layer[None], size=size, mode="bilinear", antialias=True)[0]
+def composed(foreground: Tensor, background: Tensor, alpha: Tensor) -> Tensor:
+    """Lay a foreground over a background, with 8 bits where both have; floats in 0..1 otherwise."""
+    if foreground.dtype == background.dtype == torch.uint8:
+        return composite(unit(foreground), unit(background), alpha)
+    return (alpha * unit(foreground) + (1 - alpha) * unit(background)).clamp(0, 1)
 
 
 class AlphaFolderData(MattingData):
@@ -249,6 +243,15 @@ class AlphaFolderData(MattingData):
         batch_size: images of a training batch, on each device. Evaluation takes the images one by one, whole.
         num_workers: loader processes; 0 loads in the main process.
         seed: decides the split, the order and the variation.
+        images: the images' folder, inside `root` or with a path of its own.
+        alphas: the alphas' folder.
+        foregrounds: the foregrounds' folder.
+        backgrounds: the backgrounds' folder.
+        trimaps: the trimaps' folder.
+        pattern: what alphas' (backgrounds', trimaps') names look like, up to the suffix: `{name}_alpha`, where * stands for
+            anything. None: as the images'.
+        recursive: whether sub-folders are searched, too.
+        data_range: the value of images that is white. None: 255 for 8 bits, 65535 for 16, 1 for floats.
     """
 
     def __init__(
@@ -263,26 +266,40 @@ class AlphaFolderData(MattingData):
         batch_size: int = 8,
         num_workers: int = 2,
         seed: int = 0,
+        images: str = "image",
+        alphas: str = "alpha",
+        foregrounds: str = "fg",
+        backgrounds: str = "bg",
+        trimaps: str = "trimap",
+        pattern: str | None = None,
+        recursive: bool = False,
+        data_range: float | None = None,
     ) -> None:
         super().__init__(batch_size, 1, num_workers, seed)
         self.root = Path(root)
         self.val_fraction = val_fraction
         self.check_files = check_files
-        self.samples = AlphaFolderSamples([], seed, crop_size, augment, trimap_widths, max_side)
+        self.max_side = max_side
+        self.samples = AlphaFolderSamples([], seed, crop_size, augment, trimap_widths, max_side, data_range)
+        self.data_range = data_range
+        names = {"image": images, "alpha": alphas, "fg": foregrounds, "bg": backgrounds, "trimap": trimaps}
+        self.folders = MatteFolders(self.root, names, pattern, recursive)
 
     def prepare_data(self) -> None:
         """Read every file once."""
         if self.check_files:
-            training, held_out = split_files(self.root, self.val_fraction, self.seed)
-            with ThreadPoolExecutor() as pool:
-                for _ in pool.map(self.samples.read, training + held_out):
-                    pass
+            training, held_out = self.folders.split(self.val_fraction, self.seed)
+            check_all(self.samples.check, training + held_out)
 
     def setup(self, stage: str) -> None:
         """Find the files and divide them."""
-        training, held_out = split_files(self.root, self.val_fraction, self.seed)
-        self.train_set = replace(self.samples, files=training)
-        self.val_set = replace(self.samples, files=held_out, crop_size=None)
+        training, self.val_set = self.whole()
+        self.train_set = replace(training, crop_size=self.samples.crop_size)
+
+    def whole(self) -> tuple[AlphaFolderSamples, AlphaFolderSamples]:
+        """The training and the held-out samples, all of them whole, without chance."""
+        training, held_out = self.folders.split(self.val_fraction, self.seed)
+        return replace(self.samples, files=training, crop_size=None), replace(self.samples, files=held_out, crop_size=None)
 
     def describe(self) -> str:
         """One sentence for the report."""

@@ -1,14 +1,15 @@
-"""Data modules: what all of them share, and what segmentation expects: uint8 images, integer labels, names, an ignore label."""
+"""Data modules: what all of them share, and what segmentation expects: images, integer labels, names, an ignore label."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar, Literal, Protocol
 
 import lightning.pytorch as pl
 import torch
 from torch import Tensor
 from torch.nn import functional
-from torch.utils.data import DataLoader, Dataset, DistributedSampler, default_collate
+from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
+from lossfold.train.data.depth import of_one_depth, stacked, white_of
 from lossfold.train.data.sampling import EvaluationSampler, ResumingSampler
 from lossfold.train.errors import TrainError
 
@@ -16,7 +17,8 @@ PAD_COLOUR = (124, 116, 104)
 """The colour of padding: the mean of photographs, so that it is zero for the network."""
 
 Sample = tuple[Tensor, Tensor]
-"""An image `[3,H,W]` uint8 and its labels `[H,W]` (uint8, or int32 for more than 255 classes), or `[K,H,W]` for multilabel."""
+"""An image `[3,H,W]`, uint8 or floats in 0..1, and its labels `[H,W]` (uint8, or int32 for more than 255 classes), or `[K,H,W]` for
+multilabel."""
 
 Task = Literal["multiclass", "binary", "multilabel"]
 """What labels say: one of several classes, yes or no, or a yes or no for each of K channels."""
@@ -31,7 +33,15 @@ class Samples(Protocol):
 
 
 class Loader(DataLoader[Any]):
-    """A loader that Lightning knows to be resumable; its sampler finds the position by itself."""
+    """A loader that Lightning knows to be resumable; its sampler finds the position by itself.
+
+    Lightning asks for an iterator before it has restored where the training stands, to count the steps for the schedule: the
+    real one is made when the first batch is wanted. (torchdata's StatefulDataLoader, asked at the same time, would begin anew.)
+    """
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+        """Begin when the first batch is asked for."""
+        yield from super().__iter__()
 
     def state_dict(self) -> dict[str, int]:
         """Nothing: the position follows from the trainer's progress."""
@@ -57,7 +67,7 @@ class PadCollate:
         """Return images `[B,3,H,W]` and labels `[B,H,W]` or `[B,K,H,W]`."""
         height, width = (-(-max(labels.shape[axis] for _, labels in samples) // self.divisor) * self.divisor for axis in (-2, -1))
         padded = [pad_sample(image, labels, height, width, self.ignore_index) for image, labels in samples]
-        return torch.stack([image for image, _ in padded]), torch.stack([labels for _, labels in padded])
+        return torch.stack(list(of_one_depth([image for image, _ in padded]))), torch.stack([labels for _, labels in padded])
 
 
 def pad_sample(image: Tensor, labels: Tensor, height: int, width: int, ignore_index: int) -> Sample:
@@ -66,7 +76,8 @@ def pad_sample(image: Tensor, labels: Tensor, height: int, width: int, ignore_in
     if not bottom and not right:
         return image, labels
     border = (0, right, 0, bottom)
-    channels = [functional.pad(channel, border, value=colour) for channel, colour in zip(image, PAD_COLOUR, strict=True)]
+    colours = [colour * white_of(image) / 255 for colour in PAD_COLOUR]
+    channels = [functional.pad(channel, border, value=colour) for channel, colour in zip(image, colours, strict=True)]
     return torch.stack(channels), functional.pad(labels, border, value=ignore_index)
 
 
@@ -83,6 +94,12 @@ class TrainingData(pl.LightningDataModule):
 
     train_set: Samples
     val_set: Samples
+    image_side: int | None = None
+    """The longer side that images usually have when the network sees them, where it is known."""
+    max_side: int | None = None
+    """Larger images are reduced to this longer side before the network sees them; predictions do the same."""
+    data_range: float | None = None
+    """The value of images' files that is white; None: that of their dtype."""
 
     def __init__(
         self,
@@ -97,7 +114,7 @@ class TrainingData(pl.LightningDataModule):
         self.val_batch_size = val_batch_size
         self.num_workers = num_workers
         self.seed = seed
-        self.collate = collate or default_collate
+        self.collate = collate or stacked
 
     def describe(self) -> str:
         """One sentence for the report: what the images are and how many."""

@@ -1,7 +1,6 @@
 """Data of generation: images alone, as packaged data sets or a folder of one's own."""
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,8 +11,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from lossfold.train.data.base import TrainingData
-from lossfold.train.data.matching import match, split
-from lossfold.train.data.restoration_folders import read_image
+from lossfold.train.data.depth import eight_bits, read_picture, unit
+from lossfold.train.data.matching import check_all, match, split
 from lossfold.train.errors import TrainError
 
 LAYOUT = "Expected images under data.root itself, or in train/ and val/ inside it"
@@ -169,6 +168,7 @@ class ImageFiles:
         channels: 1 (grey) or 3.
         seed: decides what is mirrored, together with the sample's key.
         mirror: whether every other image, at random, is mirrored.
+        data_range: the value that is white; see `read_picture`.
     """
 
     files: Sequence[Path]
@@ -176,6 +176,7 @@ class ImageFiles:
     channels: int
     seed: int
     mirror: bool = False
+    data_range: float | None = None
 
     def __len__(self) -> int:
         return len(self.files)
@@ -185,19 +186,27 @@ class ImageFiles:
         chance = torch.rand((), generator=torch.Generator().manual_seed(self.seed * 1_000_003 + key))
         return image.flip(2) if self.mirror and chance < 0.5 else image
 
+    def files_of(self, key: int) -> list[Path]:
+        """The file of a sample."""
+        return [self.files[key % len(self.files)]]
+
     def read(self, path: Path) -> Tensor:
-        """Read an image, uint8 `[channels,S,S]`.
+        """Read an image, uint8 `[channels,S,S]`; one of more bits is rounded to 8, in its whole range.
 
         Raises:
-            TrainError: the file can't be read, or has more than 8 bits a channel.
+            TrainError: the file can't be read.
         """
-        image = read_image(path).float()
+        image = unit(read_picture(path, self.data_range))
         if self.channels == 1:
             image = torch.einsum("chw,c->hw", image, torch.tensor(LUMA))[None]
         side = min(image.shape[1:])
         top, left = ((length - side) // 2 for length in image.shape[1:])
         square = image[None, :, top : top + side, left : left + side]
-        return resized(square, self.image_size, "bicubic")[0].clamp(0, 255).round().to(torch.uint8)
+        return eight_bits(resized(square, self.image_size, "bicubic")[0])
+
+    def check(self, path: Path) -> None:
+        """Read a file, and keep nothing; see `read`."""
+        self.read(path)
 
 
 class GANFolderData(GANData):
@@ -215,6 +224,8 @@ class GANFolderData(GANData):
         batch_size: images of a training batch, on each device.
         num_workers: loader processes; 0 loads in the main process.
         seed: decides the division, the order and what is mirrored.
+        recursive: whether sub-folders are searched, too.
+        data_range: the value that is white. None: 255 for 8 bits, 65535 for 16, 1 for floats. Networks see 8 bits.
     """
 
     def __init__(
@@ -228,16 +239,20 @@ class GANFolderData(GANData):
         batch_size: int = 32,
         num_workers: int = 2,
         seed: int = 0,
+        recursive: bool = False,
+        data_range: float | None = None,
     ) -> None:
         super().__init__(image_size, channels, batch_size, num_workers, seed)
         self.root = Path(root)
-        self.samples = ImageFiles([], image_size, channels, seed, mirror)
+        self.recursive = recursive
+        self.data_range = data_range
+        self.samples = ImageFiles([], image_size, channels, seed, mirror, data_range)
         self.val_fraction = val_fraction
         self.check_files = check_files
 
     def _files(self) -> tuple[list[Path], list[Path]]:
         def find(folders: Sequence[Path]) -> list[Path]:
-            return [path for (path,) in match(["image"], folders, LAYOUT)]
+            return [path for (path,) in match(["image"], folders, LAYOUT, self.recursive)]
 
         return split(self.root, [""], find, self.val_fraction, self.seed)
 
@@ -245,15 +260,17 @@ class GANFolderData(GANData):
         """Read every file once."""
         if self.check_files:
             training, held_out = self._files()
-            with ThreadPoolExecutor() as pool:
-                for _ in pool.map(self.samples.read, training + held_out):
-                    pass
+            check_all(self.samples.check, training + held_out)
 
     def setup(self, stage: str) -> None:
         """Find the files and divide them."""
+        training, self.val_set = self.whole()
+        self.train_set = replace(training, mirror=self.samples.mirror)
+
+    def whole(self) -> tuple[ImageFiles, ImageFiles]:
+        """The training and the held-out samples, all of them whole, without chance."""
         training, held_out = self._files()
-        self.train_set = replace(self.samples, files=training)
-        self.val_set = replace(self.samples, files=held_out, mirror=False)
+        return replace(self.samples, files=training, mirror=False), replace(self.samples, files=held_out, mirror=False)
 
     def describe(self) -> str:
         """One sentence for the report."""

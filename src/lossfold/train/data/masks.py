@@ -1,20 +1,49 @@
-"""Masks as files: palette or grey images whose pixel values are class ids."""
+"""Masks as files: palette or grey images whose pixel values are class ids, or colours that stand for classes."""
 
-from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from PIL import ImageColor
 
+from lossfold.files import read_mask, some
+from lossfold.train.data.depth import told
 from lossfold.train.errors import TrainError
 
-INDEX_MODES = ("1", "L", "P", "I", "I;16", "I;16B", "I;16L")
-"""Pillow's modes with one integer per pixel."""
-
 SHOWN = 5
+
+Values = list[tuple[Path, set[int]]]
+"""Mask files and the values that occur in each."""
+
+
+def colour_table(colours: Sequence[str], num_classes: int, ignore_index: int) -> dict[tuple[int, int, int], int]:
+    """The label of each colour, given in the order of the classes; one more is that of ignored pixels.
+
+    Args:
+        colours: such as "#804080", "rgb(128,64,128)" or "red".
+        num_classes: number of classes.
+        ignore_index: label of ignored pixels.
+
+    Raises:
+        TrainError: a colour is none, is there twice, or there are too few or too many.
+    """
+    if len(colours) not in (num_classes, num_classes + 1):
+        raise TrainError(
+            f"data.mask_colors lists {len(colours)} colours for {num_classes} classes; give one for each, and at most one more, "
+            "of the pixels that are ignored"
+        )
+    table: dict[tuple[int, int, int], int] = {}
+    for index, name in enumerate(colours):
+        try:
+            red, green, blue = ImageColor.getrgb(name)[:3]
+        except ValueError as error:
+            raise TrainError(f"data.mask_colors: {name!r} is no colour; write #804080, rgb(128,64,128) or a name") from error
+        if (red, green, blue) in table:
+            raise TrainError(f"data.mask_colors lists {name!r} twice")
+        table[red, green, blue] = index if index < num_classes else ignore_index
+    return table
 
 
 @dataclass(frozen=True)
@@ -25,11 +54,13 @@ class MaskReader:
         num_classes: labels run from 0 to this number, exclusive.
         ignore_index: value of pixels that count nowhere; the same in the file and in the labels.
         values: the value in the file that stands for each class; None when values are the labels.
+        colors: the label of each colour, where masks hold colours.
     """
 
     num_classes: int
     ignore_index: int
     values: tuple[int, ...] | None = None
+    colors: Mapping[tuple[int, int, int], int] | None = None
 
     def __post_init__(self) -> None:
         if self.values is not None and len(self.values) != self.num_classes:
@@ -44,66 +75,71 @@ class MaskReader:
         """Return the labels `[H,W]`: uint8 where the classes and the ignore label fit, else int32.
 
         Raises:
-            TrainError: the file holds colours, or a value that is no class.
+            TrainError: the file can't be read, holds colours that stand for nothing, or a value that is no class.
         """
-        raw = self._raw(path)
-        wrong = self._wrong(np.unique(raw))
+        return self.labels(self.raw(path), path)
+
+    def raw(self, path: Path) -> npt.NDArray[np.integer]:
+        """Return what the file holds, `[H,W]`.
+
+        Raises:
+            TrainError: the file can't be read, or holds colours that stand for nothing.
+        """
+        with told():
+            return read_mask(path, self.colors)
+
+    def labels(self, raw: npt.NDArray[np.integer], path: Path) -> npt.NDArray[np.uint8] | npt.NDArray[np.int32]:
+        """Return the labels of what a file holds.
+
+        Raises:
+            TrainError: a value is no class.
+        """
+        wrong = self._wrong(occurring(raw))
         if wrong:
             raise TrainError(self._complaint([(path, wrong)]))
         labels = raw.astype(np.int32)
         for label, value in enumerate(self.values or ()):
             labels[raw == value] = label
-        if self.values is not None:
-            labels[(raw == self.ignore_index) & (self.ignore_index not in self.values)] = self.ignore_index
         small = 0 <= self.ignore_index <= 255 and self.num_classes <= 256
         return labels.astype(np.uint8) if small else labels
 
-    def check(self, paths: Iterable[Path]) -> None:
-        """Read all masks and report every wrong one at once.
+    def check(self, found: Values) -> None:
+        """Report every wrong mask at once.
+
+        Args:
+            found: the values that occur in each file.
 
         Raises:
             TrainError: masks hold values that are no class, or nothing but ignored pixels and one class.
         """
-        paths = list(paths)
-        with ThreadPoolExecutor() as pool:
-            values = list(pool.map(self._values, paths))
-        wrong = [(path, bad) for path, found in zip(paths, values, strict=True) if (bad := self._wrong(found))]
-        if wrong:
-            raise TrainError(self._complaint(wrong))
-        everything = set(np.concatenate(values).tolist())
+        wrong = [(path, bad) for path, values in found if (bad := self._wrong(values))]
+        everything = set().union(*(values for _, values in found))
         if self.ignore_index in everything and len(everything) == 2 and self.values is None:
             other = next(iter(everything - {self.ignore_index}))
             raise TrainError(
                 f"data: the masks hold only {other} and {self.ignore_index}, and {self.ignore_index} is ignored: nothing "
-                f"would be learned. If {self.ignore_index} is a class, set data.mask_values: [{other}, {self.ignore_index}] "
-                f"and another data.ignore_index, such as -100; with model.task binary or multilabel "
-                f"data.foreground: {self.ignore_index}"
+                f"would be learned. If {self.ignore_index} is the object, set data.foreground: {self.ignore_index}"
             )
+        if wrong:
+            raise TrainError(self._complaint(wrong))
 
-    def _values(self, path: Path) -> npt.NDArray[np.int64]:
-        return np.unique(self._raw(path)).astype(np.int64)
-
-    def _wrong(self, found: npt.NDArray[np.generic]) -> list[int]:
-        return sorted(set(found.tolist()) - set(self.known))
-
-    def _raw(self, path: Path) -> npt.NDArray[np.generic]:
-        with Image.open(path) as image:
-            if image.mode not in INDEX_MODES:
-                raise TrainError(
-                    f"data: the mask {path} holds colours (mode {image.mode}), expected one class id per pixel: "
-                    "a palette or grey image in a lossless format such as PNG"
-                )
-            return np.array(image)
+    def _wrong(self, found: Iterable[int]) -> list[int]:
+        return sorted(set(found) - set(self.known))
 
     def _complaint(self, wrong: list[tuple[Path, list[int]]]) -> str:
-        listed = "; ".join(
-            f"{path.name} has {', '.join(map(str, values[:SHOWN]))}{', ...' if len(values) > SHOWN else ''}"
-            for path, values in wrong[:SHOWN]
-        )
+        listed = "; ".join(f"{path.name} has {some(map(str, values))}" for path, values in wrong[:SHOWN])
         expected = self.known[:-1]
         span = f"0..{self.num_classes - 1}" if self.values is None else str(expected)
+        lossy = any(path.suffix.lower() in (".jpg", ".jpeg") for path, _ in wrong)
         return (
             f"data: {len(wrong)} mask(s) in {wrong[0][0].parent} hold values that are no class: {listed}. "
-            f"Expected {span}, or {self.ignore_index} for ignored pixels; see data.classes, data.mask_values and "
-            "data.ignore_index"
+            f"Expected {span}, or {self.ignore_index} for ignored pixels; see data.classes, data.mask_values, data.foreground and "
+            f"data.ignore_index{'. JPEG blurs values: save masks as PNG' if lossy else ''}"
         )
+
+
+def occurring(values: npt.NDArray[np.integer]) -> set[int]:
+    """The values of an array of integers."""
+    if values.dtype == np.uint8:
+        return set(np.flatnonzero(np.bincount(values.ravel(), minlength=256)).tolist())
+    return set(np.unique(values).tolist())

@@ -9,6 +9,7 @@ from torch import Generator, Tensor
 from torch.nn import functional
 
 from lossfold.train.data.base import TrainingData
+from lossfold.train.data.depth import as_deep, resized, white_of
 from lossfold.train.errors import TrainError
 
 SCALES = {"sr": (2, 3, 4), "denoise": (1,)}
@@ -16,7 +17,7 @@ SCALES = {"sr": (2, 3, 4), "denoise": (1,)}
 
 
 class RestorationSample(NamedTuple):
-    """A degraded image uint8 `[3,H,W]` and the clean one, uint8 `[3,scale*H,scale*W]`."""
+    """A degraded image `[3,H,W]` and the clean one, `[3,scale*H,scale*W]`, uint8 or floats in 0..1."""
 
     image: Tensor
     target: Tensor
@@ -41,7 +42,7 @@ class RestorationData(TrainingData):
 
 @dataclass(frozen=True)
 class Degradation:
-    """What makes a clean image worse; the result has 8 bits, as a file has.
+    """What makes a clean image worse; the result has as many bits, as a file has.
 
     Args:
         kind: sr: reduced by `scale`, bicubic with antialiasing. denoise: white Gaussian noise is added.
@@ -61,15 +62,13 @@ class Degradation:
             raise TrainError(f"data.sigma must be above 0 and at most 255 (white is 255), got {self.sigma}")
 
     def __call__(self, clean: Tensor, generator: Generator) -> RestorationSample:
-        """Degrade a clean image uint8 `[3,H,W]`, which is cut to a multiple of the scale first."""
+        """Degrade a clean image `[3,H,W]`, which is cut to a multiple of the scale first; the result has its depth."""
         height, width = (side - side % self.scale for side in clean.shape[1:])
         clean = clean[:, :height, :width].contiguous()
         if self.kind == "sr":
-            size = [height // self.scale, width // self.scale]
-            worse = functional.interpolate(clean[None].float(), size=size, mode="bicubic", antialias=True)[0]
-        else:
-            worse = clean + self.sigma * torch.randn(clean.shape, generator=generator)
-        return RestorationSample(worse.clamp(0, 255).round().to(torch.uint8), clean)
+            return RestorationSample(resized(clean, (height // self.scale, width // self.scale), "bicubic"), clean)
+        noise = self.sigma * (white_of(clean) / 255) * torch.randn(clean.shape, generator=generator)
+        return RestorationSample(as_deep(clean + noise, clean), clean)
 
     def describe(self) -> str:
         """A few words for the report."""

@@ -1,19 +1,15 @@
 """Own restoration data: a folder of clean images, degraded on the fly, or folders of inputs and targets."""
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 import torch
-from PIL import ImageOps
 from torch import Tensor
-from torch.nn import functional
 
-from lossfold.train.data.alpha_folders import opened
-from lossfold.train.data.matching import has_folder, match, split
+from lossfold.train.data.depth import read_picture, resized
+from lossfold.train.data.matching import check_all, has_folder, match, split
 from lossfold.train.data.restoration import Degradation, RestorationData, RestorationSample, check_crop_size, chosen_scale, crop
 from lossfold.train.errors import TrainError
 
@@ -21,8 +17,6 @@ LAYOUT = (
     "Expected clean images under data.root itself or in target/, and for the degradation pairs input/ and target/, either with "
     "all the files, or each with train/ and val/ in it, or inside train/ and val/"
 )
-EIGHT_BITS = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")
-"""Pillow's modes whose conversion to RGB loses nothing but transparency and inks."""
 
 
 @dataclass(frozen=True)
@@ -33,36 +27,44 @@ class RestorationFiles:
     input: Path | None = None
 
 
-def split_files(root: Path, pairs: bool, val_fraction: float, seed: int) -> tuple[list[RestorationFiles], list[RestorationFiles]]:
-    """Find the training and the held-out files under `root`.
+@dataclass(frozen=True)
+class RestorationFolders:
+    """Where targets and inputs lie.
 
-    Raises:
-        TrainError: folders or partners are missing, or there are inputs though clean images are to be degraded.
+    Args:
+        root: the folder with both.
+        pairs: whether there are inputs.
+        targets: the clean images' folder.
+        inputs: the inputs' folder.
+        pattern: what inputs' names look like; see `lossfold.files.pair`.
+        recursive: whether sub-folders are searched.
     """
-    if not pairs and has_folder(root, "input"):
-        raise TrainError(
-            f"data: {root} holds input/ beside its clean images; give --data.degradation pairs to learn from them, or take the "
-            "folder away to have the clean images degraded"
-        )
-    kinds = ["target", "input"] if pairs else ["target"] if has_folder(root, "target") else [""]
 
-    def find(folders: Sequence[Path]) -> list[RestorationFiles]:
-        return [RestorationFiles(*files) for files in match(kinds if pairs else ["image"], folders, LAYOUT)]
+    root: Path
+    pairs: bool
+    targets: str = "target"
+    inputs: str = "input"
+    pattern: str | None = None
+    recursive: bool = False
 
-    return split(root, kinds, find, val_fraction, seed)
+    def split(self, val_fraction: float, seed: int) -> tuple[list[RestorationFiles], list[RestorationFiles]]:
+        """Find the training and the held-out files.
 
+        Raises:
+            TrainError: folders or partners are missing, or there are inputs though clean images are to be degraded.
+        """
+        if not self.pairs and has_folder(self.root, self.inputs):
+            raise TrainError(
+                f"data: {self.root} holds {self.inputs}/ beside its clean images; give --data.degradation pairs to learn from "
+                "them, or take the folder away to have the clean images degraded"
+            )
+        named = self.pairs or has_folder(self.root, self.targets)
+        kinds = [self.targets, self.inputs] if self.pairs else [self.targets] if named else [""]
+        return split(self.root, kinds, self._files, val_fraction, seed)
 
-def read_image(path: Path) -> Tensor:
-    """Read an image of 8 bits in colours, uint8 `[3,H,W]`.
-
-    Raises:
-        TrainError: the file can't be read, or has more than 8 bits a channel.
-    """
-    with opened(path) as file:
-        if file.mode not in EIGHT_BITS:
-            raise TrainError(f"data: {path} has more than 8 bits a channel (mode {file.mode}); save it with 8 bits")
-        upright = ImageOps.exif_transpose(file)
-        return torch.from_numpy(np.array(upright.convert("RGB"))).permute(2, 0, 1).contiguous()
+    def _files(self, folders: Sequence[Path]) -> list[RestorationFiles]:
+        names = ["target", "input"] if self.pairs else ["image"]
+        return [RestorationFiles(*files) for files in match(names, folders, LAYOUT, self.recursive, self.pattern)]
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,7 @@ class RestorationFolderSamples:
         crop_size: height and width of the clean crops that train; None for held-out images, which are whole.
         vary: whether training crops are mirrored and turned.
         max_side: larger clean images are reduced to this longer side; None: as they are.
+        data_range: the value that is white; see `read_picture`.
     """
 
     files: Sequence[RestorationFiles]
@@ -86,6 +89,7 @@ class RestorationFolderSamples:
     crop_size: int | None = None
     vary: bool = True
     max_side: int | None = None
+    data_range: float | None = None
 
     def __len__(self) -> int:
         return len(self.files)
@@ -98,19 +102,24 @@ class RestorationFolderSamples:
             layers = crop(layers, size, generator, self.vary)
         return self.degradation(layers[0], generator) if self.degradation else RestorationSample(*layers)
 
+    def files_of(self, key: int) -> list[Path]:
+        """The files of a sample, the image that a network sees first."""
+        files = self.files[key % len(self.files)]
+        return [path for path in (files.input, files.target) if path is not None]
+
     def read(self, files: RestorationFiles) -> list[Tensor]:
         """Read a clean image, or an input and its target, which is cut to `scale` times the input's size.
 
         Raises:
             TrainError: the sizes do not fit together, or a file can't be read.
         """
-        target = read_image(files.target)
+        target = read_picture(files.target, self.data_range)
         height, width = target.shape[1:]
         if files.input is None:
             if min(height, width) < self.scale:
                 raise TrainError(f"data: {files.target} is {width} x {height} pixels, too small for the scale {self.scale}")
             return [self._reduced(target)]
-        image = read_image(files.input)
+        image = read_picture(files.input, self.data_range)
         if (height // self.scale, width // self.scale) != tuple(image.shape[1:]):
             raise TrainError(
                 f"data: {files.target} is {width} x {height} pixels, its input {files.input.name} {image.shape[2]} x "
@@ -118,14 +127,17 @@ class RestorationFolderSamples:
             )
         return [image, target[:, : self.scale * image.shape[1], : self.scale * image.shape[2]]]
 
+    def check(self, files: RestorationFiles) -> None:
+        """Read the files of one sample, and keep nothing; see `read`."""
+        self.read(files)
+
     def _reduced(self, clean: Tensor) -> Tensor:
         height, width = clean.shape[1:]
         factor = (self.max_side or max(height, width)) / max(height, width)
         if factor >= 1:
             return clean
-        size = [max(self.scale, round(side * factor)) for side in (height, width)]
-        smaller = functional.interpolate(clean[None].float(), size=size, mode="bicubic", antialias=True)[0]
-        return smaller.clamp(0, 255).round().to(torch.uint8)
+        size = max(self.scale, round(height * factor)), max(self.scale, round(width * factor))
+        return resized(clean, size, "bicubic")
 
 
 class RestorationFolderData(RestorationData):
@@ -137,6 +149,11 @@ class RestorationFolderData(RestorationData):
 
     Args:
         root: the folder.
+        targets: the clean images' folder, inside `root` or with a path of its own.
+        inputs: the inputs' folder of pairs.
+        pattern: what inputs' names look like, up to the suffix: `{name}_noisy`, where * stands for anything. None: as the targets'.
+        recursive: whether sub-folders are searched, too.
+        data_range: the value that is white. None: 255 for 8 bits, 65535 for 16, 1 for floats.
         degradation: sr: reduced by `scale`, bicubic with antialiasing. denoise: Gaussian noise is added. pairs: the inputs are
             there.
         scale: how many times larger targets are than inputs: 2, 3 or 4 for sr; None: 2 for sr, otherwise 1. What a target has
@@ -166,6 +183,11 @@ class RestorationFolderData(RestorationData):
         batch_size: int = 8,
         num_workers: int = 2,
         seed: int = 0,
+        targets: str = "target",
+        inputs: str = "input",
+        pattern: str | None = None,
+        recursive: bool = False,
+        data_range: float | None = None,
     ) -> None:
         super().__init__(batch_size, 1, num_workers, seed)
         self.root = Path(root)
@@ -177,23 +199,27 @@ class RestorationFolderData(RestorationData):
             raise TrainError("data.max_side is for clean images that are degraded on the fly; reduce the files of pairs yourself")
         check_crop_size(crop_size, self.scale)
         worsen = None if degradation == "pairs" else Degradation(degradation, self.scale, sigma)
-        self.samples = RestorationFolderSamples([], seed, self.scale, worsen, crop_size, augment, max_side)
+        self.samples = RestorationFolderSamples([], seed, self.scale, worsen, crop_size, augment, max_side, data_range)
+        self.data_range = data_range
+        self.folders = RestorationFolders(self.root, self.pairs, targets, inputs, pattern, recursive)
         self.val_fraction = val_fraction
         self.check_files = check_files
 
     def prepare_data(self) -> None:
         """Read every file once."""
         if self.check_files:
-            training, held_out = split_files(self.root, self.pairs, self.val_fraction, self.seed)
-            with ThreadPoolExecutor() as pool:
-                for _ in pool.map(self.samples.read, training + held_out):
-                    pass
+            training, held_out = self.folders.split(self.val_fraction, self.seed)
+            check_all(self.samples.check, training + held_out)
 
     def setup(self, stage: str) -> None:
         """Find the files and divide them."""
-        training, held_out = split_files(self.root, self.pairs, self.val_fraction, self.seed)
-        self.train_set = replace(self.samples, files=training)
-        self.val_set = replace(self.samples, files=held_out, crop_size=None)
+        training, self.val_set = self.whole()
+        self.train_set = replace(training, crop_size=self.samples.crop_size)
+
+    def whole(self) -> tuple[RestorationFolderSamples, RestorationFolderSamples]:
+        """The training and the held-out samples, all of them whole, without chance."""
+        training, held_out = self.folders.split(self.val_fraction, self.seed)
+        return replace(self.samples, files=training, crop_size=None), replace(self.samples, files=held_out, crop_size=None)
 
     def describe(self) -> str:
         """One sentence for the report."""

@@ -20,6 +20,8 @@ class GANCLI(TrainCLI):
     """Train a generator against a discriminator."""
 
     task = "gan"
+    asked = "--count 64"
+    patience = None  # the distance goes up and down
     description = """Train a generator and a discriminator, each with losses from the configuration; measure how far the generated
 images are from held-out ones before and after (sliced Wasserstein distance), save grids of samples on the way, and write a report.
 Without data of your own, handwritten digits that scikit-learn ships; with --data GANFolderData --data.root DIR your own images.

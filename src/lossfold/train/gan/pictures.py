@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from lossfold.train.gan.evaluation import TITLES, GANScores
-from lossfold.train.pictures import LINES, Array, new_figure, rendered, series
+from lossfold.train.pictures import LINES, Array, bound, new_panel, rendered, series
 from lossfold.train.run_folder import Row
 
 GAP = 1
@@ -87,13 +87,15 @@ def between(one: Tensor, other: Tensor, count: int) -> Tensor:
     return latents
 
 
-def score_curves(rows: Sequence[Row], training: GANScores) -> str:
+def score_curves(rows: Sequence[Row], training: GANScores) -> list[str]:
     """One panel for each distance from the held-out images, and the training images' as a dashed line."""
-    figure = new_figure(len(TITLES), width=4.8)
-    for index, ((name, title), axes) in enumerate(zip(TITLES.items(), figure.axes, strict=True)):
-        axes.plot(*series(rows, f"val/score/{name}"), color=LINES[index], marker="o", markersize=3, linewidth=2)
+    panels: list[str] = []
+    for index, (name, title) in enumerate(TITLES.items()):
+        figure, axes = new_panel(title)
+        steps, values = series(rows, f"val/score/{name}")
+        axes.plot(steps, values, color=LINES[index], marker="o", markersize=3, linewidth=2)
         axes.axhline(getattr(training, name), color="#98a2b3", linestyle="--", linewidth=1, label="training images")
-        axes.legend(frameon=False, fontsize=8)
-        axes.set_title(title, loc="left", fontsize=11, fontweight="bold")
-        axes.set_ylim(bottom=0)
-    return rendered(figure)
+        axes.legend(frameon=False, fontsize=9)
+        bound(axes, values, [getattr(training, name)])
+        panels.append(rendered(figure))
+    return panels

@@ -59,7 +59,7 @@ def write_report(
         seconds,
         distances=[shown(scores, "swd") for scores in columns],
         scores=[(title, *(shown(scores, name) for scores in columns)) for name, title in TITLES.items()],
-        score_curves=score_curves(rows, training) if rows else "",
+        score_curves=score_curves(rows, training) if rows else [],
         moments=[(f"step {step:,}", png(np.asarray(Image.open(path)))) for step, path in saved_grids(folder.samples, MOMENTS)],
         real=png(grid(some(data, images), columns_of(images))),
         nearest=png(grid(torch.cat([made[:COMPARED], nearest(made[:COMPARED], data)]), COMPARED)),

@@ -16,6 +16,7 @@ class MattingCLI(TrainCLI):
     """Train a network that finds alphas."""
 
     task = "matting"
+    asked = "IMAGES --trimaps TRIMAPS"
     description = """Train a network that takes an image and its trimap and finds the alpha of every pixel, score it on held-out
 images before and after (SAD, MSE, Grad, Conn), and write a report. Without data of your own, soft foregrounds (hair, blur, glass)
 are laid over photographs that installed packages ship; with --data AlphaFolderData it reads folders.

@@ -124,7 +124,7 @@ class MattingModule(TrainingModule):
     def validation_step(self, batch: MattingSample, batch_idx: int) -> None:
         """One held-out batch: its losses, and its alphas' errors."""
         image, trimap, alpha = batch
-        region, logits = lf.functional.region_from_trimap(trimap), self(image, trimap)
+        region, logits = lf.functional.region_from_trimap(trimap), self.evaluated(image, trimap)
         self.log_terms("val", self.held_out(logits, alpha, region), len(image))
         self.sums["network"].update(fill_known(logits, trimap), alpha, region)
         if "trimap" in self.sums:

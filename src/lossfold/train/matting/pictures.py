@@ -7,9 +7,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from lossfold.train.data.composites import composite
+from lossfold.train.data.depth import eight_bits, unit
 from lossfold.train.matting.evaluation import TITLES, MattingScores
-from lossfold.train.pictures import LINES, Array, new_figure, rendered, rgb, series
+from lossfold.train.pictures import LINES, Array, bound, new_panel, rendered, rgb, series
 from lossfold.train.run_folder import Row
+
+LARGEST = 512
+"""Longer side of a picture."""
 
 RED, BLUE = "#d00000", "#1b6ec2"
 FULL_ERROR = 0.5
@@ -17,8 +21,8 @@ FULL_ERROR = 0.5
 
 
 def photograph(image: Tensor) -> Array:
-    """An image uint8 `[3,H,W]` as rows of pixels."""
-    picture: Array = image.permute(1, 2, 0).numpy()
+    """An image `[3,H,W]` as rows of pixels of 8 bits."""
+    picture: Array = eight_bits(image).permute(1, 2, 0).numpy()
     return picture
 
 
@@ -39,13 +43,21 @@ def on_backdrop(image: Tensor, foreground: Tensor | None, alpha: Tensor, backdro
     """Lay what an alpha cuts out over a new background.
 
     Args:
-        image: uint8 `[3,H,W]`.
-        foreground: its true colours, uint8 `[3,H,W]`; None: `estimated_foreground` of this alpha.
+        image: `[3,H,W]`, uint8 or floats in 0..1.
+        foreground: its true colours `[3,H,W]`; None: `estimated_foreground` of this alpha.
         alpha: `[1,H,W]` in 0..1.
         backdrop: uint8 `[3,H,W]`.
     """
-    colours = estimated_foreground(image / 255, alpha) if foreground is None else foreground / 255
-    return photograph(composite(colours, backdrop / 255, alpha))
+    layers = [unit(layer) for layer in (image, alpha, backdrop, *([] if foreground is None else [foreground]))]
+    image, alpha, backdrop, *true = map(_shown, layers)
+    return photograph(composite(true[0] if true else estimated_foreground(image, alpha), backdrop, alpha))
+
+
+def _shown(layer: Tensor) -> Tensor:
+    """Reduce a layer to the longer side of a picture: what is estimated of it takes as much less time."""
+    factor = min(1.0, LARGEST / max(layer.shape[1:]))
+    size = [max(1, round(side * factor)) for side in layer.shape[1:]]
+    return layer if factor == 1 else functional.interpolate(layer[None], size=size, mode="bilinear", antialias=True)[0]
 
 
 def estimated_foreground(image: Tensor, alpha: Tensor) -> Tensor:
@@ -66,24 +78,29 @@ def estimated_foreground(image: Tensor, alpha: Tensor) -> Tensor:
 
 
 def _mean(image: Tensor, weight: Tensor, reach: int) -> Tensor:
-    """Weighted mean of each pixel's neighbourhood, `reach` to each side."""
-    total, share = (
-        functional.avg_pool2d(part[None], 2 * reach + 1, 1, padding=reach, count_include_pad=False)[0]
-        for part in (image * weight, weight)
-    )
+    """Weighted mean of each pixel's neighbourhood, `reach` to each side: means along columns of means along rows."""
+    total, share = (_along(_along(part, reach, 1), reach, 2) for part in (image * weight, weight))
     return total / (share + 1e-5)
 
 
-def error_curves(rows: Sequence[Row], trimap: MattingScores | None) -> str:
+def _along(image: Tensor, reach: int, axis: int) -> Tensor:
+    window, border = ((2 * reach + 1, 1), (reach, 0)) if axis == 1 else ((1, 2 * reach + 1), (0, reach))
+    return functional.avg_pool2d(image[None], window, 1, padding=border, count_include_pad=False)[0]
+
+
+def error_curves(rows: Sequence[Row], trimap: MattingScores | None) -> list[str]:
     """One panel for each error on the held-out images, and the trimap's as a dashed line."""
-    figure = new_figure(len(TITLES))
-    for index, ((name, title), axes) in enumerate(zip(TITLES.items(), figure.axes, strict=True)):
+    panels: list[str] = []
+    for index, (name, title) in enumerate(TITLES.items()):
+        figure, axes = new_panel(title)
         unit = 1000 if name == "mse" else 1
         steps, values = series(rows, f"val/{name}")
-        axes.plot(steps, [unit * value for value in values], color=LINES[index], marker="o", markersize=3, linewidth=2)
-        if trimap is not None:
-            axes.axhline(unit * getattr(trimap, name), color="#98a2b3", linestyle="--", linewidth=1, label="trimap as alpha")
-            axes.legend(frameon=False, fontsize=8)
-        axes.set_title(title, loc="left", fontsize=11, fontweight="bold")
-        axes.set_ylim(bottom=0)
-    return rendered(figure)
+        values = [unit * value for value in values]
+        axes.plot(steps, values, color=LINES[index], marker="o", markersize=3, linewidth=2)
+        known = [] if trimap is None else [unit * getattr(trimap, name)]
+        if known:
+            axes.axhline(known[0], color="#98a2b3", linestyle="--", linewidth=1, label="trimap as alpha")
+            axes.legend(frameon=False, fontsize=9)
+        bound(axes, values, known)
+        panels.append(rendered(figure))
+    return panels

@@ -10,18 +10,19 @@ from torch import Tensor
 from lossfold.metrics import matting_sad
 from lossfold.train.data.composites import MattingData, MattingSample
 from lossfold.train.matting.evaluation import TITLES, shown
-from lossfold.train.matting.module import MattingModule
+from lossfold.train.matting.module import MattingModule, fill_known
 from lossfold.train.matting.pictures import FULL_ERROR, error_curves, grey, on_backdrop, photograph, signed_error
 from lossfold.train.modes import evaluating
 from lossfold.train.pictures import jpeg, png
-from lossfold.train.report import chosen, write_page
+from lossfold.train.report import file_name, shown_ones, write_page
 from lossfold.train.run_folder import RunFolder
 
 
 @dataclass(frozen=True)
 class Example:
-    """One held-out image: its pictures by caption, and what its alphas miss, SAD / 1000."""
+    """One held-out image: its file's name, its pictures by caption, and what its alphas miss, SAD / 1000."""
 
+    name: str
     pictures: dict[str, str]
     trimap: str
     after: str
@@ -53,7 +54,7 @@ def write_report(
         seconds,
         sad=[shown(scores, "sad") for scores in columns],
         errors=[(title, *(shown(scores, name) for scores in columns)) for name, title in TITLES.items()],
-        error_curves=error_curves(rows, model.trimap_scores) if rows else "",
+        error_curves=error_curves(rows, model.trimap_scores) if rows else [],
         examples=examples,
         true_foreground=all(example.true_foreground for example in examples),
         full_error=FULL_ERROR,
@@ -64,9 +65,9 @@ def alphas(model: MattingModule, data: MattingData, count: int) -> dict[int, Ten
     """What the network says now of evenly spaced held-out images, one by one: uint8 `[1,H,W]` by the sample's key."""
     found: dict[int, Tensor] = {}
     with evaluating(model), torch.inference_mode():
-        for key in chosen(data.val_set, count):
+        for key in shown_ones(data.val_set, count):
             image, trimap, _ = (part[None].to(model.device) for part in data.val_set[key])
-            found[key] = (model.estimate(image, trimap)[0] * 255).round().to(torch.uint8).cpu()
+            found[key] = (fill_known(model.evaluated(image, trimap), trimap)[0] * 255).round().to(torch.uint8).cpu()
     return found
 
 
@@ -84,7 +85,9 @@ def _examples(model: MattingModule, data: MattingData, count: int) -> Iterator[E
             "error": png(signed_error(alpha, sample.alpha)),
             "true alpha": png(grey(sample.alpha)),
         }
-        yield Example(pictures, _sad(sample.trimap, sample), _sad(alpha, sample), foreground is not None)
+        yield Example(
+            file_name(data.val_set, key), pictures, _sad(sample.trimap, sample), _sad(alpha, sample), foreground is not None
+        )
 
 
 def _sad(alpha: Tensor, sample: MattingSample) -> str:

@@ -20,16 +20,28 @@ class SmallUNet(nn.Module):
         width: channels of the first level; each level below has twice as many.
         levels: number of resolutions.
         stem_stride: stride of the first convolution. 2 costs a quarter of the time, and the scores are then
-            upsampled to the image's size.
+            upsampled to the image's size. None: by `image_side`.
         in_channels: channels of the image.
+        image_side: longer side of the images that are to be scored: up to 400 pixels the stride is 1, up to 1600 it is 2, beyond 4,
+            so that the deepest level sees as much of a photograph as of a small image. None: 1.
 
     Example:
         >>> SmallUNet(classes=4, width=8)(torch.zeros(1, 3, 50, 70)).shape
         torch.Size([1, 4, 50, 70])
     """
 
-    def __init__(self, classes: int = 2, width: int = 24, levels: int = 4, stem_stride: int = 1, in_channels: int = 3) -> None:
+    def __init__(
+        self,
+        classes: int = 2,
+        width: int = 24,
+        levels: int = 4,
+        stem_stride: int | None = None,
+        in_channels: int = 3,
+        image_side: int | None = None,
+    ) -> None:
         super().__init__()
+        if stem_stride is None:
+            stem_stride = 1 if image_side is None or image_side <= 400 else 2 if image_side <= 1600 else 4
         widths = [width * 2**level for level in range(levels)]
         self.stem = nn.Conv2d(in_channels, width, 5, stem_stride, padding=2)
         self.down = nn.ModuleList(_block(widths[max(level - 1, 0)], widths[level]) for level in range(levels))

@@ -10,6 +10,7 @@ from torch.nn import functional
 
 import lossfold as lf
 from lossfold.metrics import RestorationMetrics
+from lossfold.train.data.depth import unit
 from lossfold.train.data.restoration import RestorationSample
 from lossfold.train.errors import TrainError
 from lossfold.train.module import TrainingModule
@@ -104,7 +105,7 @@ class RestorationModule(TrainingModule):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return images `[B,3,scale*H,scale*W]` float32, about 0..1, for images `[B,3,H,W]`, uint8 or floats in 0..1."""
-        values = images / 255 if images.dtype == torch.uint8 else images
+        values = unit(images)
         height, width = images.shape[-2:]
         if not self.training:
             values = functional.pad(values, (0, -width % self.divisor, 0, -height % self.divisor), mode="replicate")
@@ -126,7 +127,7 @@ class RestorationModule(TrainingModule):
     def scored(self, batch: Any) -> tuple[Tensor, ...]:
         """Images and what they should be, in 0..1."""
         image, target = batch
-        return self(image), target / 255
+        return self(image), unit(target)
 
     def on_validation_epoch_start(self) -> None:
         """Begin to add up."""
@@ -136,8 +137,8 @@ class RestorationModule(TrainingModule):
 
     def validation_step(self, batch: RestorationSample, batch_idx: int) -> None:
         """One held-out batch: its losses, PSNR and SSIM."""
-        image, target = batch[0], batch[1] / 255
-        result = self(image)
+        image, target = batch[0], unit(batch[1])
+        result = self.evaluated(image)
         self.log_terms("val", self.held_out(result, target), len(image))
         self.sums["network"].update(result.clamp(0, 1), target)
         if "input" in self.sums:
@@ -167,5 +168,5 @@ class RestorationModule(TrainingModule):
 
 
 def as_target(images: Tensor, scale: int) -> Tensor:
-    """Degraded images uint8 `[B,3,H,W]` at the targets' size, bicubic: what no network should be worse than. In 0..1."""
-    return enlarged(images / 255, scale).clamp(0, 1)
+    """Degraded images `[B,3,H,W]` at the targets' size, bicubic: what no network should be worse than. In 0..1."""
+    return enlarged(unit(images), scale).clamp(0, 1)

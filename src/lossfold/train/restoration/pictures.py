@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from lossfold.train.pictures import LINES, Array, new_figure, rendered, rgb, series
+from lossfold.train.pictures import LINES, Array, new_panel, rendered, rgb, series
 from lossfold.train.restoration.evaluation import TITLES, RestorationScores, input_name
 from lossfold.train.run_folder import Row
 
@@ -64,13 +64,14 @@ def framed(image: Tensor, place: Place) -> Tensor:
     return whole(marked)
 
 
-def score_curves(rows: Sequence[Row], scale: int, degraded: RestorationScores | None) -> str:
+def score_curves(rows: Sequence[Row], scale: int, degraded: RestorationScores | None) -> list[str]:
     """One panel for each score on the held-out images, and the degraded images' as a dashed line."""
-    figure = new_figure(len(TITLES), width=4.8)
-    for index, ((name, title), axes) in enumerate(zip(TITLES.items(), figure.axes, strict=True)):
+    panels: list[str] = []
+    for index, (name, title) in enumerate(TITLES.items()):
+        figure, axes = new_panel(title)
         axes.plot(*series(rows, f"val/score/{name}"), color=LINES[index], marker="o", markersize=3, linewidth=2)
         if degraded is not None:
             axes.axhline(getattr(degraded, name), color="#98a2b3", linestyle="--", linewidth=1, label=input_name(scale))
-            axes.legend(frameon=False, fontsize=8)
-        axes.set_title(title, loc="left", fontsize=11, fontweight="bold")
-    return rendered(figure)
+            axes.legend(frameon=False, fontsize=9)
+        panels.append(rendered(figure))
+    return panels

@@ -10,9 +10,10 @@ from torch import Tensor
 
 from lossfold.metrics import psnr
 from lossfold.train.data import RestorationData
+from lossfold.train.data.depth import eight_bits, unit
 from lossfold.train.modes import evaluating
 from lossfold.train.pictures import jpeg, png
-from lossfold.train.report import chosen, write_page
+from lossfold.train.report import file_name, shown_ones, write_page
 from lossfold.train.restoration.evaluation import TITLES, input_name, shown
 from lossfold.train.restoration.module import RestorationModule, as_target
 from lossfold.train.restoration.pictures import Place, as_bytes, busiest, framed, photograph, score_curves, whole
@@ -29,8 +30,8 @@ class Restored:
 
     @classmethod
     def of(cls, image: Tensor, target: Tensor, place: Place) -> "Restored":
-        """See an image in 0..1, `[3,H,W]`, beside the clean one, uint8."""
-        score = float(psnr(image[None].cpu(), target[None] / 255))
+        """See an image in 0..1, `[3,H,W]`, beside the clean one."""
+        score = float(psnr(image[None].cpu(), unit(target)[None]))
         return cls(whole(as_bytes(image)), as_bytes(image[:, place[0], place[1]]), score)
 
 
@@ -58,7 +59,7 @@ def write_report(
         seconds,
         psnr=[shown(scores, "psnr") for scores in columns],
         scores=[(title, *(shown(scores, name) for scores in columns)) for name, title in TITLES.items()],
-        score_curves=score_curves(rows, model.scale, model.input_scores) if rows else "",
+        score_curves=score_curves(rows, model.scale, model.input_scores) if rows else [],
         input_name=input_name(model.scale),
         examples=list(_examples(model, data, images)),
     )
@@ -68,26 +69,29 @@ def restored(model: RestorationModule, data: RestorationData, count: int) -> dic
     """What the network makes now of evenly spaced held-out images, one by one: a `Restored` as plain values by the sample's key."""
     found: dict[int, dict[str, Any]] = {}
     with evaluating(model), torch.inference_mode():
-        for key in chosen(data.val_set, count):
+        for key in shown_ones(data.val_set, count):
             image, target = data.val_set[key]
-            result = model.restore(image[None].to(model.device))[0]
+            result = model.evaluated(image[None].to(model.device)).clamp(0, 1)[0]
             found[key] = asdict(Restored.of(result, target, busiest(target)))
     return found
 
 
-def _examples(model: RestorationModule, data: RestorationData, count: int) -> Iterator[list[tuple[str, str, str]]]:
-    """Of each image (caption, picture, detail) of its versions; without pictures where there was none before."""
+def _examples(model: RestorationModule, data: RestorationData, count: int) -> Iterator[tuple[str, list[tuple[str, str, str]]]]:
+    """Of each image its file's name, and (caption, picture, detail) of its versions; no picture where there was none before."""
     for key, after in restored(model, data, count).items():
         image, target = data.val_set[key]
-        place = busiest(target)
+        place, shown_target = busiest(target), eight_bits(target)
         degraded = Restored.of(as_target(image[None], model.scale)[0], target, place)
         before = model.restored_before.get(key)
-        yield [
-            _columns(input_name(model.scale), degraded),
-            _columns("before", Restored(**before)) if before else ("before", "", ""),
-            _columns("after", Restored(**after)),
-            ("truth", jpeg(photograph(framed(target, place))), png(photograph(target[:, place[0], place[1]]))),
-        ]
+        yield (
+            file_name(data.val_set, key),
+            [
+                _columns(input_name(model.scale), degraded),
+                _columns("before", Restored(**before)) if before else ("before", "", ""),
+                _columns("after", Restored(**after)),
+                ("truth", jpeg(photograph(framed(shown_target, place))), png(photograph(shown_target[:, place[0], place[1]]))),
+            ],
+        )
 
 
 def _columns(name: str, version: Restored) -> tuple[str, str, str]:

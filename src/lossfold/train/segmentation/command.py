@@ -32,6 +32,7 @@ A packaged recipe is named with --recipe NAME (demo, binary, multilabel), a file
         """Add what the data learns from the module, and the module from the data."""
         super().add_arguments_to_parser(parser)
         parser.link_arguments("model.task", "data.init_args.task")
+        parser.link_arguments("data.image_side", "model.network.init_args.image_side", apply_on="instantiate")
         parser.link_arguments("data.class_names", "model.class_names", apply_on="instantiate")
         parser.link_arguments("data.ignore_index", "model.ignore_index", apply_on="instantiate")
 

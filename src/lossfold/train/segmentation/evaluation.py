@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from rich.markup import escape
 from rich.table import Table
 from torch import Tensor
 
@@ -76,7 +77,7 @@ def score_table(class_names: Sequence[str], before: Scores | None, after: Scores
         table.add_column(title, justify="right")
     for index, name in enumerate(class_names):
         old = before.iou[index] if before else None
-        table.add_row(name, percent(after.shares[index]), percent(old), percent(after.iou[index]))
+        table.add_row(escape(name), percent(after.shares[index]), percent(old), percent(after.iou[index]))
     table.add_section()
     table.add_row("mean (mIoU)", "", percent(before.mean if before else None), percent(after.mean), style="bold")
     return table

@@ -11,6 +11,7 @@ from lossfold.train.data.base import Task
 from lossfold.train.errors import TrainError
 from lossfold.train.module import TrainingModule
 from lossfold.train.schedules import Schedule
+from lossfold.train.segmentation.balance import Balance, class_counts, weigh, weights_of
 from lossfold.train.segmentation.criterion import build_criterion, check_targets
 from lossfold.train.segmentation.evaluation import Scores, channel_counts
 
@@ -36,6 +37,8 @@ class SegmentationModule(TrainingModule):
             false: DDP averages the gradients of each rank's own loss.
         micro_batches: how many parts a batch goes through the network in, twice: the memory of a part, and the gradient of the
             whole batch, whatever the loss.
+        class_weights: multiclass: weights from the training samples for the terms that are means over pixels. balanced: inversely
+            proportional to a class's share; sqrt: to its square root. None: those that `loss` says.
     """
 
     scores_type = Scores
@@ -54,6 +57,7 @@ class SegmentationModule(TrainingModule):
         channels_last: bool = False,
         sync: bool = True,
         micro_batches: int = 1,
+        class_weights: Balance | None = None,
     ) -> None:
         super().__init__(network, optimizer, schedule, warmup, lr_scheduler, channels_last, sync, micro_batches)
         self.keep_hyperparameters()
@@ -62,6 +66,24 @@ class SegmentationModule(TrainingModule):
         self.criterion = build_criterion(loss, ignore_index, task)
         check_targets(self.criterion, task, len(class_names))
         self.ignore_index = ignore_index
+        self.class_weights = class_weights
+        self.weights: tuple[float, ...] | None = None
+        if class_weights and task != "multiclass":
+            raise TrainError("model.class_weights is for the task multiclass; give losses of channels a pos_weight in model.loss")
+
+    def setup(self, stage: str) -> None:
+        """Weigh the classes, if they are to be, by what the training samples hold; see `TaskModule.setup`."""
+        if self.class_weights and self.weights is None:
+            samples = self.trainer.datamodule.train_set  # type: ignore[attr-defined]
+            counts = class_counts(samples, len(self.class_names), self.ignore_index)
+            self.weights = weights_of(counts, self.class_weights)
+            weigh(self.criterion, self.weights)
+        super().setup(stage)
+
+    def notes(self) -> list[tuple[str, str]]:
+        """The class weights, if any."""
+        named = zip(self.class_names, self.weights or (), strict=False)
+        return [("Class weights", ", ".join(f"{name} {weight:g}" for name, weight in named))] if self.weights else []
 
     def forward(self, images: Tensor) -> Tensor:
         """Score images `[B,3,H,W]`, uint8 or floats in 0..1; returns logits `[B,C,H,W]`."""
@@ -91,7 +113,7 @@ class SegmentationModule(TrainingModule):
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         """One held-out batch: its losses, and its pixels into the counts of the score."""
         images, labels = batch
-        logits = self(images)
+        logits = self.evaluated(images)
         self.log_terms("val", self.held_out(logits, labels), len(images))
         predicted = self.decide(logits)
         if self.task == "multiclass":

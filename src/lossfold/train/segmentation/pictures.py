@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from lossfold.train.pictures import PALETTE, Array, class_colours, new_figure, rendered, rgb, series
+from lossfold.train.pictures import Array, class_colours, new_panel, rendered, rgb, series
 from lossfold.train.run_folder import Row
 
 
@@ -39,14 +39,11 @@ def error_map(image: Array, wrong: npt.NDArray[np.bool_], ignored: npt.NDArray[n
     return np.where(ignored[..., None], hatching(*wrong.shape), shown)
 
 
-def score_curves(rows: Sequence[Row], class_names: Sequence[str], colours: Sequence[str]) -> str:
-    """MIoU on the held-out images, over the IoU of each class."""
-    figure = new_figure(1, width=9.6, height=3.4)
-    axes = figure.axes[0]
+def score_curves(rows: Sequence[Row], class_names: Sequence[str], colours: Sequence[str]) -> list[str]:
+    """MIoU on the held-out images, over the IoU of each class in its colour."""
+    figure, axes = new_panel("IoU, and their mean (mIoU) in black", width=4.8, height=3.0)
     for name, colour in zip(class_names, colours, strict=True):
-        label = name if len(class_names) <= len(PALETTE) else None
-        axes.plot(*series(rows, f"val/iou/{name}"), color=colour, linewidth=1.4, label=label)
-    axes.plot(*series(rows, "val/miou"), color="#111", linewidth=2.6, marker="o", markersize=4, label="mIoU")
+        axes.plot(*series(rows, f"val/iou/{name}"), color=colour, linewidth=1.4)
+    axes.plot(*series(rows, "val/miou"), color="#111", linewidth=2.6, marker="o", markersize=4)
     axes.set_ylim(0, 1)
-    axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.01, 0.5))
-    return rendered(figure)
+    return [rendered(figure)]

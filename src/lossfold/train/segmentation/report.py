@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from lossfold.train.data import SegmentationData
+from lossfold.train.data.depth import eight_bits
 from lossfold.train.pictures import Array, class_colours, png
-from lossfold.train.report import chosen, write_page
+from lossfold.train.report import file_name, shown_ones, write_page
 from lossfold.train.run_folder import RunFolder
 from lossfold.train.segmentation.evaluation import Scores, percent
 from lossfold.train.segmentation.module import SegmentationModule
@@ -20,8 +21,9 @@ from lossfold.train.segmentation.pictures import channel_map, error_map, label_m
 
 @dataclass(frozen=True)
 class Example:
-    """One held-out image: four pictures and the share of its counted pixels that are right."""
+    """One held-out image: its file's name, four pictures, and the share of its counted pixels that are right."""
 
+    name: str
     image: str
     truth: str
     prediction: str
@@ -73,7 +75,7 @@ def write_report(
         before=percent(model.before.mean if model.before else None),
         after=percent(model.scores.mean),
         best=percent(best),
-        score_curves=score_curves(rows, data.class_names, _colours(model)) if rows else "",
+        score_curves=score_curves(rows, data.class_names, _colours(model)) if rows else [],
         classes=_class_rows(data.class_names, _colours(model), model.before, model.scores),
         channels=model.task != "multiclass",
         examples=_examples(model, data, images),
@@ -108,21 +110,21 @@ def _examples(model: SegmentationModule, data: SegmentationData, count: int) -> 
     """Predict evenly spaced held-out images, one by one."""
     model.eval()
     examples: list[Example] = []
-    for key in chosen(data.val_set, count):
+    for key in shown_ones(data.val_set, count):
         image, labels = data.val_set[key]
         batch, _ = data.collate([(image, labels)])
         height, width = labels.shape[-2:]
-        predicted = model.decide(model(batch.to(model.device)))[0, ..., :height, :width].cpu()
+        predicted = model.decide(model.evaluated(batch.to(model.device)))[0, ..., :height, :width].cpu()
         truth = labels.long().view(predicted.shape)
         counted = truth != data.ignore_index
         wrong = (predicted != truth) & counted
         accuracy = 1 - float(wrong.sum() / counted.sum().clamp(min=1))
         if model.task != "multiclass":  # a pixel is wrong where one of its channels is, and ignored where all are
             wrong, counted = wrong.any(0), counted.any(0)
-        picture, ignored = image.permute(1, 2, 0).numpy(), ~counted.numpy()
+        picture, ignored = eight_bits(image).permute(1, 2, 0).numpy(), ~counted.numpy()
         pictures = [picture, _labels(model, picture, truth, ignored), _labels(model, picture, predicted, ignored & False)]
         shown, true, said, error = map(png, (*pictures, error_map(picture, wrong.numpy(), ignored)))
-        examples.append(Example(shown, true, said, error, accuracy))
+        examples.append(Example(file_name(data.val_set, key), shown, true, said, error, accuracy))
     return examples
 
 

@@ -1,0 +1,118 @@
+"""The row of each image, and the journal that keeps rows beside the output, so that a run that was killed goes on."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from lossfold.score.items import Item, Problem
+from lossfold.score.settings import Settings
+
+SECONDS = 1.0
+"""Between two times that what was written is forced to the disk: so much work a power cut costs at most, a killed process none."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """The sums of an image.
+
+    Args:
+        name: the image.
+        stamps: path, size and time of its files when they were read.
+        sums: what its metrics are ratios of, and what adds.
+    """
+
+    name: str
+    stamps: list[list[str | int]]
+    sums: dict[str, Any]
+
+
+class Journal:
+    """Rows as lines of JSON behind a line with the settings that they were made with.
+
+    Args:
+        path: the file; its folder is made.
+        settings: of the rows; those of other settings are forgotten.
+        resume: whether rows that are there are kept.
+
+    Raises:
+        FileExistsError: another process writes it.
+    """
+
+    def __init__(self, path: Path, settings: Settings, resume: bool = True) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.path = path
+        self.file = path.open("a+b")
+        try:
+            lock(self.file.fileno(), path)
+        except FileExistsError:
+            self.file.close()
+            raise
+        self.file.seek(0)
+        first, *lines = self.file.read().split(b"\n")
+        self.rows: dict[str, Row] = {}
+        if resume and _read(first) == {"settings": settings.fingerprint}:
+            for line in lines:  # a torn one, the last or what a power cut left, is not counted
+                given = _read(line)
+                if isinstance(given, dict) and given.keys() == {"name", "stamps", "sums"}:
+                    self.rows[given["name"]] = Row(**given)
+            if lines and lines[-1]:
+                self._write(b"\n")  # ends the torn line
+        else:
+            self.file.truncate(0)
+            self._write(json.dumps({"settings": settings.fingerprint}).encode() + b"\n")
+        self.forced = time.monotonic()
+
+    def kept(self, item: Item) -> Row | None:
+        """Return the row of an image whose files are as they were."""
+        row = self.rows.get(item.name)
+        try:
+            return row if row and row.stamps == item.stamps else None
+        except OSError:
+            return None
+
+    def add(self, row: Row) -> None:
+        """Write a row."""
+        self._write(json.dumps(asdict(row)).encode() + b"\n")
+        if time.monotonic() - self.forced > SECONDS:
+            os.fsync(self.file.fileno())
+            self.forced = time.monotonic()
+
+    def _write(self, line: bytes) -> None:
+        self.file.write(line)
+        self.file.flush()
+
+    def close(self) -> None:
+        """Force what was written to the disk, and let go of the file."""
+        os.fsync(self.file.fileno())
+        self.file.close()
+
+
+def _read(line: bytes) -> Any:
+    try:
+        return json.loads(line)
+    except ValueError:
+        return None
+
+
+def lock(descriptor: int, path: Path) -> None:
+    """Refuse a journal that another process writes; the lock goes with the process."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise FileExistsError(f"{path} is being written by another run; wait for it, or choose another output folder") from error
+
+
+def collected(results: list[Row | Problem]) -> tuple[list[Row], list[Problem]]:
+    """Return rows and problems, each sorted by name."""
+    rows = sorted((result for result in results if isinstance(result, Row)), key=lambda row: row.name)
+    problems = sorted((result for result in results if isinstance(result, Problem)), key=lambda problem: problem.name)
+    return rows, problems

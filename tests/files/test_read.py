@@ -1,0 +1,194 @@
+"""Images and masks as files of every kind against the arrays that they were written from."""
+
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from lossfold.files import FileError, Opened, read_alpha, read_image, read_mask, read_trimap, read_window, size_of
+from tests.files.writing import as_stored, deep_png, pixels
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["png", "jpg", "tif", "deep.png", "deep.tif"])
+def test_upright(tmp_path: Path, kind: str, orientation: int) -> None:
+    """What EXIF turns is turned, whole, in windows, and in the size."""
+    right = pixels((5, 7, 3), "uint16" if kind.startswith("deep") else "uint8")
+    if kind == "jpg":
+        right = np.kron(right // 8 * 8, np.ones((16, 16, 1), np.uint8))
+    stored, path, exif = np.ascontiguousarray(as_stored(right, orientation)), tmp_path / f"a.{kind}", Image.Exif()
+    exif[0x0112] = orientation
+    if kind == "deep.png":
+        deep_png(path, stored, orientation)
+    elif kind == "deep.tif":
+        tifffile.imwrite(path, stored, photometric="rgb", extratags=[(274, "H", 1, orientation, True)])
+    else:
+        Image.fromarray(stored).save(path, exif=exif, **({"quality": 95, "subsampling": 0} if kind == "jpg" else {}))
+    found = read_image(path)
+    assert found.dtype == right.dtype and found.shape == right.shape
+    assert size_of(path) == right.shape[:2]
+    assert np.abs(found.astype(int) - right).mean() < (6 if kind == "jpg" else 1e-9)  # JPEG rounds
+    np.testing.assert_array_equal(read_window(path, 1, 2, 3, 4), found[1:4, 2:6])
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+@pytest.mark.parametrize("kind", ["png", "tif", "npy"])
+def test_sixteen_bits_are_kept(tmp_path: Path, kind: str, channels: int) -> None:
+    """Grey values and colours with and without transparency keep all their bits; transparency is left out."""
+    array, path = pixels((6, 5, channels), "uint16"), tmp_path / f"a.{kind}"
+    flat = array[..., 0] if channels == 1 else array
+    if kind == "png":
+        deep_png(path, flat)
+    elif kind == "npy":
+        np.save(path, flat)
+    else:
+        extra = {"extrasamples": ["unassalpha"]} if channels in (2, 4) else {}
+        tifffile.imwrite(path, flat, photometric="rgb" if channels > 2 else "minisblack", planarconfig="contig", **extra)
+    if kind == "png" and channels == 2:
+        assert read_image(path).shape == (6, 5, 1)
+    right = array[..., : 3 if channels > 2 else 1]
+    np.testing.assert_array_equal(read_image(path), right)
+    grey = right if channels < 3 else (right @ [0.299, 0.587, 0.114])[..., None]
+    assert np.abs(read_image(path, 1).astype(float) - grey).max() <= 1
+    np.testing.assert_array_equal(read_image(path, 3), right if channels > 2 else np.repeat(right, 3, 2))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"tile": (16, 16)},
+        {"tile": (16, 16), "compression": "zlib", "predictor": True},
+        {"rowsperstrip": 8, "compression": "lzw"},
+        {"rowsperstrip": 8},
+        {"compression": "zstd"},
+        {"planarconfig": "separate"},
+        {"byteorder": ">"},
+        {},
+    ],
+)
+@pytest.mark.parametrize("depth", ["uint8", "uint16", "float32"])
+def test_windows_of_tiffs(tmp_path: Path, options: dict[str, object], depth: str) -> None:
+    """A window is the part of the whole, however a TIFF is laid out; reading past its end is cut."""
+    array, path = pixels((50, 70, 3), depth), tmp_path / "a.tif"
+    tifffile.imwrite(path, np.moveaxis(array, 2, 0) if "planarconfig" in options else array, photometric="rgb", **options)
+    with Opened(path) as file:
+        assert file.shape == array.shape and file.dtype == array.dtype
+        np.testing.assert_array_equal(file[11:33, 13:44], array[11:33, 13:44])
+        np.testing.assert_array_equal(file[40:90, 60:], array[40:, 60:])
+        assert file[:, :].dtype.isnative
+    np.testing.assert_array_equal(read_image(path), array)
+
+
+def test_other_modes(tmp_path: Path) -> None:
+    """One-bit, palette, inks, transparency, floats, white-is-zero and fax are what they show."""
+    bits, indices = pixels((6, 8)) > 127, pixels((6, 8)) % 3
+    palette = np.array([[0, 0, 0], [200, 30, 10], [5, 250, 120]], np.uint8)
+    Image.fromarray(bits).save(tmp_path / "bits.png")
+    Image.fromarray(bits).save(tmp_path / "fax.tif", compression="group4")
+    np.save(tmp_path / "bits.npy", bits)
+    for name in ("bits.png", "fax.tif", "bits.npy"):
+        np.testing.assert_array_equal(read_image(tmp_path / name)[..., 0], bits * 255)
+        np.testing.assert_array_equal(read_mask(tmp_path / name), bits)
+    image = Image.fromarray(indices)
+    image.putpalette(palette.tobytes())
+    for name in ("p.png", "p.gif", "p.tif"):
+        image.save(tmp_path / name)
+        np.testing.assert_array_equal(read_image(tmp_path / name), palette[indices])
+        if name != "p.gif":  # whose writer may put the palette in another order
+            np.testing.assert_array_equal(read_mask(tmp_path / name), indices)
+        colors = {tuple(map(int, colour)): 7 - index for index, colour in enumerate(palette)}
+        np.testing.assert_array_equal(read_mask(tmp_path / name, colors), 7 - indices.astype(int))
+    colours, alpha = pixels((6, 8, 3)), pixels((6, 8, 1), seed=1)
+    Image.fromarray(np.concatenate([colours, alpha], 2)).save(tmp_path / "rgba.png")
+    np.testing.assert_array_equal(read_image(tmp_path / "rgba.png"), colours)
+    Image.fromarray(colours).convert("CMYK").save(tmp_path / "cmyk.tif")
+    np.testing.assert_array_equal(read_image(tmp_path / "cmyk.tif"), colours)
+    tifffile.imwrite(tmp_path / "white.tif", 65535 - pixels((6, 8), "uint16"), photometric="miniswhite")
+    np.testing.assert_array_equal(read_image(tmp_path / "white.tif")[..., 0], pixels((6, 8), "uint16"))
+    floats = pixels((6, 8), "float32")
+    tifffile.imwrite(tmp_path / "f.tif", floats)
+    np.save(tmp_path / "f.npy", floats.astype(np.float64))
+    for name in ("f.tif", "f.npy"):
+        np.testing.assert_array_equal(read_image(tmp_path / name)[..., 0], floats)
+    labels = pixels((6, 8), "uint16")
+    tifffile.imwrite(tmp_path / "l.tif", labels)
+    deep_png(tmp_path / "l.png", labels)
+    for name in ("l.tif", "l.png"):
+        np.testing.assert_array_equal(read_mask(tmp_path / name), labels)
+    Image.fromarray(np.repeat(indices[..., None], 3, 2)).save(tmp_path / "grey.png")
+    np.testing.assert_array_equal(read_mask(tmp_path / "grey.png"), indices)
+
+
+def test_mattes(tmp_path: Path) -> None:
+    """Alphas of every depth, and trimaps of three values."""
+    eight, deep = pixels((6, 8)), pixels((6, 8), "uint16")
+    Image.fromarray(eight).save(tmp_path / "a.png")
+    deep_png(tmp_path / "d.png", deep)
+    np.testing.assert_array_equal(read_alpha(tmp_path / "a.png"), eight.astype(np.float32) / np.float32(255))
+    np.testing.assert_array_equal(read_alpha(tmp_path / "d.png"), deep.astype(np.float32) / np.float32(65535))
+    known = np.array([0, 128, 255], np.uint8)[eight % 3]
+    Image.fromarray(known).save(tmp_path / "t.png")
+    np.testing.assert_array_equal(read_trimap(tmp_path / "t.png"), np.array([0, 0.5, 1])[eight % 3])
+    Image.fromarray(np.stack([eight] * 3, 2)).save(tmp_path / "rgb.png")
+    Image.fromarray(eight % 2).save(tmp_path / "small.png")
+    for read, name, said in (
+        (read_alpha, "rgb.png", "several channels"),
+        (read_alpha, "small.png", "multiply the alpha by 255"),
+        (read_trimap, "a.png", "128 .unknown."),
+    ):
+        with pytest.raises(FileError, match=said):
+            read(tmp_path / name)
+
+
+def test_broken_files_are_named(tmp_path: Path) -> None:
+    """Whatever is wrong with a file, the error names it and says what to do; none of it is another exception."""
+    Image.fromarray(pixels((64, 64, 3))).save(tmp_path / "good.png")
+    Image.fromarray(pixels((64, 64, 3))).save(tmp_path / "good.jpg")
+    tifffile.imwrite(tmp_path / "good.tif", pixels((64, 64, 3), "uint16"), photometric="rgb", compression="zlib")
+    deep_png(tmp_path / "deep.png", pixels((64, 64, 3), "uint16"))
+    np.save(tmp_path / "good.npy", pixels((64, 64)))
+    for good in sorted(tmp_path.iterdir()):
+        content = good.read_bytes()
+        for part in (10, len(content) // 3, len(content) - 200):
+            bad = tmp_path / f"cut{part}.{good.name}"
+            bad.write_bytes(content[:part])
+            with pytest.raises(FileError, match=f"{bad.name}.*; "):
+                read_image(bad)
+    bomb = bytearray((tmp_path / "good.png").read_bytes())
+    bomb[16:24] = struct.pack(">II", 100_000, 100_000)
+    texts = {
+        "empty.png": (b"", "is empty"),
+        "lfs.png": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "git lfs pull"),
+        "page.png": (b"<!DOCTYPE html><html>", "web page"),
+        "text.png": (b"hello", "no image"),
+        "bomb.png": (bytes(bomb[:29]) + struct.pack(">I", zlib.crc32(bytes(bomb[12:29]))) + bytes(bomb[33:]), "bomb"),
+    }
+    for name, (content, said) in texts.items():
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(FileError, match=said):
+            read_image(tmp_path / name)
+    (tmp_path / "link.png").symlink_to(tmp_path / "nowhere.png")
+    tifffile.imwrite(tmp_path / "pages.tif", pixels((3, 8, 8)), photometric="minisblack")
+    np.save(tmp_path / "five.npy", pixels((8, 8, 5)))
+    np.save(tmp_path / "int.npy", pixels((8, 8)).astype(np.int64))
+    np.save(tmp_path / "objects.npy", np.array([None]), allow_pickle=True)
+    for name, said in {
+        "link.png": "is a link to",
+        "pages.tif": "3 pages",
+        "five.npy": "array",
+        "int.npy": "int64",
+        "objects.npy": "dec",
+    }.items():
+        with pytest.raises(FileError, match=said):
+            read_image(tmp_path / name)
+    with pytest.raises(FileError, match=r"holds colours.*mask_colors"):
+        read_mask(tmp_path / "good.png")
+    with pytest.raises(FileError, match=r"stand for no class: #[0-9a-f]{6} .*mask_colors"):
+        read_mask(tmp_path / "good.png", {(0, 0, 0): 0})
+    with pytest.raises(FileError, match="integers"):
+        np.save(tmp_path / "f.npy", pixels((8, 8), "float32"))
+        read_mask(tmp_path / "f.npy")
