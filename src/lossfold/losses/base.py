@@ -16,9 +16,10 @@ from typing_extensions import Self
 
 from lossfold.errors import LossError, is_number, naming, nearest, python_scalar, wrong
 from lossfold.folds.arithmetic import buffers_apart, widest_on
-from lossfold.folds.checks import plain
+from lossfold.folds.checks import are_plain, plain
 from lossfold.foreign import translation
 from lossfold.losses.reduce import Addends, finished
+from lossfold.memory import Memory
 from lossfold.options import Kind, PerClass, checked_options, configured, declared, option
 from lossfold.routing import arguments_of, check_argument, check_arguments, checked_mapping, is_one_dict, one_dict, route
 from lossfold.signatures import is_same, options_of
@@ -47,7 +48,7 @@ class Configured(nn.Module):
     arguments: ClassVar[dict[str, bool]] = {}  # of a call, and whether each has to be given
     open_call: ClassVar[bool] = True  # whether a call takes arguments of other names, or any number of them
     ready: bool = False  # whether it is a module already, no dataclass that is being filled
-    mark: object = None  # another one whenever an option changes, and of every copy
+    memory: Memory  # another one whenever an option changes, and of every copy
     written: ClassVar[Callable[..., None] | None] = None  # the constructor that somebody has written, where one has
 
     def __init_subclass__(cls, **options: Any) -> None:
@@ -81,7 +82,7 @@ class Configured(nn.Module):
     def __post_init__(self) -> None:
         super().__init__()
         self.ready = True
-        self.mark = object()
+        self.memory = Memory()
         with naming(type(self).__name__):
             self.settle()
 
@@ -102,7 +103,7 @@ class Configured(nn.Module):
         if not self.ready:
             return super().__setattr__(name, value)
         before = getattr(self, name)
-        self.mark = object()
+        self.memory = Memory()
         super().__setattr__(name, value)
         with naming(type(self).__name__):
             try:
@@ -189,7 +190,8 @@ class Loss(Configured, Summable):
     def __call__(self, *inputs: Any, **named: Any) -> Any:
         """Return the loss of tensors, or of one dict of outputs (see ``inputs``)."""
         with naming(type(self).__name__):
-            inputs, named = plain((inputs, named))
+            if named or not are_plain(inputs):
+                inputs, named = plain((inputs, named))
             if self.inputs is None and not is_one_dict(inputs, named):
                 if not self.open_call:
                     check_arguments(self.arguments, inputs, named)

@@ -42,9 +42,12 @@ def fold(
         kept = labels.new_empty(labels.shape, dtype=torch.uint8) if chosen else kept
         table = scores.new_zeros(shape, dtype=torch.float64)
         return scores.new_zeros((images, len(kinds), classes), dtype=torch.float64), table, kept
+    step = launches(call).most_kinds(classes)
+    if not chosen and len(kinds) <= step:
+        found = launches(call).sums_of(call, tuple(kinds), tuple(gammas), None, selection[0])
+        return found, _table(call, bins, bins_per_image) if bins else scores.new_empty(0, dtype=torch.float64), kept
     hardness = torch.empty(labels.shape, dtype=torch.int32, device=scores.device) if chosen else None
     rows: dict[int, Tensor] = {}
-    step = launches(call).most_kinds(classes)
     for start in range(0, max(1, len(easy)), step):
         places = easy[start : start + step]
         wanted = tuple(kinds[k] for k in places), tuple(gammas[k] for k in places)
