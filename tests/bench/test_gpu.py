@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 from time import perf_counter
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -184,12 +185,14 @@ def test_the_documented_table_is_the_program_s() -> None:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_inputs_are_made_on_the_device(case: str) -> None:
-    """Nothing is made elsewhere: the meta device stands for a GPU."""
+def test_inputs_are_made_on_the_device(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is made elsewhere: the meta device, which has no generator, stands for a GPU."""
+    asked: list[str] = []
+    monkeypatch.setattr(torch, "Generator", lambda device: SimpleNamespace(manual_seed=lambda seed: asked.append(device)))
     made: Callable[..., Sample] = CASES[case].sample
     on_meta = made(Setting(size=CASES[case].sizes.quick, device="meta"))
     assert {one.device.type for one in (on_meta.leaf, *on_meta.rest)} == {"meta"}
-    assert on_meta.leaf.requires_grad
+    assert on_meta.leaf.requires_grad and asked == ["meta"]
 
 
 def test_who_runs_where() -> None:

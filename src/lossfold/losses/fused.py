@@ -47,7 +47,8 @@ def is_fusible(loss: Folded, fold: Fold | None, given: Any) -> bool:
     """Whether a loss is lossfold's own formula over nothing but a fold, of which each step is a launch."""
     if fold is None or not fold.launches or torch.compiler.is_compiling() or inside_transform():
         return False
-    return loss.of_sums and loss.own_formula and loss.reduction != "none" and given.normalizer is None
+    plain = type(fold.sums) is Tensor  # what has no numbers runs the formulas as they are
+    return plain and loss.of_sums and loss.own_formula and loss.reduction != "none" and given.normalizer is None
 
 
 def reading_of(parts: Sequence[Part]) -> Reading:
