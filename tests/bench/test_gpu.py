@@ -7,7 +7,6 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 from time import perf_counter
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -188,7 +187,15 @@ def test_the_documented_table_is_the_program_s() -> None:
 def test_inputs_are_made_on_the_device(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is made elsewhere: the meta device, which has no generator, stands for a GPU."""
     asked: list[str] = []
-    monkeypatch.setattr(torch, "Generator", lambda device: SimpleNamespace(manual_seed=lambda seed: asked.append(device)))
+
+    class NoGenerator:
+        def __init__(self, device: str) -> None:
+            asked.append(device)
+
+        def manual_seed(self, seed: int) -> None:
+            return None
+
+    monkeypatch.setattr(torch, "Generator", NoGenerator)
     made: Callable[..., Sample] = CASES[case].sample
     on_meta = made(Setting(size=CASES[case].sizes.quick, device="meta"))
     assert {one.device.type for one in (on_meta.leaf, *on_meta.rest)} == {"meta"}
