@@ -8,13 +8,11 @@
 
 #pragma once
 
-#include "fold.h"
-#include "simd/lanes.h"
+#include "storage.h"
 
 namespace lossfold {
 namespace {
 
-constexpr long alignment = 64;
 constexpr long most_rows = 8;  // of a block at label resolution
 constexpr long few = 8;        // classes: up to so many, asking every class whether it is the label's beats a table of them
 constexpr long very_few = 4;   // likewise, of sums in double
@@ -43,67 +41,6 @@ LOSSFOLD_INLINE long block_pixels(const Image& image) {
   n = n < least ? least : n > 1024 ? 1024 : n;
   n = n < image_pixels ? n : image_pixels;
   return image.resized && n / 16 % 2 == 0 ? n + 16 : n;
-}
-
-LOSSFOLD_INLINE long size_of(Type type) {
-  const long sizes[] = {8, 4, 2, 2, 8, 4, 1};  // in the order of Type
-  return sizes[(int)type];
-}
-
-// Ask for memory that is about to be read, while there is something else to do.
-LOSSFOLD_INLINE void prefetch(const char* from, long bytes) {
-  for (long byte = 0; byte < bytes; byte += 64) __builtin_prefetch(from + byte);
-}
-
-struct Arena {
-  char* next;
-  template <class U>
-  LOSSFOLD_INLINE U* take(long n) {
-    U* start = (U*)next;
-    next += (n * (long)sizeof(U) + alignment - 1) / alignment * alignment;
-    return start;
-  }
-};
-
-// ---- loading and storing: the only places that know storage types ----
-
-template <class S, class T>
-LOSSFOLD_INLINE void load_strided(const void* source, long start, long step, long n, T* row) {
-  const S* from = (const S*)source + start;
-  if (step == 1)
-    for (long i = 0; i < n; ++i) row[i] = (T)widen(from[i]);
-  else
-    for (long i = 0; i < n; ++i) row[i] = (T)widen(from[i * step]);
-}
-
-template <class T>
-void load(Type type, const void* source, long start, long step, long n, T* row) {
-  switch (type) {
-    case Type::f64: return load_strided<double>(source, start, step, n, row);
-    case Type::f32: return load_strided<float>(source, start, step, n, row);
-    case Type::f16: return load_strided<Half>(source, start, step, n, row);
-    case Type::bf16: return load_strided<BFloat>(source, start, step, n, row);
-    default: return load_strided<u8>(source, start, step, n, row);
-  }
-}
-
-template <class S, class T>
-LOSSFOLD_INLINE void store_strided(void* target, long start, long step, long n, const T* row) {
-  S* to = (S*)target + start;
-  if (step == 1)
-    for (long i = 0; i < n; ++i) narrow(row[i], to + i);
-  else
-    for (long i = 0; i < n; ++i) narrow(row[i], to + i * step);
-}
-
-template <class T>
-void store(Type type, void* target, long start, long step, long n, const T* row) {
-  switch (type) {
-    case Type::f64: return store_strided<double>(target, start, step, n, row);
-    case Type::f32: return store_strided<float>(target, start, step, n, row);
-    case Type::f16: return store_strided<Half>(target, start, step, n, (const float*)row);
-    default: return store_strided<BFloat>(target, start, step, n, (const float*)row);
-  }
 }
 
 // Labels as they come; returns whether all are classes and none is ignored.
@@ -205,7 +142,8 @@ struct Block {
       load_targets(start, count, 0, bad);
       return load_exponentials((const T*)image.scores + start);
     }
-    for (long c = 0; c < image.classes; ++c) {
+    const bool across = image.class_stride == 1 && load_across(image.score_type, image.scores, start * image.pixel_stride, image.pixel_stride, count, image.classes, rows, n);
+    for (long c = 0; c < image.classes && !across; ++c) {
       T* row = rows + c * n;
       if (maximal) load_with_max(c, (const T*)image.scores + c * image.class_stride + start);
       else load(image.score_type, image.scores, c * image.class_stride + start * image.pixel_stride, image.pixel_stride, count, row);
@@ -235,7 +173,9 @@ struct Block {
   LOSSFOLD_APART void read_abreast(long start, long count, BadLabel* bad) {
     read_targets(start, count, bad);
     const long first = first_image;
-    for (long c = 0; c < image.classes; ++c) {
+    const bool across = image.pixels == 1 && image.class_stride == 1 &&
+                        load_across(image.score_type, image.scores, first * image.image_stride, image.image_stride, images, image.classes, rows, n);
+    for (long c = 0; c < image.classes && !across; ++c) {
       const long start = c * image.class_stride + first * image.image_stride;
       if (image.pixels > 1 && image.pixel_stride == 1 && image.score_type == (sizeof(T) == 8 ? Type::f64 : Type::f32))
         turn((const T*)image.scores + start, image.image_stride, 1L, rows + c * n, 1L, columns);
@@ -262,6 +202,10 @@ struct Block {
   // The block's rows become the gradient of its scores.
   LOSSFOLD_INLINE void write(void* gradient, const GradientLayout& layout, long start, long count) const {
     const bool stream = layout.stream && layout.pixel_stride == 1 && image.score_type == Type::f32 && !image.abreast;
+    if (layout.class_stride == 1 && (!image.abreast || image.pixels == 1) &&
+        store_across(image.score_type, gradient, image.abreast ? first_image * layout.image_stride : start * layout.pixel_stride,
+                     image.abreast ? layout.image_stride : layout.pixel_stride, image.abreast ? images : count, image.classes, rows, n))
+      return;
     for (long c = 0; c < image.classes; ++c) {
       const T* row = rows + c * n;
       const long at = c * layout.class_stride + (image.abreast ? first_image * layout.image_stride : start * layout.pixel_stride);

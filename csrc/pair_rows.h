@@ -5,8 +5,8 @@
 
 #pragma once
 
-#include "block.h"
 #include "pair.h"
+#include "storage.h"
 
 namespace lossfold {
 namespace {

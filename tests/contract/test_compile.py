@@ -12,7 +12,7 @@ from torch import Tensor
 
 import lossfold as lf
 from tests.contract.case import ENGINES, Case, Data, close, evaluate, run, slope_of
-from tests.contract.cases import CASES, each, every, first_of, native
+from tests.contract.cases import A_LOSS, CASES, each, every, first_of, native
 
 engines = pytest.mark.parametrize("engine", ENGINES)
 
@@ -84,14 +84,29 @@ def test_fullgraph(group: str, engine: str) -> None:
 
 @pytest.mark.slow
 @every(CASES)
-@pytest.mark.parametrize("backend", ["aot_eager", "inductor"])
-def test_fullgraph_of_every_sample(case: Case, backend: str, dtype: torch.dtype) -> None:
+def test_fullgraph_of_every_sample(case: Case) -> None:
+    _compiled_is_right(case, "aot_eager", torch.float32)
+
+
+@pytest.mark.slow
+@every(A_LOSS)
+def test_inductor_of_every_loss(case: Case) -> None:
+    _compiled_is_right(case, "inductor", torch.float32)
+
+
+@pytest.mark.slow
+@every(first_of(lambda case: (case.fold, case.link)))
+def test_inductor_of_every_fold_in_half_precision(case: Case) -> None:
+    _compiled_is_right(case, "inductor", torch.bfloat16)
+
+
+def _compiled_is_right(case: Case, backend: str, dtype: torch.dtype) -> None:
     case = case.small()
     space = case.spaces[0] if case.fold == "window" else (9, 11)
     data = case.settled(case.make(space, dtype=dtype, way=case.rich))
     result, gradient = compiled(case.build(), data, backend)
     truth, slope = evaluate(case.build(), data)
-    coarse = dtype in (torch.bfloat16, torch.float16)
+    coarse = dtype is torch.bfloat16
     loose = 1e-4 if case.fold == "window" else 1e-5
     close(result, truth.sum(), 1e-5, 1e-6)
     close(gradient, slope, 1e-2 if coarse else loose, 1e-4 if coarse else loose / 100)
