@@ -13,17 +13,22 @@ MOST = 256  # kinds of calls that one loss remembers: images of as many sizes
 
 
 class Memory:
-    """What has been found out under a loss's options; no copy of the loss takes it along, and changed options begin another."""
+    """What has been found out under a loss's options; no copy of the loss takes it along, and changed options begin another.
 
-    def __init__(self) -> None:
+    Args:
+        keeps: whether anything is remembered: not of a class of somebody else's, which may go by more than options.
+    """
+
+    def __init__(self, keeps: bool = True) -> None:
+        self.keeps = keeps
         self.known: Known = {}
 
     def __reduce__(self) -> Any:
-        return Memory, ()
+        return Memory, (self.keeps,)
 
     def of(self, like: Any) -> Known | None:
         """Return what is known of calls that have something in common; None if that is None, and in compiled code."""
-        if like is None or torch.compiler.is_compiling():
+        if like is None or not self.keeps or torch.compiler.is_compiling():
             return None
         known = self.known.get(like)
         if known is None:

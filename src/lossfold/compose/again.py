@@ -10,7 +10,7 @@ from lossfold.compose.passes import Call, Leaf, Pass
 from lossfold.folds.checks import signature
 from lossfold.folds.fold import Needs
 from lossfold.folds.scores import Given
-from lossfold.losses.scores import LABELS, ScoreLoss
+from lossfold.losses.scores import LABELS
 from lossfold.memory import Known
 
 
@@ -48,11 +48,10 @@ def plan_for(leaves: Sequence[Leaf], passes: Sequence[Pass], inputs: tuple[Any, 
     found: list[tuple[Needs[Any], str, bool, tuple[Leaf, ...], Known]] = []
     for one in passes:
         for call in one.calls:
-            loss, checked = call.leaf.loss, call.checked
-            if not isinstance(loss, ScoreLoss) or not isinstance(checked, Given) or call.gate is not None:
+            checked = call.checked
+            if not isinstance(checked, Given) or call.gate is not None:
                 return None
-            as_it_stands = all(mine is his for mine, his in zip(checked, inputs, strict=False))
-            if not as_it_stands or not type(loss).check.__module__.startswith("lossfold."):
+            if not all(mine is his for mine, his in zip(checked, inputs, strict=False)):
                 return None
             if checked.kind != LABELS and checked.scores.dim() == 3:  # whose values are looked at
                 return None

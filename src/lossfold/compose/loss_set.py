@@ -318,7 +318,7 @@ class LossSet(Summable):
                 if inner is None:
                     return None
                 marks += inner
-            elif not isinstance(loss, ScoreLoss) or loss.inputs is not None or is_watched(loss):
+            elif not isinstance(loss, ScoreLoss) or not loss.own_class or loss.inputs is not None or is_watched(loss):
                 return None
             else:
                 marks.append(loss.memory)

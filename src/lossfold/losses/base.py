@@ -48,13 +48,15 @@ class Configured(nn.Module):
     arguments: ClassVar[dict[str, bool]] = {}  # of a call, and whether each has to be given
     open_call: ClassVar[bool] = True  # whether a call takes arguments of other names, or any number of them
     ready: bool = False  # whether it is a module already, no dataclass that is being filled
-    memory: Memory  # another one whenever an option changes, and of every copy
+    memory: Memory  # another one whenever an option or another attribute changes, and of every copy
+    own_class: ClassVar[bool] = True  # whether it is one of lossfold's, and so are all that it derives from
     written: ClassVar[Callable[..., None] | None] = None  # the constructor that somebody has written, where one has
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         if callable(vars(cls).get("validate")):  # what settle() was called; it would never run
             raise TypeError(f"{cls.__name__}: write settle(self) in place of validate(self)")
+        cls.own_class = cls.own_class and cls.__module__.startswith("lossfold.")
         cls.written = vars(cls).get("__init__", cls.written)  # before a dataclass makes one
         cls.own_kinds = declared(vars(cls))
         owners = reversed(cls.__mro__)
@@ -82,7 +84,6 @@ class Configured(nn.Module):
     def __post_init__(self) -> None:
         super().__init__()
         self.ready = True
-        self.memory = Memory()
         with naming(type(self).__name__):
             self.settle()
 
@@ -96,14 +97,17 @@ class Configured(nn.Module):
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name not in self.__dataclass_fields__:
-            return super().__setattr__(name, value)
+            super().__setattr__(name, value)
+            if self.ready and name != "memory":
+                self.memory = Memory(self.own_class)
+            return
         value = value.detach() if isinstance(value, nn.Parameter) else value  # an option is no parameter
         if isinstance(value, nn.Module):
             raise LossError(type(self).__name__, name, "a plain value", type(value).__name__)
         if not self.ready:
             return super().__setattr__(name, value)
         before = getattr(self, name)
-        self.memory = Memory()
+        self.memory = Memory(self.own_class)
         super().__setattr__(name, value)
         with naming(type(self).__name__):
             try:
