@@ -248,6 +248,12 @@ SETS = {
     "one": lambda: lf.LossSet(ce=lf.CrossEntropyLoss()),
     "three": lambda: lf.LossSet(ce=lf.CrossEntropyLoss(), dice=0.5 * lf.DiceLoss(), focal=lf.FocalLoss(alpha=0.25)),
     "apart": lambda: lf.LossSet(ce=lf.CrossEntropyLoss(per_image=True), dice=lf.DiceLoss(log=True, class_weight=[1.0, 2.0, 3.0])),
+    "images": lambda: lf.LossSet(lovasz=lf.LovaszLoss(bins=64, per_image=True), dice=lf.DiceLoss(absent="count")),
+    "weighted": lambda: lf.LossSet(
+        tversky=lf.TverskyLoss(alpha=0.3, beta=0.7, exponent=0.75, per_image=True),
+        jaccard=lf.JaccardLoss(average="micro"),
+        ohem=lf.OhemCrossEntropyLoss(min_kept=3, class_weight=[1.0, 2.0, 3.0]),
+    ),
     "eight": lambda: lf.LossSet(
         {"lovasz": lf.LovaszLoss(bins=64), "generalized": lf.GeneralizedDiceLoss()}, everything=everything()
     ),
@@ -259,10 +265,11 @@ def test_formulas_in_a_handful_of_launches(name: str, counted: list[str]) -> Non
     """At most 6 forward and 4 backward for any set; the host waits for nothing, and copies nothing."""
     criterion = SETS[name]()
     leaf, labels = torch.randn(2, 3, 4, 4, requires_grad=True), torch.randint(0, 3, (2, 4, 4))
-    criterion(leaf, labels)  # traces
+    given = (leaf, labels, torch.rand(2, 4, 4)) if name == "weighted" else (leaf, labels)
+    criterion(*given)  # traces
     counted.clear()
     with Count("cpu") as forward:
-        total = criterion(leaf, labels).total
+        total = criterion(*given).total
     with Count("cpu") as backward:
         total.backward()
     for counter in (forward, backward):

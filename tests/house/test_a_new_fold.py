@@ -75,7 +75,7 @@ def operators() -> Iterator[None]:
         library.impl("toy_fold", lambda pred, target, *options: definition.fold(pred, target, spec_of(*options)), "CPU")
         library.impl("toy_unfold", unfold, "CPU")
         served.fold = lambda pred, target, spec: made.fold(  # type: ignore[attr-defined]
-            pred, target, [KINDS.index(kind) for kind, _ in spec.sums], [number for _, number in spec.sums]
+            (pred, target), ([KINDS.index(kind) for kind, _ in spec.sums], [number for _, number in spec.sums])
         )
         yield
     assert LIBRARY is not None

@@ -88,7 +88,7 @@ def judge(function: LossFunction, sample: Sample, truth: Truth, tolerance: Toler
     exact = Sample(sample.leaf.detach().double().requires_grad_(), sample.rest)
     try:
         right = compare(function, exact, truth).within(*_widened(torch.float64, tolerance))
-    except RuntimeError:  # it mixes dtypes, and its formula can't be told from its rounding
+    except (RuntimeError, ValueError):  # it mixes dtypes, or has no float64: its formula can't be told from its rounding
         right = False
     if not right:
         return replace(found, status="refused", reason=f"computes something else: {errors}")

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from time import perf_counter
 
 import torch
+
+from .clocks import DeviceClock, HostClock
+from .timing import HOST
 
 COPY_BYTES = 1 << 28
 """Big enough to be out of any cache."""
 
 EXP_NUMBERS = 1 << 16
 """Small enough for a core's own cache."""
+
+DEVICE_EXP_NUMBERS = 1 << 22
+"""On a GPU: PyTorch's own kernel, which the memory limits as well; a share above 1 is no surprise there."""
 
 
 @dataclass(frozen=True)
@@ -35,13 +39,18 @@ class Calibration:
         )
 
 
-def calibrate(quick: bool = False) -> Calibration:
+def calibrate(quick: bool = False, device: str = "cpu", clock: HostClock | DeviceClock = HOST) -> Calibration:
     """Measure both limits; the fastest of several tries counts."""
     numbers = (COPY_BYTES >> (3 if quick else 0)) // 4
-    source = torch.ones(numbers)
-    target = torch.zeros(numbers)
-    copying = _fastest(lambda: target.copy_(source), tries=5 if quick else 9)
-    exponentials = torch.get_num_threads() * _exp_rate_of_one_thread()
+    source = torch.ones(numbers, device=device)
+    target = torch.zeros(numbers, device=device)
+    copying = clock.fastest(lambda: target.copy_(source), tries=5 if quick else 9)
+    if device == "cpu":
+        exponentials = torch.get_num_threads() * _exp_rate_of_one_thread()
+    else:
+        exponentials = DEVICE_EXP_NUMBERS / clock.fastest(
+            lambda: torch.exp(source[:DEVICE_EXP_NUMBERS], out=target[:DEVICE_EXP_NUMBERS]), 9
+        )
     return Calibration(2 * source.numel() * 4 / copying, exponentials)
 
 
@@ -58,16 +67,6 @@ def _exp_rate_of_one_thread() -> float:
 
     torch.set_num_threads(1)
     try:
-        return rounds * EXP_NUMBERS / _fastest(exponentials, tries=9)
+        return rounds * EXP_NUMBERS / HOST.fastest(exponentials, tries=9)
     finally:
         torch.set_num_threads(threads)
-
-
-def _fastest(work: Callable[[], object], tries: int) -> float:
-    work()
-    best = float("inf")
-    for _ in range(tries):
-        start = perf_counter()
-        work()
-        best = min(best, perf_counter() - start)
-    return best

@@ -31,6 +31,7 @@ class Setting:
         labels: a name of `LABEL_DTYPES`; cases without integer labels leave it alone.
         logits: what the network gives, logits, alphas or images: "random" (noise) or "trained" (smooth and confident).
         seed: of the generator that makes them.
+        device: where they are made, "cpu" or "cuda".
     """
 
     size: tuple[int, ...] = (2, 19, 512, 1024)
@@ -38,6 +39,7 @@ class Setting:
     labels: str = "int64"
     logits: str = "random"
     seed: int = 0
+    device: str = "cpu"
 
     @property
     def pixels(self) -> int:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -24,6 +28,18 @@ UNKNOWN = 0.15
 INTERPOLATION = {1: "linear", 2: "bilinear", 3: "trilinear"}
 
 
+def on_its_device(make: Callable[..., Sample]) -> Callable[..., Sample]:
+    """Make inputs on the device of their setting: nothing is copied there."""
+
+    @functools.wraps(make)
+    def made(setting: Setting, **options: Any) -> Sample:
+        with torch.device(setting.device):
+            return make(setting, **options)
+
+    return made
+
+
+@on_its_device
 def label_sample(setting: Setting, *, ignored: bool = True, stride: int = 1) -> Sample:
     """Make logits `[B,C,*S]` and labels `[B,*S]` in which every image has every class.
 
@@ -36,7 +52,7 @@ def label_sample(setting: Setting, *, ignored: bool = True, stride: int = 1) -> 
     Returns:
         The logits, with `requires_grad`, and the labels.
     """
-    generator = torch.Generator().manual_seed(setting.seed)
+    generator = torch.Generator(setting.device).manual_seed(setting.seed)
     make = {"random": _random_scene, "trained": _trained_scene}[setting.logits]
     if stride > 1 and len(setting.size) != 4:
         raise ValueError(f"scoring at label resolution needs a size B,C,H,W, got {setting.size}")
@@ -55,13 +71,14 @@ def label_sample(setting: Setting, *, ignored: bool = True, stride: int = 1) -> 
     return Sample(leaf, (labels.to(LABEL_DTYPES[setting.labels]),))
 
 
+@on_its_device
 def dense_sample(setting: Setting) -> Sample:
     """Make logits `[B,C,*S]` and targets of the same shape, 0 or 1, of which every channel of every image has some.
 
     Returns:
         The logits, with `requires_grad`, and the targets, float32 (float64 for float64 logits).
     """
-    generator = torch.Generator().manual_seed(setting.seed)
+    generator = torch.Generator(setting.device).manual_seed(setting.seed)
     if setting.logits == "random":
         logits = torch.randn(setting.size, generator=generator)
         targets = torch.rand(setting.size, generator=generator) < 0.3
@@ -75,6 +92,7 @@ def dense_sample(setting: Setting) -> Sample:
     return Sample(leaf, (targets.to(torch.float64 if leaf.dtype == torch.float64 else torch.float32),))
 
 
+@on_its_device
 def alpha_sample(setting: Setting, *, region: bool = True) -> Sample:
     """Make predicted alphas `[B,C,H,W]` and true ones: a few objects with soft edges, opaque within and clear around.
 
@@ -87,7 +105,7 @@ def alpha_sample(setting: Setting, *, region: bool = True) -> Sample:
     """
     if len(setting.size) != 4:
         raise ValueError(f"alphas need a size B,C,H,W, got {setting.size}")
-    generator = torch.Generator().manual_seed(setting.seed)
+    generator = torch.Generator(setting.device).manual_seed(setting.seed)
     batch, _, *lengths = setting.size
     nodes = torch.randn(batch, 1, OBJECTS, OBJECTS, generator=generator)
     heights = functional.interpolate(nodes, size=lengths, mode="bicubic", align_corners=False)
@@ -105,6 +123,7 @@ def alpha_sample(setting: Setting, *, region: bool = True) -> Sample:
     return Sample(leaf, rest if region else rest[:1])
 
 
+@on_its_device
 def image_sample(setting: Setting) -> Sample:
     """Make predicted images `[B,C,H,W]` and true ones: smooth scenes with some texture, in [0, 1].
 
@@ -116,7 +135,7 @@ def image_sample(setting: Setting) -> Sample:
     """
     if len(setting.size) != 4:
         raise ValueError(f"images need a size B,C,H,W, got {setting.size}")
-    generator = torch.Generator().manual_seed(setting.seed)
+    generator = torch.Generator(setting.device).manual_seed(setting.seed)
     coarse = [max(2, length // COARSENESS) for length in setting.size[2:]]
     scene = _resize(torch.rand(*setting.size[:2], *coarse, generator=generator), list(setting.size[2:]))
     truth = (0.8 * scene + 0.2 * torch.rand(setting.size, generator=generator)).clamp(0, 1)

@@ -11,18 +11,21 @@ from typing import Any
 
 import torch
 
+from . import gpu
 from .providers import PROVIDERS
 
 HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 
 
-def describe_machine(threads: int) -> dict[str, Any]:
+def describe_machine(threads: int, device: str = "cpu") -> dict[str, Any]:
     """Processor, memory, system, versions and lossfold's engines, as values fit for JSON.
 
     Args:
         threads: what the run sets for PyTorch.
+        device: what is measured, "cpu" or "cuda".
     """
     return {
+        **({} if device == "cpu" else {"gpu": gpu.describe()}),
         "cpu": cpu_model(),
         "architecture": platform.machine(),
         "cores": os.cpu_count(),
@@ -42,7 +45,8 @@ def describe_lossfold() -> dict[str, Any]:
     """The engines of lossfold and their SIMD level; an empty description where it can't be imported."""
     try:
         engines = import_module("lossfold.engines")
-        return {"engines": list(engines.available()), "simd": str(engines.native.simd_level())}
+        found = {"engines": list(engines.available()), "simd": str(engines.native.simd_level())}
+        return found | ({} if engines.triton.problem() else {"triton": engines.triton.version()})
     except (ImportError, AttributeError):
         return {}
 
@@ -60,8 +64,9 @@ def cpu_model() -> str:
 
 def slug(machine: dict[str, Any]) -> str:
     """A file name's worth of the machine: "intel-xeon-processor-2t"."""
-    words = re.sub(r"\((r|tm)\)|@.*|\bcpu\b", " ", machine["cpu"].lower())
-    return "-".join(re.findall(r"[a-z0-9]+", words)) + f"-{machine['threads']}t"
+    name = machine["gpu"]["name"] if "gpu" in machine else machine["cpu"]
+    words = re.sub(r"\((r|tm)\)|@.*|\bcpu\b", " ", name.lower())
+    return "-".join(re.findall(r"[a-z0-9]+", words)) + ("" if "gpu" in machine else f"-{machine['threads']}t")
 
 
 def _memory_gib() -> float | None:

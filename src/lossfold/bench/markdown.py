@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from . import predicted
 from .providers import PROVIDERS
 from .report import (
     ALLOCATOR_TITLES,
@@ -34,7 +35,10 @@ COLUMNS = (
 
 def render(rows: list[Row]) -> str:
     """One table for each kind of logits, with the machine, the inputs and the caveats of the peers below."""
-    return "\n\n".join(_table(rows, logits) for logits in dict.fromkeys(row["logits"] for row in of_kind(rows, "time")))
+    tables = [_table(rows, logits) for logits in dict.fromkeys(row["logits"] for row in of_kind(rows, "time"))]
+    if "gpu" in of_kind(rows, "machine")[0]:
+        tables.append("\n".join([f"Predicted of {predicted.GPU}, and measured:", "", *predicted.table(rows)]))
+    return "\n\n".join(tables)
 
 
 def _table(rows: list[Row], logits: str) -> str:
@@ -76,7 +80,7 @@ def _cells(rows: list[Row], case: str, logits: str, allocators: list[str]) -> tu
 
 
 def _headline(group: list[Row]) -> str:
-    own = [key for key in ("lossfold-cpp", "lossfold-eager") if _has(group, key)]
+    own = [key for key in ("lossfold-cpp", "lossfold-triton", "lossfold-eager") if _has(group, key)]
     return own[0] if own else ""
 
 

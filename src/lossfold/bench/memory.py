@@ -7,8 +7,10 @@ import ctypes.util
 import gc
 from pathlib import Path
 
+import torch
+
 from .case import LossFunction, Sample
-from .timing import run_once
+from .clocks import HostClock
 
 STATUS = Path("/proc/self/status")
 CLEAR_REFS = Path("/proc/self/clear_refs")
@@ -21,8 +23,10 @@ Otherwise it keeps those up to some 32 MB, and the peak depends on which of them
 """
 
 
-def measurable() -> bool:
-    """Whether this system can tell and reset a process's peak (Linux)."""
+def measurable(device: str = "cpu") -> bool:
+    """Whether this system can tell and reset a process's peak (Linux); allocators of GPUs always do."""
+    if device != "cpu":
+        return True
     try:
         CLEAR_REFS.write_text(RESET_PEAK)
     except OSError:
@@ -36,6 +40,7 @@ def peak_growth(function: LossFunction, sample: Sample, warmup: int = 1) -> int:
     The warm-up loads libraries, starts threads and compiles; what it left behind in the allocator is handed
     back first, because a reused block would not show. Exact to about 0.3 MB: the kernel counts pages in batches.
     """
+    run_once = HostClock().run_once
     for _ in range(warmup):
         run_once(function, sample)
     gc.collect()
@@ -44,6 +49,20 @@ def peak_growth(function: LossFunction, sample: Sample, warmup: int = 1) -> int:
     before = _status_bytes("VmRSS")
     run_once(function, sample)
     return max(0, _status_bytes("VmHWM") - before)
+
+
+def peak_allocated(function: LossFunction, sample: Sample, warmup: int = 2) -> int:
+    """Bytes that the allocator of the sample's GPU hands out beyond the inputs, the gradient included."""
+    run_once = HostClock().run_once
+    for _ in range(warmup):
+        run_once(function, sample)
+    gc.collect()
+    torch.cuda.synchronize()
+    before = torch.cuda.memory_allocated()
+    torch.cuda.reset_peak_memory_stats()
+    run_once(function, sample)
+    torch.cuda.synchronize()
+    return int(torch.cuda.max_memory_allocated()) - before
 
 
 def _status_bytes(field: str) -> int:

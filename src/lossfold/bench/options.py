@@ -9,9 +9,10 @@ from typing import NoReturn
 
 import torch
 
+from . import gpu
 from .case import DTYPES, LABEL_DTYPES, Setting
 from .cases import CASES
-from .providers import PROVIDERS
+from .providers import PROVIDERS, on
 
 LOGITS = ("random", "trained")
 ALLOCATORS = ("plain", "thp")
@@ -72,18 +73,19 @@ def build_parser() -> argparse.ArgumentParser:
     )
     what = parser.add_argument_group("what to measure")
     what.add_argument("--case", action="append", metavar="NAME", help="default: all")
-    what.add_argument("--provider", action="append", metavar="NAME", help="default: all; with --quick not compile")
+    what.add_argument("--provider", action="append", metavar="NAME", help="default: all of the device; with --quick not compile")
     what.add_argument("--size", metavar="B,C,H,W", help="of labels and classes; default: each case's, mostly 2,19,512,1024")
     what.add_argument("--dtype", choices=DTYPES, default="float32", help="of logits, alphas and images (default: %(default)s)")
     what.add_argument("--labels", choices=LABEL_DTYPES, default="int64", help="dtype (default: %(default)s)")
     what.add_argument("--logits", choices=(*LOGITS, "both"), help="noise, trained-like, or both (the default)")
-    what.add_argument("--allocator", choices=(*ALLOCATORS, "both"), help="PyTorch's as it is, on huge pages, or both")
+    what.add_argument("--allocator", choices=(*ALLOCATORS, "both"), help="of the CPU: PyTorch's as it is, on huge pages, or both")
     what.add_argument("--memory", action=argparse.BooleanOptionalAction, help="peak extra memory of every provider")
     what.add_argument("--scaling", action="store_true", help="also the time per pixel while the pixels double")
     how = parser.add_argument_group("how")
+    how.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="cuda: a GPU, also AMD's (default: %(default)s)")
     how.add_argument("--threads", type=int, default=torch.get_num_threads(), help="default: %(default)s")
-    how.add_argument("--repeats", type=int, help="rounds that count; default 7")
-    how.add_argument("--warmup", type=int, help="rounds before them; default 2")
+    how.add_argument("--repeats", type=int, help="rounds that count; default 7, on a GPU 50")
+    how.add_argument("--warmup", type=int, help="rounds before them; default 2, on a GPU 10")
     how.add_argument("--quick", action="store_true", help="small, few rounds, plain allocator, no memory: for CI")
     output = parser.add_argument_group("output")
     output.add_argument("--out", type=Path, metavar="FILE", help="JSON lines; default benchmarks/results/...")
@@ -100,9 +102,15 @@ def parse_plan(argv: list[str]) -> Plan:
     parser = build_parser()
     given = parser.parse_args(argv)
     quick: bool = given.quick
-    providers = _chosen(parser, "--provider", given.provider, tuple(PROVIDERS))
+    device: str = given.device
+    missing = gpu.missing() if device == "cuda" and not given.read else ""
+    if missing:
+        parser.exit(2, f"{parser.prog}: --device cuda: {missing}\n")
+    providers = _chosen(parser, "--provider", given.provider, on(device))
     if quick and not given.provider:
         providers = tuple(name for name in providers if name != "compile")
+    if given.check and device != "cpu":
+        parser.error("--check compares with floors of CPUs: leave out --device")
     if given.check and given.size and not given.floors:
         parser.error("--check compares with floors of the default size: leave out --size, or give --floors")
     cases = _chosen(parser, "--case", given.case, tuple(CASES))
@@ -114,15 +122,15 @@ def parse_plan(argv: list[str]) -> Plan:
     return Plan(
         cases=cases,
         providers=providers,
-        setting=Setting(dtype=given.dtype, labels=given.labels),
+        setting=Setting(dtype=given.dtype, labels=given.labels, device=device),
         size=_size(parser, given.size, fewest) if given.size else None,
         logits=_variants(given.logits, LOGITS, quick),
-        allocators=_variants(given.allocator, ALLOCATORS, quick),
+        allocators=_variants(given.allocator, ALLOCATORS, quick) if device == "cpu" else ALLOCATORS[:1],
         memory=providers if measures_memory else (),
         scaling=given.scaling,
         threads=given.threads,
-        repeats=given.repeats or (5 if quick else 7),
-        warmup=given.warmup if given.warmup is not None else (1 if quick else 2),
+        repeats=given.repeats or ((5 if quick else 7) if device == "cpu" else 50),
+        warmup=given.warmup if given.warmup is not None else ((1 if quick else 2) if device == "cpu" else 10),
         quick=quick,
         check=given.check,
         floors=given.floors,

@@ -18,6 +18,7 @@ class Provider:
         package: the distribution that its version is read from.
         ours: lossfold itself; never a rival in a ratio.
         library: a peer library, neither lossfold nor PyTorch.
+        devices: where it runs.
     """
 
     key: str
@@ -26,6 +27,7 @@ class Provider:
     package: str
     ours: bool = False
     library: bool = False
+    devices: tuple[str, ...] = ("cpu", "cuda")
 
     @property
     def installed(self) -> bool:
@@ -44,7 +46,9 @@ class Provider:
 PROVIDERS: dict[str, Provider] = {
     provider.key: provider
     for provider in (
-        Provider("lossfold-cpp", "lossfold (cpp)", "lossfold", "lossfold", ours=True),
+        Provider("lossfold-cpp", "lossfold (cpp)", "lossfold", "lossfold", ours=True, devices=("cpu",)),
+        Provider("lossfold-triton", "lossfold (triton)", "lossfold", "lossfold", ours=True, devices=("cuda",)),
+        Provider("lossfold-compiled", "lossfold (compiled)", "lossfold", "lossfold", ours=True, devices=("cuda",)),
         Provider("lossfold-eager", "lossfold (eager)", "lossfold", "lossfold", ours=True),
         Provider("eager", "PyTorch eager", "torch", "torch"),
         Provider("compile", "torch.compile", "torch", "torch"),
@@ -59,3 +63,8 @@ PROVIDERS: dict[str, Provider] = {
     )
 }
 """Every provider by key, in the order of tables and plots."""
+
+
+def on(device: str) -> tuple[str, ...]:
+    """The providers that run on a device."""
+    return tuple(key for key, provider in PROVIDERS.items() if device in provider.devices)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from . import predicted
 from .cases import CASES
 from .providers import PROVIDERS
 from .results import beyond_gradient, of_kind
@@ -65,10 +66,18 @@ def machine_line(rows: list[Row]) -> str:
     machine = of_kind(rows, "machine")[0]
     engines = ", ".join(machine["lossfold"].get("engines", [])) or "not importable"
     simd = machine["lossfold"].get("simd")
+    gpu = machine.get("gpu")
+    where = f"{gpu['name']} (driver {gpu['driver']}, {gpu['runtime']}{_clock_words(gpu)}), " if gpu else ""
     return (
-        f"{machine['cpu']}, {machine['cores']} cores, {machine['threads']} threads, torch {machine['torch']} "
+        f"{where}{machine['cpu']}, {machine['cores']} cores, {machine['threads']} threads, torch {machine['torch']} "
         f"({machine['torch_simd']}), lossfold engines: {engines}{f' ({simd})' if simd else ''}"
     )
+
+
+def _clock_words(gpu: Row) -> str:
+    clocks = gpu["clocks"]
+    pairs = [(words, clocks[name]) for name, words in (("clocks.sm", "SM"), ("clocks.mem", "memory")) if name in clocks]
+    return "".join(f", {words} {value:.0f} MHz" for words, value in pairs)
 
 
 def render(rows: list[Row]) -> str:
@@ -91,15 +100,18 @@ def render(rows: list[Row]) -> str:
     for case, logits, allocator in keys:
         lines += ["", *_case_lines(rows, case, logits, allocator)]
     lines += _scaling_lines(rows)
+    if "gpu" in of_kind(rows, "machine")[0]:
+        lines += ["", f"Predicted of {predicted.GPU}, and measured here:", *predicted.table(rows)]
     return "\n".join(lines)
 
 
 def _case_lines(rows: list[Row], case: str, logits: str, allocator: str) -> Iterator[str]:
     timed = of_kind(rows, "time", case=case, logits=logits, allocator=allocator)
-    yield f"{case_title(case)} · {describe_inputs(timed[0])} · {ALLOCATOR_TITLES[allocator]}"
+    on_gpu = "gpu" in of_kind(rows, "machine")[0]
+    yield f"{case_title(case)} · {describe_inputs(timed[0])} · {'on the GPU' if on_gpu else ALLOCATOR_TITLES[allocator]}"
     eager = next((row for row in timed if row["provider"] == "eager" and row["status"] == "ok"), None)
     peaks = {row["provider"]: row for row in of_kind(rows, "memory", case=case, status="ok")}
-    table = [HEAD]
+    table = [(*HEAD, "graph") if on_gpu else HEAD]
     remarks = []
     for row in timed:
         title = provider_title(row["provider"])
@@ -108,7 +120,10 @@ def _case_lines(rows: list[Row], case: str, logits: str, allocator: str) -> Iter
             continue
         if row["note"] or row["reason"]:
             remarks.append(f"  {title}: {'; '.join(filter(None, (row['note'], row['reason'])))}")
-        table.append((title, *_figures(row, eager, peaks.get(row["provider"]))))
+        if "graph_reason" in row:
+            remarks.append(f"  {title}: not as a CUDA graph: {row['graph_reason']}")
+        graph = (milliseconds(row["graph_ms"]["median"]) if "graph_ms" in row else "",) if on_gpu else ()
+        table.append((title, *_figures(row, eager, peaks.get(row["provider"])), *graph))
     yield from _aligned(table)
     yield from remarks
     for ratio in of_kind(rows, "ratio", case=case, logits=logits, allocator=allocator):
@@ -135,6 +150,10 @@ def _ratio_text(ratio: Row) -> str:
         parts.append(f"{times(ratio['vs_eager'])} as fast as eager")
     if "vs_best" in ratio:
         parts.append(f"{times(ratio['vs_best'])} as fast as the best other ({provider_title(ratio['best'])})")
+    if "graph_vs_eager" in ratio:
+        parts.append(f"as CUDA graphs {times(ratio['graph_vs_eager'])} as fast as eager")
+    if "graph_vs_best" in ratio:
+        parts.append(f"{times(ratio['graph_vs_best'])} as fast as the best other ({provider_title(ratio['graph_best'])})")
     if "memory_vs_eager" in ratio:
         parts.append(f"eager needs {times(ratio['memory_vs_eager'])} the memory")
     if "dearest" in ratio:

@@ -57,9 +57,23 @@ def ratios(rows: list[Row]) -> Iterator[Row]:
             if best is not None:
                 ratio["vs_best"] = _total(best) / _total(own)
                 ratio["best"] = best["provider"]
+            if "graph_ms" in own:
+                ratio |= _of_graphs(own, eager, rivals)
             if peaks.get("eager") and peaks.get(own["provider"]):
                 ratio["memory_vs_eager"] = peaks["eager"] / peaks[own["provider"]]
             yield ratio | _beside_parts(rows, own)
+
+
+def _of_graphs(own: Row, eager: Row | None, rivals: list[Row]) -> Row:
+    """The same ratios of CUDA graphs, of those that could be captured."""
+    found: Row = {}
+    captured = [row for row in rivals if "graph_ms" in row]
+    if eager is not None and "graph_ms" in eager:
+        found["graph_vs_eager"] = eager["graph_ms"]["median"] / own["graph_ms"]["median"]
+    if captured:
+        best = min(captured, key=lambda row: float(row["graph_ms"]["median"]))
+        found |= {"graph_vs_best": best["graph_ms"]["median"] / own["graph_ms"]["median"], "graph_best": best["provider"]}
+    return found
 
 
 def beyond_gradient(peak: Row) -> float:

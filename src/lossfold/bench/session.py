@@ -47,7 +47,7 @@ def measure(plan: Plan, report: Report) -> list[Row]:
             "warmup": plan.warmup,
             "allocators": list(plan.allocators),
         },
-        {"kind": "machine", **describe_machine(plan.threads)},
+        {"kind": "machine", **describe_machine(plan.threads, plan.setting.device)},
     ]
     for allocator in plan.allocators:
         rows += _timed(plan, allocator, rows, report)
@@ -87,13 +87,15 @@ def _timed(plan: Plan, allocator: str, earlier: list[Row], report: Report) -> It
         "repeats": plan.repeats,
         "warmup": plan.warmup,
         "quick": plan.quick,
+        "device": plan.setting.device,
     }
     seen = None
     for row in run_worker(task, ALLOCATOR_VARIABLES[allocator]):
         if row["kind"] == "time" and seen != (row["case"], row["logits"]):
             seen = (row["case"], row["logits"])
             case = CASES[row["case"]]
-            report(f"timed {case.title}, {row['logits']} {case.leaf}, {allocator} allocator")
+            where = f"{allocator} allocator" if plan.setting.device == "cpu" else "on the GPU"
+            report(f"timed {case.title}, {row['logits']} {case.leaf}, {where}")
         if row["kind"] == "calibration":
             row["load"] = _load()
         yield {**row, "allocator": allocator}
@@ -145,4 +147,5 @@ def _scaling_task(plan: Plan) -> Row:
         "threads": plan.threads,
         "repeats": plan.repeats,
         "warmup": plan.warmup,
+        "device": plan.setting.device,
     }

@@ -6,17 +6,16 @@ import gc
 import statistics
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
-from time import perf_counter
 from typing import TypeVar
 
-from torch import Tensor
-
 from .case import LossFunction, Sample
+from .clocks import Clock, HostClock
 
 PARTS = ("forward", "backward", "both")
 
 Job = tuple[LossFunction, Sample]
 Name = TypeVar("Name", bound=Hashable)
+HOST = HostClock()
 
 
 @dataclass(frozen=True)
@@ -37,13 +36,14 @@ class Spread:
         return cls(statistics.median(ordered), fifths[0], fifths[-1])
 
 
-def measure(jobs: Mapping[Name, Job], repeats: int, warmup: int) -> dict[Name, dict[str, Spread]]:
+def measure(jobs: Mapping[Name, Job], repeats: int, warmup: int, clock: Clock = HOST) -> dict[Name, dict[str, Spread]]:
     """Time forward, backward and both of every job, the gradient allocated anew each time.
 
     Args:
         jobs: by name, a function and its inputs.
         repeats: rounds that count.
         warmup: rounds before them that don't.
+        clock: takes the time.
 
     Returns:
         By name and part, the spread.
@@ -56,7 +56,7 @@ def measure(jobs: Mapping[Name, Job], repeats: int, warmup: int) -> dict[Name, d
         for turn in range(warmup + repeats):
             first = turn % len(names) if names else 0
             for name in names[first:] + names[:first]:
-                forward, backward = run_once(*jobs[name])
+                forward, backward = clock.run_once(*jobs[name])
                 if turn >= warmup:
                     record = seconds[name]
                     record["forward"].append(forward)
@@ -66,16 +66,3 @@ def measure(jobs: Mapping[Name, Job], repeats: int, warmup: int) -> dict[Name, d
     finally:
         gc.enable()
     return {name: {part: Spread.of(values) for part, values in parts.items()} for name, parts in seconds.items()}
-
-
-def run_once(function: LossFunction, sample: Sample) -> tuple[float, float]:
-    """Seconds of one forward and one backward into a fresh gradient, freed again outside the clock."""
-    leaf = sample.leaf
-    leaf.grad = None
-    start = perf_counter()
-    loss: Tensor = function(leaf, *sample.rest)
-    middle = perf_counter()
-    loss.backward()  # type: ignore[no-untyped-call]
-    end = perf_counter()
-    leaf.grad = None
-    return middle - start, end - middle

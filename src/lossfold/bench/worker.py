@@ -16,11 +16,12 @@ from typing import Any
 
 import torch
 
-from . import memory, timing
+from . import gpu, graphs, memory, timing
 from .agreement import Truth, find_truth, judge, truth_key
 from .calibration import calibrate
 from .case import Case, LossFunction, Sample, Setting
 from .cases import CASES
+from .clocks import DeviceClock, HostClock, clock_of
 from .providers import PROVIDERS
 
 Row = dict[str, Any]
@@ -33,16 +34,22 @@ def setting_from(values: Row) -> Setting:
 
 def time_task(task: Row) -> Iterator[Row]:
     """Check and time every piece of work, a case in a setting, and calibrate before and after each."""
-    limits = calibrate(task["quick"])
+    device = task["device"]
+    clock = clock_of(device)
+    limits = calibrate(task["quick"], device, clock)
     for name, values in task["work"]:
         setting = setting_from(values)
         verdicts = task["verdicts"].get(f"{name}/{setting.logits}")
-        yield from time_case(CASES[name], setting, task, verdicts)
-        limits = limits.best(calibrate(task["quick"]))
+        yield from time_case(CASES[name], setting, task, verdicts, clock)
+        if device != "cpu":
+            yield {"kind": "clocks", "case": name, **gpu.clocks()}
+        limits = limits.best(calibrate(task["quick"], device, clock))
     yield {"kind": "calibration", **asdict(limits)}
 
 
-def time_case(case: Case, setting: Setting, task: Row, verdicts: dict[str, Row] | None) -> Iterator[Row]:
+def time_case(
+    case: Case, setting: Setting, task: Row, verdicts: dict[str, Row] | None, clock: HostClock | DeviceClock = timing.HOST
+) -> Iterator[Row]:
     """Rows of one case: build, judge, then time together whoever agrees, and the parts of a sum beside it.
 
     Args:
@@ -50,6 +57,7 @@ def time_case(case: Case, setting: Setting, task: Row, verdicts: dict[str, Row] 
         setting: its inputs.
         task: providers, repeats and warm-up.
         verdicts: what an earlier worker found on the same inputs, in place of judging again.
+        clock: takes the time.
     """
     samples: dict[Any, Sample] = {}
     truths: dict[Any, Truth] = {}
@@ -83,7 +91,11 @@ def time_case(case: Case, setting: Setting, task: Row, verdicts: dict[str, Row] 
             jobs[provider] = (function, sample)
     truths.clear()
     alone = part_jobs(case, jobs)
-    spreads = timing.measure({**jobs, **alone}, *case.rounds(task["repeats"], task["warmup"]))
+    rounds = case.rounds(task["repeats"], task["warmup"])
+    spreads = timing.measure({**jobs, **alone}, *rounds, clock)
+    if isinstance(clock, DeviceClock):
+        for provider, job in jobs.items():
+            rows[provider].update(as_graph(clock, job, *rounds))
     for provider, (_, sample) in jobs.items():
         for part, spread in spreads[provider].items():
             rows[provider][f"{part}_ms"] = asdict(spread)
@@ -94,6 +106,14 @@ def time_case(case: Case, setting: Setting, task: Row, verdicts: dict[str, Row] 
     for provider, part in alone:
         both = asdict(spreads[provider, part]["both"])
         yield {"kind": "part", "case": case.name, "part": part, "provider": provider, **_described(setting), "both_ms": both}
+
+
+def as_graph(clock: DeviceClock, job: timing.Job, repeats: int, warmup: int) -> Row:
+    """What a job takes as a CUDA graph, one after the other because each keeps its memory; or why there is none."""
+    try:
+        return {"graph_ms": asdict(timing.Spread.of(graphs.replay_times(clock, *job, repeats, warmup)))}
+    except Exception as error:  # whatever waits for the device can't be captured, and says so in many ways
+        return {"graph_reason": short_reason(error)}
 
 
 def part_jobs(case: Case, jobs: Mapping[str, timing.Job]) -> dict[tuple[str, str], timing.Job]:
@@ -107,11 +127,12 @@ def memory_task(task: Row) -> Iterator[Row]:
     case, provider, setting = CASES[task["case"]], task["provider"], setting_from(task["setting"])
     entry = case.entries[provider]
     row: Row = {"kind": "memory", "case": case.name, "provider": provider, **_described(setting)}
-    if not memory.measurable():
+    if not memory.measurable(setting.device):
         yield {**row, "status": "absent", "reason": "this system tells no resettable peak"}
         return
     sample = case.sample(setting, **entry.inputs)
-    growth = memory.peak_growth(entry.build(), sample)
+    measured = memory.peak_growth if setting.device == "cpu" else memory.peak_allocated
+    growth = measured(entry.build(), sample)
     yield {
         **row,
         "status": "ok",
@@ -123,6 +144,7 @@ def memory_task(task: Row) -> Iterator[Row]:
 
 def scaling_task(task: Row) -> Iterator[Row]:
     """Time per pixel while the first spatial axis doubles."""
+    clock = clock_of(task["device"])
     for name, values in task["work"]:
         setting = setting_from(values)
         for factor in task["factors"]:
@@ -134,7 +156,7 @@ def scaling_task(task: Row) -> Iterator[Row]:
                 if entry is not None and PROVIDERS[provider].installed:
                     try:
                         job = entry.build(), CASES[name].sample(larger, **entry.inputs)
-                        timing.run_once(*job)
+                        clock.run_once(*job)
                         jobs[provider] = job
                     except Exception as error:  # a provider's failure is a result, whatever it raises
                         yield {
@@ -143,7 +165,7 @@ def scaling_task(task: Row) -> Iterator[Row]:
                             "provider": provider,
                             "reason": short_reason(error),
                         }
-            for provider, parts in timing.measure(jobs, *CASES[name].rounds(task["repeats"], task["warmup"])).items():
+            for provider, parts in timing.measure(jobs, *CASES[name].rounds(task["repeats"], task["warmup"]), clock).items():
                 yield {
                     "kind": "scaling",
                     "case": name,

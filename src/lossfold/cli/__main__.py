@@ -39,7 +39,7 @@ def info() -> int:
         "threads": str(torch.get_num_threads()),
         "engines": ", ".join(lossfold.engines.available()),
         "cpp engine": native.PROBLEM or f"{native.simd_level()} kernels",
-        "triton engine": triton.problem() or f"Triton {triton.version()}{'' if triton.here() else ', and no GPU here'}",
+        "triton engine": triton.problem() or f"Triton {triton.version()}, {triton.where()}",
         "folds": lossfold.engines.serving(),
     }
     width = max(map(len, rows))

@@ -11,17 +11,20 @@ from torch import Tensor
 from lossfold.compose.arguments import Handed, arguments_for, conditions_of, names_of
 from lossfold.compose.gates import gate_of
 from lossfold.compose.output import LossOutput
-from lossfold.compose.passes import Call, Leaf, in_one_launch, passes_of
+from lossfold.compose.passes import Call, Leaf, Pass, in_one_launch, passes_of
 from lossfold.compose.ranks import Exchange, in_rounds
 from lossfold.errors import naming, wrong
 from lossfold.folds.fold import describe
 from lossfold.losses.base import left_out
 from lossfold.losses.folded import Folded
+from lossfold.memory import Known
 from lossfold.routing import is_one_dict, one_dict
 
 
-def calls_of(leaves: Sequence[Leaf], inputs: tuple[Any, ...], named: dict[str, Any], in_parts: bool) -> list[Call]:
-    """Return what each active loss is handed, checked, and its fold.
+def calls_of(
+    leaves: Sequence[Leaf], inputs: tuple[Any, ...], named: dict[str, Any], in_parts: bool
+) -> tuple[list[Call], list[Pass]]:
+    """Return what each active loss is handed, checked, and its fold; and the passes that have been made.
 
     Args:
         leaves: the losses of a set.
@@ -30,9 +33,10 @@ def calls_of(leaves: Sequence[Leaf], inputs: tuple[Any, ...], named: dict[str, A
     """
     with naming(leaves[0].root):
         calls = checked_calls(leaves, inputs, named)
-    for one in passes_of(calls, in_parts):
+    passes = passes_of(calls, in_parts)
+    for one in passes:
         one.collect(in_parts)
-    return calls
+    return calls, passes
 
 
 def checked_calls(leaves: Sequence[Leaf], inputs: tuple[Any, ...], named: dict[str, Any]) -> list[Call]:
@@ -85,12 +89,24 @@ def added_up(leaves: Sequence[Leaf], calls: Mapping[str, Call], exchange: Exchan
 
 
 def output_of(
-    leaves: Sequence[Leaf], calls: Mapping[str, Call], values: Mapping[str, Tensor] | None, given: tuple[Any, ...]
+    leaves: Sequence[Leaf],
+    calls: Mapping[str, Call],
+    values: Mapping[str, Tensor] | None,
+    given: tuple[Any, ...],
+    known: Known | None = None,
 ) -> LossOutput:
-    """Return the losses by name, from the values of the active ones, or of their calls."""
+    """Return the losses by name, from the values of the active ones, or of their calls.
+
+    Args:
+        leaves: the losses of a set.
+        calls: of those that are active.
+        values: theirs, if these are known.
+        given: what the set is given.
+        known: what is remembered of calls on tensors like these.
+    """
     terms: dict[str, Tensor] = {}
     weighted: dict[str, Tensor] = {}
-    fused, summed = in_one_launch(calls) if values is None else ({}, [])
+    fused, summed = in_one_launch(calls, known) if values is None else ({}, [])
     for leaf in leaves:
         call = calls.get(leaf.name)
         if call is not None and leaf.name in fused:

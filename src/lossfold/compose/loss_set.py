@@ -13,19 +13,22 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import Self
 
+from lossfold.compose.again import Plan, likeness, plan_for
 from lossfold.compose.arguments import Handed
 from lossfold.compose.calls import added_up, calls_of, output_of
 from lossfold.compose.members import Members
 from lossfold.compose.output import LossOutput as LossOutput
 from lossfold.compose.parts import Whole
-from lossfold.compose.passes import Leaf
-from lossfold.compose.plan import plan_of
+from lossfold.compose.passes import Leaf, is_watched
+from lossfold.compose.plan import plan_of, plan_of_call
 from lossfold.compose.ranks import GRADIENTS, Exchange, Ranks
 from lossfold.compose.term import Term, advance
 from lossfold.errors import LossError, is_number, naming, nearest, python_scalar
-from lossfold.folds.checks import plain
+from lossfold.folds.checks import are_plain, plain
 from lossfold.losses.base import Summable
 from lossfold.losses.folded import Folded
+from lossfold.losses.scores import ScoreLoss
+from lossfold.memory import Memory
 from lossfold.options import Kind, Number, Only, Truth, Word, checked_options
 from lossfold.registry import LOSSES, snake_case
 
@@ -103,6 +106,7 @@ class LossSet(Summable):
         for name in (terms or {}).keys() & named.keys():
             raise LossError(who, name, "given once", "the name of two terms")
         self.calls_at_start = 0
+        self.memory = Memory()
         self.fill({**(terms or {}), **named})
 
     def fill(self, terms: Mapping[str, nn.Module]) -> None:
@@ -199,7 +203,7 @@ class LossSet(Summable):
                 for leaf in loss.leaves(f"{prefix}{name}."):
                     yield leaf._replace(weight=self.loss_weight * leaf.weight, terms=terms + leaf.terms, root=type(self).__name__)
             else:
-                yield Leaf(f"{prefix}{name}", loss, self.loss_weight, self, terms, type(self).__name__)
+                yield Leaf(f"{prefix}{name}", loss, self.loss_weight, self, terms, type(self).__name__, is_watched(loss))
 
     def advance(self, steps: int = 1) -> None:
         """Tell the schedules and intervals of this set, and of the sets in it, that so many steps of the training are done.
@@ -256,18 +260,36 @@ class LossSet(Summable):
         """Return to which images ``[B]`` one of this set's own terms applies; None for all."""
         return None
 
-    def plan(self) -> str:
-        """Say which terms share which pass, and with ``sync`` how many bytes a call sends."""
-        return plan_of(self.leaves(), self.ranks)
+    def plan(self, *inputs: Any, **named: Any) -> str:
+        """Say which terms share which pass, which engine serves it, and with ``sync`` how many bytes a call sends.
+
+        With the arguments of a call it is that call's plan, by its tensors' devices, dtypes and sizes, and no pass is made;
+        without, arguments of the same names are taken to be the same tensors.
+        """
+        if not inputs and not named:
+            return plan_of(self.leaves(), self.ranks)
+        inputs, named = plain((inputs, named))
+        return plan_of_call(list(self.leaves()), inputs, named, self.ranks)
 
     def forward(self, *inputs: Any, **named: Any) -> LossOutput:
         """Return the losses of ``(logits, labels, weight=None, normalizer=None)``, or of whatever arguments the terms take.
 
         A keyword that the condition of a term is named after is for that alone.
         """
+        if named or not are_plain(inputs):
+            inputs, named = plain((inputs, named))
+        known = self.memory.of(likeness(self._marks(), inputs)) if not named and self.ranks is None else None
+        if known:
+            plan: Plan = known["plan"]
+            return output_of(plan.leaves, {call.leaf.name: call for call in plan.calls(inputs)}, None, (inputs, named), known)
         leaves = list(self.leaves())
         self._remind(leaves)
-        inputs, named = plain((inputs, named))
+        if known is not None:
+            made, passes = calls_of(leaves, inputs, named, in_parts=False)
+            found = plan_for(leaves, passes, inputs)
+            if found is not None:
+                known["plan"] = found
+            return output_of(leaves, {call.leaf.name: call for call in made}, None, (inputs, named))
         exchange = None if self.ranks is None else self.ranks.exchange()
         if exchange is None or torch.compiler.is_compiling():
             return self._settled(leaves, inputs, named, exchange)
@@ -281,9 +303,26 @@ class LossSet(Summable):
         self, leaves: Sequence[Leaf], inputs: tuple[Any, ...], named: dict[str, Any], exchange: Exchange | None
     ) -> LossOutput:
         """Return the losses of one call, or those of all ranks' calls together."""
-        calls = {call.leaf.name: call for call in calls_of(leaves, inputs, named, in_parts=exchange is not None)}
+        calls = {call.leaf.name: call for call in calls_of(leaves, inputs, named, in_parts=exchange is not None)[0]}
         values = None if exchange is None else added_up(leaves, calls, exchange)
         return output_of(leaves, calls, values, (inputs, named))
+
+    def _marks(self) -> tuple[Any, ...] | None:
+        """Return by what losses, options and weights are known again; None where more than tensors decides what they are given."""
+        if torch.compiler.is_compiling() or self.every_image or type(self).handed is not LossSet.handed:
+            return None
+        marks: list[Any] = [self.members, self.loss_weight]
+        for loss in self.members:
+            if isinstance(loss, LossSet):
+                inner = loss._marks() if loss.ranks is None else None
+                if inner is None:
+                    return None
+                marks += inner
+            elif not isinstance(loss, ScoreLoss) or not loss.own_class or loss.inputs is not None or is_watched(loss):
+                return None
+            else:
+                marks.append(loss.memory)
+        return tuple(marks)
 
     def _remind(self, leaves: Sequence[Leaf]) -> None:
         """Warn once where a training goes on without a word about its steps."""

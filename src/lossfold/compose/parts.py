@@ -158,7 +158,7 @@ class Whole:
 
     def _pending(self, inputs: Any, named: Any, images: list[int] | None, second: bool = False) -> tuple[dict[str, Any], Tensor]:
         """Return what each term adds up of a part, or the store that keeps it, and by what the part is known again."""
-        self.calls = {call.leaf.name: call for call in calls_of(self.leaves, inputs, named, in_parts=True)}
+        self.calls = {call.leaf.name: call for call in calls_of(self.leaves, inputs, named, in_parts=True)[0]}
         pending: dict[str, Any] = {}
         marks: list[Tensor] = []
         self.kept = []

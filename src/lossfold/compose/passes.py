@@ -19,6 +19,7 @@ from lossfold.losses.base import Loss
 from lossfold.losses.folded import Folded
 from lossfold.losses.fused import Part, is_fusible, together
 from lossfold.losses.reduce import Addends
+from lossfold.memory import Known, recall
 
 HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
 
@@ -32,6 +33,7 @@ class Leaf(NamedTuple):
     owner: Any  # the LossSet
     terms: tuple[Term, ...]
     root: str  # the outermost set's class
+    watched: bool  # whether somebody has changed its call, or watches it
 
     @property
     def who(self) -> str:
@@ -42,13 +44,13 @@ class Leaf(NamedTuple):
     def own(self) -> Loss | None:
         """The loss, if it is one of lossfold's; one whose call somebody has changed or watches is called as it is."""
         loss = self.loss
-        return loss if isinstance(loss, Loss) and loss.evaluates and not is_watched(loss) else None
+        return loss if isinstance(loss, Loss) and loss.evaluates and not self.watched else None
 
     @property
     def folded(self) -> Folded | None:
         """The loss, if it is a formula over a fold."""
         loss = self.loss
-        return loss if isinstance(loss, Folded) and loss.as_written and loss.folds and not is_watched(loss) else None
+        return loss if isinstance(loss, Folded) and loss.as_written and not self.watched and loss.folds else None
 
     @property
     def in_one_part(self) -> str:
@@ -56,7 +58,7 @@ class Leaf(NamedTuple):
         loss = self.loss
         if not isinstance(loss, Loss):
             return "nobody knows what it adds up: LOSSES.register_module() makes a loss of a function of single elements"
-        if is_watched(loss):
+        if self.watched:
             return "it has a hook, or a forward of its own, and is called as it is"
         return loss.in_one_part
 
@@ -88,11 +90,15 @@ class Leaf(NamedTuple):
         return needs.each_image() if self.condition is not None or self.every_image else needs
 
 
-def is_watched(loss: Loss) -> bool:
+def is_watched(loss: nn.Module) -> bool:
     """Whether somebody has put a hook, or a forward of its own, on this one loss."""
-    if "forward" in vars(loss):
+    own = vars(loss)
+    if "forward" in own:
         return True
-    return any(getattr(loss, hooks) for hooks in HOOKS)
+    for hooks in HOOKS:  # noqa: SIM110 - a generator costs as much again
+        if own[hooks]:
+            return True
+    return False
 
 
 @dataclass
@@ -108,18 +114,23 @@ class Call:
     known: Tensor | None = None  # its value, where the pass has found it already
 
     @property
-    def part(self) -> Part | None:
-        """The loss over its fold, if it can be computed with others in one launch."""
-        leaf, loss = self.leaf, self.leaf.loss
+    def fuses(self) -> bool:
+        """Whether the loss can be computed from its fold in one launch with others."""
+        loss = self.leaf.loss
         if self.fold is None or self.gate is not None or not isinstance(loss, Folded):
-            return None
-        if not is_fusible(loss, self.fold, self.checked):
-            return None
-        factors = [term.factor for term in leaf.terms if term.moves]
-        if any(factor.device != self.fold.sums.device for factor in factors):
-            return None
-        marks = (leaf.weight, leaf.rarity, *map(id, factors))
-        return Part(loss, self.fold, self.checked, leaf.every_image, self.weigh, marks)
+            return False
+        here = all(term.factor.device == self.fold.sums.device for term in self.leaf.terms if term.moves)
+        return here and is_fusible(loss, self.fold, self.checked)
+
+    @property
+    def part(self) -> Part:
+        """The loss over its fold, to be computed with others."""
+        leaf = self.leaf
+        assert isinstance(leaf.loss, Folded) and self.fold is not None
+        marks: tuple[object, ...] = (leaf.weight,)
+        if leaf.terms:
+            marks += (leaf.rarity, *(id(term.factor) for term in leaf.terms if term.moves))
+        return Part(leaf.loss, self.fold, self.checked, leaf.every_image, self.weigh, marks)
 
     def value(self) -> Tensor:
         """Return the loss before its weights."""
@@ -166,16 +177,15 @@ class Call:
         return value if factor == 1 else factor * value
 
 
-def in_one_launch(calls: Mapping[str, Call]) -> tuple[dict[str, tuple[Tensor, Tensor]], list[Tensor]]:
+def in_one_launch(calls: Mapping[str, Call], known: Known | None) -> tuple[dict[str, tuple[Tensor, Tensor]], list[Tensor]]:
     """Compute in one launch what can be: the values of terms before and after their weights, and these added up (or nothing)."""
-    if torch.compiler.is_compiling():
+    if torch.compiler.is_compiling() or not any(call.fold is not None and call.fold.launches for call in calls.values()):
         return {}, []
-    found = {name: call.part for name, call in calls.items()}
-    parts = {name: part for name, part in found.items() if part is not None}
-    values = together(list(parts.values())) if parts else None
+    names = recall(known, "fused", lambda: [name for name, call in calls.items() if call.fuses])
+    values = together([calls[name].part for name in names], known) if names else None
     if values is None:
         return {}, []
-    return dict(zip(parts, zip(values.terms, values.weighted, strict=True), strict=True)), [values.total]
+    return dict(zip(names, zip(values.terms, values.weighted, strict=True), strict=True)), [values.total]
 
 
 @dataclass
@@ -199,14 +209,24 @@ class Pass:
         for call in self.calls:
             call.fold = fold
 
+    @property
+    def alone(self) -> Folded | None:
+        """The only loss of this pass, if value and gradient may come from one."""
+        call, *others = self.calls
+        loss = call.leaf.folded
+        return None if others or loss is None or not loss.one_pass or call.gate is not None or call.leaf.every_image else loss
+
+    @property
+    def takes_one(self) -> bool:
+        """Whether value and gradient come from one pass."""
+        return self.alone is not None and self.alone.ready_at_once(self.given) is not None
+
     def at_once(self) -> bool:
         """Find value and gradient in one pass, if that will do for the only loss of this one; return whether it did."""
-        call, *others = self.calls
-        leaf, loss = call.leaf, call.leaf.folded
-        if others or loss is None or not loss.one_pass or call.gate is not None or leaf.every_image:
+        if self.alone is None:
             return False
-        call.known = loss.at_once(self.given)
-        return call.known is not None
+        self.calls[0].known = self.alone.at_once(self.given)
+        return self.calls[0].known is not None
 
 
 def passes_of(calls: Sequence[Call], in_parts: bool) -> list[Pass]:

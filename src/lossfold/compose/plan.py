@@ -1,12 +1,16 @@
-"""What a set says of its passes before it is called: arguments of the same names are taken to be the same tensors."""
+"""What a set says of its passes: of a call's, or before there is one, when arguments of the same names are the same tensors."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from lossfold.compose.passes import Leaf
+from lossfold import engines
+from lossfold.compose.calls import checked_calls
+from lossfold.compose.passes import Leaf, passes_of
 from lossfold.compose.ranks import HEAD, Ranks
+from lossfold.engines import Engine
+from lossfold.errors import naming
 from lossfold.folds.fold import Needs
 from lossfold.losses.folded import Folded
 
@@ -18,8 +22,28 @@ Planned = tuple[Needs[Any], dict[str, str], list[Leaf]]
 def plan_of(leaves: Iterable[Leaf], ranks: Ranks | None) -> str:
     """Say which terms share which pass, which have none, and what goes to other ranks."""
     passes, alone = passes_among(leaves, in_parts=ranks is not None)
-    lines = [line(*one) for one in passes] + [f"on its own: {text(leaf)}" for leaf in alone]
+    lines = [line(*one, in_parts=ranks is not None) for one in passes] + [f"on its own: {text(leaf)}" for leaf in alone]
     return "\n".join(lines if ranks is None else [*lines, sent_to(ranks, passes, alone)])
+
+
+def plan_of_call(leaves: Sequence[Leaf], inputs: tuple[Any, ...], named: dict[str, Any], ranks: Ranks | None) -> str:
+    """Say the same of a call: which engine serves each of its passes, how many there are, and who is left out this time."""
+    in_parts = ranks is not None
+    with naming(leaves[0].root):
+        calls = checked_calls(leaves, inputs, named)
+    passes = passes_of(calls, in_parts)
+    lines, forward, backward = [], 0, 0
+    for one in passes:
+        with naming(one.calls[0].leaf.who):
+            engine = one.needs.engine_for(one.given)
+            once = engine is not None and engine.once and not in_parts and one.takes_one
+        lines.append(line(one.needs, {}, [call.leaf for call in one.calls], engine, once, in_parts))
+        forward, backward = forward + 1, backward + (not once)
+    served = {call.leaf.name for one in passes for call in one.calls}
+    called = {call.leaf.name for call in calls}
+    lines += [f"on its own: {text(leaf)}" for leaf in leaves if leaf.name in called - served]
+    lines += [f"left out: {text(leaf)}" for leaf in leaves if leaf.name not in called]
+    return "\n".join([*lines, f"passes over the pixels: {forward} forward, {backward} backward"])
 
 
 def passes_among(leaves: Iterable[Leaf], in_parts: bool) -> tuple[list[Planned], list[Leaf]]:
@@ -83,12 +107,34 @@ def in_one_pass(one: Mapping[str, str], other: Mapping[str, str]) -> bool:
     return same_first and all(one[name] == other[name] for name in one.keys() & other.keys())
 
 
-def line(needs: Needs[Any], source: Mapping[str, str], leaves: list[Leaf]) -> str:
-    """Return the line of a pass."""
+def line(
+    needs: Needs[Any],
+    source: Mapping[str, str],
+    leaves: list[Leaf],
+    engine: Engine | None = None,
+    once: bool | None = None,
+    in_parts: bool = False,
+) -> str:
+    """Return the line of a pass.
+
+    Args:
+        needs: what it collects.
+        source: where its arguments stand.
+        leaves: the losses that it serves.
+        engine: what serves it, where that is known.
+        once: whether it gives the gradient as well, where that is known.
+        in_parts: whether the batch has other parts, so that sums have to be known before the gradient.
+    """
     fold, how, collected = needs.describe()
     places = "".join(f", {name}={path!r}" for name, path in source.items() if path not in (name, ""))
-    how = f"{how}, {needs.engine or 'fastest engine'}{places}"
-    return f"{fold} fold ({how}): {', '.join(map(text, leaves))} [{', '.join(collected)}]"
+    serving = engine.name if engine is not None else engines.forced(needs.engine) or engines.serving()
+    told = f"{fold} fold ({how}, {serving}{places}): {', '.join(map(text, leaves))} [{', '.join(collected)}]"
+    if once is None:  # dtypes and devices decide
+        leaf, *others = leaves
+        loss = None if others or in_parts or leaf.condition is not None or leaf.every_image else leaf.folded
+        having = engines.with_one_pass(needs.engine)
+        return f"{told}, value and gradient in one pass ({having})" if loss is not None and loss.in_one_pass and having else told
+    return f"{told}, value and gradient in one pass" if once else told
 
 
 def text(leaf: Leaf) -> str:

@@ -134,4 +134,4 @@ class Hardest:
     def chosen(self, given: Given, found: Measured) -> Given:
         """Return a part's arguments, which know their hard pixels."""
         assert self.bound is not None
-        return given._replace(kept=(found.bits >= self.bound).view(given.tensors[1].shape))
+        return given.other(kept=(found.bits >= self.bound).view(given.tensors[1].shape))

@@ -97,6 +97,12 @@ def serving() -> str:
     return ", ".join([*words, f"{last.name} elsewhere" if words else last.name])
 
 
+def with_one_pass(wanted: str | None) -> str:
+    """Say on which of these engines one pass can give value and gradient: "cpp"."""
+    choice = forced(wanted)
+    return ", ".join(engine.name for engine in _running() if engine.once and choice in (None, engine.name))
+
+
 def check_name(argument: str, name: str | None) -> None:
     """Refuse an engine that lossfold does not have."""
     if name is not None and name not in NAMES:
@@ -108,6 +114,11 @@ def forced(wanted: str | None) -> str | None:
     choice = wanted or os.environ.get("LOSSFOLD_ENGINE") or None
     check_name("LOSSFOLD_ENGINE", choice)
     return choice
+
+
+def surroundings() -> tuple[object, ...]:
+    """Return what :func:`select` goes by beside tensors and the choice of a loss."""
+    return torch.is_grad_enabled(), inside_transform(), os.environ.get("LOSSFOLD_ENGINE")
 
 
 def select(wanted: str | None, scores: Tensor, *targets: Tensor | None, lacks: Lacks | None = None) -> Engine:

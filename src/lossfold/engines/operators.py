@@ -8,8 +8,9 @@ Engines implement them for their devices; what an implementation has to equal is
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -53,13 +54,14 @@ class FoldOperators:
         self._define("fold", f"({inputs}, {options}) -> ({returned})", shapes)
         self._define("unfold", f"({back}{inputs}, {options}) -> Tensor", self._like_the_first)
         self._differentiable("fold", self._backward, self._save)
+        self.hosted: tuple[str, ...] = ()
         self._fold, self._unfold = (getattr(OPERATORS, f"{name}_{what}").default for what in ("fold", "unfold"))
 
-    def fold(self, *arguments: Any) -> Any:
+    def fold(self, tensors: tuple[Any, ...], options: tuple[Any, ...]) -> Any:
         """Make the pass by the operator."""
         if torch.compiler.is_compiling():
-            return self._fold(*arguments)
-        return _Plain.apply(self, *arguments)
+            return self._fold(*tensors, *options)
+        return _Plain.apply(self, options, *tensors)
 
     def with_once(self) -> None:
         """Define the operator that makes one pass for value and gradient of Σ above·S, or of that over Σ below·W.
@@ -71,14 +73,18 @@ class FoldOperators:
         self._differentiable("once", self._once_backward_of_graphs, self._save_once)
         self._once = getattr(OPERATORS, f"{self.name}_once").default
 
-    def once(self, *arguments: Any) -> Tensor:
+    def once(self, tensors: tuple[Any, ...], options: tuple[Any, ...]) -> Tensor:
         """Return such a loss, whose gradient is there already."""
-        value: Tensor = self._once(*arguments)[0] if torch.compiler.is_compiling() else _Once.apply(self, *arguments)
+        if torch.compiler.is_compiling():
+            value: Tensor = self._once(*tensors, *options)[0]
+            return value
+        value = _Once.apply(self, options, *tensors)
         return value
 
     def _save_once(self, ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
         ctx.mark_non_differentiable(output[1])
-        save(ctx, inputs, output[1:], self.inputs.count(",") + 3)
+        count = self.inputs.count(",") + 3
+        save(ctx, inputs[:count], output[1:], inputs[count:])
 
     def _once_backward_of_graphs(self, ctx: Any, grad: Tensor | None, _: object) -> tuple[Any, ...]:
         inputs, (gradient,) = saved(ctx)
@@ -94,14 +100,13 @@ class FoldOperators:
         gradient, ctx.gradient = ctx.gradient, None
         if gradient is None:  # backward(retain_graph=True) has taken it
             _, gradient = self._once(*saved(ctx)[0], *ctx.options)
-        factor = grad.to(gradient.dtype)
         if inside_transform() or torch._C._functorch.is_legacy_batchedtensor(grad):  # many gradients at once
-            return torch.mul(gradient, factor)
+            return torch.mul(gradient, grad.to(gradient.dtype))
         if self.host is not None and grad.device.type in triton.DEVICES[1]:
             scaled: Tensor = self.host().scaled(gradient, grad)
             return scaled
         known = grad.device.type == "cpu" and grad.item() == 1
-        return gradient if known else gradient.mul_(factor)
+        return gradient if known else gradient.mul_(grad.to(gradient.dtype))
 
     def _differentiate_once(self, ctx: Any, grad: Tensor) -> Tensor:
         # create_graph=True: the definition has all further derivatives
@@ -124,8 +129,21 @@ class FoldOperators:
         Where there is one pass for value and gradient, ``scaled(gradient, factor)`` multiplies in place.
         """
         self.host = host
-        for what in self.defined:
+        self.hosted = tuple(self.defined)
+        for what in self.hosted:
             triton.serve(f"{self.name}_{what}", host, what)
+
+    def run(self, what: str, first: Tensor, *arguments: Any) -> Any:
+        """Call an operator below autograd; where nobody listens to the dispatcher, what it would call on a GPU straightaway."""
+        if (
+            what in self.hosted
+            and type(first) is Tensor
+            and first.device.type in triton.DEVICES[1]
+            and not torch._C._len_torch_dispatch_stack()
+        ):
+            return getattr(self.host(), what)(*arguments)
+        with torch._C._AutoDispatchBelowAutograd():
+            return getattr(self, f"_{what}")(*arguments)
 
     def _define(self, what: str, schema: str, shapes: Definition) -> None:
         self.defined.append(what)
@@ -142,10 +160,12 @@ class FoldOperators:
         returned = output if isinstance(output, (tuple, list)) else (output,)
         kept = tuple(returned[len(self.outputs) :])
         ctx.mark_non_differentiable(*kept)
-        save(ctx, inputs, kept, self.inputs.count(",") + 1)
+        count = self.inputs.count(",") + 1
+        save(ctx, inputs[:count], kept, inputs[count:])
 
     def _save_map(self, ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        save(ctx, inputs, (), self.inputs.count(",") + 2 + len(self.kept))
+        count = self.inputs.count(",") + 2 + len(self.kept)
+        save(ctx, inputs[:count], (), inputs[count:])
 
     def _backward(self, ctx: Any, *returned: Tensor | None) -> tuple[Any, ...]:
         inputs, kept = saved(ctx)
@@ -156,7 +176,7 @@ class FoldOperators:
         if torch.is_grad_enabled():  # create_graph=True: the definition has all further derivatives
             return (differentiate(inputs[0], self.definition(*inputs, *ctx.options), grads), *rest)
         grads = [None if grad is None else grad.contiguous() for grad in grads]
-        return (self._unfold(*grads, *kept, *inputs, *ctx.options), *rest)
+        return (self.run("unfold", inputs[0], *grads, *kept, *inputs, *ctx.options), *rest)
 
     def _map_backward(self, ctx: Any, grad: Tensor | None) -> tuple[Any, ...]:
         arguments, _ = saved(ctx)
@@ -170,52 +190,70 @@ class FoldOperators:
         return (self._unfold(*coefs, *kept, scores, targets, weighed(grad, weight), *ctx.options), *rest)
 
 
+Flat = TypeVar("Flat", bound=Callable[..., Any])
+
+
+def remembered(flat: Flat) -> Flat:
+    """Return a function of a spec that keeps what it has found; compiled code asks the function itself."""
+    known = functools.lru_cache(maxsize=512)(flat)
+
+    @functools.wraps(flat)
+    def found(spec: Any) -> Any:
+        return flat(spec) if torch.compiler.is_compiling() else known(spec)
+
+    return found  # type: ignore[return-value]
+
+
 class _Plain(torch.autograd.Function):
     """What is registered for autograd, called directly: in plain eager mode the detour costs more than a small image."""
 
     @staticmethod
-    def forward(ctx: Any, operators: FoldOperators, *arguments: Any) -> Any:
-        with torch._C._AutoDispatchBelowAutograd():
-            returned = operators._fold(*arguments)
+    def forward(ctx: Any, operators: FoldOperators, options: tuple[Any, ...], *tensors: Any) -> Any:
+        returned = operators.run("fold", tensors[0], *tensors, *options)
         ctx.operators = operators
-        operators._save(ctx, arguments, returned)
+        kept = returned[len(operators.outputs) :] if isinstance(returned, tuple) else ()
+        ctx.mark_non_differentiable(*kept)
+        save(ctx, tensors, kept, options)
         return returned
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> Any:
         first, *_ = ctx.operators._backward(ctx, *grads)
-        return (None, first, *[None] * (len(ctx.lengths) - 1 + len(ctx.options)))
+        return (None, None, first, *[None] * (ctx.given - 1))
 
 
 class _Once(torch.autograd.Function):
     """A loss of which one pass gives the value and the gradient."""
 
     @staticmethod
-    def forward(ctx: Any, operators: FoldOperators, *arguments: Any) -> Tensor:
-        with torch._C._AutoDispatchBelowAutograd():
-            value, ctx.gradient = operators._once(*arguments)
+    def forward(ctx: Any, operators: FoldOperators, options: tuple[Any, ...], *tensors: Any) -> Tensor:
+        value, ctx.gradient = operators.run("once", tensors[0], *tensors, *options)
         ctx.operators = operators
-        save(ctx, arguments, (), operators.inputs.count(",") + 3)
+        save(ctx, tensors, (), options)
         return value  # type: ignore[no-any-return]
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor | None) -> Any:
         first = None if grad is None else ctx.operators._once_backward(ctx, grad)
-        return (None, first, *[None] * (len(ctx.lengths) - 1 + len(ctx.options)))
+        return (None, None, first, *[None] * (ctx.given - 1))
 
 
-def save(ctx: Any, inputs: tuple[Any, ...], kept: tuple[Tensor, ...], tensors: int) -> None:
+def save(ctx: Any, inputs: Sequence[Any], kept: Sequence[Tensor], options: Sequence[Any]) -> None:
     """Keep an operator's tensors (of which some stand in lists), what it keeps for its backward, and its options."""
-    ctx.lengths = [len(one) if isinstance(one, (list, tuple)) else None for one in inputs[:tensors]]
-    flat = [t for one in inputs[:tensors] for t in (one if isinstance(one, (list, tuple)) else [one])]
-    ctx.save_for_backward(*flat, *kept)
-    ctx.options = inputs[tensors:]
+    ctx.given, ctx.options = len(inputs), options
+    ctx.lengths = None
+    if list in map(type, inputs):
+        ctx.lengths = [len(one) if isinstance(one, list) else None for one in inputs]
+        inputs = [t for one in inputs for t in (one if isinstance(one, list) else [one])]
+    ctx.save_for_backward(*inputs, *kept)
     ctx.set_materialize_grads(False)
 
 
 def saved(ctx: Any) -> tuple[list[Any], list[Tensor]]:
     """Return what :func:`save` has kept: the inputs, and what follows them."""
     tensors = list(ctx.saved_tensors)
+    if ctx.lengths is None:
+        return tensors[: ctx.given], tensors[ctx.given :]
     inputs: list[Any] = []
     for length in ctx.lengths:
         count = 1 if length is None else length

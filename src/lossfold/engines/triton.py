@@ -38,6 +38,20 @@ def here() -> bool:
     return SERVES_CPUS or torch.cuda.is_available() or torch.xpu.is_available()
 
 
+def where() -> str:
+    """Say on what it runs here: "NVIDIA H100 (sm_90)"."""
+    if SERVES_CPUS:
+        return "on CPUs in its interpreter"
+    if torch.cuda.is_available():
+        properties = torch.cuda.get_device_properties()
+        kind = getattr(properties, "gcnArchName", "") if torch.version.hip else f"sm_{properties.major}{properties.minor}"
+        count = torch.cuda.device_count()
+        return f"on {f'{count} x ' * (count > 1)}{properties.name} ({kind})"
+    if torch.xpu.is_available():
+        return f"on {torch.xpu.get_device_name()}"
+    return "and no GPU here"
+
+
 def version() -> str:
     """Return Triton's version."""
     import triton

@@ -19,6 +19,27 @@ def result_dtype(scores: Tensor) -> torch.dtype:
     return torch.float64 if scores.dtype == torch.float64 else torch.float32
 
 
+def are_plain(values: tuple[Any, ...]) -> bool:
+    """Whether all are PyTorch's own tensors, or None."""
+    for value in values:  # noqa: SIM110 - a generator costs as much again
+        if type(value) is not Tensor and value is not None:
+            return False
+    return True
+
+
+def signature(*tensors: Any) -> tuple[Any, ...] | None:
+    """Return all that checks by shape, dtype, device and layout go by; None where something is no plain tensor."""
+    found: list[Any] = []
+    for tensor in tensors:
+        if tensor is None:
+            found.append(None)
+        elif type(tensor) is not Tensor or tensor.is_nested:
+            return None
+        else:
+            found += (tensor.shape, tensor.dtype, tensor.device, tensor.layout, tensor.requires_grad)
+    return tuple(found)
+
+
 def plain(value: Any, made: dict[int, Any] | None = None) -> Any:
     """Return a tensor, or what holds tensors, without subclasses that only say what a tensor is of (tv_tensors, MetaTensor).
 

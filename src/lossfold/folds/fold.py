@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from typing_extensions import Self
 
+from lossfold.engines import Engine
 from lossfold.errors import LossError, wrong
 from lossfold.folds.histogram import Errors
 
@@ -178,6 +179,10 @@ class Needs(Generic[Spec]):
     def collect(self, given: Any) -> Fold:
         """Make the pass over a call's arguments, which have been checked."""
         raise NotImplementedError
+
+    def engine_for(self, given: Any) -> Engine | None:
+        """Return the engine that serves a call; None where only the pass itself finds out."""
+        return None
 
     def describe(self) -> tuple[str, str, list[str]]:
         """Return the fold's name, how it reads what it is given, and what it collects."""

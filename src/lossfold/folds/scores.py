@@ -15,8 +15,6 @@ from lossfold.errors import wrong
 from lossfold.folds.fold import MOST_SUMS, Needs, Sum, more_of, texts_of
 from lossfold.folds.histogram import Bins
 
-Once = Callable[[Tensor, Tensor | None], Tensor]  # a pass that finds value and gradient of a loss that is linear in the sums
-
 
 class Given(NamedTuple):
     """A call's arguments, checked, and as they came: one pass serves calls that were given the same tensors."""
@@ -28,6 +26,7 @@ class Given(NamedTuple):
     normalizer: float | Tensor | None
     as_masks: bool = False  # [N, *S] are N masks, and have no channels yet
     kept: Tensor | None = None  # [B, *S], the hard pixels, where they have been chosen among those of other parts, too
+    known: dict[Any, Any] | None = None  # what a loss remembers of calls like this one
 
     def same(self, other: Given) -> bool:
         """Whether both hold the same tensors, read alike."""
@@ -38,9 +37,13 @@ class Given(NamedTuple):
         """Return the arguments of a pass that two calls share: they are the same."""
         return self
 
+    def other(self, **parts: Any) -> Given:
+        """Return the arguments with other tensors among them."""
+        return self._replace(known=None, **parts)
+
     def having(self, change: Callable[[Tensor], Tensor]) -> Given:
         """Return the arguments with other scores, made of these."""
-        return self._replace(scores=change(self.scores))
+        return self.other(scores=change(self.scores))
 
     @property
     def tensors(self) -> tuple[Tensor, Tensor, Tensor | None]:

@@ -16,9 +16,10 @@ from typing_extensions import Self
 
 from lossfold.errors import LossError, is_number, naming, nearest, python_scalar, wrong
 from lossfold.folds.arithmetic import buffers_apart, widest_on
-from lossfold.folds.checks import plain
+from lossfold.folds.checks import are_plain, plain
 from lossfold.foreign import translation
 from lossfold.losses.reduce import Addends, finished
+from lossfold.memory import Memory
 from lossfold.options import Kind, PerClass, checked_options, configured, declared, option
 from lossfold.routing import arguments_of, check_argument, check_arguments, checked_mapping, is_one_dict, one_dict, route
 from lossfold.signatures import is_same, options_of
@@ -47,13 +48,15 @@ class Configured(nn.Module):
     arguments: ClassVar[dict[str, bool]] = {}  # of a call, and whether each has to be given
     open_call: ClassVar[bool] = True  # whether a call takes arguments of other names, or any number of them
     ready: bool = False  # whether it is a module already, no dataclass that is being filled
-    mark: object = None  # another one whenever an option changes, and of every copy
+    memory: Memory  # another one whenever an option or another attribute changes, and of every copy
+    own_class: ClassVar[bool] = True  # whether it is one of lossfold's, and so are all that it derives from
     written: ClassVar[Callable[..., None] | None] = None  # the constructor that somebody has written, where one has
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         if callable(vars(cls).get("validate")):  # what settle() was called; it would never run
             raise TypeError(f"{cls.__name__}: write settle(self) in place of validate(self)")
+        cls.own_class = cls.own_class and cls.__module__.startswith("lossfold.")
         cls.written = vars(cls).get("__init__", cls.written)  # before a dataclass makes one
         cls.own_kinds = declared(vars(cls))
         owners = reversed(cls.__mro__)
@@ -81,7 +84,6 @@ class Configured(nn.Module):
     def __post_init__(self) -> None:
         super().__init__()
         self.ready = True
-        self.mark = object()
         with naming(type(self).__name__):
             self.settle()
 
@@ -95,14 +97,17 @@ class Configured(nn.Module):
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name not in self.__dataclass_fields__:
-            return super().__setattr__(name, value)
+            super().__setattr__(name, value)
+            if self.ready and name != "memory":
+                self.memory = Memory(self.own_class)
+            return
         value = value.detach() if isinstance(value, nn.Parameter) else value  # an option is no parameter
         if isinstance(value, nn.Module):
             raise LossError(type(self).__name__, name, "a plain value", type(value).__name__)
         if not self.ready:
             return super().__setattr__(name, value)
         before = getattr(self, name)
-        self.mark = object()
+        self.memory = Memory(self.own_class)
         super().__setattr__(name, value)
         with naming(type(self).__name__):
             try:
@@ -189,7 +194,8 @@ class Loss(Configured, Summable):
     def __call__(self, *inputs: Any, **named: Any) -> Any:
         """Return the loss of tensors, or of one dict of outputs (see ``inputs``)."""
         with naming(type(self).__name__):
-            inputs, named = plain((inputs, named))
+            if named or not are_plain(inputs):
+                inputs, named = plain((inputs, named))
             if self.inputs is None and not is_one_dict(inputs, named):
                 if not self.open_call:
                     check_arguments(self.arguments, inputs, named)

@@ -28,6 +28,7 @@ class Folded(Loss):
     linear: ClassVar[bool] = False  # numerators and denominators are linear in the sums, and so add up as these do
     of_sums: ClassVar[bool] = False  # the formula reads options, sums and what is integrated over a histogram, and nothing else
 
+    own_formula: ClassVar[bool] = False  # whether its evaluation and its formula are lossfold's
     one_pass: ClassVar[bool] = False  # whether at_once gives what the formula says: nobody has changed that since
 
     def __init_subclass__(cls, **options: Any) -> None:
@@ -35,6 +36,7 @@ class Folded(Loss):
         if "formula" in vars(cls) and "linear" not in vars(cls):
             cls.linear = False  # whoever writes a formula says so
         after = {name: next(i for i, c in enumerate(cls.__mro__) if name in vars(c)) for name in ("at_once", *WORKED_OUT)}
+        cls.own_formula = all(getattr(cls, name).__module__.startswith("lossfold.") for name in WORKED_OUT) and cls.as_written
         cls.one_pass = all(after["at_once"] <= after[name] for name in WORKED_OUT)
 
     @property
@@ -98,6 +100,15 @@ class Folded(Loss):
     def direct(self, given: Any) -> Tensor:
         """Return the loss of checked arguments where it is no formula over a fold."""
         raise NotImplementedError
+
+    @property
+    def in_one_pass(self) -> bool:
+        """Whether one pass finds value and gradient, if the engine that serves has such a pass and the scores are no halves."""
+        return False
+
+    def ready_at_once(self, given: Any) -> Any:
+        """Return what makes a pass for value and gradient, None where none will do."""
+        return None
 
     def at_once(self, given: Any) -> Tensor | None:
         """Return the loss of checked arguments where one pass finds value and gradient; else None, and the fold comes first."""

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from lossfold.engines.transforms import inside_transform
 from lossfold.folds.fold import Fold, Rows
+from lossfold.memory import Known, recall
 
 if TYPE_CHECKING:
     from lossfold.folds.gpu.fused import Values
@@ -28,53 +29,83 @@ class Part(NamedTuple):
     """What else the weight depends on."""
 
 
+class Reading(NamedTuple):
+    """What formulas read.
+
+    Attributes:
+        sources: of each tensor of sums, which part's fold it is of, whether its images are added, and whether it is its histogram.
+        places: of each part, where its sums stand among these, and its histogram, if it reads one.
+        key: tells these formulas from others.
+    """
+
+    sources: list[tuple[int, bool, bool]]
+    places: list[tuple[int, int | None]]
+    key: tuple[object, ...]
+
+
 def is_fusible(loss: Folded, fold: Fold | None, given: Any) -> bool:
     """Whether a loss is lossfold's own formula over nothing but a fold, of which each step is a launch."""
     if fold is None or not fold.launches or torch.compiler.is_compiling() or inside_transform():
         return False
-    ways = (getattr(type(loss), name) for name in ("formula", "reduce", "settled"))
-    own = loss.as_written and all(way.__module__.startswith("lossfold.") for way in ways)
-    return loss.of_sums and own and loss.reduction != "none" and given.normalizer is None
+    plain = type(fold.sums) is Tensor  # what has no numbers runs the formulas as they are
+    return plain and loss.of_sums and loss.own_formula and loss.reduction != "none" and given.normalizer is None
 
 
-def together(parts: Sequence[Part]) -> Values | None:
-    """Return the values of losses, all in one launch; None where that can't be done."""
+def reading_of(parts: Sequence[Part]) -> Reading:
+    """Return what formulas read, each tensor once."""
+    found: dict[tuple[int, bool, bool], int] = {}
+    apart = {id(part.fold) for part in parts if part.every_image or part.loss.apart}
+    first: dict[int, int] = {}
+    places: list[tuple[int, int | None]] = []
+    key: list[object] = []
+    for number, part in enumerate(parts):
+        loss, fold = part.loss, part.fold
+        owner = first.setdefault(id(fold), number)
+        table = None
+        if loss.histogram is not None:
+            table = found.setdefault((owner, not (part.every_image or loss.apart), True), len(found))
+        places.append((found.setdefault((owner, id(fold) not in apart, False), len(found)), table))
+        of_fold = fold.wanted, fold.constants, fold.dtype
+        key.append((loss.memory, *places[-1], part.every_image, part.given.kind, *of_fold, part.marks))
+    return Reading(list(found), places, tuple(key))
+
+
+def together(parts: Sequence[Part], known: Known | None = None) -> Values | None:
+    """Return the values of losses, all in one launch; None where that can't be done.
+
+    Args:
+        parts: the losses.
+        known: what is remembered of the same losses' calls on tensors like these.
+    """
     from lossfold.folds.gpu import fused
 
+    reading = recall(known, "reading", lambda: reading_of(parts))
     sums: list[Tensor] = []
-    places: dict[tuple[int, str], int] = {}
-    apart = {id(part.fold) for part in parts if part.every_image or part.loss.apart}
-    read: list[tuple[int, int | None]] = []
-    key: list[object] = []
-    for part in parts:
-        loss, fold = part.loss, part.fold
-        whole = fold if id(fold) in apart else fold.sum_images()
-        own = fold if part.every_image or loss.apart else fold.sum_images()
-        of_table = None
-        if loss.histogram is not None:
-            assert own.table is not None
-            if (id(own), "table") not in places:
-                places[id(own), "table"] = len(sums)
-                sums.append(fused.integral(own.table, loss.histogram, loss.integral))
-            of_table = places[id(own), "table"]
-        if (id(whole), "sums") not in places:
-            places[id(whole), "sums"] = len(sums)
-            sums.append(whole.sums)
-        read.append((places[id(whole), "sums"], of_table))
-        key.append((loss.mark, *read[-1], part.every_image, part.given.kind, fold.wanted, fold.constants, fold.dtype, part.marks))
+    for number, summed, is_table in reading.sources:
+        part = parts[number]
+        fold = part.fold.sum_images() if summed else part.fold
+        if is_table:
+            loss = next(one.loss for one, (_, at) in zip(parts, reading.places, strict=True) if at == len(sums))
+            assert fold.table is not None and loss.histogram is not None
+            sums.append(fused.integral(fold.table, loss.histogram, loss.integral))
+        else:
+            sums.append(fold.sums)
 
     def formulas(rows: list[tuple[Tensor, ...]]) -> fused.Values:
         terms, weighted = [], []
-        for part, (place, table) in zip(parts, read, strict=True):
+        for part, (place, table) in zip(parts, reading.places, strict=True):
             fold = Rows.reading(part.fold, rows[place], None if table is None else rows[table])
             terms.append(part.loss.reduce(fold, part.given, None, part.every_image))
             weighted.append(part.weigh(terms[-1]))
         return fused.Values(terms, weighted, sum(weighted[1:], weighted[0]))
 
-    return fused.evaluate(tuple(key), formulas, sums)
+    kernel = recall(known, "kernel", lambda: fused.kernel_of(reading.key, formulas, sums))
+    return None if kernel is None else fused.values_of(kernel, formulas, sums)
 
 
 def alone(loss: Folded, fold: Fold, given: Any) -> Tensor | None:
     """Return one loss before its weight, in one launch; None where that can't be done."""
-    values = together([Part(loss, fold, given, False, lambda value: value, ())]) if is_fusible(loss, fold, given) else None
+    if not is_fusible(loss, fold, given):
+        return None
+    values = together([Part(loss, fold, given, False, lambda value: value, ())], given.known)
     return None if values is None else values.total

@@ -7,7 +7,10 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
+from lossfold import engines
 from lossfold.errors import wrong
+from lossfold.folds.arithmetic import total_dtype
+from lossfold.folds.checks import signature
 from lossfold.folds.fold import Fold, Sum
 from lossfold.folds.pair.given import PairGiven
 from lossfold.folds.pair.needs import PairNeeds, check_pair, check_weights
@@ -15,6 +18,7 @@ from lossfold.folds.pair.spec import LINKS, PairSpec, PairSum
 from lossfold.losses.image_loss import ImageLoss
 from lossfold.losses.reduce import Ratio
 from lossfold.losses.scores import WEIGHT, one_pass_will_do, times
+from lossfold.memory import recall
 from lossfold.options import configured, option
 
 ALONE = ("abs", "square", "smooth_abs", "charbonnier")  # sums of functions of p - t at each pixel
@@ -75,7 +79,11 @@ class PairLoss(ImageLoss):
 
     def check(self, pred: Any, target: Any, weight: Any = None) -> PairGiven:
         """Refuse what can't be folded, or does not fit the options."""
-        return self.checked(*check_pair(pred, target), weight)
+        like = signature(pred, target, weight)
+        known = self.memory.of(like and (like, engines.surroundings()))
+        in_unit = recall(known, "in_unit", lambda: self.checked(*check_pair(pred, target), weight).in_unit)
+        regions = {} if weight is None else {self.region_name: weight}
+        return PairGiven(pred, target, regions, in_unit, tuple(pred.shape), known)
 
     def checked(self, pred: Tensor, target: Tensor | None, region: object) -> PairGiven:
         """Return the arguments of a call, the region checked."""
@@ -121,17 +129,31 @@ class PairLoss(ImageLoss):
 
     def at_once(self, given: PairGiven) -> Tensor | None:
         """Return a mean or sum of one function of p - t over all elements."""
-        pred, means = given.pred, self.means()
-        if not isinstance(pred, Tensor) or given.regions or self.apart or self.link != "identity":
+        found = recall(given.known, "once", lambda: self.ready_at_once(given))
+        return None if found is None else found[0].once(given, found[1])
+
+    @property
+    def in_one_pass(self) -> bool:
+        """Whether it is a mean or sum of one function of p - t."""
+        means = self.means()
+        alone = len(means) == 1 and len(means[0].parts) == 1 and means[0].parts[0][1][0] in ALONE and means[0].area == WEIGHT
+        return alone and self.one_pass and not self.apart and self.link == "identity"
+
+    def ready_at_once(self, given: PairGiven) -> tuple[PairNeeds, Tensor] | None:
+        """Return what makes the pass, and the sums' factors ``[K, 1]``; None if none will do."""
+        pred, needs = given.pred, self.needs(given)
+        if (
+            not isinstance(pred, Tensor)
+            or not one_pass_will_do(pred, self.loss_weight)
+            or given.regions
+            or not self.in_one_pass
+            or not needs.has_once(given)
+        ):
             return None
-        if not one_pass_will_do(pred, self.loss_weight):
-            return None
-        if len(means) != 1 or len(means[0].parts) != 1 or means[0].parts[0][1][0] not in ALONE or means[0].area != WEIGHT:
-            return None
-        ((factor, kind),) = means[0].parts
-        factor *= means[0].factor * self.scale(given) / (max(1, pred.numel()) if self.reduction == "mean" else 1)
-        needs = self.needs(given)
-        return needs.once(tuple(factor if one.kind == kind[0] else 0.0 for one in needs.spec.sums), given)
+        ((mean, ((factor, kind),)),) = ((mean, mean.parts) for mean in self.means())
+        factor *= mean.factor * self.scale(given) / (max(1, pred.numel()) if self.reduction == "mean" else 1)
+        factors = [factor if one.kind == kind[0] else 0.0 for one in needs.spec.sums]
+        return needs, torch.stack([pred.new_full((1,), one, dtype=total_dtype(pred)) for one in factors])
 
     def direct(self, given: PairGiven) -> Tensor:
         """Return the loss's map."""

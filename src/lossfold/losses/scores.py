@@ -11,6 +11,7 @@ from torch import Tensor
 from lossfold import engines
 from lossfold.errors import is_number, python_scalar, wrong
 from lossfold.folds.arithmetic import total_dtype
+from lossfold.folds.checks import signature
 from lossfold.folds.dense.needs import DenseNeeds, check_targets
 from lossfold.folds.dense.spec import DenseSpec
 from lossfold.folds.fold import Fold, Sum
@@ -20,6 +21,7 @@ from lossfold.folds.looks import mention_pictures_without_channel
 from lossfold.folds.scores import Given, with_channel
 from lossfold.losses.folded import Folded
 from lossfold.losses.reduce import REDUCTIONS, Addends, Ratio, divide, finished
+from lossfold.memory import recall
 from lossfold.options import Word, configured, option
 
 LABELS, MASKS, SOFT = "labels", "masks", "soft"
@@ -126,14 +128,25 @@ class ScoreLoss(Folded):
 
     def check(self, logits: Any, labels: Any, weight: Any = None, normalizer: float | Tensor | None = None) -> Given:
         """Refuse what can't be folded, or does not fit the options."""
-        seen: tuple[Any, Any, Any] = with_channel(logits, labels, weight) if self.without_channels else (logits, labels, weight)
+        like = signature(logits, labels, weight)
+        known = self.memory.of(like and (like, self.without_channels, engines.surroundings()))
+        kind = recall(known, "kind", lambda: self.checked_kind(logits, labels, weight))
+        if kind != LABELS and not self.without_channels and not self.by_element:
+            mention_pictures_without_channel(logits, labels, self.validate)
+        if normalizer is not None:
+            normalizer = normalizer if isinstance(normalizer, Tensor) else python_scalar(normalizer)
+            self.check_normalizer(normalizer, kind)
+            kind = MASKS
+        return Given(logits, labels, weight, kind, normalizer, self.without_channels, known=known)
+
+    def checked_kind(self, *given: Any) -> str:
+        """Return what the scores are held against, and refuse shapes, dtypes and devices that do not fit, or not the options."""
+        seen: tuple[Any, Any, Any] = with_channel(*given) if self.without_channels else given
         kind = self.kind_of(seen[0], seen[1])
         if kind == LABELS:
             scores, *_ = check_labels(*seen, self.resize)
         else:
             scores, *_ = check_targets(*seen, together=self.together, resize=self.resize)
-            if not self.without_channels and not self.by_element:
-                mention_pictures_without_channel(seen[0], seen[1], self.validate)
         if scores.shape[1] == 1 and (self.link == "softmax" or kind == LABELS):
             got = "'softmax', which makes every probability 1" if self.link == "softmax" else f"{self.link!r} with class indices"
             raise wrong("link", "'sigmoid' for one channel", got, one_channel(self.link))
@@ -141,11 +154,7 @@ class ScoreLoss(Folded):
             self.check_classes(name, scores.shape[1])
         if self.narrows:
             self.check_counted(scores.shape[1], self.ignore_index if kind == LABELS and not self.counts_absent else None)
-        if normalizer is not None:
-            normalizer = normalizer if isinstance(normalizer, Tensor) else python_scalar(normalizer)
-            self.check_normalizer(normalizer, kind)
-            kind = MASKS
-        return Given(logits, labels, weight, kind, normalizer, self.without_channels)
+        return kind
 
     def check_normalizer(self, normalizer: float | Tensor, kind: str) -> None:
         """Refuse a normaliser that is none, or does not fit the options."""
@@ -166,7 +175,8 @@ class ScoreLoss(Folded):
     def needs(self, given: Given | None = None) -> LabelNeeds | DenseNeeds:
         """Return the fold that a call wants; without one, that of the targets that the link is most used with."""
         usual = LABELS if self.link in self.label_links else MASKS
-        return self.needs_for(usual if given is None else given.kind)
+        kind = usual if given is None else given.kind
+        return recall(self.memory.of("needs"), kind, lambda: self.needs_for(kind))
 
     def needs_for(self, kind: str) -> LabelNeeds | DenseNeeds:
         """Return the fold that a kind of targets wants."""
@@ -253,19 +263,29 @@ class PixelLoss(ScoreLoss):
 
     def at_once(self, given: Given) -> Tensor | None:
         """Return a mean or sum over all pixels whose denominator follows from labels and weights alone."""
-        scores = given.scores
-        if not one_pass_will_do(scores, self.loss_weight) or self.by_image or given.normalizer is not None:
+        if given.normalizer is not None:
             return None
-        needs = self.needs(given)
-        once = needs.once(given)
-        if once is None:
+        found = recall(given.known, "once", lambda: self.ready_at_once(given))
+        return None if found is None else found[0].once(given, *found[1:])
+
+    @property
+    def in_one_pass(self) -> bool:
+        """Whether it is a mean or sum over all pixels whose denominator follows from labels and weights."""
+        return self.one_pass and self.folds and not self.by_image and tuple(self.denominators(torch.zeros(1), LABELS)) == (WEIGHT,)
+
+    def ready_at_once(self, given: Given) -> tuple[LabelNeeds | DenseNeeds, Tensor, Tensor | None] | None:
+        """Return what makes the pass, with the factors of numerator ``[K, C]`` and denominator ``[C]``; None if none will do."""
+        scores, needs = given.scores, self.needs(given)
+        if self.by_image or given.normalizer is not None or not one_pass_will_do(scores, self.loss_weight):
+            return None
+        if not needs.has_once(given):
             return None
         like = scores.new_empty(1 if self.without_channels else scores.shape[1], dtype=total_dtype(scores))
         factors, denominators = self.coefficients(like, given.kind), self.denominators(like, given.kind)
         if tuple(denominators) != (WEIGHT,):
             return None
         table = stacked([*(factors.get(key, 0.0) for key in needs.spec.sums), denominators[WEIGHT]], like)
-        return once(table[:-1], None if self.reduction == "sum" else table[-1])
+        return needs, table[:-1], None if self.reduction == "sum" else table[-1]
 
     def formula(self, fold: Fold, given: object) -> Ratio:
         """Return the coefficients times the sums, and what they are divided by."""

@@ -17,7 +17,7 @@ def element_weights(case: DenseCase, data: Data) -> Tensor:
     """The weight of every element, 0 where it is ignored, ``[B, K, *S]`` in float64."""
     t = data.truth
     whole = not t.is_floating_point() and t.dtype != torch.bool
-    counted = (t != case.ignore_index) if whole else torch.ones(t.shape, dtype=torch.bool)
+    counted = (t != case.ignore_index) if whole else torch.ones_like(t, dtype=torch.bool)
     if case.together:
         counted = counted.all(1, keepdim=True).expand(t.shape)
     if data.weight is None:

@@ -45,7 +45,7 @@ class Elements:
 
     def numbers(self, name: str, default: float) -> Tensor:
         given = self.options.get(name)
-        return torch.tensor(default if given is None else given, dtype=self.z.dtype).expand(self.z.shape[1])
+        return torch.tensor(default if given is None else given, dtype=self.z.dtype, device=self.z.device).expand(self.z.shape[1])
 
     def rows(self, total: Tensor) -> Tensor:
         """``[B, ...]`` to one row an image, or one for all."""
@@ -185,7 +185,7 @@ def lovasz(e: Elements) -> Tensor:
     if classes == "present" and not e.case.hinge:
         v = torch.where((f != 0).any(-1), v, 0)
     elif not isinstance(classes, str):
-        v = v * torch.zeros_like(e.v[:, 0]).index_fill(0, torch.tensor(list(classes)), 1)
+        v = v * torch.zeros_like(e.v[:, 0]).index_fill(0, torch.tensor(list(classes), device=v.device), 1)
     values = torch.where(v != 0, v * values, 0)
     if e.options.get("reduction") == "none":
         return values if e.case.by_image else values[0]

@@ -33,7 +33,7 @@ class Pixels:
         self.logs = torch.log(x.clamp_min(1e-12)) if self.link == "identity" else torch.log_softmax(x, 1)
         self.hot = functional.one_hot(self.y, self.classes).movedim(-1, 1).to(x.dtype)
         given = options.get("class_weight")
-        self.v = torch.ones(self.classes, dtype=x.dtype) if given is None else torch.tensor(given, dtype=x.dtype)
+        self.v = torch.tensor([1.0] * self.classes if given is None else given, dtype=x.dtype, device=x.device)
         self.shape = labels.shape
 
     def at_label(self, values: Tensor) -> Tensor:
@@ -73,7 +73,7 @@ def cross_entropy(px: Pixels, options: Options) -> Tensor:
 
 def focal(px: Pixels, options: Options) -> Tensor:
     alpha = options.get("alpha")
-    scale = torch.tensor(1.0 if alpha is None else alpha, dtype=px.v.dtype).expand(px.classes)
+    scale = torch.tensor(1.0 if alpha is None else alpha, dtype=px.v.dtype, device=px.v.device).expand(px.classes)
     tiny = torch.finfo(px.p.dtype).tiny  # where p is 1, the slope of a power below 1 is not finite; the limit of all is 0
     modulation = (1 - px.at_label(px.p)).clamp_min(tiny) ** options.get("gamma", 2.0)
     value = scale[px.y] * px.v[px.y] * modulation * -px.at_label(px.logs)
@@ -229,7 +229,7 @@ def lovasz(px: Pixels, options: Options) -> Tensor:
     if classes == "present":
         v = torch.where((f != 0).any(-1), v, 0)
     elif classes != "all":
-        v = v * functional.one_hot(torch.tensor(list(classes)), px.classes).sum(0).to(v.dtype)
+        v = v * functional.one_hot(torch.tensor(list(classes)), px.classes).sum(0).to(v)
     values = torch.where(v != 0, v * values, 0)
     if options.get("reduction") == "none":
         return values if options.get("per_image") else values[0]

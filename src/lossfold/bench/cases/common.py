@@ -24,9 +24,11 @@ def own_entries(make: LossMaker, common: dict[str, Any], note: str = "") -> dict
         note: shown in the rows of both.
     """
 
-    def entry(engine: str) -> Entry:
+    def entry(engine: str | None) -> Entry:
         def build() -> LossFunction:
             loss = make(import_module("lossfold"), {**common, "engine": engine})
+            if engine is None:
+                loss.compile(dynamic=False)
 
             def run(leaf: Tensor, *rest: Tensor) -> Tensor:
                 result = loss(leaf, *rest)
@@ -36,7 +38,8 @@ def own_entries(make: LossMaker, common: dict[str, Any], note: str = "") -> dict
 
         return Entry(build, note=note)
 
-    return {"lossfold-cpp": entry("cpp"), "lossfold-eager": entry("eager")}
+    forced = {f"lossfold-{engine}": entry(engine) for engine in ("cpp", "triton", "eager")}
+    return {**forced, "lossfold-compiled": entry(None)}
 
 
 def plain_entries(function: LossFunction) -> dict[str, Entry]:

@@ -27,7 +27,8 @@ from lossfold.folds.dense.triton import lacks, lacks_once
 from lossfold.folds.fold import Fold, describe
 from lossfold.folds.histogram import in_units
 from lossfold.folds.looks import can_look, in_unit, mention_all_ignored, refuse_other_than_probabilities
-from lossfold.folds.scores import Given, Once, ScoreNeeds
+from lossfold.folds.scores import Given, ScoreNeeds
+from lossfold.memory import Known, recall
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class DenseNeeds(ScoreNeeds[DenseSpec]):
                     sums = run.fold(scores, targets, weight, spec).sums
                 return Fold(sums, spec.sums, dtype, CONSTANT if fixed else (), None, given.kind, errors)
             weight, unit = in_units(weight, spec.bins)
-            engine = self._engine(scores, targets, weight)
+            engine = self._engine(scores, targets, weight, given.known if unit is None else None)
             sums, table = engine.among(eager, operators).fold(scores, targets, weight, spec)
         table = table if spec.bins else None
         fold = Fold(sums, spec.sums, dtype, CONSTANT if fixed else (), table, given.kind, launches=engine.launches)
@@ -73,22 +74,23 @@ class DenseNeeds(ScoreNeeds[DenseSpec]):
             found = definition.elements(scores.detach(), targets, weight, self.spec)  # those that do not count have 0
         refuse_other_than_probabilities(found.z, torch.ones_like(found.z, dtype=torch.bool), self.spec.together)
 
-    def once(self, given: Given) -> Once | None:
-        """Return the pass that finds value and gradient of Σ above·S, over Σ below·W where below is given, or None."""
+    def engine_for(self, given: Given) -> engines.Engine:
+        """Return the engine that serves a call."""
+        return self._engine(*given.tensors, given.known)
+
+    def has_once(self, given: Given) -> bool:
+        """Whether the engine that serves a call finds its value and gradient in one pass."""
+        engine = self.engine_for(given)
+        return engine.once and not lacks_once(self.spec, engine.name)
+
+    def once(self, given: Given, above: Tensor, below: Tensor | None) -> Tensor:
+        """Return Σ above·S, over Σ below·W where below is given, by such a pass."""
         scores, targets, weight = given.tensors
-        engine = self._engine(scores, targets, weight)
-        if not engine.once or lacks_once(self.spec, engine.name):
-            return None
-        seen = (scores, targets, weight)
+        self.look(scores, targets, weight)
         if scores.dim() == 2:
             scores, targets, weight = as_pixels(scores, targets, weight)
-
-        def once(above: Tensor, below: Tensor | None) -> Tensor:
-            self.look(*seen)  # if no pass is made, that which collects looks
-            with refusing_targets(targets, self.spec.ignore_index):
-                return operators.once(scores, targets, weight, above, below, self.spec)
-
-        return once
+        with refusing_targets(targets, self.spec.ignore_index):
+            return operators.once(scores, targets, weight, above, below, self.spec)
 
     def integrate(self, coef: Tensor, given: Given) -> Tensor:
         """Return each element's share (each pixel's, where channels count together) of the sums weighted by ``coef [K, C]``."""
@@ -99,8 +101,9 @@ class DenseNeeds(ScoreNeeds[DenseSpec]):
             values: Tensor = run.integrand(scores, targets, weight, coef, self.spec)
         return values
 
-    def _engine(self, scores: Tensor, targets: Tensor, weight: Tensor | None) -> engines.Engine:
-        return engines.select(self.engine, scores, weight, targets, lacks=lacks(self.spec, scores, targets))
+    def _engine(self, scores: Tensor, targets: Tensor, weight: Tensor | None, known: Known | None = None) -> engines.Engine:
+        lacking = lacks(self.spec, scores, targets)
+        return recall(known, self.spec, lambda: engines.select(self.engine, scores, weight, targets, lacks=lacking))
 
     def describe(self) -> tuple[str, str, list[str]]:
         """Return the fold's name, how it reads what it is given, and what it collects."""

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from lossfold.engines.native import check_codes
-from lossfold.engines.operators import FoldOperators
+from lossfold.engines.operators import FoldOperators, remembered
 from lossfold.folds.dense import definition
 from lossfold.folds.dense.definition import Collected
 from lossfold.folds.dense.spec import KINDS, LINKS, DenseSpec
@@ -23,12 +23,12 @@ OPTIONS = (
 
 def fold(scores: Tensor, targets: Tensor, weight: Tensor | None, spec: DenseSpec) -> Collected:
     """Compute :func:`lossfold.folds.dense.definition.fold` by an operator."""
-    return Collected(*OPERATORS.fold(scores, targets, weight, *flat(spec)))
+    return Collected(*OPERATORS.fold((scores, targets, weight), flat(spec)))
 
 
 def once(scores: Tensor, targets: Tensor, weight: Tensor | None, above: Tensor, below: Tensor | None, spec: DenseSpec) -> Tensor:
     """Compute :func:`lossfold.folds.label.operators.once` for targets of the scores' shape."""
-    return OPERATORS.once(scores, targets, weight, above, below, *flat(spec))
+    return OPERATORS.once((scores, targets, weight, above, below), flat(spec))
 
 
 def integrand(scores: Tensor, targets: Tensor, weight: Tensor | None, coef: Tensor, spec: DenseSpec) -> Tensor:
@@ -37,6 +37,7 @@ def integrand(scores: Tensor, targets: Tensor, weight: Tensor | None, coef: Tens
     return values
 
 
+@remembered
 def flat(spec: DenseSpec) -> tuple[Any, ...]:
     """Return a spec as the operators take it."""
     kinds, gammas = [code_of(KINDS, kind) for kind, _ in spec.sums], [gamma for _, gamma in spec.sums]

@@ -128,8 +128,8 @@ class Fused(torch.autograd.Function):
     """The kernel's values, and its derivatives in the backward pass."""
 
     @staticmethod
-    def forward(ctx: Any, kernel: Kernel, formulas: Formulas, *sums: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the total, each term times its weight ``[T]``, and each term ``[T]``."""
+    def forward(ctx: Any, kernel: Kernel, formulas: Formulas, *sums: Tensor) -> tuple[Tensor, ...]:
+        """Return each term, each times its weight, and the total."""
         count = kernel.count
         values = torch.empty(2 * count + 1, dtype=torch.float32, device=sums[0].device)
         slopes = torch.empty((count + 1, sum(one.numel() for one in sums)), dtype=torch.float64, device=sums[0].device)
@@ -137,29 +137,31 @@ class Fused(torch.autograd.Function):
         ctx.save_for_backward(*sums, slopes)
         ctx.formulas = formulas
         ctx.set_materialize_grads(False)
-        terms, weighted, total = values[:count], values[count : 2 * count], values[2 * count]
-        ctx.mark_non_differentiable(terms)
-        return total, weighted, terms
+        found = values.unbind()
+        ctx.mark_non_differentiable(*found[:count])
+        return found
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> Any:
         """Return the derivatives by the sums: one product, where the total alone is differentiated."""
         *sums, slopes = ctx.saved_tensors
-        of_total, of_weighted = grads[:2]
+        asked = [(place, grad) for place, grad in enumerate(grads[len(slopes) - 1 :]) if grad is not None]
+        if not asked:
+            return (None, None, *[None] * len(sums))
         if torch.is_grad_enabled():  # create_graph=True: the formulas have all further derivatives
             values = ctx.formulas([one.unbind(1) for one in sums])
-            outputs = [values.total, torch.stack(list(values.weighted))]
-            pairs = [(out, grad) for out, grad in zip(outputs, grads[:2], strict=True) if grad is not None and out.requires_grad]
+            outputs = [*values.weighted, values.total]
+            pairs = [(outputs[place], grad) for place, grad in asked if outputs[place].requires_grad]
             if not pairs:
                 return (None, None, *[None] * len(sums))
             outs, seeds = zip(*pairs, strict=True)
             return (None, None, *torch.autograd.grad(outs, sums, seeds, create_graph=True, allow_unused=True))
-        slope = None if of_total is None else slopes[-1] * of_total
-        if of_weighted is not None:
-            more = (slopes[:-1] * of_weighted[:, None]).sum(0)
-            slope = more if slope is None else slope + more
-        if slope is None:
-            return (None, None, *[None] * len(sums))
+        place, grad = asked[-1]
+        slope = slopes[place] * grad
+        for place, grad in asked[:-1]:
+            slope = torch.addcmul(slope, slopes[place], grad.to(slope.dtype))
+        if len(sums) == 1:
+            return (None, None, slope.view(sums[0].shape))
         parts = slope.split([one.numel() for one in sums])
         return (None, None, *(part.view(one.shape) for part, one in zip(parts, sums, strict=True)))
 
@@ -177,8 +179,8 @@ KNOWN: dict[Any, Kernel | None] = {}
 MOST_KNOWN = 256
 
 
-def evaluate(key: Any, formulas: Formulas, sums: Sequence[Tensor]) -> Values | None:
-    """Return the values of formulas in one launch; None where they are to be run as they are.
+def kernel_of(key: Any, formulas: Formulas, sums: Sequence[Tensor]) -> Kernel | None:
+    """Return the kernel of formulas, written if need be; None where they are to be run as they are.
 
     Args:
         key: tells the formulas from others, of whatever shapes.
@@ -193,8 +195,10 @@ def evaluate(key: Any, formulas: Formulas, sums: Sequence[Tensor]) -> Values | N
             KNOWN[whole] = written(formulas, sums)
         except UnwrittenError:
             KNOWN[whole] = None
-    kernel = KNOWN[whole]
-    if kernel is None:
-        return None
-    total, weighted, terms = Fused.apply(kernel, formulas, *sums)
-    return Values(terms.unbind(), weighted.unbind(), total)
+    return KNOWN[whole]
+
+
+def values_of(kernel: Kernel, formulas: Formulas, sums: Sequence[Tensor]) -> Values:
+    """Return the values of formulas in one launch."""
+    found = Fused.apply(kernel, formulas, *sums)
+    return Values(found[: kernel.count], found[kernel.count : -1], found[-1])

@@ -132,7 +132,7 @@ def written(like: Tensor, write: Any) -> Tensor:
     """Return a tensor as ``empty_like`` makes it, of what is written to ``[B, C, P]``."""
     result = torch.empty_like(like)
     to = flat(result)
-    if to.untyped_storage().data_ptr() == result.untyped_storage().data_ptr():
+    if torch._C._is_alias_of(to, result):  # type: ignore[attr-defined]
         write(to)
         return result
     to = torch.empty(to.shape, dtype=to.dtype, device=to.device)

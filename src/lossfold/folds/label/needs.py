@@ -27,7 +27,8 @@ from lossfold.folds.label.definition import Collected
 from lossfold.folds.label.spec import CONSTANT, LabelSpec
 from lossfold.folds.label.triton import lacks, lacks_once
 from lossfold.folds.looks import can_look, in_unit, refuse_other_than_probabilities
-from lossfold.folds.scores import Given, Once, ScoreNeeds
+from lossfold.folds.scores import Given, ScoreNeeds
+from lossfold.memory import Known, recall
 
 
 def one_channel(link: str = "softmax") -> str:
@@ -71,29 +72,30 @@ class LabelNeeds(ScoreNeeds[LabelSpec]):
                 sums = needs._fold(needs._engine(scores, labels, weight), scores, labels, weight).sums
             return Fold(sums, self.spec.sums, result_dtype(scores), constants, None, given.kind, errors)
         weight, unit = in_units(weight, self.spec.bins)
-        engine = needs._engine(scores, labels, weight)
+        engine = needs._engine(scores, labels, weight, given.known if unit is None else None)
         collected = needs._fold(engine, scores, labels, weight)
         table = collected.table if self.spec.bins else None
         made = collected.sums, self.spec.sums, result_dtype(scores), constants, table, given.kind
         fold = Fold(*made, launches=engine.launches)
         return fold if unit is None else fold.scaled(unit)
 
-    def once(self, given: Given) -> Once | None:
-        """Return the pass that finds value and gradient of Σ above·S, over Σ below·W where below is given, or None."""
+    def engine_for(self, given: Given) -> engines.Engine:
+        """Return the engine that serves a call."""
+        return self._engine(*given.tensors, given.known)
+
+    def has_once(self, given: Given) -> bool:
+        """Whether the engine that serves a call finds its value and gradient in one pass."""
+        engine = self.engine_for(given)
+        return engine.once and not lacks_once(self.spec, *given.tensors[:2], engine.name)
+
+    def once(self, given: Given, above: Tensor, below: Tensor | None) -> Tensor:
+        """Return Σ above·S, over Σ below·W where below is given, by such a pass."""
         scores, labels, weight = given.tensors
-        engine = self._engine(scores, labels, weight)
-        if not engine.once or lacks_once(self.spec, scores, labels, engine.name):
-            return None
-        seen = (scores, labels, weight)
+        self.look(scores, labels, weight)
         if scores.dim() == 2:
             scores, labels, weight = as_pixels(scores, labels, weight)
-
-        def once(above: Tensor, below: Tensor | None) -> Tensor:
-            self.look(*seen)  # if no pass is made, that which collects looks
-            with refusing_labels(scores.shape[1], labels, self.spec.ignore_index):
-                return operators.once(scores, labels, weight, above, below, self.spec)
-
-        return once
+        with refusing_labels(scores.shape[1], labels, self.spec.ignore_index):
+            return operators.once(scores, labels, weight, above, below, self.spec)
 
     def integrate(self, coef: Tensor, given: Given) -> Tensor:
         """Return the map ``[B, *S]`` of each pixel's share, the sums weighted by ``coef [K, C]``."""
@@ -121,8 +123,8 @@ class LabelNeeds(ScoreNeeds[LabelSpec]):
         """Return the mask ``[B, *S]`` of the hard pixels."""
         return self._fold(self._engine(*given.tensors), *given.tensors).kept
 
-    def _engine(self, scores: Tensor, labels: Tensor, weight: Tensor | None) -> engines.Engine:
-        return engines.select(self.engine, scores, weight, lacks=lacks(self.spec, scores, labels))
+    def _engine(self, scores: Tensor, labels: Tensor, weight: Tensor | None, known: Known | None = None) -> engines.Engine:
+        return recall(known, self.spec, lambda: engines.select(self.engine, scores, weight, lacks=lacks(self.spec, scores, labels)))
 
     def _fold(self, engine: engines.Engine, scores: Tensor, labels: Tensor, weight: Tensor | None) -> Collected:
         if scores.dim() == 2 and not self.apart:  # without space, images that are added anyway serve as pixels

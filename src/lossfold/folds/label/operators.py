@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from lossfold.engines.native import check_codes
-from lossfold.engines.operators import FoldOperators
+from lossfold.engines.operators import FoldOperators, remembered
 from lossfold.folds.fold import code_of
 from lossfold.folds.histogram import Bins
 from lossfold.folds.label import definition
@@ -24,12 +24,12 @@ OPTIONS = (
 
 def fold(scores: Tensor, labels: Tensor, weight: Tensor | None, spec: LabelSpec) -> Collected:
     """Compute :func:`lossfold.folds.label.definition.fold` by an operator."""
-    return Collected(*OPERATORS.fold(scores, labels, weight, *flat(spec)))
+    return Collected(*OPERATORS.fold((scores, labels, weight), flat(spec)))
 
 
 def once(scores: Tensor, labels: Tensor, weight: Tensor | None, above: Tensor, below: Tensor | None, spec: LabelSpec) -> Tensor:
     """Return Σ above·S of all images' sums, over Σ below·W if below is given, by an operator that finds the gradient as well."""
-    return OPERATORS.once(scores, labels, weight, above, below, *flat(spec))
+    return OPERATORS.once((scores, labels, weight, above, below), flat(spec))
 
 
 def integrand(scores: Tensor, labels: Tensor, weight: Tensor | None, coef: Tensor, kept: Tensor, spec: LabelSpec) -> Tensor:
@@ -38,6 +38,7 @@ def integrand(scores: Tensor, labels: Tensor, weight: Tensor | None, coef: Tenso
     return values
 
 
+@remembered
 def flat(spec: LabelSpec) -> tuple[Any, ...]:
     """Return a spec as the operators take it."""
     kinds, gammas = [code_of(KINDS, kind) for kind, _ in spec.sums], [gamma for _, gamma in spec.sums]

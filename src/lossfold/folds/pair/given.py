@@ -47,6 +47,7 @@ class PairGiven:
         regions: weights ``[B, *S]``, ``[B, 1, *S]`` or ``[B, C, *S]``, by the names that sums know them by.
         in_unit: which of them must lie in [0, 1].
         shape: that of the prediction.
+        known: what a loss remembers of calls like this one.
     """
 
     pred: Tensor | Made
@@ -54,6 +55,7 @@ class PairGiven:
     regions: Mapping[str, Tensor]
     in_unit: frozenset[str]
     shape: tuple[int, ...]
+    known: dict[Any, Any] | None = None
 
     def same(self, other: PairGiven) -> bool:
         """Whether both hold the same tensors; a region of the same name has to be the same as well."""
@@ -66,7 +68,8 @@ class PairGiven:
     def merge(self, other: PairGiven) -> PairGiven:
         """Return the arguments with another call's regions of the same prediction and target."""
         target = other.target if self.target is None else self.target
-        return replace(self, target=target, regions={**self.regions, **other.regions}, in_unit=self.in_unit | other.in_unit)
+        regions = {**self.regions, **other.regions}
+        return replace(self, target=target, regions=regions, in_unit=self.in_unit | other.in_unit, known=None)
 
     def having(self, change: Callable[[Tensor], Tensor]) -> PairGiven:
         """Return the arguments with another prediction, and another target if that takes a gradient, made of these."""
@@ -77,7 +80,7 @@ class PairGiven:
         target = self.target
         if isinstance(target, Made) or (target is not None and target.requires_grad):
             target = changed(target)
-        return replace(self, pred=changed(self.pred), target=target)
+        return replace(self, pred=changed(self.pred), target=target, known=None)
 
     def tensors(self, in_one_row: bool = False) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """Return prediction, target and regions as ``[B, C, H, W]`` (regions may have one channel).

@@ -15,7 +15,6 @@ from torch import Tensor
 from lossfold import engines
 from lossfold.errors import wrong
 from lossfold.folds import looks
-from lossfold.folds.arithmetic import total_dtype
 from lossfold.folds.checks import SCORE_DTYPES, check_dense, check_floats, result_dtype
 from lossfold.folds.fold import MOST_SUMS, Fold, Needs, describe, more_of, texts_of
 from lossfold.folds.looks import can_look, mention_a_trimap, refuse_other_than_alphas
@@ -44,7 +43,7 @@ class PairNeeds(Needs[PairSpec]):
         """Make the pass over a call's arguments, which have been checked."""
         pred, target, regions = given.tensors(in_one_row=not self.apart and all(one.alone for one in self.spec.sums))
         self.look(target, regions, given.in_unit)
-        run = engines.select(self.engine, pred, target, *regions.values()).among(eager, operators)
+        run = self._engine(pred, target, *regions.values()).among(eager, operators)
         with refusing_regions(regions, given.in_unit):
             sums = run.fold(pred, target, regions, given.in_unit, self.spec)
         fixed = not any(region.requires_grad for region in regions.values())
@@ -63,12 +62,21 @@ class PairNeeds(Needs[PairSpec]):
                 counted |= (region == 0) if one.where.startswith("~") else (region != 0)
             refuse_other_than_alphas(target, counted)
 
-    def once(self, factors: tuple[float, ...], given: PairGiven) -> Tensor | None:
-        """Return a sum times its factor (the others' are 0), whose gradient the same pass finds; None where no engine does."""
+    def _engine(self, pred: Tensor, *others: Tensor | None) -> engines.Engine:
+        return engines.select(self.engine, pred, *others)
+
+    def engine_for(self, given: PairGiven) -> engines.Engine:
+        """Return the engine that serves a call."""
+        pred, target, regions = given.tensors()
+        return self._engine(pred, target, *regions.values())
+
+    def has_once(self, given: PairGiven) -> bool:
+        """Whether the engine that serves a call finds its value and gradient in one pass."""
+        return self.engine_for(given).once
+
+    def once(self, given: PairGiven, above: Tensor) -> Tensor:
+        """Return the sums' product with ``above [K, 1]``, whose gradient the same pass finds."""
         pred, target, _ = given.tensors()
-        if not engines.select(self.engine, pred, target).once:
-            return None
-        above = torch.stack([pred.new_full((1,), factor, dtype=total_dtype(pred)) for factor in factors])
         return operators.once(pred, target, above, self.spec)
 
     def integrate(self, given: PairGiven, factors: tuple[float, ...]) -> Tensor:

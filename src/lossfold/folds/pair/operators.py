@@ -26,14 +26,14 @@ def fold(pred: Tensor, target: Tensor, regions: Mapping[str, Tensor], in_unit: f
     where = [2 * keys.index((one.region, one.level or 0)) + one.where.startswith("~") if one.where else -1 for one in spec.sums]
     limited = sum(1 << place for place, (name, level) in enumerate(keys) if name in in_unit and not level)
     kinds, numbers = [code_of(KINDS, one.kind) for one in spec.sums], [one.number for one in spec.sums]
-    sums: Tensor = OPERATORS.fold(pred, target, list(maps.values()), limited, LINKS.index(spec.link), kinds, numbers, where)[0]
+    sums: Tensor = OPERATORS.fold((pred, target, list(maps.values())), (limited, LINKS.index(spec.link), kinds, numbers, where))[0]
     return sums
 
 
 def once(pred: Tensor, target: Tensor, above: Tensor, spec: PairSpec) -> Tensor:
     """Return a sum of functions of p - t everywhere, times its factor in above ``[K, 1]``, whose gradient the same pass finds."""
     kinds, numbers = [code_of(KINDS, one.kind) for one in spec.sums], [one.number for one in spec.sums]
-    return OPERATORS.once(pred, target, [], above, None, 0, LINKS.index(spec.link), kinds, numbers, [-1] * len(kinds))
+    return OPERATORS.once((pred, target, [], above, None), (0, LINKS.index(spec.link), kinds, numbers, [-1] * len(kinds)))
 
 
 def _definition(

@@ -59,8 +59,7 @@ class WindowNeeds(Needs[WindowSpec]):
     def collect(self, given: WindowGiven) -> Fold:
         """Make the pass over a call's arguments, which have been checked; the sums' numbers are the scales."""
         self.look(given)
-        tensors = given.pred, given.target, given.weight
-        run = engines.select(self.engine, *tensors, lacks=lacks(self.spec)).among(eager, operators)
+        run = self.engine_for(given).among(eager, operators)
         sums, wanted = [], []
         for scale, tensors in enumerate(scales(given, self.spec)):
             whole = scale in self.spec.whole
@@ -71,6 +70,10 @@ class WindowNeeds(Needs[WindowSpec]):
         return Fold(
             sums[0] if len(sums) == 1 else torch.cat(sums, 1), tuple(wanted), result_dtype(given.pred), CONSTANT if fixed else ()
         )
+
+    def engine_for(self, given: WindowGiven) -> engines.Engine:
+        """Return the engine that serves a call."""
+        return engines.select(self.engine, given.pred, given.target, given.weight, lacks=lacks(self.spec))
 
     def look(self, given: WindowGiven) -> None:
         """Refuse images that span far more than ``data_range``."""

@@ -18,7 +18,7 @@ def fold(
     pred: Tensor, target: Tensor, weight: Tensor | None, window: Sequence[float], c1: float, c2: float, whole: bool = True
 ) -> Tensor:
     """Compute :func:`lossfold.folds.window.definition.fold` by an operator, which has no less for contrast alone."""
-    sums: Tensor = OPERATORS.fold(pred, target, weight, list(window), c1, c2)
+    sums: Tensor = OPERATORS.fold((pred, target, weight), (list(window), c1, c2))
     return sums
 
 

@@ -61,7 +61,7 @@ def hardness(given: Given, needs: LabelNeeds) -> tuple[Tensor, Tensor]:
     counted = labels != needs.spec.ignore_index
     counted = counted if weight is None else counted & (weight != 0)
     with torch.no_grad():
-        plain = given._replace(scores=given.scores.detach(), weight=counted)
+        plain = given.other(scores=given.scores.detach(), weight=counted)
         one = scores.new_ones((1, scores.shape[1]), dtype=total_dtype(scores))
         nll = needs.asking(sums=(("nll", 0.0),), hard=None).integrate(one, plain)
         nll = nll.clamp_min_(0).nan_to_num_(nan=torch.inf, posinf=torch.inf).add_(0.0)  # no -0
@@ -105,4 +105,4 @@ def of_all(given: Given, needs: LabelNeeds, then: Callable[[Given], Any]) -> Any
     hard = needs.spec.hard
     assert hard is not None
     bits, _ = hardness(given, needs)
-    return bound_of(Hardness(bits), hard, lambda bound: then(given._replace(kept=(bits >= bound).view(given.tensors[1].shape))))
+    return bound_of(Hardness(bits), hard, lambda bound: then(given.other(kept=(bits >= bound).view(given.tensors[1].shape))))

@@ -87,7 +87,7 @@ class OhemCrossEntropyLoss(PixelLoss):
         """Return a call's arguments without the pixels of the images that a gate ``[B]`` holds back."""
         labels, weight = given.targets, given.weight
         keep = gate.view(-1, *[1] * (labels.dim() - 1)).expand(labels.shape)
-        return given._replace(weight=keep if weight is None else torch.where(keep, weight, torch.zeros_like(weight)))
+        return given.other(weight=keep if weight is None else torch.where(keep, weight, torch.zeros_like(weight)))
 
     def chosen(self, given: Given, needs: LabelNeeds, then: Callable[[Given], Addends]) -> Addends:
         """Return what adds up until the hard pixels are chosen among those of all parts; what follows is linear in sums."""

@@ -41,14 +41,16 @@ def fold(
         kept = labels.new_empty(labels.shape, dtype=torch.uint8) if chosen else kept
         table = scores.new_zeros(shape, dtype=torch.float64)
         return scores.new_zeros((images, len(kinds), classes), dtype=torch.float64), table, kept
+    step = launches(call).most_kinds(classes)
+    several = bool(chosen) or len(easy) > step
     hardness = torch.empty(labels.shape, dtype=torch.int32, device=scores.device) if chosen else None
     rows: dict[int, Tensor] = {}
-    step = launches(call).most_kinds(classes)
     for start in range(0, max(1, len(easy)), step):
         places = easy[start : start + step]
         wanted = tuple(kinds[k] for k in places), tuple(gammas[k] for k in places)
         found = launches(call).sums_of(call, *wanted, None if start else hardness, selection[0])
-        rows |= dict(zip(places, found.unbind(1), strict=True))
+        if several:
+            rows |= dict(zip(places, found.unbind(1), strict=True))
     if hardness is not None:
         kept, found = _chosen(call, hardness, tuple(kinds[k] for k in chosen), *selection[1:])
         rows |= dict(zip(chosen, found.unbind(1), strict=True))

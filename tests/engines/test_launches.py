@@ -1,0 +1,132 @@
+"""On CUDA tensors that are not there: nothing that the host does hangs on their values, so that a call can be a CUDA graph."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    FakeTensorMode,
+    unset_fake_temporarily,
+)
+
+import lossfold as lf
+from lossfold import engines
+from lossfold.folds.dense import operators as dense
+from lossfold.folds.label import operators as label
+from tests.contract.case import Case, run
+from tests.contract.cases import A_LOSS, each, first_of
+from tests.engines.counter import Count
+
+pytestmark = pytest.mark.skipif(bool(engines.triton.problem()), reason="Triton is not here")
+
+
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeTensorMode]:
+    """Tensors without numbers on a GPU; what would have to wait for them raises."""
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    with FakeTensorMode(allow_non_fake_inputs=True) as mode:
+        yield mode
+
+
+@each(A_LOSS)
+def test_nothing_hangs_on_values(case: Case, gpu: FakeTensorMode) -> None:
+    """Shapes, dtypes and options say what is launched; a second call copies nothing. (Backward, `test_devices` says the same.)"""
+    with unset_fake_temporarily():
+        loss, real = case.build(), case.make(dtype=torch.float32, way=case.rich)
+    data = real.each(lambda one: torch.empty(one.shape, dtype=one.dtype, device="cuda"))
+    data = data.with_pred(data.pred.requires_grad_())
+    for turn in range(2):
+        with Count("cuda") as counter:
+            assert run(loss, data).requires_grad
+        assert not counter.waits
+        assert not turn or not counter.copies, counter.copies
+
+
+@each(first_of(lambda case: (case.fold, case.name, *(name for name, value in case.options.items() if isinstance(value, list)))))
+def test_what_gpu_tests_compare_with(case: Case, gpu: FakeTensorMode) -> None:
+    """Plain PyTorch, as `make test-gpu` runs it, has no tensor elsewhere; where it looks at its data, as far as there."""
+    with unset_fake_temporarily():
+        real = case.make(dtype=torch.float32, way=case.rich)
+    data = real.each(lambda one: torch.empty(one.shape, dtype=one.dtype, device="cuda"))
+    with contextlib.suppress(DataDependentOutputException, DynamicOutputShapeException):
+        assert case.plain(data.with_pred(data.pred.requires_grad_())).device.type == "cuda"
+
+
+def kernels(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The kernels that are launched from here on, by name; nothing runs."""
+    from triton.runtime.jit import JITFunction
+
+    launched: list[str] = []
+
+    def launch(kernel: Any, *arguments: Any, grid: Any, warmup: bool, **constants: Any) -> None:
+        assert all(isinstance(one, (Tensor, int, float)) for one in arguments)
+        launched.append(kernel.__name__)
+
+    monkeypatch.setattr(JITFunction, "run", launch)
+    return launched
+
+
+def beside(counter: Count) -> int:
+    """What PyTorch launches beside the kernels; asking a tensor for its device is none, nor is the flag of bad labels."""
+    return sum(count for name, count in counter.kernels.items() if name not in ("device", "_assert_async"))
+
+
+@pytest.mark.parametrize("stride", [1, 4])
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize(
+    ("loss", "most"),
+    [
+        (lf.LossSet(ce=lf.CrossEntropyLoss(), dice=lf.DiceLoss(), focal=lf.FocalLoss()), (2, 2)),
+        (lf.LossSet(tversky=lf.TverskyLoss(per_image=True), jaccard=lf.JaccardLoss()), (2, 2)),
+        (lf.LossSet(ohem=lf.OhemCrossEntropyLoss()), (12, 2)),
+        (lf.LossSet(lovasz=lf.LovaszLoss(), ce=lf.CrossEntropyLoss()), (6, 3)),
+    ],
+    ids=["sums", "apart", "hard", "bins"],
+)
+def test_label_folds(
+    loss: lf.LossSet, most: tuple[int, int], weighted: bool, stride: int, gpu: FakeTensorMode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The operators' hosts: how many launches, kernels of PyTorch's included, and that they wait for nothing."""
+    if stride > 1 and "lovasz" in loss.names:
+        pytest.skip("histograms are at the scores' size")
+    launched = kernels(monkeypatch)
+    scores = torch.empty(2, 19, 64 // stride, 64 // stride, device="cuda")
+    labels = torch.empty(2, 64, 64, dtype=torch.int64, device="cuda")
+    weight = torch.empty(2, 64, 64, device="cuda") if weighted else None
+    needs = next(iter(loss.leaves())).needs()
+    for leaf in list(loss.leaves())[1:]:
+        needs = needs.merge(leaf.needs())
+    options = label.flat(needs.spec)
+    host = label.OPERATORS.host()
+    with Count("cuda") as forward:
+        sums, table, kept = host.fold(scores, labels, weight, *options)
+    own, launched[:] = len(launched), []
+    assert not forward.waits and not forward.copies
+    assert own + beside(forward) <= most[0], (own, forward.kernels)
+    grad = None if not table.numel() else torch.empty_like(table)
+    with Count("cuda") as backward:
+        assert host.unfold(torch.empty_like(sums), grad, kept, scores, labels, weight, *options).shape == scores.shape
+    assert not backward.waits and not backward.copies
+    assert len(launched) + beside(backward) <= most[1] + (stride > 1), (launched, backward.kernels)
+
+
+@pytest.mark.parametrize("link", ["sigmoid", "softmax"])
+def test_dense_folds(link: str, gpu: FakeTensorMode, monkeypatch: pytest.MonkeyPatch) -> None:
+    launched = kernels(monkeypatch)
+    scores, targets = torch.empty(2, 5, 64, 64, device="cuda"), torch.empty(2, 5, 64, 64, device="cuda")
+    needs = lf.DiceLoss(link=link).needs_for("masks").merge(lf.FocalLoss(link=link).needs_for("masks") if link == "sigmoid" else
+                                                            lf.CrossEntropyLoss().needs_for("soft"))  # fmt: skip
+    options = dense.flat(needs.spec)
+    host = dense.OPERATORS.host()
+    with Count("cuda") as counter:
+        sums, _ = host.fold(scores, targets, None, *options)
+        host.unfold(torch.empty_like(sums), None, scores, targets, None, *options)
+    assert not counter.waits and not counter.copies
+    assert len(launched) + beside(counter) <= 4, (launched, counter.kernels)
