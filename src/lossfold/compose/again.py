@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import torch
+
 from lossfold import engines
-from lossfold.compose.passes import Call, Leaf, Pass
+from lossfold.compose.passes import Call, Leaf, Pass, is_watched
 from lossfold.folds.checks import signature
 from lossfold.folds.fold import Needs
 from lossfold.folds.scores import Given
-from lossfold.losses.scores import LABELS
+from lossfold.losses.scores import LABELS, ScoreLoss
 from lossfold.memory import Known
 
 
@@ -32,15 +34,36 @@ class Plan(NamedTuple):
         return calls
 
 
-def likeness(marks: tuple[Any, ...] | None, inputs: tuple[Any, ...]) -> Any:
+def likeness(criterion: Any, sets: type[Any], inputs: tuple[Any, ...]) -> Any:
     """Return what calls have in common that need the same; None where looks at values, or anything else, may tell them apart.
 
     Args:
-        marks: of the losses and their options.
-        inputs: what a set is given, by position.
+        criterion: the set that is called.
+        sets: the class of sets.
+        inputs: what it is given, by position.
     """
-    like = signature(*inputs) if marks is not None and 2 <= len(inputs) <= 3 else None
-    return None if like is None else (marks, like, engines.surroundings())
+    if torch.compiler.is_compiling() or not 2 <= len(inputs) <= 3:
+        return None
+    marks, like = marks_of(criterion, sets), signature(*inputs)
+    return None if marks is None or like is None else (marks, like, engines.surroundings())
+
+
+def marks_of(criterion: Any, sets: type[Any]) -> tuple[Any, ...] | None:
+    """Return by what losses, options and weights are known again; None where more than tensors decides what they are given."""
+    if criterion.every_image or type(criterion).handed is not sets.handed:
+        return None
+    marks: list[Any] = [criterion.members, criterion.loss_weight]
+    for loss in criterion.members:
+        if isinstance(loss, sets):
+            inner = marks_of(loss, sets) if loss.ranks is None else None
+            if inner is None:
+                return None
+            marks += inner
+        elif not isinstance(loss, ScoreLoss) or not loss.own_class or loss.inputs is not None or is_watched(loss):
+            return None
+        else:
+            marks.append(loss.memory)
+    return tuple(marks)
 
 
 def plan_for(leaves: Sequence[Leaf], passes: Sequence[Pass], inputs: tuple[Any, ...]) -> Plan | None:

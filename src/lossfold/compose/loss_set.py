@@ -27,7 +27,6 @@ from lossfold.errors import LossError, is_number, naming, nearest, python_scalar
 from lossfold.folds.checks import are_plain, plain
 from lossfold.losses.base import Summable
 from lossfold.losses.folded import Folded
-from lossfold.losses.scores import ScoreLoss
 from lossfold.memory import Memory
 from lossfold.options import Kind, Number, Only, Truth, Word, checked_options
 from lossfold.registry import LOSSES, snake_case
@@ -278,7 +277,7 @@ class LossSet(Summable):
         """
         if named or not are_plain(inputs):
             inputs, named = plain((inputs, named))
-        known = self.memory.of(likeness(self._marks(), inputs)) if not named and self.ranks is None else None
+        known = self.memory.of(likeness(self, LossSet, inputs)) if not named and self.ranks is None else None
         if known:
             plan: Plan = known["plan"]
             return output_of(plan.leaves, {call.leaf.name: call for call in plan.calls(inputs)}, None, (inputs, named), known)
@@ -306,23 +305,6 @@ class LossSet(Summable):
         calls = {call.leaf.name: call for call in calls_of(leaves, inputs, named, in_parts=exchange is not None)[0]}
         values = None if exchange is None else added_up(leaves, calls, exchange)
         return output_of(leaves, calls, values, (inputs, named))
-
-    def _marks(self) -> tuple[Any, ...] | None:
-        """Return by what losses, options and weights are known again; None where more than tensors decides what they are given."""
-        if torch.compiler.is_compiling() or self.every_image or type(self).handed is not LossSet.handed:
-            return None
-        marks: list[Any] = [self.members, self.loss_weight]
-        for loss in self.members:
-            if isinstance(loss, LossSet):
-                inner = loss._marks() if loss.ranks is None else None
-                if inner is None:
-                    return None
-                marks += inner
-            elif not isinstance(loss, ScoreLoss) or not loss.own_class or loss.inputs is not None or is_watched(loss):
-                return None
-            else:
-                marks.append(loss.memory)
-        return tuple(marks)
 
     def _remind(self, leaves: Sequence[Leaf]) -> None:
         """Warn once where a training goes on without a word about its steps."""

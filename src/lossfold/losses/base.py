@@ -56,7 +56,7 @@ class Configured(nn.Module):
         super().__init_subclass__(**options)
         if callable(vars(cls).get("validate")):  # what settle() was called; it would never run
             raise TypeError(f"{cls.__name__}: write settle(self) in place of validate(self)")
-        cls.own_class = cls.own_class and cls.__module__.startswith("lossfold.")
+        cls.own_class = cls.own_class and str(cls.__module__).startswith("lossfold.")  # of a function without one: None
         cls.written = vars(cls).get("__init__", cls.written)  # before a dataclass makes one
         cls.own_kinds = declared(vars(cls))
         owners = reversed(cls.__mro__)
