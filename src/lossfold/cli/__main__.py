@@ -1,4 +1,4 @@
-"""``lossfold info | list | show NAME | schema | migrate FILE | train TASK | check-data TASK | predict RUN IMAGES | score ... | bench``."""
+"""``lossfold info | list | show NAME | schema | migrate FILE | train TASK | check-data TASK | predict RUN | score ... | bench``."""
 
 from __future__ import annotations
 
