@@ -39,6 +39,7 @@ TILED = 1024 if INTERPRETED else 256
 WIDE = 4096 if INTERPRETED else 256  # elements of a program that does little with each
 SHORT, LONG = 4 if INTERPRETED else 16, (64, 32)  # rows that a program walks down, where there are few or many programs
 MOST_ROWS, MOST_GROUPS = 24, 8
+MOST_WARPS = 16  # of a program; where there are more groups of classes, a warp has two of them, of half as many pixels
 MOST_HELD = 96  # numbers that a thread holds from tile to tile
 
 
@@ -46,7 +47,7 @@ class Plan(NamedTuple):
     """How a call is cut up; it follows from shapes and kinds alone, and so do the bits of its sums.
 
     Attributes:
-        rows, groups: of the classes: unrolled in a thread, and the warps that they are spread over; no rows for tiles of classes.
+        rows, groups: of the classes: unrolled in a thread, and spread over warps, mostly; no rows for tiles of classes.
         block: pixels that a program takes at once.
         tiles: how often it does.
     """
@@ -73,7 +74,7 @@ class Plan(NamedTuple):
 
     def options(self) -> dict[str, Any]:
         """Return how they are compiled."""
-        return options(4) if self.many else options(self.groups, 192 if self.groups == 1 else 0)
+        return options(4) if self.many else options(min(self.groups, MOST_WARPS), 192 if self.groups == 1 else 0)
 
 
 def plan(
@@ -97,7 +98,7 @@ def plan(
     tiles = 1
     while tiles < most_tiles and images * pixels > 2048 * lanes * tiles:
         tiles *= 2
-    return Plan(math.ceil(classes / groups), groups, lanes, tiles)
+    return Plan(math.ceil(classes / groups), groups, lanes // max(1, groups // MOST_WARPS), tiles)
 
 
 def rows_of(columns: int, height: int) -> int:
@@ -207,3 +208,9 @@ def slopes_of(grad_table: Tensor, each: int = 0) -> Tensor:
     grid = (math.ceil(bins / WIDE), 2 * classes, rows)
     launch(tables.tables_slopes, grid, grad_table, slopes, C=classes, BINS=bins, EACH=each, BLOCK=WIDE, **options(4))
     return slopes
+
+
+def binned(classes: int, held: int, images: int, pixels: int, lanes: int, most_tiles: int = 1) -> Plan:
+    """Return how a call for histograms is cut up: of many classes with fewer in a thread, as many warps have few registers each."""
+    many = math.ceil(classes / MOST_GROUPS) > MOST_HELD // held
+    return plan(classes, MOST_HELD // 6 if many else held, images, pixels, lanes, most_tiles, 2 * MOST_WARPS)

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from lossfold.folds.gpu.launch import added, in_total, launch, options, plan, warp, written
+from lossfold.folds.gpu.launch import added, binned, in_total, launch, options, plan, warp, written
 from lossfold.folds.label.triton import bins as histogram
 from lossfold.folds.label.triton import gradient, many, once, sums
 from lossfold.folds.label.triton.call import Call, reads, tables
@@ -38,7 +38,7 @@ def sums_of(call: Call, kinds: tuple[int, ...], gammas: tuple[float, ...], hardn
 def table_of(call: Call, bins: int, apart: bool, counts: bool) -> Tensor:
     """Return the words of histograms ``[I, tables, C, own | other, bins + 1, words]``."""
     images, classes, pixels = call.sizes
-    cut = plan(classes, 6, images, pixels, warp(), most_tiles=16, most_groups=16)
+    cut = binned(classes, 6, images, pixels, warp(), most_tiles=16)
     programs = cut.programs(pixels)
     words, groups, share = tables(call, bins, apart, counts, programs, cut.block * cut.tiles)
     fixed = call.fixed | cut.constants(tiles=True) | {"BINS": bins, "COUNTS": counts, "APART": apart} | cut.options()
