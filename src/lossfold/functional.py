@@ -41,6 +41,8 @@ from lossfold.points import sample_points as sample_points
 from lossfold.points import sample_uncertain_points as sample_uncertain_points
 from lossfold.registry import LOSSES
 from lossfold.registry import snake_case as snake_case
+from lossfold.shapes.distances import distance_transform as distance_transform
+from lossfold.shapes.distances import signed_distance as signed_distance
 from lossfold.signatures import options_of
 from lossfold.trimaps import random_trimap as random_trimap
 from lossfold.trimaps import region_from_trimap as region_from_trimap
@@ -73,6 +75,7 @@ def as_function(cls: type[nn.Module]) -> Callable[..., Tensor]:
 
 
 HELPERS = (
+    "distance_transform",
     "generator_path_regularizer",
     "lovasz_bounds",
     "path_lengths",
@@ -80,6 +83,7 @@ HELPERS = (
     "region_from_trimap",
     "sample_points",
     "sample_uncertain_points",
+    "signed_distance",
     "trimap_from_alpha",
 )
 OF_LOSSES = {

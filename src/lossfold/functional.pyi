@@ -9,6 +9,7 @@ from lossfold.compose.matting import Terms
 from lossfold.losses.adversarial.gan import Outputs
 from lossfold.losses.adversarial.path_length import Generator
 from lossfold.losses.adversarial.penalties import Discriminator
+from lossfold.shapes.distances import Spacing
 
 HELPERS: tuple[str, ...]
 
@@ -665,6 +666,12 @@ def charbonnier_comp_loss(
     loss_weight: float = 1.0,
     inputs: Mapping[str, str] | None = None,
 ) -> Tensor: ...
+def distance_transform(
+    mask: Tensor,
+    spacing: Spacing | None = None,
+    *,
+    squared: bool = False,
+) -> Tensor: ...
 def generator_path_regularizer(
     generator: Generator,
     latents: Tensor,
@@ -704,6 +711,14 @@ def sample_uncertain_points(
     oversample_ratio: float = 3.0,
     importance_ratio: float = 0.75,
     generator: torch.Generator | None = None,
+) -> Tensor: ...
+def signed_distance(
+    target: Tensor,
+    num_classes: int | None = None,
+    *,
+    ignore_index: int | None = None,
+    spacing: Spacing | None = None,
+    boundary: str = "both",
 ) -> Tensor: ...
 def trimap_from_alpha(
     alpha: Tensor,

@@ -1,0 +1,1 @@
+"""What is made of shapes alone, masks and labels without scores: distances to where they end."""
