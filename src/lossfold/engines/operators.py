@@ -94,14 +94,13 @@ class FoldOperators:
         gradient, ctx.gradient = ctx.gradient, None
         if gradient is None:  # backward(retain_graph=True) has taken it
             _, gradient = self._once(*saved(ctx)[0], *ctx.options)
-        factor = grad.to(gradient.dtype)
         if inside_transform() or torch._C._functorch.is_legacy_batchedtensor(grad):  # many gradients at once
-            return torch.mul(gradient, factor)
+            return torch.mul(gradient, grad.to(gradient.dtype))
         if self.host is not None and grad.device.type in triton.DEVICES[1]:
             scaled: Tensor = self.host().scaled(gradient, grad)
             return scaled
         known = grad.device.type == "cpu" and grad.item() == 1
-        return gradient if known else gradient.mul_(factor)
+        return gradient if known else gradient.mul_(grad.to(gradient.dtype))
 
     def _differentiate_once(self, ctx: Any, grad: Tensor) -> Tensor:
         # create_graph=True: the definition has all further derivatives
