@@ -175,8 +175,8 @@ def short() -> Iterator[tuple[str, Call, tuple[str, ...]]]:
     """Yield what is compiled for which target: the kernels of the largest sets, each on one or two of them."""
     yield "sm_90", of_labels(19, SET), ("unfold_kernel",)
     yield "sm_120", of_labels(19, SET, bins=4096), ("bins_kernel",)
-    yield "sm_80", of_labels(19, CE, stride=4), ("grid_unfold",)
-    yield "gfx942", of_windows(7), ("owe",)
+    yield "sm_80", of_one_pass("label", 19, CE), ("once_kernel",)
+    yield "gfx942", of_windows(5), ("owe",)
 
 
 def full() -> Iterator[Call]:

@@ -46,11 +46,11 @@ DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
 def is_brief(case: Case) -> bool:
-    """Whether a case is among those of short runs: every fourth of scores, of pairs one for each kernel."""
+    """Whether a case is among those of short runs: every sixth of scores, of pairs one for each kernel."""
     if case.fold == "pair":
         alike = [one for one in FAMILIES if one.name == case.name]
         return case.name in ("L1Loss", "KnownSmoothL1Loss", *WITH_NEIGHBOURS) and case is alike[-1]
-    return case.fold in ("label", "dense") and FAMILIES.index(case) % 5 == 0
+    return case.fold in ("label", "dense") and FAMILIES.index(case) % 6 == 0
 
 
 def some(cases: list[Case]) -> Iterator[Any]:
@@ -171,7 +171,7 @@ def test_label_resolution(small: tuple[int, int], large: tuple[int, int], aligne
     def bins(**options: Any) -> Any:
         return lf.LovaszLoss(bins=64, per_image=aligned, **options)
 
-    for make in (everything if large == (8, 13) else something, none, bins):
+    for make in (something, bins) if large == (3, 5) else (everything, none, bins):
         found, slope = evaluate(make(engine="triton", **options), data)
         truth = evaluate(make(engine="eager", **options), data.double())
         defined = evaluate(make(engine="eager", **options), data)
@@ -200,7 +200,6 @@ def one_of_each() -> list[tuple[Any, Data]]:
     named = {"ohem": lf.OhemCrossEntropyLoss(min_kept=500), "dice": lf.DiceLoss()}
     dense = {
         "bce": lf.BinaryCrossEntropyLoss(),
-        "hinge": lf.LovaszLoss(link="sigmoid", bins=64),
         "dice": lf.DiceLoss(link="sigmoid"),
     }
     weight = torch.rand(1, 35, 33)
@@ -318,7 +317,8 @@ def one_of_each_fold() -> Iterator[Any]:
 @pytest.mark.parametrize("case", list(one_of_each_fold()))
 def test_layouts_and_nothing(case: Case) -> None:
     """Strides change no bit; where nothing counts, or there is nothing, loss and gradient are 0."""
-    data = case.make((3, 5), dtype=torch.float32, way=case.rich)
+    case = case.small()
+    data = case.make(case.spaces[0] if case.fold == "window" else (3, 5), dtype=torch.float32, way=case.rich)
     truth = evaluate(case.build(engine="triton"), data)
     for layout in LAYOUTS:
         both_same(evaluate(case.build(engine="triton"), data.each(layout)), truth)
