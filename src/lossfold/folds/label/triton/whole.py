@@ -79,7 +79,7 @@ def counted(call: Call, below: Tensor) -> Tensor:
     part = torch.empty(programs, dtype=torch.float64, device=below.device)
     fixed = {"C": call.fixed["C"], "HAS_W": call.fixed["HAS_W"], "BLOCK": block, "TILES": tiles, **options(1)}
     launch(once.count_kernel, (programs,), call.y, call.w, below.contiguous(), part, count, call.ignore, **fixed)
-    return in_total(part, torch.empty(0, dtype=torch.int32, device=part.device), "")
+    return in_total(part)
 
 
 def at_once(
