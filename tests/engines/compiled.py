@@ -175,8 +175,8 @@ def short() -> Iterator[tuple[str, Call, tuple[str, ...]]]:
     """Yield what is compiled for which target: the kernels of the largest sets, each on one or two of them."""
     yield "sm_90", of_labels(19, SET), ("unfold_kernel",)
     yield "sm_120", of_labels(19, SET, bins=4096), ("bins_kernel",)
-    yield "sm_80", of_labels(19, CE, stride=4), ("grid_unfold",)
-    yield "gfx942", of_windows(7), ("owe",)
+    yield "sm_80", of_one_pass("label", 19, CE), ("once_kernel",)
+    yield "gfx942", of_windows(5), ("owe",)
 
 
 def full() -> Iterator[Call]:
@@ -225,6 +225,8 @@ def told(one: Launch, built: Built, target: str) -> dict[str, Any]:
     scores = size * rows * pixels
     if one.signature.get("p_ptr") or "TILE" in has or {"corner_ptr", "ax"} & set(one.signature) or target.startswith("gfx"):
         scores = 0  # tiles are read again, nodes for each column of labels; and AMD's loops are unrolled
+    if one.name == "fold_lines" and has["KINDS"] == (DENSE_KINDS.index("weight"),):
+        scores = 0  # nothing reads them
     of_weights = 4 * pixels * bool(has.get("HAS_W"))
     if "p_ptr" in one.signature and "TILES" in has and "KINDS" in has:  # pixels of pairs; their loop may be unrolled
         both = 4 * pixels * (1 + has["DIFFERS"])
@@ -236,7 +238,8 @@ def told(one: Launch, built: Built, target: str) -> dict[str, Any]:
     else:
         beside = 8 * pixels + of_weights
         if "g_ptr" in one.signature:  # twice those by -log p of every class, once those of a class, or of each pixel's
-            loads = {"prob": rows, "prob_sq": rows, "nll_all": 2 * rows, "weight": pixels}
+            of_logs = 3 if one.name == "once_kernel" else 2
+            loads = {"prob": rows, "prob_sq": rows, "nll_all": of_logs * rows, "weight": pixels}
             beside += pixels + 4 * sum(loads.get(KINDS[kind], pixels) for kind in has["KINDS"])
     beside += 4 * rows * pixels * bool(has.get("BINS")) + scores // 4
     return {

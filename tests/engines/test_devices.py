@@ -9,7 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import lossfold as lf
 from lossfold.folds import arithmetic
 from tests.contract.case import Case, Data, run
-from tests.contract.cases import A_LOSS, each
+from tests.contract.cases import A_LOSS, each, first_of
 from tests.engines.counter import Count
 
 
@@ -37,7 +37,7 @@ def test_no_wait_and_no_copy(case: Case) -> None:
         assert len(counter.copies) <= (0 if calls else kept), counter.copies
 
 
-@each(A_LOSS)
+@each(first_of(lambda case: (case.name, case.maps), A_LOSS))
 def test_no_float64_where_there_is_none(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(arithmetic, "WITHOUT_FLOAT64", ("meta",))
     loss, data = case.build(engine="eager"), on_device(case)

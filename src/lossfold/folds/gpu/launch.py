@@ -39,6 +39,7 @@ TILED = 1024 if INTERPRETED else 256
 WIDE = 4096 if INTERPRETED else 256  # elements of a program that does little with each
 SHORT, LONG = 4 if INTERPRETED else 16, (64, 32)  # rows that a program walks down, where there are few or many programs
 MOST_ROWS, MOST_GROUPS = 24, 8
+MOST_WARPS = 16  # of a program; where there are more groups of classes, a warp has two of them, of half as many pixels
 MOST_HELD = 96  # numbers that a thread holds from tile to tile
 
 
@@ -46,7 +47,7 @@ class Plan(NamedTuple):
     """How a call is cut up; it follows from shapes and kinds alone, and so do the bits of its sums.
 
     Attributes:
-        rows, groups: of the classes: unrolled in a thread, and the warps that they are spread over; no rows for tiles of classes.
+        rows, groups: of the classes: unrolled in a thread, and spread over warps, mostly; no rows for tiles of classes.
         block: pixels that a program takes at once.
         tiles: how often it does.
     """
@@ -73,7 +74,7 @@ class Plan(NamedTuple):
 
     def options(self) -> dict[str, Any]:
         """Return how they are compiled."""
-        return options(4) if self.many else options(self.groups, 192 if self.groups == 1 else 0)
+        return options(4) if self.many else options(min(self.groups, MOST_WARPS), 192 if self.groups == 1 else 0)
 
 
 def plan(
@@ -97,7 +98,7 @@ def plan(
     tiles = 1
     while tiles < most_tiles and images * pixels > 2048 * lanes * tiles:
         tiles *= 2
-    return Plan(math.ceil(classes / groups), groups, lanes, tiles)
+    return Plan(math.ceil(classes / groups), groups, lanes // max(1, groups // MOST_WARPS), tiles)
 
 
 def rows_of(columns: int, height: int) -> int:
@@ -163,13 +164,15 @@ def scaled(gradient: Tensor, factor: Tensor) -> Tensor:
     return gradient
 
 
-def in_total(part: Tensor, bad: Tensor, message: str) -> Tensor:
-    """Return the sum of all partial sums, float64 ``[]``; complain if something was bad."""
-    return added(part.view(1, -1, 1), bad, message).view(())
+def in_total(part: Tensor, bad: Tensor | None = None, message: str = "") -> Tensor:
+    """Return the sum of partial sums, float64 ``[]``; complain if something was bad. PyTorch adds in a fixed order."""
+    if bad is not None:
+        torch._assert_async((bad == 0).all(), message)
+    return part.sum()
 
 
 def added(part: Tensor, bad: Tensor, message: str, inner: int = 1) -> Tensor:
-    """Return partial sums ``[images * inner, programs, *sizes]`` added up; complain if something was bad.
+    """Return partial sums ``[images * inner, programs, *sizes]`` added up; complain if something was bad, where that was looked at.
 
     Returns:
         ``[images, *sizes]``, and ``[images, *sizes, inner]`` if there are more than one.
@@ -182,7 +185,8 @@ def added(part: Tensor, bad: Tensor, message: str, inner: int = 1) -> Tensor:
     launch(
         device.collect, (math.ceil(size / 16) * images,), part, bad, sums, good, programs, bad.numel(), inner, **shape, **options(4)
     )
-    torch._assert_async(good, message)
+    if bad.numel():
+        torch._assert_async(good, message)
     return sums
 
 
@@ -207,3 +211,9 @@ def slopes_of(grad_table: Tensor, each: int = 0) -> Tensor:
     grid = (math.ceil(bins / WIDE), 2 * classes, rows)
     launch(tables.tables_slopes, grid, grad_table, slopes, C=classes, BINS=bins, EACH=each, BLOCK=WIDE, **options(4))
     return slopes
+
+
+def binned(classes: int, held: int, images: int, pixels: int, lanes: int, most_tiles: int = 1) -> Plan:
+    """Return how a call for histograms is cut up: of many classes with fewer in a thread, as many warps have few registers each."""
+    many = math.ceil(classes / MOST_GROUPS) > MOST_HELD // held
+    return plan(classes, MOST_HELD // 6 if many else held, images, pixels, lanes, most_tiles, 2 * MOST_WARPS)

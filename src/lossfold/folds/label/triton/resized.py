@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lossfold.folds.gpu.launch import MOST_GROUPS, MOST_HELD, TILED, added, launch, options, plan, warp
+from lossfold.folds.gpu.launch import MOST_GROUPS, MOST_HELD, MOST_WARPS, TILED, added, binned, launch, options, plan, warp
 from lossfold.folds.label.triton import grid
 from lossfold.folds.label.triton.call import Call, reads, tables
 
@@ -32,10 +32,11 @@ def numbers_of(call: Call) -> tuple[int, ...]:
     return (*call.z.stride(), h, w, rows, columns, *lines, call.ignore)
 
 
-def cut_of(call: Call, held: int) -> tuple[dict[str, int], dict[str, Any], int]:
-    """Return rows and groups of classes, how kernels are compiled, and columns at a time."""
+def cut_of(call: Call, held: int, bins: bool = False) -> tuple[dict[str, int], dict[str, Any], int]:
+    """Return rows and groups of classes, how kernels are compiled, and columns at a time; bins: of histograms."""
     images, classes, pixels = call.sizes
-    cut = plan(classes, held, images, pixels, warp(), most_groups=16)
+    sizes = classes, held, images, pixels, warp()
+    cut = binned(*sizes) if bins else plan(*sizes, most_groups=MOST_WARPS)
     block = min(cut.block, max(16, 1 << (call.y.shape[2] - 1).bit_length()))
     return {"ROWS": cut.rows, "GROUPS": cut.groups}, cut.options(), block
 
@@ -57,7 +58,7 @@ def sums_of(call: Call, kinds: tuple[int, ...], gammas: tuple[float, ...], hardn
 def table_of(call: Call, bins: int, apart: bool, counts: bool) -> Tensor:
     """Return the words of histograms ``[I, tables, C, own | other, bins + 1, words]``."""
     images, classes, _ = call.sizes
-    rows, compiled, block = cut_of(call, 8)
+    rows, compiled, block = cut_of(call, 8, bins=True)
     tiles = math.ceil(call.y.shape[2] / block)
     programs = tiles * (call.z.shape[2] + 1)
     across, _, each = line(call.y.shape[1], call.z.shape[2], call.align_corners)

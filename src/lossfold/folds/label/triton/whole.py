@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from lossfold.folds.gpu.launch import added, in_total, launch, options, plan, warp, written
+from lossfold.folds.gpu.launch import added, binned, in_total, launch, options, plan, warp, written
 from lossfold.folds.label.triton import bins as histogram
 from lossfold.folds.label.triton import gradient, many, once, sums
 from lossfold.folds.label.triton.call import Call, reads, tables
@@ -38,7 +38,7 @@ def sums_of(call: Call, kinds: tuple[int, ...], gammas: tuple[float, ...], hardn
 def table_of(call: Call, bins: int, apart: bool, counts: bool) -> Tensor:
     """Return the words of histograms ``[I, tables, C, own | other, bins + 1, words]``."""
     images, classes, pixels = call.sizes
-    cut = plan(classes, 6, images, pixels, warp(), most_tiles=16, most_groups=16)
+    cut = binned(classes, 6, images, pixels, warp(), most_tiles=16)
     programs = cut.programs(pixels)
     words, groups, share = tables(call, bins, apart, counts, programs, cut.block * cut.tiles)
     fixed = call.fixed | cut.constants(tiles=True) | {"BINS": bins, "COUNTS": counts, "APART": apart} | cut.options()
@@ -79,7 +79,7 @@ def counted(call: Call, below: Tensor) -> Tensor:
     part = torch.empty(programs, dtype=torch.float64, device=below.device)
     fixed = {"C": call.fixed["C"], "HAS_W": call.fixed["HAS_W"], "BLOCK": block, "TILES": tiles, **options(1)}
     launch(once.count_kernel, (programs,), call.y, call.w, below.contiguous(), part, count, call.ignore, **fixed)
-    return in_total(part, torch.empty(0, dtype=torch.int32, device=part.device), "")
+    return in_total(part)
 
 
 def at_once(

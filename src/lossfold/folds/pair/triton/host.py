@@ -13,7 +13,7 @@ from lossfold.folds.pair.operators import signs_of
 from lossfold.folds.pair.triton import pixels, rows
 from lossfold.folds.pair.triton.call import Call, Sum, area
 from lossfold.folds.pair.triton.cut import Band, Step, line_cut
-from lossfold.folds.pair.triton.levels import by_levels, codes, nothing, over_levels
+from lossfold.folds.pair.triton.levels import by_levels, codes, over_levels
 
 MOST_SUMS = 16  # of one launch: each is a number in every lane
 MESSAGE = "lossfold: a region value is out of range [0, 1]"
@@ -73,7 +73,7 @@ def once(
     call = Call(pred, target, maps, in_unit, link, kinds, numbers, where)
     assert call.flat and len(call.sides) == 1 and not maps and below is None
     gradient, part = _by_pixels(call, call.differing(call.pixels), narrowed(above), (0, 1, 0), True)
-    return in_total(part, nothing(pred), MESSAGE).to(torch.float32), gradient
+    return in_total(part).to(torch.float32), gradient
 
 
 def _by_pixels(
