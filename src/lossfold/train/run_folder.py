@@ -48,7 +48,7 @@ class RunFolder:
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(self.path / ".lock", timeout=0)
+            lock = FileLock(self.path / ".lock", timeout=0, is_singleton=True)  # this process may come again
             lock.acquire()
         except Timeout:
             raise TrainError(f"run_dir: another process trains into {self.path}; wait for it, or name another folder") from None
