@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from filelock import FileLock
 
 pytest.importorskip("lightning")
 
@@ -89,7 +90,8 @@ def test_losses_that_are_no_numbers_stop_the_run(tmp_path: Path) -> None:
 
 def test_two_runs_and_folders_that_can_not_be_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = ["segmentation", "--trainer.accelerator=cpu", "--score_before=false"]
-    with RunFolder(str(tmp_path / "run")).hold():
+    (tmp_path / "run").mkdir()
+    with FileLock(tmp_path / "run" / ".lock"):  # not the lock that this process would share
         assert main([*options, f"--run_dir={tmp_path / 'run'}"]) == 1
     assert "another process trains into" in capsys.readouterr().err
     (tmp_path / "file").touch()

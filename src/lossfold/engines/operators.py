@@ -135,13 +135,15 @@ class FoldOperators:
 
     def run(self, what: str, first: Tensor, *arguments: Any) -> Any:
         """Call an operator below autograd; where nobody listens to the dispatcher, what it would call on a GPU straightaway."""
+        host = self.host
         if (
-            what in self.hosted
+            host is not None
+            and what in self.hosted
             and type(first) is Tensor
             and first.device.type in triton.DEVICES[1]
             and not torch._C._len_torch_dispatch_stack()
         ):
-            return getattr(self.host(), what)(*arguments)
+            return getattr(host(), what)(*arguments)
         with torch._C._AutoDispatchBelowAutograd():
             return getattr(self, f"_{what}")(*arguments)
 

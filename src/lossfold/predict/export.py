@@ -1,6 +1,7 @@
 """A trained network with what is done before and after it, as a program of `torch.export`."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -59,7 +60,8 @@ class SampleProgram(nn.Module):
 
     def forward(self, latents: Tensor) -> Tensor:
         """Return images."""
-        return ((self.module(latents) + 1) * 127.5).round().to(torch.uint8)
+        images: Tensor = ((self.module(latents) + 1) * 127.5).round().to(torch.uint8)
+        return images
 
 
 def export(predictor: Predictor | Sampler, path: Path) -> str:
@@ -107,9 +109,9 @@ def _of_images(program: ImageProgram, predictor: Predictor) -> tuple[torch.expor
     return made, f"images whose height and width are multiples of {divisor}, pad others at the right and bottom"
 
 
-def _exported(program: nn.Module, inputs: tuple[Tensor, ...], shapes: object) -> torch.export.ExportedProgram:
+def _exported(program: nn.Module, inputs: tuple[Tensor, ...], shapes: Any) -> torch.export.ExportedProgram:
     try:
         with torch.no_grad():
-            return torch.export.export(program.eval(), inputs, dynamic_shapes=shapes)  # type: ignore[arg-type]
+            return torch.export.export(program.eval(), inputs, dynamic_shapes=shapes)
     except Exception as error:  # whatever a network does that can't be traced
         raise TrainError(f"the network can't be exported: {' '.join(str(error).split())[:300]}") from error

@@ -75,7 +75,8 @@ def load_module(path: Path, content: dict[str, Any], network: nn.Module | None =
                 for name in ("class_names", "task", "ignore_index", "scale", "divisor", "channels_last")
                 if name in arguments
             }
-            module: TaskModule = kind(network=network, **known)
+            make: Any = kind
+            module: TaskModule = make(network=network, **known)
         else:
             module = instantiate_module(kind, arguments)
     except ImportError as error:

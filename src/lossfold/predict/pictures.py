@@ -87,17 +87,18 @@ def picture_of(image: Any, trimap: Any = None, data_range: float | None = None) 
     top = data_range or top
     if trimap is None:
         return Picture(*size, top, read, None, close)
+    known: Callable[[slice, slice], Array]
     if isinstance(trimap, str | Path):
         mask = Opened(trimap, channels=1)
         other, known = mask.shape[:2], lambda rows, columns: mask[rows, columns][..., 0]
     else:
         array = np.asarray(trimap)
-        other, known = array.shape, lambda rows, columns: array[rows, columns]
+        other, known = tuple(array.shape), lambda rows, columns: array[rows, columns]
     if tuple(other) != size:
         raise TrainError(f"the trimap is {other[1]} x {other[0]} pixels, its image {size[1]} x {size[0]}")
 
     def checked(rows: slice, columns: slice) -> Array:
-        values = known(rows, columns)
+        values: Array = known(rows, columns)
         strange = np.setdiff1d(values, (0, 128, 255))
         if len(strange):
             raise TrainError(f"a trimap holds 0 (background), 128 (unknown) and 255 (foreground), got {strange[:5].tolist()}")
@@ -118,7 +119,8 @@ def _as_array(image: Any) -> Array:
     if isinstance(image, Tensor):
         image = image.detach().cpu()
         image = image.permute(1, 2, 0) if image.dim() == 3 and image.shape[0] in (1, 3) else image
-        return image.numpy()
+        array: Array = image.numpy()
+        return array
     if hasattr(image, "convert") and hasattr(image, "getexif"):  # Pillow's
         from PIL import ImageOps
 

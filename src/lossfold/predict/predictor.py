@@ -70,6 +70,11 @@ class Predictor:
         """The names of classes or channels; none for matting and restoration."""
         return list(getattr(self.task, "class_names", ()))
 
+    @property
+    def colours(self) -> list[str]:
+        """Their colours, `#rrggbb`, as in the report."""
+        return list(getattr(self.task, "colours", ()))
+
     def __call__(self, image: Any, trimap: Any = None) -> Array:
         """Predict one image.
 
@@ -88,13 +93,15 @@ class Predictor:
         """
         picture = self.see(image, trimap)
         if self.name == "matting":
-            return self._whole(picture, lambda values: values)[0]
+            alphas: Array = self._whole(picture, lambda values: values)[0]
+            return alphas
         if self.name == "restoration" and picture.top == 1:
             return np.moveaxis(self._whole(picture, lambda values: values), 0, 2)
         found = self._whole(picture, lambda values: self.task.decide(values, int(picture.top)))
         if self.name in ("binary", "multilabel"):
             found //= 255
-        return found if self.name == "multilabel" else found[0]
+        result: Array = found if self.name == "multilabel" else found[0]
+        return result
 
     def probabilities(self, image: Any, trimap: Any = None) -> Array:
         """See what the decision is made of; the arguments are those of a call.

@@ -109,7 +109,7 @@ def predict_images(
         tell(key, 0)
         try:
             picture = future.result()
-            found = _predict(predictor, picture, key, output, probabilities, lambda share, key=key: tell(key, min(share, 0.999)))
+            found = _predict(predictor, picture, key, output, probabilities, tell)
         except (FileError, TrainError) as error:
             done.failed[key] = str(error)
         else:
@@ -136,7 +136,7 @@ def _ahead(read: Callable[[str], Picture], keys: list[str], workers: int) -> Ite
 
 
 def _predict(
-    predictor: Predictor, picture: Picture, key: str, output: Path, probabilities: bool, tell: Callable[[float], None]
+    predictor: Predictor, picture: Picture, key: str, output: Path, probabilities: bool, tell: Callable[[str, float], None]
 ) -> dict[str, Any]:
     """Predict one image into its files; return what the log says of it."""
     task, top = predictor.task, int(picture.top) if picture.top > 1 else 65535
@@ -148,7 +148,7 @@ def _predict(
         for row, column, values in predictor.blocks(thumbnail.watch(picture)):
             parts = task.decide(values, top).numpy()
             if not files:
-                colours = task.colours if task.name == "multiclass" else ()
+                colours = predictor.colours if task.name == "multiclass" else ()
                 files.append(Results(results_of(output, task.parts, key), height, width, parts.dtype, parts.shape[3:], colours))
                 if probabilities:
                     files.append(Numbers(output / "probabilities" / f"{key}.npy", (len(values), height, width)))
@@ -159,7 +159,7 @@ def _predict(
                 counts += np.bincount(parts.ravel(), minlength=len(counts))
             elif len(counts):
                 counts += (parts > 0).sum((1, 2))
-            tell((row + parts.shape[1] * (column + parts.shape[2]) / width) / height)
+            tell(key, min(0.999, (row + parts.shape[1] * (column + parts.shape[2]) / width) / height))
         thumbnail.save(output / "sheet" / f"{key}.jpg")
         for each in reversed(files):
             each.keep()
@@ -184,7 +184,7 @@ def predict_samples(
         else:
             array = sampler(1, seed, index)[0]
             array = array[..., 0] if array.shape[2] == 1 else array
-            results = Results([path], *array.shape[:2], array.dtype, array.shape[2:])
+            results = Results([path], array.shape[0], array.shape[1], array.dtype, array.shape[2:])
             results.put(0, 0, array[None])
             results.keep()
             done.made.append(key)

@@ -102,7 +102,8 @@ class Thumbnail:
 
 
 def _bytes(values: Array) -> Array:
-    return (values.clip(0, 1) * 255).round().astype(np.uint8)
+    shown: Array = (values.clip(0, 1) * 255).round().astype(np.uint8)
+    return shown
 
 
 def _reduced(array: Array) -> Image.Image:
@@ -167,7 +168,7 @@ def write_images_sheet(output: Path, predictor: Predictor, images: dict[str, Pat
         source=predictor.source.as_posix(),
         pictures=[(key, f"sheet/{quote(key)}.jpg", _facts(entries.get(key))) for key in kept],
         columns=f"image, {titles.get(predictor.name, 'masks')}",
-        legend=[*zip(predictor.class_names, getattr(predictor.task, "colours", ()), strict=False)],
+        legend=[*zip(predictor.class_names, predictor.colours, strict=False)],
         failed=list(done.failed.items()),
         samples=False,
         script=script,

@@ -71,7 +71,7 @@ class SegmentationTask(ImageTask):
         values = images / 255 if images.dtype == torch.uint8 else images
         colour = torch.tensor(PAD_COLOUR, device=images.device).view(1, 3, 1, 1) / 255
         border = (0, -width % self.divisor, 0, -height % self.divisor)
-        logits = self.module(functional.pad(values - colour, border) + colour)[..., :height, :width].float()
+        logits: Tensor = self.module(functional.pad(values - colour, border) + colour)[..., :height, :width].float()
         return logits.softmax(1) if self.name == "multiclass" else logits.sigmoid()
 
     def decide(self, values: Tensor, top: int = 255) -> Tensor:

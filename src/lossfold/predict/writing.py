@@ -46,7 +46,7 @@ class Results:
         self.paths = [path.with_name(path.name + suffix) for path in paths]
         for path in self.paths:
             path.parent.mkdir(parents=True, exist_ok=True)
-        self.arrays = (
+        self.arrays: list[Any] = (
             [self._mapped(path, shape, dtype) for path in self.paths] if self.large else [np.empty(shape, dtype) for _ in paths]
         )
 
@@ -98,10 +98,11 @@ class Mapped:
     """
 
     def __init__(self, made: Any) -> None:
-        self._made = made.filename, made.dtype, "r+", made.offset, made.shape
+        self._made: tuple[Any, ...] = made.filename, made.dtype, "r+", made.offset, made.shape
 
     def __setitem__(self, part: Any, values: Array) -> None:
-        np.memmap(*self._made)[part] = values
+        memmap: Any = np.memmap
+        memmap(*self._made)[part] = values
 
 
 class Numbers:

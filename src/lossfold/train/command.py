@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 import lightning.pytorch as pl
 import torch
+from filelock import BaseFileLock
 from lightning.fabric.plugins import CheckpointIO
 from lightning.pytorch.callbacks import Callback, EarlyStopping, Timer
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
@@ -69,6 +70,7 @@ class TrainCLI(LightningCLI):
         self.folder = RunFolder("")
         self.timer = Timer(verbose=False)
         self.resume: Path | None = None
+        self.lock: BaseFileLock | None = None
         super().__init__(
             self.module,
             self.data,

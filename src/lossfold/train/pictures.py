@@ -120,7 +120,7 @@ def new_panel(title: str, width: float = 3.8, height: float = 2.6) -> tuple[Figu
     axes.grid(alpha=0.25)
     axes.tick_params(labelsize=9)
     axes.set_xlabel("step", fontsize=9)
-    axes.set_title(title, loc="left", fontsize=11, fontweight="bold", parse_math=False)
+    axes.set_title(title, loc="left", fontsize=11, fontweight="bold")
     return figure, axes
 
 
@@ -128,6 +128,6 @@ def rendered(figure: Figure) -> str:
     """A figure as a data address."""
     buffer = io.BytesIO()
     for text in figure.findobj(Text):
-        text.set_parse_math(False)  # type: ignore[attr-defined]  # names may hold $
+        text.set_parse_math(False)  # names may hold $
     figure.savefig(buffer, dpi=160, format="png")
     return _address(buffer)

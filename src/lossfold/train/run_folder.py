@@ -9,10 +9,10 @@ from typing import Any
 
 import lightning.pytorch as pl
 from filelock import FileLock, Timeout
+from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.loggers.csv_logs import ExperimentWriter
-from lightning.pytorch.loggers.logger import rank_zero_experiment
 
 from lossfold.train.errors import TrainError
 
@@ -48,7 +48,7 @@ class RunFolder:
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(self.path / ".lock", timeout=0)
+            lock = FileLock(self.path / ".lock", timeout=0, is_singleton=True)  # this process may come again
             lock.acquire()
         except Timeout:
             raise TrainError(f"run_dir: another process trains into {self.path}; wait for it, or name another folder") from None
@@ -160,9 +160,11 @@ class RunLogger(CSVLogger):
     @rank_zero_experiment
     def experiment(self) -> ExperimentWriter:
         """The writer, which on its first use takes up the rows of the run that is continued."""
-        if self._experiment is None:
-            self._experiment, self._old = RunWriter(self.folder, self._old), []
-        return self._experiment
+        writer = self._experiment
+        if not isinstance(writer, RunWriter):
+            self._experiment = writer = RunWriter(self.folder, self._old)
+            self._old = []
+        return writer
 
     def log_metrics(self, metrics: dict[str, Any], step: int | None = None) -> None:
         """Write a row.

@@ -36,8 +36,10 @@ def run_task(command: type[TrainCLI], argv: list[str]) -> int:
         for handler in logging.getLogger(name).handlers:
             handler.addFilter(lambda record: "Tip:" not in record.getMessage())
     started = time.perf_counter()
+    cli: TrainCLI | None = None
     try:
-        return _train(command(resolve_recipes(command.task, argv)), started)
+        cli = command(resolve_recipes(command.task, argv))
+        return _train(cli, started)
     except (ValueError, MisconfigurationException) as error:
         known = _known(error)
         if known is None:
@@ -54,6 +56,9 @@ def run_task(command: type[TrainCLI], argv: list[str]) -> int:
         return 1
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)
+    finally:
+        if cli is not None and cli.lock is not None:
+            cli.lock.release()
 
 
 def _known(error: BaseException | None) -> Exception | None:

@@ -85,7 +85,7 @@ class Augment:
 
     def _transformed(self, image: Tensor, labels: Tensor, key: int) -> Sample:
         """Let the transform vary both; it draws its numbers from the seed and the key, too."""
-        from torchvision import tv_tensors
+        from torchvision import tv_tensors  # type: ignore[import-untyped, unused-ignore]
 
         assert self.variation.transform is not None
         # What a transform fills in is 0: so that it is ignored, the ignore label becomes 0, and the others move up.
