@@ -16,10 +16,14 @@ LOSSFOLD_INLINE double add_both(const T* p, const T* t, long n, T factor, T* out
   constexpr long width = Lanes<T>::width;
   V sum = {}, value, slope;
   long i = 0;
-  for (; i + width <= n; i += width) {
-    both(V(*(const Loose*)(p + i) - *(const Loose*)(t + i)), &value, &slope);
-    sum += value;
-    *(Loose*)(out + i) = factor * slope;
+  while (i + width <= n) {
+    V part = {};
+    for (const long end = i + few_vectors * width; i < end && i + width <= n; i += width) {
+      both(V(*(const Loose*)(p + i) - *(const Loose*)(t + i)), &value, &slope);
+      part += value;
+      *(Loose*)(out + i) = factor * slope;
+    }
+    sum += part;
   }
   double total = sum_lanes<T>(sum);
   for (; i < n; ++i) {

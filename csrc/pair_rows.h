@@ -45,6 +45,8 @@ LOSSFOLD_INLINE V sign_of(V x) {
   return x > 0 ? V{} + 1 : x < 0 ? V{} - 1 : V{};
 }
 
+constexpr long few_vectors = 16;  // that are added up one to the other, and then to the sum of those before: half the digits lost
+
 // The sum over a row of w value(i); where w is 0 the value does not matter. In T within 1024 elements, in double over them.
 template <class T, class Value>
 LOSSFOLD_INLINE double weighted_sum(const T* weight, long n, Value value) {
@@ -52,12 +54,16 @@ LOSSFOLD_INLINE double weighted_sum(const T* weight, long n, Value value) {
   double total = 0;
   for (long from = 0; from < n; from += 1024) {
     const long to = n - from < 1024 ? n : from + 1024;
-    V part = {};
-    for (long i = from; i < to; i += Lanes<T>::width) {
-      const V w = at(weight, i), x = w * value(i);
-      part += w == 0 ? V{} : x;
+    V sum = {};
+    for (long i = from; i < to;) {
+      V part = {};
+      for (const long end = i + few_vectors * Lanes<T>::width; i < end && i < to; i += Lanes<T>::width) {
+        const V w = at(weight, i), x = w * value(i);
+        part += w == 0 ? V{} : x;
+      }
+      sum += part;
     }
-    total += sum_lanes<T>(part);
+    total += sum_lanes<T>(sum);
   }
   return total;
 }
