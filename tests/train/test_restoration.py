@@ -69,6 +69,7 @@ def test_a_run_leaves_log_checkpoints_scores_and_report(train: Train, capsys: py
     assert sorted(model.restored_before) == [0, 2]
 
 
+@pytest.mark.slow  # tests/train/test_resume.py has a resumed run of each task in short runs
 def test_a_killed_run_continues_exactly(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
     noise = [*PHOTOGRAPHS, "--data.degradation=denoise"]
     whole_run = train(name="whole", data=noise)

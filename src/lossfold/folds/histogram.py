@@ -69,8 +69,8 @@ def in_units(weight: Tensor | None, bins: Bins | None) -> tuple[Tensor | None, T
     dtype = total_dtype(weight)
     rows = weight.detach().flatten(1) if weight.dim() > 1 else weight.detach()[:, None]
     total = rows.sum(1, dtype=dtype) if bins.per_image else rows.sum(dtype=dtype)[None]
-    power = (28 - total.frexp().exponent).clamp(-120, 120)
-    unit = torch.where(total.isfinite() & (total > 0), torch.ldexp(torch.ones_like(total), -power), 1.0)
+    power = total / total.frexp().mantissa  # exactly 2^exponent
+    unit = (power * 2.0**-28).nan_to_num(1.0, 1.0, 1.0).clamp(2.0**-120, 2.0**120)
     shape = (-1, *[1] * (weight.dim() - 1))
     return weight.to(dtype if weight.dtype == dtype else torch.float32) / unit.reshape(shape).to(total), unit[:, None, None]
 
