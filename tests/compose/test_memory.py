@@ -118,3 +118,54 @@ def test_nothing_goes_along_and_little_is_kept() -> None:
     for other in (copy.deepcopy(criterion), pickle.loads(pickle.dumps(criterion))):
         assert not other.memory.known and not other["ce"].memory.known
         torch.testing.assert_close(other(scores(), LABELS).total, criterion(scores(), LABELS).total, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("make", [lf.CrossEntropyLoss, lf.DiceLoss, both], ids=["once", "fold", "set"])
+def test_inference_leaves_nothing_behind(make: Any) -> None:
+    """Also where gradients are switched on inside, which changes nothing there."""
+
+    def total(found: Any) -> Tensor:
+        return found if isinstance(found, Tensor) else found.total
+
+    loss, leaf = make(), scores()
+    with torch.inference_mode(), torch.enable_grad():
+        found = total(loss(scores(), LABELS))
+    again = total(loss(leaf, LABELS))
+    again.backward()
+    torch.testing.assert_close(found, again.detach())
+    assert leaf.grad is not None
+
+
+class Gated(lf.LossSet):
+    """Leaves the second image out of one term."""
+
+    def gate_for(self, name: str, handed: Any) -> Tensor | None:
+        return torch.tensor([True, False]) if name == "dice" else None
+
+
+def test_what_a_set_is_subclassed_by_is_asked_each_time() -> None:
+    criterion, plain = (of(ce=lf.CrossEntropyLoss(), dice=lf.DiceLoss()) for of in (Gated, lf.LossSet))
+    first = criterion(scores(), LABELS).total
+    assert torch.equal(first, criterion(scores(), LABELS).total)
+    assert not torch.equal(first, plain(scores(), LABELS).total)
+
+
+def test_what_was_put_in_place_and_taken_away_is_seen() -> None:
+    loss = lf.CrossEntropyLoss()
+    before = loss(scores(), LABELS)
+
+    def twice(like: Tensor, kind: str) -> Any:
+        return {sum_: 2 * factor for sum_, factor in type(loss).coefficients(loss, like, kind).items()}
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loss, "coefficients", twice)
+        assert torch.equal(loss(scores(), LABELS), 2 * before)
+    assert torch.equal(loss(scores(), LABELS), before)
+
+
+@native
+def test_a_factor_is_not_rounded_to_the_gradients_dtype() -> None:
+    leaf = scores().detach().bfloat16().requires_grad_()
+    loss = lf.CrossEntropyLoss(engine="cpp")
+    (slope,), (third,) = (torch.autograd.grad(loss(leaf, LABELS) * factor, leaf) for factor in (1, 1 / 3))
+    assert torch.equal(third, (slope.double() / 3).bfloat16())

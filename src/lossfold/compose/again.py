@@ -48,17 +48,22 @@ def likeness(criterion: Any, sets: type[Any], inputs: tuple[Any, ...]) -> Any:
     return None if marks is None or like is None else (marks, like, engines.surroundings())
 
 
+OWN = ("handed", "gate_for", "leaves")
+"""What a set may be subclassed by to give its terms something else."""
+
+
 def marks_of(criterion: Any, sets: type[Any]) -> tuple[Any, ...] | None:
     """Return by what losses, options and weights are known again; None where more than tensors decides what they are given."""
-    if criterion.every_image or type(criterion).handed is not sets.handed:
+    changed = any(name in vars(criterion) or getattr(type(criterion), name) is not getattr(sets, name) for name in OWN)
+    if criterion.every_image or changed:
         return None
-    marks: list[Any] = [criterion.members, criterion.loss_weight]
+    marks: list[Any] = [criterion.members, criterion.loss_weight, *criterion.names]
     for loss in criterion.members:
         if isinstance(loss, sets):
             inner = marks_of(loss, sets) if loss.ranks is None else None
             if inner is None:
                 return None
-            marks += inner
+            marks.append(inner)
         elif not isinstance(loss, ScoreLoss) or not loss.own_class or loss.inputs is not None or is_watched(loss):
             return None
         else:

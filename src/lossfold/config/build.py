@@ -46,7 +46,7 @@ def build(cfg: Config, *, allow: Allow | None = None, key: str = "", dialect: st
         LossSet(l1_loss=L1Loss(), ssim_loss=SSIMLoss(loss_weight=0.1))
     """
     source = Source()
-    if isinstance(cfg, PathLike) or (isinstance(cfg, str) and cfg.lower().endswith(SUFFIXES)):
+    if isinstance(cfg, PathLike) or (isinstance(cfg, str) and cfg.lower().endswith((*SUFFIXES, ".py"))):
         cfg, source = load(cfg)
     elif not isinstance(cfg, (Mapping, nn.Module)) and callable(getattr(cfg, "to_dict", None)):
         cfg = cast(Any, cfg).to_dict()  # MMEngine's Config, which is no Mapping

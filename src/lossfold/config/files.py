@@ -43,7 +43,8 @@ def load(path: str | os.PathLike[str]) -> tuple[Any, Source]:
     file = FilePath(path)
     nowhere = Place(Source(file.name))
     if file.suffix.lower() not in SUFFIXES:
-        raise LossError(WHO, "cfg", f"a file of {', '.join(SUFFIXES)}", str(path))
+        hint = f"lossfold migrate {file.name} reads losses of Python configs" if file.suffix.lower() == ".py" else ""
+        raise LossError(WHO, "cfg", f"a file of {', '.join(SUFFIXES)}", str(path), hint)
     try:
         with file.open("rb") as opened:
             data = opened.read(MOST_BYTES + 1)

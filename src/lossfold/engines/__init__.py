@@ -118,7 +118,9 @@ def forced(wanted: str | None) -> str | None:
 
 def surroundings() -> tuple[object, ...]:
     """Return what :func:`select` goes by beside tensors and the choice of a loss."""
-    return torch.is_grad_enabled(), inside_transform(), os.environ.get("LOSSFOLD_ENGINE")
+    if torch.compiler.is_compiling():  # where nothing is remembered
+        return ()
+    return torch.is_grad_enabled(), torch.is_inference_mode_enabled(), inside_transform(), os.environ.get("LOSSFOLD_ENGINE")
 
 
 def select(wanted: str | None, scores: Tensor, *targets: Tensor | None, lacks: Lacks | None = None) -> Engine:

@@ -59,7 +59,7 @@ class FoldOperators:
 
     def fold(self, tensors: tuple[Any, ...], options: tuple[Any, ...]) -> Any:
         """Make the pass by the operator."""
-        if torch.compiler.is_compiling():
+        if torch.compiler.is_compiling() or torch.is_inference_mode_enabled():
             return self._fold(*tensors, *options)
         return _Plain.apply(self, options, *tensors)
 
@@ -91,7 +91,7 @@ class FoldOperators:
         rest = (*nothing_for(inputs[1:]), *[None] * len(ctx.options))
         if grad is None:
             return (None, *rest)
-        return (self._differentiate_once(ctx, grad) if torch.is_grad_enabled() else gradient * grad.to(gradient.dtype), *rest)
+        return (self._differentiate_once(ctx, grad) if torch.is_grad_enabled() else gradient * grad, *rest)
 
     def _once_backward(self, ctx: Any, grad: Tensor) -> Tensor:
         if torch.is_grad_enabled():
@@ -101,12 +101,12 @@ class FoldOperators:
         if gradient is None:  # backward(retain_graph=True) has taken it
             _, gradient = self._once(*saved(ctx)[0], *ctx.options)
         if inside_transform() or torch._C._functorch.is_legacy_batchedtensor(grad):  # many gradients at once
-            return torch.mul(gradient, grad.to(gradient.dtype))
+            return torch.mul(gradient.to(grad.dtype), grad).to(gradient.dtype)
         if self.host is not None and grad.device.type in triton.DEVICES[1]:
             scaled: Tensor = self.host().scaled(gradient, grad)
             return scaled
         known = grad.device.type == "cpu" and grad.item() == 1
-        return gradient if known else gradient.mul_(grad.to(gradient.dtype))
+        return gradient if known else gradient.mul_(grad)
 
     def _differentiate_once(self, ctx: Any, grad: Tensor) -> Tensor:
         # create_graph=True: the definition has all further derivatives

@@ -1,8 +1,9 @@
-"""Whether PyTorch is transforming functions at the moment."""
+"""What PyTorch does with functions at the moment: whether it transforms them, whether it records them."""
 
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 from torch.autograd import forward_ad
 
 
@@ -23,3 +24,8 @@ def _while_tracing() -> bool:
 
 # The compiler enters the transforms that it traces, and guards on those that are active outside: the answer is part of the graph.
 _while_tracing._dynamo_marked_constant = True  # type: ignore[attr-defined]  # torch.compiler.assume_constant_result imports it all
+
+
+def is_recorded(tensor: Tensor) -> bool:
+    """Whether PyTorch records what is done with a tensor: not in inference mode, whatever else is switched on inside."""
+    return tensor.requires_grad and torch.is_grad_enabled() and not torch.is_inference_mode_enabled()

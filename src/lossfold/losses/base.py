@@ -107,15 +107,20 @@ class Configured(nn.Module):
         if not self.ready:
             return super().__setattr__(name, value)
         before = getattr(self, name)
-        self.memory = Memory(self.own_class)
         super().__setattr__(name, value)
-        with naming(type(self).__name__):
-            try:
+        try:
+            with naming(type(self).__name__):
                 self.settle()
-            except LossError:
-                super().__setattr__(name, before)
-                self.settle()
-                raise
+        except LossError:
+            super().__setattr__(name, before)
+            self.settle()
+            raise
+        finally:  # last, because another thread's call may have remembered what no longer holds
+            self.memory = Memory(self.own_class)
+
+    def __delattr__(self, name: str) -> None:
+        super().__delattr__(name)
+        self.memory = Memory(self.own_class)
 
     def require(self, name: str, holds: bool, expected: str, hint: str = "") -> None:
         """Refuse the value of an option."""

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from lossfold import engines
+from lossfold.engines.transforms import is_recorded
 from lossfold.errors import is_number, python_scalar, wrong
 from lossfold.folds.arithmetic import total_dtype
 from lossfold.folds.checks import signature
@@ -303,7 +304,7 @@ def one_pass_will_do(scores: Tensor, weight: float) -> bool:
 
     A weight multiplies it. On GPUs, where memory is what passes cost, that takes as long as a second one.
     """
-    if not scores.requires_grad or not torch.is_grad_enabled() or torch.compiler.is_compiling():
+    if torch.compiler.is_compiling() or not is_recorded(scores):
         return False
     return scores.dtype != torch.float16 and (weight == 1 or scores.device.type == "cpu")
 
