@@ -106,3 +106,14 @@ def test_interrupts_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ca
     monkeypatch.setattr("lossfold.train.segmentation.command.SegmentationCLI.check_config", interrupt)
     assert main(["segmentation", f"--run_dir={tmp_path / 'run'}"]) == 130
     assert "--ckpt_path last" in capsys.readouterr().err
+
+
+def test_weights_that_are_no_numbers_are_not_kept(train: Train) -> None:
+    """Their scores may be the best by luck: logits of NaN are all of class 0."""
+    options = ["--model.optimizer.lr=1e30", "--model.optimizer.class_path=torch.optim.SGD", "--save_every_steps=1"]
+    folder = train(*options, "--trainer.max_epochs=2")
+    kept = sorted((folder / "checkpoints").glob("*.ckpt"))
+    assert [file.name for file in kept] == ["last.ckpt"]  # of the first step
+    for file in kept:
+        state = read_checkpoint(file)["state_dict"]
+        assert all(value.isfinite().all() for value in state.values()), file.name

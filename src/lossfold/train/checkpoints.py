@@ -84,6 +84,23 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return content
 
 
+def is_finite(module: torch.nn.Module) -> bool:
+    """Whether all parameters are numbers: others are no state to keep, or to continue from, and NaN may get the best score by luck."""
+    return bool(torch.stack([parameter.isfinite().all() for parameter in module.parameters()]).all())
+
+
+class FiniteCheckpoint(ModelCheckpoint):
+    """Lightning's, of weights that are numbers: those before them stay."""
+
+    def check_monitor_top_k(self, trainer: pl.Trainer, current: torch.Tensor | None = None) -> bool:
+        """Whether the state is among the best, and one."""
+        return super().check_monitor_top_k(trainer, current) and is_finite(trainer.lightning_module)
+
+    def _save_none_monitor_checkpoint(self, trainer: pl.Trainer, monitor_candidates: dict[str, torch.Tensor]) -> None:
+        if is_finite(trainer.lightning_module):
+            super()._save_none_monitor_checkpoint(trainer, monitor_candidates)
+
+
 class StepCheckpoint(Checkpoint):
     """Write the last checkpoint after every so many steps, where nothing of the step is left to do.
 
@@ -116,7 +133,7 @@ class StepCheckpoint(Checkpoint):
         if loop._should_check_val_fx(fetcher):
             return
         self._due = loop.batch_progress.is_last_batch
-        if not self._due:
+        if not self._due and is_finite(pl_module):
             self._row = self._unwritten_row(trainer)
             trainer.save_checkpoint(self.path)
             self._row = None
@@ -136,9 +153,9 @@ class StepCheckpoint(Checkpoint):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Save what the last step left to do."""
-        if self._due:
-            self._due = False
+        if self._due and is_finite(pl_module):
             trainer.save_checkpoint(self.path)
+        self._due = False
 
 
 def checkpoints(folder: Path, every_steps: int | None, monitor: str, mode: str) -> list[Callback]:
@@ -152,8 +169,8 @@ def checkpoints(folder: Path, every_steps: int | None, monitor: str, mode: str) 
     """
     common: dict[str, Any] = {"dirpath": folder, "auto_insert_metric_name": False, "enable_version_counter": False}
     kept: list[Callback] = [
-        ModelCheckpoint(filename="best", monitor=monitor, mode=mode, **common),
-        ModelCheckpoint(filename="last", every_n_epochs=1, save_on_train_epoch_end=False, **common),
+        FiniteCheckpoint(filename="best", monitor=monitor, mode=mode, **common),
+        FiniteCheckpoint(filename="last", every_n_epochs=1, save_on_train_epoch_end=False, **common),
     ]
     if every_steps:
         kept.append(StepCheckpoint(folder / "last.ckpt", every_steps))
