@@ -20,6 +20,7 @@ from lossfold.train import main
 from lossfold.train.checkpoints import SafeCheckpointIO, read_checkpoint
 from lossfold.train.errors import TrainError
 from lossfold.train.run_folder import LOST, RunFolder, RunLogger
+from tests.train.tiny import Train
 
 WHOLE = {"state_dict": {"a": torch.arange(2000.0)}, "global_step": 3, "loops": {}}
 

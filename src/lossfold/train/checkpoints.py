@@ -85,7 +85,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def is_finite(module: torch.nn.Module) -> bool:
-    """Whether all parameters are numbers: others are no state to keep, or to continue from, and NaN may get the best score by luck."""
+    """Whether all parameters are numbers: others are no state to continue from, and NaN may get the best score by luck."""
     return bool(torch.stack([parameter.isfinite().all() for parameter in module.parameters()]).all())
 
 

@@ -32,6 +32,14 @@ MODULES = {
     "gan": ("gan/module.py", "GANWithCustomizedLoss"),
 }
 
+FOLDERS = {
+    "segmentation": "FolderData",
+    "matting": "AlphaFolderData",
+    "restoration": "RestorationFolderData",
+    "gan": "GANFolderData",
+}
+"""The data of one's own files."""
+
 
 def complaint(task: str, argv: list[str]) -> str:
     """What is certainly wrong with a run's options; empty where nothing is.
@@ -56,7 +64,10 @@ def complaint(task: str, argv: list[str]) -> str:
             if not wrong and deeper:
                 wrong = _of_class(_chosen(given, f"model.{part}"), deeper, value, f"model.{part}.")
         elif first == "data" and rest:
-            wrong = _of_class(_chosen(given, "data") or _default(task, configured), rest, value, "data.")
+            chosen = _chosen(given, "data")
+            wrong = _of_class(chosen or _default(task, configured), rest, value, "data.")
+            if wrong and not chosen and not _of_class(FOLDERS[task], rest, value, "data."):
+                wrong = f"--{name} needs --data {FOLDERS[task]}, your own files"
         elif first == "trainer" and rest:
             wrong = _wrong(trainer, rest.partition(".")[0], "" if "." in rest else value, "trainer.")
         elif first in ("model", "data", "trainer"):

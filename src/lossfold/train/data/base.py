@@ -129,24 +129,28 @@ class TrainingData(pl.LightningDataModule):
         done = trainer.fit_loop.epoch_loop.batch_progress.total.processed  # type: ignore[attr-defined]
         return done, max(min(batches, limited), 1)
 
-    def train_dataloader(self) -> DataLoader[Any]:
-        """Shuffled, complete batches that go on where the trainer stands."""
-        trainer = self.trainer
-        assert trainer is not None
-        needed = self.batch_size * trainer.world_size
+    def _check_batch(self, world_size: int) -> None:
+        needed = self.batch_size * world_size
         if len(self.train_set) < needed:
             raise TrainError(
                 f"data: {len(self.train_set)} training images do not fill one batch of {needed}; lower data.batch_size"
             )
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        """Shuffled, complete batches that go on where the trainer stands."""
+        trainer = self.trainer
+        assert trainer is not None
+        self._check_batch(trainer.world_size)
         sampler = ResumingSampler(
             self.train_set, self.batch_size, self.seed, self._position, trainer.world_size, trainer.global_rank
         )
         return self._loader(self.train_set, self.batch_size, sampler)
 
     def val_dataloader(self) -> DataLoader[Any]:
-        """The held-out images, in their order."""
+        """The held-out images, in their order; what comes after a first evaluation is checked here, before it."""
         trainer = self.trainer
         assert trainer is not None
+        self._check_batch(trainer.world_size)
         sampler = EvaluationSampler(self.val_set, trainer.world_size, trainer.global_rank)
         return self._loader(self.val_set, self.val_batch_size, sampler)
 
