@@ -120,7 +120,7 @@ def test_restored_images_have_the_range_and_scale_of_their_own(tmp_path: Path, i
     tifffile.imwrite(images / "one.tif", image.astype(np.uint16) * 257, photometric="rgb")
     (images / "one.png").unlink()
     predicted("restoration", tmp_path, images, "--overwrite")
-    assert (tifffile.imread(output / "predictions/one.tif") == deep).all()
+    assert (tifffile.imread(output / "predictions/one.tif") == deep).all() and not (output / "predictions/one.png").exists()
 
 
 def test_a_generator_makes_the_same_samples_whatever_is_made_beside_them(tmp_path: Path) -> None:
@@ -185,7 +185,7 @@ def test_what_was_stopped_goes_on_without_loss(tmp_path: Path, images: Path, mon
         assert command.main(arguments) == 130
     assert len(list(output.rglob("predictions/**/*.png"))) == 2 * (place == "keep")
     (output / "log.jsonl").open("a").write('{"key": "deep/th')  # a line that a kill left unfinished
-    (output / "predictions/cat/one.png.part").write_bytes(b"torn")
+    (output / "predictions/cat/.0123-1.part").write_bytes(b"torn")
     assert command.main(arguments) == 0
     assert {path.relative_to(output): path.read_bytes() for path in output.rglob("*.png")} == {
         path.relative_to(tmp_path / "multilabel-results"): content for path, content in whole.items()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from lossfold.train import missing
 
 if TYPE_CHECKING:
+    from lossfold.predict.journal import Journal
     from lossfold.predict.predictor import Predictor
     from lossfold.predict.run import Done
     from lossfold.predict.sampler import Sampler
@@ -69,10 +70,10 @@ def main(argv: list[str]) -> int:
     try:
         return _carry_out(given)
     except (TrainError, FileError, LossError) as error:
-        print(f"lossfold predict: {error}", file=sys.stderr)
+        print(readable(f"lossfold predict: {error}"), file=sys.stderr)
         return 1
     except OSError as error:  # a full disk, a folder that can't be written
-        print(f"lossfold predict: {error}; what is whole has been kept, run it again to go on", file=sys.stderr)
+        print(readable(f"lossfold predict: {error}") + "; what is whole has been kept, run it again to go on", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("stopped; run it again to go on where it was", file=sys.stderr)
@@ -104,30 +105,37 @@ def _carry_out(given: argparse.Namespace) -> int:
 
 def _images(predictor: "Predictor", given: argparse.Namespace, output: Path, started: float) -> int:
     from lossfold.predict.folders import images_in, trimaps_of
-    from lossfold.predict.run import Settings, predict_images
+    from lossfold.predict.journal import Journal, Settings
+    from lossfold.predict.run import predict_images
     from lossfold.predict.sheet import write_images_sheet
 
     images = images_in(given.images, output)
     trimaps = trimaps_of(images, given.trimaps) if predictor.task.takes_trimap else {}
-    options = {"tile": predictor.tile, "overlap": predictor.overlap, "max_side": predictor.max_side}
-    settings = Settings.of(predictor.name, predictor.source, **options)
-    settings.claim(output, given.overwrite)
-    with _progress(len(images)) as tell:
-        done = predict_images(predictor, images, trimaps, output, given.workers, given.probabilities, given.overwrite, tell)
-    write_images_sheet(output, predictor, images, done)
-    return _said(done, output, started)
+    options: dict[str, Any] = {"tile": predictor.tile, "overlap": predictor.overlap, "max_side": predictor.max_side}
+    if trimaps:
+        options["trimaps"] = str(Path(given.trimaps).resolve())
+    with Journal(output, Settings.of(predictor.name, predictor.source, **options), given.overwrite) as journal:
+        with _progress(len(images)) as tell:
+            done = predict_images(predictor, images, trimaps, journal, given.workers, given.probabilities, given.overwrite, tell)
+        write_images_sheet(journal, predictor, images, done)
+        return _said(done, journal, started)
 
 
 def _samples(sampler: "Sampler", given: argparse.Namespace, output: Path, started: float) -> int:
-    from lossfold.predict.run import Settings, predict_samples
+    from lossfold.predict.journal import Journal, Settings
+    from lossfold.predict.run import predict_samples
     from lossfold.predict.sheet import write_samples_sheet
 
-    settings = Settings.of(sampler.name, sampler.source, seed=given.seed)
-    settings.claim(output, given.overwrite)
-    with _progress(given.count) as tell:
-        done = predict_samples(sampler, output, given.count, given.seed, given.overwrite, tell)
-    write_samples_sheet(output, sampler, given.count)
-    return _said(done, output, started)
+    with Journal(output, Settings.of(sampler.name, sampler.source, seed=given.seed), given.overwrite) as journal:
+        with _progress(given.count) as tell:
+            done = predict_samples(sampler, journal, given.count, given.seed, given.overwrite, tell)
+        write_samples_sheet(output, sampler, given.count)
+        return _said(done, journal, started)
+
+
+def readable(text: str) -> str:
+    """A text with names of files that are no UTF-8, escaped."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _progress(count: int) -> Any:
@@ -136,11 +144,16 @@ def _progress(count: int) -> Any:
     return progress(count)
 
 
-def _said(done: "Done", output: Path, started: float) -> int:
+def _said(done: "Done", journal: "Journal", started: float) -> int:
     for key, reason in done.failed.items():
-        print(f"lossfold predict: {key}: {reason}", file=sys.stderr)
+        print(readable(f"lossfold predict: {key}: {reason}"), file=sys.stderr)
+    if others := journal.others():
+        text = "still have results of another checkpoint or other options; name them, too, to replace these"
+        print(f"lossfold predict: {others} image(s) {text}", file=sys.stderr)
     seconds = time.perf_counter() - started
     skipped = f", {len(done.skipped)} were there" if done.skipped else ""
     failed = f", {len(done.failed)} could not be" if done.failed else ""
-    print(f"{len(done.made)} predicted{skipped}{failed}, in {seconds:.0f} s. Look at {output / 'index.html'}")
+    print(
+        f"{len(done.made)} predicted{skipped}{failed}, in {seconds:.0f} s. Look at {readable(str(journal.output / 'index.html'))}"
+    )
     return 1 if done.failed else 0

@@ -19,15 +19,18 @@ def images_in(named: Iterable[str], output: Path) -> dict[str, Path]:
         TrainError: two images would have the same result, or there is none.
     """
     found: dict[str, Path] = {}
+    earlier: set[Path] = set()
     results = output.resolve()
     for name in map(Path, named):
         inside = find(name, recursive=True) if name.is_dir() else {name.stem: name}
+        places = {key: path.parent.resolve() / path.name for key, path in inside.items()}
         for key, path in inside.items():
-            if results in path.resolve().parents:
+            if results in path.resolve().parents or places[key] in earlier:  # named twice, it counts once
                 continue
             if key in found:
                 raise TrainError(f"{found[key]} and {path} would have the same result {key}; predict them into different folders")
             found[key] = path
+        earlier.update(places.values())
     if not found:
         raise TrainError("there is no image to predict; name files or folders")
     return found

@@ -38,7 +38,11 @@ class Picture:
     close: Callable[[], None] = lambda: None
 
     def window(self, rows: slice, columns: slice) -> Tensor:
-        """A part for the network: `[1,C,h,w]` float32 in 0..1, the trimap as its last channel."""
+        """A part for the network: `[1,C,h,w]` float32 in 0..1, the trimap as its last channel.
+
+        Raises:
+            TrainError: it holds values that are not finite.
+        """
         layers = [_scaled(self.read(rows, columns), self.top)]
         if self.trimap is not None:
             values = torch.from_numpy(np.ascontiguousarray(self.trimap(rows, columns)))
@@ -67,6 +71,8 @@ class Picture:
 
 
 def _scaled(array: Array, top: float) -> Tensor:
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise TrainError("the image holds NaN or infinite values; take them out, nothing can be said of them and their neighbours")
     return torch.from_numpy(np.array(array, np.float32)).permute(2, 0, 1) / top
 
 

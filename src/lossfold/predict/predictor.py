@@ -89,7 +89,7 @@ class Predictor:
 
         Raises:
             FileError: a file can't be read.
-            TrainError: something else is no image, or a trimap is missing or of another size.
+            TrainError: something else is no image or holds NaN or inf, or a trimap is missing or of another size.
         """
         picture = self.see(image, trimap)
         if self.name == "matting":

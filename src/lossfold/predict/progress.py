@@ -22,7 +22,8 @@ def progress(count: int) -> Iterator[Callable[[str, float], None]]:
 
         def tell(key: str, share: float) -> None:
             nonlocal before
-            bar.update(task, completed=before + share, description=escape(key) + f" {share:.0%}" * (0.01 < share < 0.99))
+            name = escape(key.encode("utf-8", "backslashreplace").decode())  # a name of a file may be no text
+            bar.update(task, completed=before + share, description=name + f" {share:.0%}" * (0.01 < share < 0.99))
             before += share >= 1
 
         yield tell

@@ -1,12 +1,10 @@
 """Images of folders into files: read ahead, predicted, written, and skipped where they have been."""
 
-import hashlib
-import json
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,46 +12,13 @@ import numpy as np
 
 from lossfold.files.errors import FileError
 from lossfold.predict.folders import results_of
+from lossfold.predict.journal import Journal, stamps
 from lossfold.predict.pictures import Picture
 from lossfold.predict.predictor import Predictor
 from lossfold.predict.sampler import Sampler
-from lossfold.predict.sheet import Log, Thumbnail
-from lossfold.predict.writing import LARGE, Numbers, Results, exists, write_text
+from lossfold.predict.sheet import Thumbnail
+from lossfold.predict.writing import LARGE, Numbers, Results
 from lossfold.train.errors import TrainError
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What decides a result: a folder holds those of one checkpoint and one way to use it."""
-
-    task: str
-    checkpoint: str
-    digest: str
-    options: dict[str, Any]
-
-    @classmethod
-    def of(cls, task: str, source: Path, **options: Any) -> "Settings":
-        """See what a checkpoint's file holds."""
-        with source.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256") if hasattr(hashlib, "file_digest") else hashlib.sha256(file.read())
-        return cls(task, str(source), digest.hexdigest(), options)
-
-    def claim(self, output: Path, overwrite: bool) -> None:
-        """See that a folder's earlier results, if they are to be kept, are of the same checkpoint and options.
-
-        Raises:
-            TrainError: they are not.
-        """
-        path = output / "predict.json"
-        if path.is_file() and not overwrite:
-            earlier = json.loads(path.read_text("utf-8"))
-            if (earlier["digest"], earlier["options"]) != (self.digest, self.options):
-                raise TrainError(
-                    f"{output} holds results of {earlier['checkpoint']} with {earlier['options']}, or of an earlier state of that "
-                    "file; name another folder with --output, or replace them with --overwrite"
-                )
-        output.mkdir(parents=True, exist_ok=True)
-        write_text(path, json.dumps(asdict(self), indent=1) + "\n")
 
 
 @dataclass
@@ -75,7 +40,7 @@ def predict_images(
     predictor: Predictor,
     images: dict[str, Path],
     trimaps: dict[str, Path],
-    output: Path,
+    journal: Journal,
     workers: int,
     probabilities: bool,
     overwrite: bool,
@@ -87,18 +52,17 @@ def predict_images(
         predictor: what predicts.
         images: files by key.
         trimaps: their trimaps' files by key.
-        output: the folder.
+        journal: of the folder.
         workers: threads that read ahead; 0: none.
         probabilities: whether `probabilities/KEY.npy` is written, too.
         overwrite: whether results that are there are made again.
         tell: is told of the image at work, and what share of it is done.
     """
-    done, log = Done(), Log(output / "log.jsonl")
+    done, waiting = Done(), list[str]()
+    seen = {key: stamps(path, trimaps.get(key)) for key, path in images.items()}
     for key in images:
-        there = all(map(exists, results_of(output, predictor.task.parts, key)))
-        there = there and (not probabilities or (output / "probabilities" / f"{key}.npy").exists())
-        (done.skipped if there and not overwrite else done.made).append(key)
-    waiting, done.made = done.made, []
+        there = not overwrite and journal.has(key, seen[key], f"probabilities/{key}.npy" if probabilities else "")
+        (done.skipped if there else waiting).append(key)
 
     def read(key: str) -> Picture:
         picture = predictor.see(images[key], trimaps.get(key))
@@ -109,12 +73,13 @@ def predict_images(
         tell(key, 0)
         try:
             picture = future.result()
-            found = _predict(predictor, picture, key, output, probabilities, tell)
+            files, found = _predict(predictor, picture, key, journal.output, probabilities, tell)
         except (FileError, TrainError) as error:
             done.failed[key] = str(error)
         else:
             seconds = round(time.perf_counter() - started, 2)
-            log.add(key=key, file=str(images[key]), width=picture.width, height=picture.height, seconds=seconds, **found)
+            size = {"width": picture.width, "height": picture.height}
+            journal.add(key, files, seen[key], file=str(images[key]), **size, seconds=seconds, **found)
             done.made.append(key)
         tell(key, 1)
     return done
@@ -137,8 +102,8 @@ def _ahead(read: Callable[[str], Picture], keys: list[str], workers: int) -> Ite
 
 def _predict(
     predictor: Predictor, picture: Picture, key: str, output: Path, probabilities: bool, tell: Callable[[str, float], None]
-) -> dict[str, Any]:
-    """Predict one image into its files; return what the log says of it."""
+) -> tuple[list[Path], dict[str, Any]]:
+    """Predict one image into its files; return these, and what the log says of it."""
     task, top = predictor.task, int(picture.top) if picture.top > 1 else 65535
     height, width = task.scale * picture.height, task.scale * picture.width
     thumbnail = Thumbnail(task, picture, top)
@@ -168,25 +133,26 @@ def _predict(
         for each in files:
             each.leave()
     shares = counts / (height * width)
-    return {"shares": dict(zip(predictor.class_names, shares.round(5).tolist(), strict=True))} if len(counts) else {}
+    written = [path for each in files for path in each.paths]
+    return written, {"shares": dict(zip(predictor.class_names, shares.round(5).tolist(), strict=True))} if len(counts) else {}
 
 
 def predict_samples(
-    sampler: Sampler, output: Path, count: int, seed: int, overwrite: bool, tell: Callable[[str, float], None]
+    sampler: Sampler, journal: Journal, count: int, seed: int, overwrite: bool, tell: Callable[[str, float], None]
 ) -> Done:
     """Make samples, each a file; see `predict_images`."""
     done = Done()
     for index in range(count):
         key = f"{index:06}"
-        (path,) = results_of(output, ("",), key)
-        if exists(path) and not overwrite:
+        if not overwrite and journal.has(key, []):
             done.skipped.append(key)
         else:
             array = sampler(1, seed, index)[0]
             array = array[..., 0] if array.shape[2] == 1 else array
-            results = Results([path], array.shape[0], array.shape[1], array.dtype, array.shape[2:])
+            results = Results(results_of(journal.output, ("",), key), array.shape[0], array.shape[1], array.dtype, array.shape[2:])
             results.put(0, 0, array[None])
             results.keep()
+            journal.add(key, results.paths, [])
             done.made.append(key)
         tell(key, 1)
     return done

@@ -1,7 +1,6 @@
 """The contact sheet: small pictures of images and results, taken while they are made, and the page that shows them."""
 
 import dataclasses
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from urllib.parse import quote
 import numpy as np
 from PIL import Image
 
+from lossfold.predict.journal import Journal
 from lossfold.predict.pictures import Array, Picture
 from lossfold.predict.predictor import Predictor
 from lossfold.predict.sampler import Sampler
@@ -112,52 +112,16 @@ def _reduced(array: Array) -> Image.Image:
     return image
 
 
-class Log:
-    """What has been predicted, a line of JSON for each image, so that a later call knows what an earlier one has done.
-
-    Args:
-        path: the file.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def add(self, **entry: Any) -> None:
-        """Append an image's line."""
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write("\n" * _torn(self.path) + json.dumps(entry, ensure_ascii=False) + "\n")
-
-    def entries(self) -> dict[str, dict[str, Any]]:
-        """The last line of each image, by its key; a line that a killed call left unfinished is passed over."""
-        found: dict[str, dict[str, Any]] = {}
-        for line in self.path.read_text("utf-8", "replace").splitlines() if self.path.is_file() else ():
-            try:
-                entry = json.loads(line)
-                found[entry["key"]] = entry
-            except (ValueError, KeyError, TypeError):
-                continue
-        return found
-
-
-def _torn(path: Path) -> bool:
-    """Whether the last line has no end."""
-    if not path.is_file() or path.stat().st_size == 0:
-        return False
-    with path.open("rb") as file:
-        file.seek(-1, 2)
-        return file.read() != b"\n"
-
-
-def write_images_sheet(output: Path, predictor: Predictor, images: dict[str, Path], done: Any) -> None:
+def write_images_sheet(journal: Journal, predictor: Predictor, images: dict[str, Path], done: Any) -> None:
     """Write `index.html` of predicted images.
 
     Args:
-        output: the results' folder.
+        journal: of the results' folder.
         predictor: what has predicted.
         images: files by key.
         done: how it went.
     """
-    entries = Log(output / "log.jsonl").entries()
+    output = journal.output
     kept = [key for key in images if key not in done.failed]
     titles = {"multiclass": "class map", "matting": "alpha, on green", "restoration": "restored"}
     script = f'predictor = lossfold.load("{predictor.source.as_posix()}")\n'
@@ -166,7 +130,7 @@ def write_images_sheet(output: Path, predictor: Predictor, images: dict[str, Pat
         output,
         task=predictor.name,
         source=predictor.source.as_posix(),
-        pictures=[(key, f"sheet/{quote(key)}.jpg", _facts(entries.get(key))) for key in kept],
+        pictures=[(key, f"sheet/{quote(key, errors='surrogateescape')}.jpg", _facts(journal.of(key))) for key in kept],
         columns=f"image, {titles.get(predictor.name, 'masks')}",
         legend=[*zip(predictor.class_names, predictor.colours, strict=False)],
         failed=list(done.failed.items()),

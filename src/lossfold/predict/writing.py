@@ -1,5 +1,6 @@
 """Results as files: written beside their place and renamed when they are whole; large ones part by part."""
 
+import hashlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,9 +14,6 @@ from lossfold.train.pictures import rgb
 
 LARGE = 1 << 26
 """Pixels beyond which an image is read in windows, and a result is written part by part, as a TIFF that is not compressed."""
-
-SUFFIXES = (".png", ".tif")
-"""What results are written as: PNG, or TIFF where they are large or are colours of 16 bits."""
 
 
 class Results:
@@ -110,7 +108,7 @@ class Numbers:
 
     def __init__(self, path: Path, shape: tuple[int, int, int]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        self.path = path
+        self.paths = [path]
         self._file = Mapped(np.lib.format.open_memmap(part_of(path), "w+", np.float32, shape))
 
     def put(self, top: int, left: int, values: Array) -> None:
@@ -119,24 +117,19 @@ class Numbers:
 
     def keep(self) -> None:
         """Put the file in its place."""
-        os.replace(part_of(self.path), self.path)
+        os.replace(part_of(self.paths[0]), self.paths[0])
 
     def leave(self) -> None:
         """Take away what is not whole."""
-        part_of(self.path).unlink(missing_ok=True)
+        part_of(self.paths[0]).unlink(missing_ok=True)
 
 
 def part_of(path: Path) -> Path:
-    """Where a file is written until it is whole."""
-    return path.with_name(path.name + ".part")
+    """Where a file is written until it is whole: a short name of this process."""
+    return path.with_name(f".{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]}-{os.getpid()}.part")
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file, whole or not at all."""
-    part_of(path).write_text(text, "utf-8")
+    """Write a text file, whole or not at all; what of a name is no UTF-8 is escaped."""
+    part_of(path).write_text(text, "utf-8", "backslashreplace")
     os.replace(part_of(path), path)
-
-
-def exists(path: Path) -> bool:
-    """Whether a result is there, whatever its suffix."""
-    return any(path.with_name(path.name + suffix).exists() for suffix in SUFFIXES)

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from lossfold.files.lock import lock
 from lossfold.score.items import Item, Problem
 from lossfold.score.settings import Settings
 
@@ -97,18 +98,6 @@ def _read(line: bytes) -> Any:
         return json.loads(line)
     except ValueError:
         return None
-
-
-def lock(descriptor: int, path: Path) -> None:
-    """Refuse a journal that another process writes; the lock goes with the process."""
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        return
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise FileExistsError(f"{path} is being written by another run; wait for it, or choose another output folder") from error
 
 
 def collected(results: list[Row | Problem]) -> tuple[list[Row], list[Problem]]:
