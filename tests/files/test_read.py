@@ -188,6 +188,10 @@ def test_damaged_tiffs_are_named_quietly(tmp_path: Path, capfd: pytest.CaptureFi
     for _ in range(60):
         place = int(rng.integers(8, 200))
         damaged.append(whole[:place] + bytes([rng.choice([0, 2, 255])]) + whole[place + 1 :])
+    (tmp_path / "b.tif").write_bytes(damaged[0])
+    for read in (read_mask, size_of):
+        with pytest.raises(FileError):
+            read(tmp_path / "b.tif")
     for content in damaged:
         (tmp_path / "b.tif").write_bytes(content)
         for read in (read_mask, size_of):

@@ -121,25 +121,33 @@ class Opened:
     ) -> None:
         self.path = Path(path)
         self._source: Source = opened(self.path)
-        with reading(self.path):  # a damaged header may claim anything
-            height, width = self._source.size
-            if height * width > max_pixels:
-                self.close()
-                raise FileError(
-                    self.path,
-                    f"claims {width} x {height} pixels, above the limit of {max_pixels:,} (a decompression bomb?)",
-                    "cut it into tiles if it is what it claims, or take it away",
-                )
-            self.has_alpha = self._source.has_alpha
-            self._mask, self._colors = kind == "mask", colors
-            self.shape: tuple[int, ...]
-            if self._mask:
-                self._check_mask()
-                self.dtype, self.shape = np.dtype(np.int32) if colors else self._source.dtype, (height, width)
-            else:
-                palette = self._source.palette
-                coloured = self._source.channels == 3 or (palette is not None and bool((palette != palette[:, :1]).any()))
-                self.dtype, self.shape = self._image_dtype(), (height, width, channels or (3 if coloured else 1))
+        try:
+            with reading(self.path):  # a damaged header may claim anything
+                self._check(max_pixels, kind, channels, colors)
+        except BaseException:
+            self.close()
+            raise
+
+    def _check(
+        self, max_pixels: int, kind: Literal["image", "mask"], channels: Literal[1, 3] | None, colors: Colors | None
+    ) -> None:
+        height, width = self._source.size
+        if height * width > max_pixels:
+            raise FileError(
+                self.path,
+                f"claims {width} x {height} pixels, above the limit of {max_pixels:,} (a decompression bomb?)",
+                "cut it into tiles if it is what it claims, or take it away",
+            )
+        self.has_alpha = self._source.has_alpha
+        self._mask, self._colors = kind == "mask", colors
+        self.shape: tuple[int, ...]
+        if self._mask:
+            self._check_mask()
+            self.dtype, self.shape = np.dtype(np.int32) if colors else self._source.dtype, (height, width)
+        else:
+            palette = self._source.palette
+            coloured = self._source.channels == 3 or (palette is not None and bool((palette != palette[:, :1]).any()))
+            self.dtype, self.shape = self._image_dtype(), (height, width, channels or (3 if coloured else 1))
 
     def __getitem__(self, part: tuple[slice, slice]) -> Array:
         rows, columns = (slice(*each.indices(side)) for each, side in zip(part, self.shape, strict=False))

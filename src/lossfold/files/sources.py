@@ -139,7 +139,11 @@ def of_array(
     Raises:
         FileError: the shape is another.
     """
-    if len(shape) not in (2, 3) or (len(shape) == 3 and shape[2] not in (1, 2, 3, 4)) or 0 in shape:
+    if (
+        len(shape) not in (2, 3)
+        or (len(shape) == 3 and shape[2] not in (1, 2, 3, 4))
+        or not all(isinstance(side, int) and side > 0 for side in shape)
+    ):
         raise FileError(path, f"holds an array {list(shape)}", "expected [height,width], or [height,width,channels] of 1 to 4")
     channels = 3 if len(shape) == 3 and shape[2] > 2 else 1
     one_bit = dtype.kind == "b"
@@ -209,6 +213,14 @@ def _image(path: Path, start: bytes) -> tuple[Image.Image, IO[bytes]]:
 
 def _of_pillow(path: Path, start: bytes) -> Source:
     image, file = _image(path, start)
+    try:
+        return _of_opened(path, image, file)
+    except BaseException:
+        file.close()
+        raise
+
+
+def _of_opened(path: Path, image: Image.Image, file: IO[bytes]) -> Source:
     mode, (width, height) = image.mode, image.size
     turn = png_orientation(path) if image.format == "PNG" else known_turn(image.getexif().get(ORIENTATION))
     by_pillow = image.format == "TIFF"  # which it turns by itself, but says the upright size by its tag alone
