@@ -55,3 +55,12 @@ def test_mismatches_are_listed(tmp_path: Path) -> None:
         pair(images, masks, "mask")
     with pytest.raises(FileError, match="are both"):
         pair(images, find(touched(tmp_path / "n", "a_1.png", "a_2.png")), "{name}_*")
+
+
+def test_line_breaks_and_links(tmp_path: Path) -> None:
+    """Names with line breaks have partners; linked sub-folders are searched, and circles of links end."""
+    images, masks = touched(tmp_path / "i", "new\nline.png", "sub/c.png"), touched(tmp_path / "m", "new\nline_mask.png")
+    (images / "far").symlink_to(touched(tmp_path / "elsewhere", "b.png"))
+    (images / "sub" / "up").symlink_to(images)
+    assert keys(pair(find(images), find(masks))) == [("new\nline.png", "new\nline_mask.png")]
+    assert list(find(images, recursive=True)) == ["far/b", "new\nline", "sub/c"]

@@ -4,10 +4,12 @@ import struct
 import zlib
 from pathlib import Path
 
+import imagecodecs
 import numpy as np
 import pytest
 import tifffile
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from lossfold.files import FileError, Opened, read_alpha, read_image, read_mask, read_trimap, read_window, size_of
 from tests.files.writing import as_stored, deep_png, pixels
@@ -121,6 +123,83 @@ def test_other_modes(tmp_path: Path) -> None:
         np.testing.assert_array_equal(read_mask(tmp_path / name), labels)
     Image.fromarray(np.repeat(indices[..., None], 3, 2)).save(tmp_path / "grey.png")
     np.testing.assert_array_equal(read_mask(tmp_path / "grey.png"), indices)
+
+
+@pytest.mark.parametrize("white", [3, 100, 255, 4095, 65535])
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("plain", [False, True])
+def test_pnm_of_any_maxval(tmp_path: Path, white: int, channels: int, plain: bool) -> None:
+    """Labels are the stored numbers; images are scaled to all of 8 or 16 bits, colours as well."""
+    full = 255 if white < 256 else 65535
+    stored = pixels((5, 7, channels), "uint16").astype(int) % (white + 1)
+    body = " ".join(map(str, stored.ravel())).encode() if plain else stored.astype("u1" if white < 256 else ">u2").tobytes()
+    path = tmp_path / "a.pnm"
+    kind = (2 if plain else 5) + (channels == 3)
+    path.write_bytes(b"P%d # made\n7 5\n# of 9 9 9\n%d\n" % (kind, white) + body)
+    found = read_image(path)
+    assert found.dtype == (np.uint8 if white < 256 else np.uint16)
+    np.testing.assert_array_equal(found, np.floor(stored * full / white + 0.5))
+    np.testing.assert_array_equal(read_window(path, 1, 2, 3, 4), found[1:4, 2:6])
+    if channels == 1:
+        np.testing.assert_array_equal(read_mask(path), stored[..., 0])
+    path.write_bytes(path.read_bytes()[:-12])
+    with pytest.raises(FileError):
+        read_image(path)
+
+
+@pytest.mark.parametrize("bits", [12, 16])
+def test_deep_jpeg_2000(tmp_path: Path, bits: int) -> None:
+    """Colours of more than 8 bits keep them all, or are refused where the decoder is missing."""
+    stored, path = pixels((9, 7, 3), "uint16") >> (16 - bits), tmp_path / "a.jp2"
+    path.write_bytes(imagecodecs.jpeg2k_encode(stored, level=0, bitspersample=bits))
+    np.testing.assert_array_equal(read_image(path), np.round(stored.astype(float) * 65535 / (2**bits - 1)))
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(imagecodecs.JPEG2K, "available", False)
+        with pytest.raises(FileError, match=f"{bits} bits"):
+            read_image(path)
+
+
+@pytest.mark.parametrize("kind", ["xmp", "xmp.webp", "profile"])
+def test_upright_by_text(tmp_path: Path, kind: str) -> None:
+    """Sizes, windows and whole reads are turned alike by XMP and by EXIF as a text."""
+    right, path, info = pixels((5, 7, 3)), tmp_path / ("a.webp" if kind == "xmp.webp" else "a.png"), PngInfo()
+    stored, xmp = Image.fromarray(np.ascontiguousarray(as_stored(right, 6))), '<x:xmpmeta tiff:Orientation="6"/>'
+    if kind == "xmp.webp":
+        stored.save(path, xmp=xmp.encode(), lossless=True)
+    else:
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        data = b"Exif\0\0" + exif.tobytes().removeprefix(b"Exif\0\0")
+        info.add_itxt("XML:com.adobe.xmp", xmp) if kind == "xmp" else info.add_text(
+            "Raw profile type exif", f"\nexif\n{len(data):8}\n{data.hex()}\n", zip=True
+        )
+        stored.save(path, pnginfo=info)
+    assert size_of(path) == (5, 7)
+    np.testing.assert_array_equal(read_image(path), right)
+    np.testing.assert_array_equal(read_window(path, 1, 2, 3, 4), right[1:4, 2:6])
+
+
+def test_damaged_tiffs_are_named_quietly(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Whatever a header claims, a `FileError` or pixels come of it, and no line on stderr."""
+    tifffile.imwrite(tmp_path / "a.tif", pixels((5, 5)))
+    whole, rng, refused = (tmp_path / "a.tif").read_bytes(), np.random.default_rng(0), 0
+    at = whole.index(b"\x01\x01\x04\0") + 2
+    damaged = [whole[:at] + b"\2" + whole[at + 1 :]]  # the height is a text
+    for _ in range(60):
+        place = int(rng.integers(8, 200))
+        damaged.append(whole[:place] + bytes([rng.choice([0, 2, 255])]) + whole[place + 1 :])
+    (tmp_path / "b.tif").write_bytes(damaged[0])
+    for read in (read_mask, size_of):
+        with pytest.raises(FileError):
+            read(tmp_path / "b.tif")
+    for content in damaged:
+        (tmp_path / "b.tif").write_bytes(content)
+        for read in (read_mask, size_of):
+            try:
+                read(tmp_path / "b.tif")
+            except FileError:
+                refused += 1
+    assert refused > 10 and "Tiff" not in capfd.readouterr().err
 
 
 def test_mattes(tmp_path: Path) -> None:

@@ -130,6 +130,7 @@ def test_files_of_another_kind_than_the_task_are_listed(tmp_path: Path) -> None:
         (["--task", "matting", "--classes", "a"], "classes must be left out"),
         (["--metrics", "iuo"], "did you mean 'iou'"),
         (["--tolerance", "-1"], "tolerance"),
+        (["--empty", "7"], "empty must be a number from 0 to 1"),
         (["--workers", "0"], "workers must be an integer of at least 1"),
         (["--task", "multilabel"], "names of the folders"),
         (["--colors", "nonsense"], "expected COLOR=LABEL"),
@@ -156,3 +157,31 @@ def test_folders_that_do_not_fit(tmp_path: Path, capsys: pytest.CaptureFixture[s
     for path in (tmp_path / "truth").iterdir():
         os.rename(path, path.with_name(path.stem + "_mask.png"))
     assert run(tmp_path / "pred", tmp_path / "truth", "-o", tmp_path / "out", "--quiet") == 0
+    assert run(tmp_path / "pred", tmp_path / "pred", "-o", tmp_path / "out") == 2
+    assert "both are the same" in capsys.readouterr().err
+
+
+def test_names_that_are_no_text(tmp_path: Path) -> None:
+    """They are scored and written, in Python's way of writing such bytes."""
+    name = os.fsdecode(b"bad\xff")
+    try:
+        for folder in ("pred", "truth"):
+            folders.save(tmp_path / folder / f"{name}.png", np.eye(20, dtype=np.uint8))
+    except OSError:
+        pytest.skip("the file system takes none")
+    out = tmp_path / "out"
+    assert run(tmp_path / "pred", tmp_path / "truth", "-o", out) == 0
+    assert json.loads((out / "scores.json").read_text("utf-8"))["images"][0]["name"] == name
+    assert all("bad\\udcff" in (out / file).read_text("utf-8") for file in ("images.csv", "report.html"))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1.5, -0.1])
+def test_probabilities_are_from_0_to_1(tmp_path: Path, value: float) -> None:
+    probability = np.full((20, 20), 0.7, np.float32)
+    probability[3, 3] = value
+    for name, array in (("bad", probability), ("good", np.full_like(probability, 0.7))):
+        folders.save(tmp_path / "pred" / f"{name}.npy", array)
+        folders.save(tmp_path / "truth" / f"{name}.png", np.ones((20, 20), np.uint8))
+    found = score(tmp_path / "pred", tmp_path / "truth", "binary", threshold=0.5, metrics=["iou"])
+    assert [problem.name for problem in found.problems] == ["bad"] and "lies in 0..1" in found.problems[0].reason
+    assert [row.name for row in found.rows] == ["good"]

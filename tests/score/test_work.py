@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import os
 import signal
 import subprocess
 import sys
@@ -94,6 +95,26 @@ def test_workers_and_order_change_no_digit_and_dead_ones_are_replaced(
     assert [problem.name for problem in problems] == ["03"] and "killed its process 3 times" in problems[0].reason
     rows = sorted((result for result in results if not isinstance(result, Problem)), key=lambda row: row.name)
     assert rows == [row for row in alone.rows if row.name != "03"]  # each once, the one that died among them
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
+@pytest.mark.parametrize("deaths", [2, 3])
+def test_a_death_at_the_start_is_no_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, deaths: int) -> None:
+    def prepare() -> None:
+        marker = tmp_path / f"died{len(list(tmp_path.glob('died*')))}"
+        if marker.name != f"died{deaths}":
+            marker.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    monkeypatch.setattr(over, "START", "fork")
+    monkeypatch.setattr(over, "_prepare", prepare)
+    folders.segmentation(tmp_path, 1)
+    items, _ = find_items(Folders(tmp_path / "pred", tmp_path / "truth"), Settings())
+    if deaths == over.TRIES:
+        with pytest.raises(RuntimeError, match="can't be started"):
+            list(over.over_processes(items, Settings(), 1))
+    else:
+        assert [result.name for result in over.over_processes(items, Settings(), 1)] == ["00"]
 
 
 def test_a_killed_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

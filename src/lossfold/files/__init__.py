@@ -1,7 +1,7 @@
 """Image files as NumPy arrays: read right, in their own range, and found and paired; needs NumPy and Pillow, no torch.
 
-What `train`, `predict` and `score` read goes through here. TIFFs are read by tifffile, and PNGs with 16 bits in each of several
-channels by imagecodecs, as Pillow would cut these to 8 bits: `pip install "lossfold[files]"`.
+What `train`, `predict` and `score` read goes through here. TIFFs are read by tifffile, PNGs and JPEG 2000
+with 16 bits in each of several channels by imagecodecs, as Pillow would cut these to 8 bits: `pip install "lossfold[files]"`.
 """
 
 from lossfold.files.errors import FileError as FileError

@@ -1,7 +1,8 @@
 """Files of folders that belong together: by their name, by a pattern, in sub-folders too."""
 
+import os
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,7 +26,7 @@ def find(folder: Path, suffixes: Collection[str] | None = None, recursive: bool 
     Args:
         folder: the folder.
         suffixes: in small letters, with the dot; None: those of images.
-        recursive: whether sub-folders are searched, too.
+        recursive: whether sub-folders, and links to folders, are searched, too.
 
     Returns:
         Each file by its key: its path inside the folder, with / between the parts, without the suffix.
@@ -37,12 +38,8 @@ def find(folder: Path, suffixes: Collection[str] | None = None, recursive: bool 
         raise FileError(folder, "is no folder", "see the path")
     known = image_suffixes() if suffixes is None else set(suffixes)
     files: dict[str, Path] = {}
-    for path in sorted(folder.rglob("*") if recursive else folder.iterdir()):
-        inside = path.relative_to(folder)
-        hidden = any(part.startswith(".") for part in inside.parts)
-        if hidden or path.suffix.lower() not in known or (path.is_dir() and not path.is_symlink()):
-            continue
-        key = inside.with_suffix("").as_posix()
+    for path in sorted(path for path in _walk(folder, recursive) if path.suffix.lower() in known):
+        key = path.relative_to(folder).with_suffix("").as_posix()
         if key in files:
             raise FileError(
                 folder, f"holds {files[key].name} and {path.name}, which have the same stem", "rename one, or take it away"
@@ -52,6 +49,21 @@ def find(folder: Path, suffixes: Collection[str] | None = None, recursive: bool 
         deeper = "" if recursive or not any(path.is_dir() for path in folder.iterdir()) else " itself, though it has sub-folders"
         raise FileError(folder, f"holds no image that can be read{deeper}", f"known are {', '.join(sorted(known))}")
     return files
+
+
+def _walk(folder: Path, recursive: bool, above: tuple[str, ...] = ()) -> Iterator[Path]:
+    """The files of a folder but the hidden ones; a link to a folder that it is in is not followed."""
+    real = os.path.realpath(folder)
+    if real in above:
+        return
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            if not entry.is_dir():
+                yield folder / entry.name
+            elif recursive:
+                yield from _walk(folder / entry.name, recursive, (*above, real))
 
 
 @dataclass(frozen=True)
@@ -122,7 +134,7 @@ def _named(files: Mapping[str, Path], pattern: str) -> dict[str, Path]:
     """The files that fit a pattern, by what stands for {name}."""
     if pattern.count("{name}") != 1:
         raise FileError(Path(pattern), "is a pattern without one {name}", "write, for instance, {name}_mask")
-    wanted = re.compile(re.escape(pattern).replace(r"\{name\}", "(?P<name>.+)").replace(r"\*", ".*") + r"\Z")
+    wanted = re.compile(re.escape(pattern).replace(r"\{name\}", "(?P<name>.+)").replace(r"\*", ".*") + r"\Z", re.DOTALL)
     named: dict[str, Path] = {}
     for key, path in files.items():
         folder, _, stem = key.rpartition("/")

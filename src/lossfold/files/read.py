@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from lossfold.files.errors import FileError
+from lossfold.files.errors import FileError, reading
 from lossfold.files.sources import Array, Source, opened
 
 RANGES: dict[str, float] = {"uint8": 255.0, "uint16": 65535.0, "float32": 1.0}
@@ -46,7 +46,9 @@ def size_of(path: str | Path) -> tuple[int, int]:
 def read_image(path: str | Path, channels: Literal[1, 3] | None = None, max_pixels: int = WHOLE) -> Array:
     """Read an image in its own range: 8 bits as uint8, 16 as uint16, floats as float32.
 
-    It is turned as EXIF says. Palettes and inks become colours, one-bit images 0 and 255; transparency is left out.
+    It is turned as EXIF or XMP says. Palettes and inks become colours, one-bit images 0 and 255; transparency is left out. What
+    counts to another number than 255 or 65535 (maxval of PNM, the bits of JPEG 2000) is scaled to the whole range of uint8, or of
+    uint16 above 8 bits. Floats are as they are in the file: NaN, infinities and what lies outside 0..1, too.
 
     Args:
         path: PNG, JPEG, TIFF, BMP, GIF (the first picture), WebP, AVIF, PNM, JPEG 2000, TGA or .npy.
@@ -64,7 +66,7 @@ def read_image(path: str | Path, channels: Literal[1, 3] | None = None, max_pixe
 
 
 def read_mask(path: str | Path, colors: Colors | None = None, max_pixels: int = WHOLE) -> Array:
-    """Read a mask of integers: palette indices, grey values of any number of bits, 0 and 1 of one-bit images.
+    """Read a mask of integers: palette indices, grey values of any number of bits as stored, 0 and 1 of one-bit images.
 
     Args:
         path: a file as for `read_image`.
@@ -119,9 +121,18 @@ class Opened:
     ) -> None:
         self.path = Path(path)
         self._source: Source = opened(self.path)
+        try:
+            with reading(self.path):  # a damaged header may claim anything
+                self._check(max_pixels, kind, channels, colors)
+        except BaseException:
+            self.close()
+            raise
+
+    def _check(
+        self, max_pixels: int, kind: Literal["image", "mask"], channels: Literal[1, 3] | None, colors: Colors | None
+    ) -> None:
         height, width = self._source.size
         if height * width > max_pixels:
-            self.close()
             raise FileError(
                 self.path,
                 f"claims {width} x {height} pixels, above the limit of {max_pixels:,} (a decompression bomb?)",
@@ -143,8 +154,9 @@ class Opened:
         if rows.step != 1 or columns.step != 1:
             raise IndexError("a part is two slices without steps")
         rows, columns = (slice(each.start, max(each.start, each.stop)) for each in (rows, columns))
-        values = self._source.window(slice(rows.start, rows.stop), slice(columns.start, columns.stop))
-        return self._labels(values) if self._mask else self._image(values)
+        with reading(self.path):
+            values = self._source.window(slice(rows.start, rows.stop), slice(columns.start, columns.stop))
+            return self._labels(values) if self._mask else self._image(values)
 
     def __enter__(self) -> "Opened":
         return self
@@ -167,12 +179,20 @@ class Opened:
     def _image(self, values: Array) -> Array:
         if self._source.palette is not None:
             values = self._source.palette[values[..., 0]]
-        values, wanted = values.astype(self.dtype, copy=False), self.shape[2]
+        values, wanted = self._scaled(values).astype(self.dtype, copy=False), self.shape[2]
         if values.shape[2] < wanted:
             return np.repeat(values, wanted, 2)
         if values.shape[2] > wanted:
             return to_grey(values)
         return values
+
+    def _scaled(self, values: Array) -> Array:
+        """Stored numbers over the whole range of their dtype, where another one than its largest is white."""
+        if (white := self._source.white) is None:
+            return values
+        full = np.iinfo(self._source.dtype).max
+        scaled: Array = ((values.astype(np.uint32) * full + white // 2) // white).astype(self._source.dtype)
+        return scaled
 
     def _check_mask(self) -> None:
         source = self._source
@@ -191,8 +211,7 @@ class Opened:
                     "say which colour is which class (data.mask_colors), or save it as a palette or grey image",
                 )
             return values[..., 0]
-        if palette is not None:
-            values = palette[values[..., 0]]
+        values = self._scaled(values) if palette is None else palette[values[..., 0]]
         codes = _codes(values)
         known = sorted((red * 65536 + green * 256 + blue, label) for (red, green, blue), label in self._colors.items())
         table, labels = (np.array(column, np.int32) for column in zip(*known, strict=True))

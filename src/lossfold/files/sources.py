@@ -1,6 +1,6 @@
 """Image files of every kind as pixels that are decoded when asked for, and in windows where the format allows it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import cache
@@ -10,7 +10,7 @@ from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps
+from PIL import Image, PngImagePlugin
 
 from lossfold.files.errors import FileError, check_bytes, reading
 
@@ -26,6 +26,18 @@ ORIENTATION = 0x0112
 """EXIF's number of it, which is also TIFF's."""
 SWAPPED = (5, 6, 7, 8)
 """EXIF orientations that exchange rows and columns."""
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What an EXIF orientation asks for."""
+DESCRIBING = (b"eXIf", b"tEXt", b"zTXt", b"iTXt")
+"""Chunks of a PNG that may hold the orientation."""
 
 
 def _nothing() -> None:
@@ -45,6 +57,7 @@ class Source:
         window: decodes rows and columns, `[h,w,channels]`.
         close: lets go of the file.
         has_alpha: whether transparency has been left out.
+        white: the value that is white where it is not the dtype's; labels are not scaled by it, images are.
     """
 
     path: Path
@@ -55,6 +68,7 @@ class Source:
     window: Callable[[slice, slice], Array]
     close: Callable[[], None] = _nothing
     has_alpha: bool = False
+    white: int | None = None
 
     def with_palette(self, palette: Array) -> "Source":
         """The same, whose values are indices of colours."""
@@ -63,6 +77,10 @@ class Source:
     def with_window(self, window: Callable[[slice, slice], Array]) -> "Source":
         """The same, decoded by another function."""
         return replace(self, window=window)
+
+    def with_white(self, white: int) -> "Source":
+        """The same, of another white."""
+        return replace(self, white=None if white == np.iinfo(self.dtype).max else white)
 
 
 def suffixes() -> set[str]:
@@ -88,7 +106,18 @@ def opened(path: Path) -> Source:
             if found is not None:
                 return found
         if start[:8] == b"\x89PNG\r\n\x1a\n" and start[24:25] == b"\x10" and start[25:26] in b"\x02\x04\x06":
-            return _of_deep_png(path, start)
+            from lossfold.files.deep import of_deep_png
+
+            return of_deep_png(path, start)
+        if start[:2] in (b"P2", b"P3", b"P5", b"P6"):
+            from lossfold.files.pnm import of_pnm
+
+            return of_pnm(path)
+        if start.startswith((b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51")):
+            from lossfold.files.deep import of_deep_jpeg2000
+
+            if found := of_deep_jpeg2000(path):
+                return found
         return _of_pillow(path, start)
 
 
@@ -110,7 +139,11 @@ def of_array(
     Raises:
         FileError: the shape is another.
     """
-    if len(shape) not in (2, 3) or (len(shape) == 3 and shape[2] not in (1, 2, 3, 4)) or 0 in shape:
+    if (
+        len(shape) not in (2, 3)
+        or (len(shape) == 3 and shape[2] not in (1, 2, 3, 4))
+        or not all(isinstance(side, int) and side > 0 for side in shape)
+    ):
         raise FileError(path, f"holds an array {list(shape)}", "expected [height,width], or [height,width,channels] of 1 to 4")
     channels = 3 if len(shape) == 3 and shape[2] > 2 else 1
     one_bit = dtype.kind == "b"
@@ -133,32 +166,29 @@ def upright(array: Array, orientation: int) -> Array:
     return array[rows, columns]
 
 
-def _of_deep_png(path: Path, start: bytes) -> Source:
-    """A PNG of 16 bits a channel and several channels, which Pillow would cut to 8."""
-    codecs = needed("imagecodecs", path)
-    width, height = (int.from_bytes(start[at : at + 4], "big") for at in (16, 20))
-    channels = {2: 3, 4: 2, 6: 4}[start[25]]
-
-    @cache
-    def load() -> Array:
-        with reading(path):
-            return np.asarray(codecs.png_decode(path.read_bytes()))
-
-    return of_array(path, (height, width, channels), np.dtype(np.uint16), load, _png_orientation(path))
-
-
-def _png_orientation(path: Path) -> int:
-    """The EXIF orientation of a PNG, whose chunk may follow the pixels; 1 if there is none."""
+def png_orientation(path: Path) -> int:
+    """The orientation of a PNG, whose chunk may follow the pixels, which are not decoded."""
     with path.open("rb") as file:
         file.seek(8)
+        stream = PngImagePlugin.PngStream(file)
         while len(head := file.read(8)) == 8:
-            length = int.from_bytes(head[:4], "big")
-            if head[4:] == b"eXIf":
-                exif = Image.Exif()
-                exif.load(file.read(length))
-                return int(exif.get(ORIENTATION, 1))
-            file.seek(length + 4, 1)
-    return 1
+            end = (start := file.tell()) + (length := int.from_bytes(head[:4], "big")) + 4
+            if head[4:] in DESCRIBING:
+                stream.call(head[4:], start, length)
+            file.seek(end)
+        return orientation_of(stream.im_info)
+
+
+def orientation_of(described: Mapping[Any, Any]) -> int:
+    """The orientation, 1 to 8, by what Pillow calls an image's info: EXIF, EXIF as a text, or XMP; 1 if none says it."""
+    probe = Image.new("1", (1, 1))
+    probe.info = dict(described)
+    return known_turn(probe.getexif().get(ORIENTATION))
+
+
+def known_turn(turn: object) -> int:
+    """The orientation, 1 if it is none."""
+    return next((known for known in TURNS if known == turn), 1)
 
 
 def _image(path: Path, start: bytes) -> tuple[Image.Image, IO[bytes]]:
@@ -183,17 +213,25 @@ def _image(path: Path, start: bytes) -> tuple[Image.Image, IO[bytes]]:
 
 def _of_pillow(path: Path, start: bytes) -> Source:
     image, file = _image(path, start)
+    try:
+        return _of_opened(path, image, file)
+    except BaseException:
+        file.close()
+        raise
+
+
+def _of_opened(path: Path, image: Image.Image, file: IO[bytes]) -> Source:
     mode, (width, height) = image.mode, image.size
-    turn = _png_orientation(path) if image.format == "PNG" else image.getexif().get(ORIENTATION, 1)
-    if turn in SWAPPED and image.format != "TIFF":  # Pillow says the upright size of a TIFF by itself
+    turn = png_orientation(path) if image.format == "PNG" else known_turn(image.getexif().get(ORIENTATION))
+    by_pillow = image.format == "TIFF"  # which it turns by itself, but says the upright size by its tag alone
+    if turn in SWAPPED and not (by_pillow and image.tag_v2.get(ORIENTATION) in SWAPPED):  # type: ignore[attr-defined]
         width, height = height, width
 
     @cache
     def load() -> Image.Image:
         with reading(path):
-            ImageOps.exif_transpose(image, in_place=True)
             image.load()
-        return image
+            return image if by_pillow or turn == 1 else image.transpose(TURNS[turn])
 
     def window(rows: slice, columns: slice) -> Array:
         part = load()

@@ -1,5 +1,6 @@
 """TIFFs: of any number of bits, whole or in windows."""
 
+import logging
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -7,10 +8,13 @@ from typing import Any
 import numpy as np
 
 from lossfold.files.errors import FileError, reading
-from lossfold.files.sources import ORIENTATION, Array, Source, needed, of_array
+from lossfold.files.sources import ORIENTATION, Array, Source, known_turn, needed, of_array, orientation_of
 
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, YCBCR = 0, 1, 2, 3, 6
 JPEG = 7
+XMP = 700
+
+logging.getLogger("tifffile").addHandler(logging.NullHandler())  # what it says of a damaged file is no line on stderr
 
 
 def of_tiff(path: Path) -> Source | None:
@@ -52,7 +56,8 @@ def _of_file(tifffile: Any, path: Path, file: Any) -> Source | None:
         with reading(path):
             return plain(tifffile.memmap(path, mode="r") if page.is_memmappable else page.asarray())
 
-    turn = int(page.tags.valueof(ORIENTATION, default=1))
+    tag = page.tags.valueof(ORIENTATION)
+    turn = orientation_of({"xmp": page.tags.valueof(XMP)}) if tag is None else known_turn(tag)
     source = of_array(path, (*page.shape[1:], page.shape[0]) if planes else page.shape, page.dtype, load, turn, file.close)
     if kind == PALETTE:
         source = source.with_palette((page.colormap.T >> 8).astype(np.uint8))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import io
 import sys
 import time
 from typing import TYPE_CHECKING
@@ -106,6 +107,8 @@ def main(argv: list[str]) -> int:
         extra = "score,ray" if given.ray else "score"
         print(f'lossfold score: not installed: {", ".join(missing)}; pip install "lossfold[{extra}]"', file=sys.stderr)
         return 1
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of files need not be text
     from lossfold.files import FileError
     from lossfold.score.run import score
 

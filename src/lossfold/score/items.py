@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,6 +96,9 @@ def find_items(folders: Folders, settings: Settings) -> tuple[list[Item], list[P
             continue
         predictions, truths = zip(*(pairs.both[name] for pairs in found), strict=True)
         items.append(Item(name, predictions, truths, trimap, (images or {}).get(name)))
+    same = os.path.realpath(folders.predictions) == os.path.realpath(folders.truth)
+    if same and (not items or os.path.realpath(items[0].predictions[0]) == os.path.realpath(items[0].truths[0])):
+        raise FileError(folders.predictions, "is given as the predictions and as the truth, both are the same", "see the paths")
     if not items:
         example = "; ".join(problem.name + " " + problem.reason for problem in problems[:2])
         raise FileError(

@@ -13,7 +13,7 @@ import torch
 
 from lossfold.metrics.boundaries import SUMS, count_boundaries, halo, in_pixels
 from lossfold.score.items import Item
-from lossfold.score.pixels import Array, MismatchError, Pixels, together
+from lossfold.score.pixels import Array, MismatchError, Pixels, check_floats, together
 from lossfold.score.settings import BOUNDARIES, Settings
 from lossfold.score.windows import windows
 
@@ -100,9 +100,15 @@ def _measure_mask(prediction: Path, target: Path, settings: Settings) -> tuple[l
 
 
 def foreground(pred: Pixels, values: Array, threshold: float) -> Array:
-    """Return where probabilities, as grey values of an image, are above the threshold."""
+    """Return where probabilities, as grey values of an image, are above the threshold.
+
+    Raises:
+        MismatchError: they have colours.
+        FileError: they are floats outside of 0..1.
+    """
     if values.shape[2] != 1:
         raise MismatchError(f"{pred.path} holds colours, and a probability is one grey value per pixel")
+    check_floats(pred, values, "a probability")
     found: Array = values[..., 0] > threshold * pred.white
     return found
 

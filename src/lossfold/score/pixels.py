@@ -128,6 +128,15 @@ def alphas(pixels: Pixels, values: Array) -> npt.NDArray[np.float64]:
     if pixels.shape[2] != 1 or pixels.has_alpha:
         raise FileError(pixels.path, "holds colours or several channels", "an alpha has one grey value per pixel")
     found = values[..., 0].astype(np.float64)
-    if pixels.dtype.kind == "f" and not (found.size == 0 or (found.min() >= 0 and found.max() <= 1)):
-        raise FileError(pixels.path, f"holds floats from {found.min():g} to {found.max():g}", "an alpha of floats lies in 0..1")
+    check_floats(pixels, found, "an alpha")
     return found / pixels.white
+
+
+def check_floats(pixels: Pixels, values: Array, what: str) -> None:
+    """Refuse floats outside of 0..1, and NaN.
+
+    Raises:
+        FileError: there are some.
+    """
+    if pixels.dtype.kind == "f" and values.size and not (values.min() >= 0 and values.max() <= 1):
+        raise FileError(pixels.path, f"holds floats from {values.min():g} to {values.max():g}", f"{what} of floats lies in 0..1")

@@ -19,7 +19,11 @@ from lossfold.score.work import measure
 
 START = "spawn"
 TRIES = 3
-"""Times that an image's process may die, two of them with the image by itself."""
+"""Times that an image's process may die, two of them with the image by itself; and that the first process may, as it starts."""
+REFUSED = (
+    "the worker processes can't be started; a script that asks for workers calls score() under"
+    ' `if __name__ == "__main__":`, as they import it'
+)
 
 
 def over_processes(items: Iterable[Item], settings: Settings, workers: int) -> Iterator[Row | Problem]:
@@ -31,12 +35,17 @@ def over_processes(items: Iterable[Item], settings: Settings, workers: int) -> I
         RuntimeError: no process can be started.
     """
     waiting, suspects, deaths, started = deque(items), deque[Item](), Counter[str](), False
+    refused = 0
     while waiting or suspects:
         alone = bool(suspects)
         queue, count = (suspects, 1) if alone else (waiting, workers)
         flying: dict[Future[Row | Problem], Item] = {}
         with _pool(count) as pool:
-            broken, started = False, started or _start(pool)
+            if not started and not (started := _start(pool)):
+                if (refused := refused + 1) == TRIES:
+                    raise RuntimeError(REFUSED)
+                continue
+            broken = False
             while (queue or flying) and not broken:
                 while queue and len(flying) < (1 if alone else 2 * count) and not broken:
                     try:
@@ -66,14 +75,11 @@ def _pool(workers: int) -> ProcessPoolExecutor:
 
 
 def _start(pool: ProcessPoolExecutor) -> bool:
-    """Refuse to go on where the first process of a pool can't even say hello."""
+    """Whether the first process of a pool can say hello."""
     try:
         return pool.submit(os.getpid).result() > 0
-    except BrokenProcessPool as error:
-        raise RuntimeError(
-            "the worker processes can't be started; a script that asks for workers calls score() under"
-            ' `if __name__ == "__main__":`, as they import it'
-        ) from error
+    except BrokenProcessPool:
+        return False
 
 
 def _prepare() -> None:

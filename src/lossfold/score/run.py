@@ -74,7 +74,7 @@ def score(
         truth_pattern: how the truth's names look, ``{name}_mask``; by default the first of some usual ones that fits.
         colors: segmentation: the label of each colour, ``{"#804080": 0}``, in both folders.
         threshold: binary and multilabel: predictions are grey values, foreground above this share of white.
-        empty: value, as a fraction, of a class that is neither there nor predicted; ``"skip"`` leaves it out of means.
+        empty: value, 0 to 1, of a class that is neither there nor predicted; ``"skip"`` leaves it out of means.
         tolerance: of the boundary F1, in pixels; below 1 a share of the image's diagonal.
         width: of the Boundary IoU, in pixels; below 1 a share of the image's diagonal.
         keep_trimap: predictions are set to 0 and 1 where the trimap is known, as published figures are made; Grad and Conn see it.
@@ -194,7 +194,7 @@ class _bar:  # noqa: N801 - reads as a verb
 
 def check_rest(empty: object, replicates: object, confidence: object, seed: object, workers: object, worst: object) -> None:
     """Refuse options that change no row."""
-    refuse("empty", empty == "skip" or is_number(empty), "a number or 'skip'", empty)
+    refuse("empty", empty == "skip" or (is_number(empty) and 0 <= empty <= 1), "a number from 0 to 1, or 'skip'", empty)  # type: ignore[operator]
     refuse("confidence", is_number(confidence) and 0 < confidence < 100, "percent between 0 and 100", confidence)  # type: ignore[operator]
     for name, value, least in (("replicates", replicates, 0), ("seed", seed, 0), ("workers", workers, 1), ("worst", worst, 0)):
         whole = isinstance(value, int) and not isinstance(value, bool) and value >= least

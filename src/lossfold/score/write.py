@@ -15,6 +15,9 @@ from lossfold.score.items import Folders, Item
 from lossfold.score.scores import Scores
 from lossfold.version import VERSION
 
+ODD = "backslashreplace"
+"""What becomes of the bytes of names that are no UTF-8."""
+
 
 def write(scores: Scores, folder: Path, folders: Folders, items: Sequence[Item], worst: int) -> None:
     """Write `summary.csv`, `images.csv`, `scores.json` and `report.html`, each at once or not at all."""
@@ -49,7 +52,7 @@ def _table(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """Write rows of the same keys; floats with all their digits, nothing where there is no value."""
     rows = list(rows)
     partial = path.with_name(path.name + ".partial")
-    with partial.open("w", encoding="utf-8", newline="") as file:
+    with partial.open("w", encoding="utf-8", errors=ODD, newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]) if rows else ["name"])
         writer.writeheader()
         writer.writerows(rows)
@@ -58,7 +61,7 @@ def _table(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
 
 def _replace(path: Path, text: str) -> None:
     partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, "utf-8")
+    partial.write_text(text, "utf-8", ODD)
     os.replace(partial, path)
 
 
