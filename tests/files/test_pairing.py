@@ -64,3 +64,11 @@ def test_line_breaks_and_links(tmp_path: Path) -> None:
     (images / "sub" / "up").symlink_to(images)
     assert keys(pair(find(images), find(masks))) == [("new\nline.png", "new\nline_mask.png")]
     assert list(find(images, recursive=True)) == ["far/b", "new\nline", "sub/c"]
+
+
+def test_the_usual_pattern_that_fits_most_is_meant(tmp_path: Path) -> None:
+    """So that one missing mask is told, and not that all are."""
+    pairs = pair(
+        find(touched(tmp_path / "i", "a.jpg", "b.jpg", "c.jpg")), find(touched(tmp_path / "m", "a_mask.png", "c_mask.png"))
+    )
+    assert keys(pairs) == [("a.jpg", "a_mask.png"), ("c.jpg", "c_mask.png")] and [path.name for path in pairs.lonely] == ["b.jpg"]

@@ -45,6 +45,16 @@ def test_what_is_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert not capsys.readouterr().out
 
 
+def test_what_predict_was_told_to_write_to_stands_for_its_predictions(tmp_path: Path) -> None:
+    folders.segmentation(tmp_path, 2)
+    out = tmp_path / "out"
+    out.mkdir()
+    (tmp_path / "pred").rename(out / "predictions")
+    (out / "predict.json").write_text("{}")
+    inside, outside = (score(one, tmp_path / "truth", classes=3, ignore=255) for one in (out / "predictions", out))
+    assert inside.images == outside.images
+
+
 @pytest.mark.parametrize("task", ["binary", "multilabel", "matting", "restoration"])
 def test_every_task_has_a_page(tmp_path: Path, task: str) -> None:
     words: list[Any] = [tmp_path / "pred", tmp_path / "truth", "--task", task, "-o", tmp_path / "out", "--quiet", "--bootstrap", 9]

@@ -108,7 +108,8 @@ def pair(
         images: files by key, as `find` gives them.
         others: files by key; the folder may be the same.
         pattern: what another file's name looks like up to the suffix, with {name} for what it shares with its image's, and * for
-            anything: `{name}_mask`; others are passed over. None: the first of some usual ones that fits everything.
+            anything: `{name}_mask`; others are passed over. None: the first of some usual ones that fits everything, or
+            the one that fits most.
         image_pattern: the same for the images' names.
 
     Raises:
@@ -118,7 +119,7 @@ def pair(
     patterns = [pattern] if pattern else USUAL[together:]
     tried = [_pair(images, others, each, image_pattern, together) for each in patterns]
     whole = [pairs for pairs in tried if pairs.both and not pairs.lonely and not pairs.spare]
-    return whole[0] if whole else tried[0]
+    return whole[0] if whole else max(tried, key=lambda pairs: len(pairs.both))
 
 
 def _pair(images: Mapping[str, Path], others: Mapping[str, Path], pattern: str, image_pattern: str, together: bool) -> Pairs:

@@ -16,12 +16,14 @@ def images_in(named: Iterable[str], output: Path) -> dict[str, Path]:
 
     Raises:
         FileError: a folder is not there or holds no image.
-        TrainError: two images would have the same result, or there is none.
+        TrainError: a file is not there, two images would have the same result, or there is none.
     """
     found: dict[str, Path] = {}
     earlier: set[Path] = set()
     results = output.resolve()
     for name in map(Path, named):
+        if not name.exists() and not name.is_symlink():
+            raise TrainError(f"there is no file or folder {name}")
         inside = find(name, recursive=True) if name.is_dir() else {name.stem: name}
         places = {key: path.parent.resolve() / path.name for key, path in inside.items()}
         for key, path in inside.items():

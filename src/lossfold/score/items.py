@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lossfold.files import FileError, Pairs, find, pair
@@ -54,7 +54,7 @@ class Folders:
     """Where the files are.
 
     Args:
-        predictions, truth: the two folders, or two files.
+        predictions, truth: the two folders, or two files; the folder of `lossfold predict` stands for the predictions in it.
         trimaps: of alphas; without it the whole image counts.
         images: what was predicted from, for the page.
         pattern: what the truth's names look like up to the suffix, `{name}_mask`; None: the first of some usual ones that fits.
@@ -73,6 +73,8 @@ def find_items(folders: Folders, settings: Settings) -> tuple[list[Item], list[P
     Raises:
         FileError: a folder is missing or holds no image, or nothing fits together.
     """
+    if (folders.predictions / "predict.json").is_file() and (folders.predictions / "predictions").is_dir():
+        folders = replace(folders, predictions=folders.predictions / "predictions")  # what `lossfold predict` was told to write to
     parts = settings.classes if settings.task == "multilabel" else ("",)
     found = [_pairs(folders.predictions / part, folders.truth / part, folders.pattern) for part in parts]
     problems = [
