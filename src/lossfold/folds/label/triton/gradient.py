@@ -151,7 +151,14 @@ def unfold_kernel(
     dz = differentiate(
         g_ptr, slope_ptr, z, y, w, counted, hard, first, C, KINDS, GAMMAS, MIXED, LOGS, BINS, ROWS, GROUPS, SOFTMAX
     )  # fmt: skip
-    to = i.to(tl.int64) * out_p
+    store_rows(dz, out_ptr, i.to(tl.int64) * out_p, inside, out_c, first, C, ROWS, GROUPS)
+
+
+@triton.jit
+def store_rows(
+    dz, out_ptr, to, inside, out_c, first, C: tl.constexpr, ROWS: tl.constexpr, GROUPS: tl.constexpr
+):  # fmt: skip
+    """Write the gradient of every class, each class's row ``out_c`` from that before, at the places ``to`` of the pixels."""
     for r in tl.static_range(ROWS):
         here = inside[None, :]
         if C != ROWS * GROUPS:

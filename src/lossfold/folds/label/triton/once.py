@@ -5,8 +5,8 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from lossfold.folds.gpu.device import narrow, place_of
-from lossfold.folds.label.triton.gradient import differentiate
+from lossfold.folds.gpu.device import place_of
+from lossfold.folds.label.triton.gradient import differentiate, store_rows
 from lossfold.folds.label.triton.pixels import rows_of, targets
 from lossfold.folds.label.triton.sums import value_of
 
@@ -45,11 +45,6 @@ def once_kernel(
         g_ptr, g_ptr, z, y, w, counted, w, first, C, KINDS, GAMMAS, MIXED, LOGS, 0, ROWS, GROUPS, SOFTMAX
     )  # fmt: skip
     value = value_of(g_ptr, z, y, w, w, first, C, KINDS, GAMMAS, ROWS, SOFTMAX)
-    to = i.to(tl.int64) * out_p
-    for r in tl.static_range(ROWS):
-        here = inside[None, :]
-        if C != ROWS * GROUPS:
-            here = here & (first + r < C)[:, None]
-        tl.store(out_ptr + (first + r)[:, None] * out_c + to[None, :], narrow(dz[r], out_ptr.dtype.element_ty), mask=here)
+    store_rows(dz, out_ptr, i.to(tl.int64) * out_p, inside, out_c, first, C, ROWS, GROUPS)
     tl.store(part_ptr + tl.program_id(0), tl.sum(tl.where(counted, value, 0.0), 0).to(tl.float64))
     tl.store(bad_ptr + tl.program_id(0), tl.max(bad.to(tl.int32), 0))

@@ -93,11 +93,7 @@ def fold_window(
     image, channel = line // channels, line % channels
     p_ptr += image * p_b + channel * p_c
     t_ptr += image * t_b + channel * t_c
-    places = tl.zeros([], tl.int64) + h * w
-    if EACH:
-        w_ptr += line * places
-    else:
-        w_ptr += image * places
+    w_ptr += (line if EACH else image) * (tl.zeros([], tl.int64) + h * w)
     N: tl.constexpr = len(TAPS)
     x = program % blocks * BLOCK + tl.arange(0, BLOCK)
     start = program // blocks * ROWS
@@ -184,11 +180,7 @@ def owe(
     image, channel = line // channels, line % channels
     p_ptr += image * p_b + channel * p_c
     t_ptr += image * t_b + channel * t_c
-    places = tl.zeros([], tl.int64) + h * w
-    if EACH:
-        w_ptr += line * places
-    else:
-        w_ptr += image * places
+    w_ptr += (line if EACH else image) * (tl.zeros([], tl.int64) + h * w)
     N: tl.constexpr = len(TAPS)
     g_both = tl.load(g_ptr + (image * 3 + 1) * channels + channel)
     g_contrast = tl.load(g_ptr + (image * 3 + 2) * channels + channel)
