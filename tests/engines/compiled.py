@@ -240,7 +240,7 @@ def told(one: Launch, built: Built, target: str) -> dict[str, Any]:
         if "g_ptr" in one.signature:  # twice those by -log p of every class, once those of a class, or of each pixel's
             of_logs = 3 if one.name == "once_kernel" else 2
             loads = {"prob": rows, "prob_sq": rows, "nll_all": of_logs * rows, "weight": pixels}
-            beside += pixels + 4 * sum(loads.get(KINDS[kind], pixels) for kind in has["KINDS"])
+            beside += pixels + 4 * sum(loads.get(KINDS[kind], pixels) for kind in has.get("KINDS", ()))
     beside += 4 * rows * pixels * bool(has.get("BINS")) + scores // 4
     return {
         "kernel": one.name, "target": target, "registers": built.registers, "spills": built.spills, "shared": built.shared,

@@ -17,7 +17,7 @@ from lossfold.folds.collect import collect
 from lossfold.folds.fold import Fold, Needs
 from lossfold.losses.base import Loss
 from lossfold.losses.folded import Folded
-from lossfold.losses.fused import Part, is_fusible, together
+from lossfold.losses.fused import Part, is_fusible, is_repeated, together
 from lossfold.losses.reduce import Addends
 from lossfold.memory import Known, recall
 
@@ -179,10 +179,13 @@ class Call:
 
 def in_one_launch(calls: Mapping[str, Call], known: Known | None) -> tuple[dict[str, tuple[Tensor, Tensor]], list[Tensor]]:
     """Compute in one launch what can be: the values of terms before and after their weights, and these added up (or nothing)."""
-    if torch.compiler.is_compiling() or not any(call.fold is not None and call.fold.launches for call in calls.values()):
+    if torch.compiler.is_compiling():
         return {}, []
     names = recall(known, "fused", lambda: [name for name, call in calls.items() if call.fuses])
-    values = together([calls[name].part for name in names], known) if names else None
+    folds = [fold for name in names if (fold := calls[name].fold) is not None]
+    if not folds or not is_repeated(folds[0], known) or not (folds[0].launches or len(names) == len(calls)):  # in the same order
+        return {}, []
+    values = together([calls[name].part for name in names], known)
     if values is None:
         return {}, []
     return dict(zip(names, zip(values.terms, values.weighted, strict=True), strict=True)), [values.total]

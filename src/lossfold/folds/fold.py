@@ -86,6 +86,10 @@ class Fold:
 
     def scaled(self, unit: Tensor) -> Self:
         """Return the fold in other units of weight, ``[1 or I, 1, 1]``."""
+        if self.launches and self.table is not None and type(self.sums) is Tensor and not torch.compiler.is_compiling():
+            from lossfold.folds.gpu.units import Scaled
+
+            return self.of(*Scaled.apply(unit, self.sums, self.table))
         return self.changed(lambda part: part * (unit if part.dim() == 3 else unit[..., None]))
 
     @property

@@ -11,6 +11,7 @@ from torch import Tensor
 from lossfold.folds.arithmetic import total_dtype
 
 UNIT = 2.0**24  # histograms hold weights and positions as integers of 1 / UNIT
+WHOLE, OF_UNIT = 28, 120  # powers of two: of the sum of weights in a histogram's units, and of these units at most
 OCTAVES, REST = 16, 112  # of 1 + a hinge error: each in as many bins, and one bin for each further one
 
 
@@ -58,19 +59,27 @@ class Errors(NamedTuple):
         return self._replace(w=torch.where(gate[:, None, None], self.w, 0.0))
 
 
-def in_units(weight: Tensor | None, bins: Bins | None) -> tuple[Tensor | None, Tensor | None]:
+def in_units(weight: Tensor | None, bins: Bins | None, launches: bool = False) -> tuple[Tensor | None, Tensor | None]:
     """Return weights in units that a histogram resolves, and these units ``[1 or B, 1, 1]``; None where there are none.
 
     A histogram holds integers. A power of two brings the sum of the weights (of each image, where it has a histogram of its own) to
     about 2^28: so multiples of 2^-24 are exact up to 2^53, and no weights are too small or too large as a whole.
+
+    Args:
+        weight, bins: the weights, and the histogram that they go to.
+        launches: whether each of some ten small steps would be a launch.
     """
     if weight is None or bins is None or weight.dtype == torch.bool:
         return weight, None
+    if launches and type(weight) is Tensor and weight.numel() and not torch.compiler.is_compiling():
+        from lossfold.folds.gpu import units
+
+        return units.in_units(weight, bins.per_image)
     dtype = total_dtype(weight)
     rows = weight.detach().flatten(1) if weight.dim() > 1 else weight.detach()[:, None]
     total = rows.sum(1, dtype=dtype) if bins.per_image else rows.sum(dtype=dtype)[None]
     power = total / total.frexp().mantissa  # exactly 2^exponent
-    unit = (power * 2.0**-28).nan_to_num(1.0, 1.0, 1.0).clamp(2.0**-120, 2.0**120)
+    unit = (power * 2.0**-WHOLE).nan_to_num(1.0, 1.0, 1.0).clamp(2.0**-OF_UNIT, 2.0**OF_UNIT)
     shape = (-1, *[1] * (weight.dim() - 1))
     return weight.to(dtype if weight.dtype == dtype else torch.float32) / unit.reshape(shape).to(total), unit[:, None, None]
 

@@ -10,10 +10,10 @@ from torch import Tensor
 
 from lossfold.engines.transforms import inside_transform
 from lossfold.folds.fold import Fold, Rows
+from lossfold.folds.formulas import Source, Values, program_of, values_of
 from lossfold.memory import Known, recall
 
 if TYPE_CHECKING:
-    from lossfold.folds.gpu.fused import Values
     from lossfold.losses.folded import Folded
 
 
@@ -43,12 +43,28 @@ class Reading(NamedTuple):
     key: tuple[object, ...]
 
 
+REPEATED = 3
+"""Calls alike from which on a formula is worth being traced where its steps are no launches."""
+
+
 def is_fusible(loss: Folded, fold: Fold | None, given: Any) -> bool:
-    """Whether a loss is lossfold's own formula over nothing but a fold, of which each step is a launch."""
-    if fold is None or not fold.launches or torch.compiler.is_compiling() or inside_transform():
+    """Whether a loss is lossfold's own formula over nothing but a fold, in many steps."""
+    if fold is None or torch.compiler.is_compiling() or inside_transform():
+        return False
+    if not fold.launches and (fold.sums.device.type != "cpu" or loss.histogram is not None or fold.sums.dtype != torch.float64):
         return False
     plain = type(fold.sums) is Tensor  # what has no numbers runs the formulas as they are
     return plain and loss.of_sums and loss.own_formula and loss.reduction != "none" and given.normalizer is None
+
+
+def is_repeated(fold: Fold, known: Known | None) -> bool:
+    """Whether it is time to trace formulas over a fold: at once where each step is a launch."""
+    if fold.launches:
+        return True
+    if known is None:
+        return False
+    known["calls"] = known.get("calls", 0) + 1
+    return bool(known["calls"] >= REPEATED)
 
 
 def reading_of(parts: Sequence[Part]) -> Reading:
@@ -77,35 +93,41 @@ def together(parts: Sequence[Part], known: Known | None = None) -> Values | None
         parts: the losses.
         known: what is remembered of the same losses' calls on tensors like these.
     """
-    from lossfold.folds.gpu import fused
-
     reading = recall(known, "reading", lambda: reading_of(parts))
-    sums: list[Tensor] = []
+    sources: list[Source] = []
     for number, summed, is_table in reading.sources:
         part = parts[number]
-        fold = part.fold.sum_images() if summed else part.fold
+        sums = part.fold.sums
         if is_table:
-            loss = next(one.loss for one, (_, at) in zip(parts, reading.places, strict=True) if at == len(sums))
-            assert fold.table is not None and loss.histogram is not None
-            sums.append(fused.integral(fold.table, loss.histogram, loss.integral))
-        else:
-            sums.append(fold.sums)
+            loss = next(one.loss for one, (_, at) in zip(parts, reading.places, strict=True) if at == len(sources))
+            sums, summed = integrated(part.fold, loss, summed), False
+        sources.append(Source(sums, summed))
 
-    def formulas(rows: list[tuple[Tensor, ...]]) -> fused.Values:
+    def formulas(rows: list[tuple[Tensor, ...]]) -> Values:
         terms, weighted = [], []
         for part, (place, table) in zip(parts, reading.places, strict=True):
             fold = Rows.reading(part.fold, rows[place], None if table is None else rows[table])
             terms.append(part.loss.reduce(fold, part.given, None, part.every_image))
             weighted.append(part.weigh(terms[-1]))
-        return fused.Values(terms, weighted, sum(weighted[1:], weighted[0]))
+        return Values(terms, weighted, sum(weighted[1:], weighted[0]))
 
-    kernel = recall(known, "kernel", lambda: fused.kernel_of(reading.key, formulas, sums))
-    return None if kernel is None else fused.values_of(kernel, formulas, sums)
+    launches = parts[0].fold.launches
+    program = recall(known, "program", lambda: program_of(reading.key, formulas, sources, launches))
+    return None if program is None else values_of(program, formulas, sources)
+
+
+def integrated(fold: Fold, loss: Folded, summed: bool) -> Tensor:
+    """Return ``[1 or I, 3, C]`` of a fold's histogram: what a loss reads of it, and the weights of both sides."""
+    from lossfold.folds.gpu.fused import integral
+
+    table, bins = fold.table, loss.histogram
+    assert table is not None and bins is not None
+    return integral(table.sum(0, keepdim=True) if summed and len(table) != 1 else table, bins, loss.integral)
 
 
 def alone(loss: Folded, fold: Fold, given: Any) -> Tensor | None:
     """Return one loss before its weight, in one launch; None where that can't be done."""
-    if not is_fusible(loss, fold, given):
+    if not is_fusible(loss, fold, given) or not is_repeated(fold, given.known):
         return None
     values = together([Part(loss, fold, given, False, lambda value: value, ())], given.known)
     return None if values is None else values.total

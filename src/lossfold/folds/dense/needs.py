@@ -55,8 +55,8 @@ class DenseNeeds(ScoreNeeds[DenseSpec]):
                     run = replace(self, spec=spec)._engine(scores, targets, weight).among(eager, operators)
                     sums = run.fold(scores, targets, weight, spec).sums
                 return Fold(sums, spec.sums, dtype, CONSTANT if fixed else (), None, given.kind, errors)
-            weight, unit = in_units(weight, spec.bins)
-            engine = self._engine(scores, targets, weight, given.known if unit is None else None)
+            engine = self._engine(scores, targets, weight, given.known)
+            weight, unit = in_units(weight, spec.bins, engine.launches)
             sums, table = engine.among(eager, operators).fold(scores, targets, weight, spec)
         table = table if spec.bins else None
         fold = Fold(sums, spec.sums, dtype, CONSTANT if fixed else (), table, given.kind, launches=engine.launches)

@@ -1,4 +1,4 @@
-"""A graph of small PyTorch operations, written as one Triton kernel of one program: numbers of images and classes in registers.
+"""A trace of small PyTorch operations, written as one Triton kernel of one program: numbers of images and classes in registers.
 
 Every tensor is a block of the same rank, each side padded to a power of two; what lies beyond the sides is anything, and left out
 where it would be added up.
@@ -7,13 +7,14 @@ where it would be added up.
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, fx
+from torch import Tensor
+
+from lossfold.folds.formulas import Like, Node, Step, Trace, UnwrittenError
 
 TYPES = {
     torch.float64: "tl.float64",
@@ -22,10 +23,6 @@ TYPES = {
     torch.int32: "tl.int32",
     torch.bool: "tl.int1",
 }
-
-
-class UnwrittenError(Exception):
-    """There is an operation that the writer does not know."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +64,18 @@ class Writer:
             return self.put(f"tl.load({pointer})", shape, dtype)
         at = " + ".join(f"{self.along(shape, dim)} * {stride}" for dim, stride in enumerate(strides))
         return self.put(f"tl.load({pointer} + {at}, mask={self.inside(shape)}, other=0)", shape, dtype)
+
+    def rows(self, pointer: str, images: int, rows: int, kinds: int, classes: int) -> list[Value]:
+        """Write the loads of sums ``[images, kinds, classes]``, added up in order where one row of each kind is read of many images."""
+        shape = (rows, classes)
+        found = [self.load(f"{pointer} + {k * classes}", shape, torch.float64, (kinds * classes, 1)) for k in range(kinds)]
+        if rows == images:
+            return found
+        self.lines.append(f"for image in range(1, {images}):")
+        for k, one in enumerate(found):
+            more = self.load(f"{pointer} + image * {kinds * classes} + {k * classes}", shape, torch.float64, (0, 1))
+            self.lines[-1] = f"    {one.name} += {self.lines[-1].removeprefix(f'{more.name} = ')}"
+        return found
 
     def constant(self, tensor: Tensor) -> Value:
         """Write the load of a tensor that the formulas refer to, of whatever it holds when the kernel runs."""
@@ -157,7 +166,7 @@ def literal(number: float | int | bool, dtype: torch.dtype) -> str:
     return repr(float(number)) if dtype.is_floating_point else repr(number)
 
 
-Rule = Callable[[Writer, fx.Node, list[Any]], Value | list[Value]]
+Rule = Callable[[Writer, Step, list[Any]], Value | list[Value]]
 RULES: dict[str, Rule] = {}
 
 
@@ -171,18 +180,17 @@ def rule(*names: str) -> Callable[[Rule], Rule]:
     return decorate
 
 
-def meta(node: fx.Node) -> Tensor:
-    """Return a node's value without its numbers."""
-    found = node.meta["val"]
-    assert isinstance(found, Tensor)
-    return found
+def meta(step: Step) -> Like:
+    """Return the one tensor that an operation returns, without its numbers."""
+    assert isinstance(step.result, Like)
+    return step.result
 
 
 def elementwise(expression: str, inner: torch.dtype | None = None) -> Rule:
     """Return what writes an operation of elements, in the dtype of its result or of its operands."""
 
-    def write(writer: Writer, node: fx.Node, given: list[Any]) -> Value:
-        result = meta(node)
+    def write(writer: Writer, step: Step, given: list[Any]) -> Value:
+        result = meta(step)
         dtype = inner
         if dtype is None:
             dtype = result.dtype
@@ -219,44 +227,44 @@ for _name, _expression in {
 
 
 @rule("add", "sub", "rsub")
-def _add(writer: Writer, node: fx.Node, given: list[Any]) -> Value | list[Value]:
-    factor = node.kwargs.get("alpha", 1)
+def _add(writer: Writer, step: Step, given: list[Any]) -> Value | list[Value]:
+    factor = step.named.get("alpha", 1)
     one, other = given[:2]
-    name = node.target.overloadpacket.__name__  # type: ignore[union-attr]
+    name = step.name
     first, second = (other, one) if name == "rsub" else (one, other)
     sign = "+" if name == "add" else "-"
     scaled = "{}" if factor == 1 else f"{factor!r} * {{}}"
-    return elementwise(f"({{}} {sign} {scaled})")(writer, node, [first, second])
+    return elementwise(f"({{}} {sign} {scaled})")(writer, step, [first, second])
 
 
 @rule("pow")
-def _pow(writer: Writer, node: fx.Node, given: list[Any]) -> Value | list[Value]:
+def _pow(writer: Writer, step: Step, given: list[Any]) -> Value | list[Value]:
     exponent = given[1]
     if isinstance(exponent, Value):
         raise UnwrittenError("pow of a tensor")
     short = {2: "({0} * {0})", 1: "{0}", 0: "({0} * 0.0 + 1.0)", 0.5: "tl.sqrt({0})", -1: "(1.0 / {0})", 3: "({0} * {0} * {0})"}
     expression = short.get(exponent, f"tl.exp({float(exponent)!r} * tl.log({{0}}))")
-    name = writer.operand(given[0], meta(node).shape, meta(node).dtype)
-    return writer.put(expression.format(name), meta(node).shape, meta(node).dtype)
+    name = writer.operand(given[0], meta(step).shape, meta(step).dtype)
+    return writer.put(expression.format(name), meta(step).shape, meta(step).dtype)
 
 
 @rule("where")
-def _where(writer: Writer, node: fx.Node, given: list[Any]) -> Value | list[Value]:
-    shape, dtype = meta(node).shape, meta(node).dtype
+def _where(writer: Writer, step: Step, given: list[Any]) -> Value | list[Value]:
+    shape, dtype = meta(step).shape, meta(step).dtype
     condition = writer.operand(given[0], shape, torch.bool)
     names = [writer.operand(one, shape, dtype) for one in given[1:]]
     return writer.put(f"tl.where({condition}, {names[0]}, {names[1]}).to({TYPES[dtype]})", shape, dtype)
 
 
 @rule("masked_fill")
-def _masked_fill(writer: Writer, node: fx.Node, given: list[Any]) -> Value | list[Value]:
-    return _where(writer, node, [given[1], given[2], given[0]])
+def _masked_fill(writer: Writer, step: Step, given: list[Any]) -> Value | list[Value]:
+    return _where(writer, step, [given[1], given[2], given[0]])
 
 
 @rule("clamp_min", "clamp_max", "clamp")
-def _clamp(writer: Writer, node: fx.Node, given: list[Any]) -> Value | list[Value]:
-    shape, dtype = meta(node).shape, meta(node).dtype
-    name = node.target.overloadpacket.__name__  # type: ignore[union-attr]
+def _clamp(writer: Writer, step: Step, given: list[Any]) -> Value | list[Value]:
+    shape, dtype = meta(step).shape, meta(step).dtype
+    name = step.name
     least = given[1] if name != "clamp_max" and len(given) > 1 else None
     most = given[1] if name == "clamp_max" else given[2] if len(given) > 2 else None
     found = writer.operand(given[0], shape, dtype)
@@ -268,10 +276,10 @@ def _clamp(writer: Writer, node: fx.Node, given: list[Any]) -> Value | list[Valu
 
 
 @rule("full", "zeros", "ones", "full_like", "zeros_like", "ones_like", "scalar_tensor", "new_zeros", "new_full", "new_ones")
-def _full(writer: Writer, node: fx.Node, given: list[Any]) -> Value | list[Value]:
-    name = node.target.overloadpacket.__name__  # type: ignore[union-attr]
+def _full(writer: Writer, step: Step, given: list[Any]) -> Value | list[Value]:
+    name = step.name
     number: Any = 0 if "zeros" in name else 1 if "ones" in name else given[0] if name == "scalar_tensor" else given[-1]
-    shape, dtype = meta(node).shape, meta(node).dtype
+    shape, dtype = meta(step).shape, meta(step).dtype
     if dtype == torch.bool:
         number = int(number)
     sides = [] if is_one(shape) else padded(shape)
@@ -279,61 +287,60 @@ def _full(writer: Writer, node: fx.Node, given: list[Any]) -> Value | list[Value
 
 
 @rule("arange")
-def _arange(writer: Writer, node: fx.Node, given: list[Any]) -> Value | list[Value]:
+def _arange(writer: Writer, step: Step, given: list[Any]) -> Value | list[Value]:
     if len(given) != 1:
         raise UnwrittenError("arange from elsewhere than 0")
-    shape, dtype = meta(node).shape, meta(node).dtype
+    shape, dtype = meta(step).shape, meta(step).dtype
     first = "tl.full([], 0, tl.int32)" if is_one(shape) else f"tl.arange(0, {padded(shape)[0]})"
     return writer.cast(writer.put(first, shape, torch.int32), dtype)
 
 
 @rule("sum", "any", "amax")
-def _reduce(writer: Writer, node: fx.Node, given: list[Any]) -> Value | list[Value]:
-    name = node.target.overloadpacket.__name__  # type: ignore[union-attr]
+def _reduce(writer: Writer, step: Step, given: list[Any]) -> Value | list[Value]:
+    name = step.name
     dims = given[1] if len(given) > 1 else None
     dims = [dims] if isinstance(dims, int) else dims
     value = given[0]
     if name == "sum" and value.dtype != torch.bool:
-        value = writer.cast(value, meta(node).dtype)
-    return writer.cast(writer.reduced(value, dims, bool(given[2]) if len(given) > 2 else False, name), meta(node).dtype)
+        value = writer.cast(value, meta(step).dtype)
+    return writer.cast(writer.reduced(value, dims, bool(given[2]) if len(given) > 2 else False, name), meta(step).dtype)
 
 
 @rule("view", "reshape", "_unsafe_view", "unsqueeze", "squeeze")
-def _view(writer: Writer, node: fx.Node, given: list[Any]) -> Value | list[Value]:
-    return writer.reshaped(given[0], meta(node).shape)
+def _view(writer: Writer, step: Step, given: list[Any]) -> Value | list[Value]:
+    return writer.reshaped(given[0], meta(step).shape)
 
 
 @rule("stack")
-def _stack(writer: Writer, node: fx.Node, given: list[Any]) -> Value | list[Value]:
+def _stack(writer: Writer, step: Step, given: list[Any]) -> Value | list[Value]:
     raise UnwrittenError("stack")
 
 
-def write(graph: fx.Graph, module: torch.nn.Module, inputs: Sequence[Value], writer: Writer) -> list[Any]:
-    """Write a graph's operations; return its outputs: values, or None.
+def write(trace: Trace, inputs: Sequence[Value], writer: Writer) -> list[Value | None]:
+    """Write a trace's operations; return its outputs.
 
     Raises:
         UnwrittenError: for an operation that has no rule.
     """
-    known: dict[fx.Node, Any] = {}
-    places = iter(inputs)
-    for node in graph.nodes:
-        if node.op == "placeholder":
-            known[node] = next(places)
-        elif node.op == "get_attr":
-            constant = getattr(module, str(node.target))
-            if constant.device != writer.device:
-                if constant.dim():
-                    raise UnwrittenError(f"a tensor on {constant.device}")
-                known[node] = constant.item()
-                continue
-            known[node] = writer.constant(constant)
-        elif node.op == "output":
-            return [None if one is None else known[one] for one in node.args[0]]
-        elif node.target is operator.getitem:
-            known[node] = known[node.args[0]][node.args[1]]
-        else:
-            name = node.target.overloadpacket.__name__
-            if name not in RULES:
-                raise UnwrittenError(name)
-            known[node] = RULES[name](writer, node, fx.map_arg(list(node.args), lambda one: known[one]))
-    raise AssertionError("a graph has an output")
+    known: list[Any] = list(inputs)
+
+    def value_of(one: Any) -> Any:
+        if isinstance(one, Node):
+            return known[one.number]
+        if isinstance(one, Tensor):
+            if one.device == writer.device:
+                return writer.constant(one)
+            if one.dim():
+                raise UnwrittenError(f"a tensor on {one.device}")
+            return one.item()
+        return list(map(value_of, one)) if isinstance(one, tuple) else one
+
+    for step in trace.steps:
+        if isinstance(step, int):
+            known += [None] * step
+            continue
+        if step.name not in RULES:
+            raise UnwrittenError(step.name)
+        found = RULES[step.name](writer, step, [value_of(one) for one in step.args])
+        known += found if isinstance(found, list) else [found]
+    return [None if one is None else known[one.number] for one in trace.outputs]

@@ -71,8 +71,8 @@ class LabelNeeds(ScoreNeeds[LabelSpec]):
                 needs = replace(self, spec=plain)
                 sums = needs._fold(needs._engine(scores, labels, weight), scores, labels, weight).sums
             return Fold(sums, self.spec.sums, result_dtype(scores), constants, None, given.kind, errors)
-        weight, unit = in_units(weight, self.spec.bins)
-        engine = needs._engine(scores, labels, weight, given.known if unit is None else None)
+        engine = needs._engine(scores, labels, weight, given.known)
+        weight, unit = in_units(weight, self.spec.bins, engine.launches)
         collected = needs._fold(engine, scores, labels, weight)
         table = collected.table if self.spec.bins else None
         made = collected.sums, self.spec.sums, result_dtype(scores), constants, table, given.kind
