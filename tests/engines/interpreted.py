@@ -6,6 +6,7 @@ pixels: images are small, and classes few.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Iterator
 from typing import Any
@@ -27,7 +28,7 @@ from tests.internals import Watch
 
 if SERVES_CPUS:
     from lossfold.folds.dense.triton import host as dense_host
-    from lossfold.folds.gpu import fused, integral, launch
+    from lossfold.folds.gpu import fused, integral, launch, units
     from lossfold.folds.label.triton import host as label_host
     from lossfold.folds.pair.triton import host as pair_host
 
@@ -239,8 +240,10 @@ def counted() -> Iterator[list[str]]:
         with _disable_current_modes():
             return scaled(*arguments)
 
-    patched = mock.patch.object
-    with patched(fused, "launch", counting), patched(integral, "launch", counting), patched(label_host, "scaled", scaling):
+    with contextlib.ExitStack() as stack:
+        for module in (fused, integral, units):
+            stack.enter_context(mock.patch.object(module, "launch", counting))
+        stack.enter_context(mock.patch.object(label_host, "scaled", scaling))
         yield launched
 
 
@@ -254,6 +257,7 @@ SETS = {
         jaccard=lf.JaccardLoss(average="micro"),
         ohem=lf.OhemCrossEntropyLoss(min_kept=3, class_weight=[1.0, 2.0, 3.0]),
     ),
+    "weighted bins": lambda: lf.LossSet(lovasz=lf.LovaszLoss(bins=64, per_image=True), dice=lf.DiceLoss(), focal=lf.FocalLoss()),
     "eight": lambda: lf.LossSet(
         {"lovasz": lf.LovaszLoss(bins=64), "generalized": lf.GeneralizedDiceLoss()}, everything=everything()
     ),
@@ -265,7 +269,7 @@ def test_formulas_in_a_handful_of_launches(name: str, counted: list[str]) -> Non
     """At most 6 forward and 4 backward for any set; the host waits for nothing, and copies nothing."""
     criterion = SETS[name]()
     leaf, labels = torch.randn(2, 3, 4, 4, requires_grad=True), torch.randint(0, 3, (2, 4, 4))
-    given = (leaf, labels, torch.rand(2, 4, 4)) if name == "weighted" else (leaf, labels)
+    given = (leaf, labels, torch.rand(2, 4, 4)) if name.startswith("weighted") else (leaf, labels)
     criterion(*given)  # traces
     counted.clear()
     with Count("cpu") as forward:

@@ -130,3 +130,18 @@ def test_dense_folds(link: str, gpu: FakeTensorMode, monkeypatch: pytest.MonkeyP
         host.unfold(torch.empty_like(sums), None, scores, targets, None, *options)
     assert not counter.waits and not counter.copies
     assert len(launched) + beside(counter) <= 4, (launched, counter.kernels)
+
+
+@pytest.mark.parametrize("per_image", [False, True])
+def test_weights_in_units(per_image: bool, gpu: FakeTensorMode, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two launches bring weights to what a histogram resolves, one what was collected back."""
+    from lossfold.folds.gpu import units
+
+    launched = kernels(monkeypatch)
+    with Count("cuda") as counter:
+        _, unit = units.in_units(torch.empty(2, 64, 64, device="cuda"), per_image)
+        sums = torch.empty(2, 3, 19, dtype=torch.float64, device="cuda")
+        table = torch.empty(len(unit), 4, 19, 64, dtype=torch.float64, device="cuda")
+        units.multiplied(unit, sums, table)  # which its gradient is, too
+    assert launched == ["add_weights", "divide_weights", "multiply"]
+    assert not counter.waits and not counter.copies and not beside(counter)

@@ -169,7 +169,7 @@ class Program(Protocol):
         """Of the terms."""
 
     def run(self, sums: Sequence[Tensor]) -> tuple[Sequence[Tensor], Tensor]:
-        """Return the 2 n + 1 values of n terms, and the derivatives ``[n + 1 or 1, numbers that are read]``: of all, or the total."""
+        """Return the 2 n + 1 values of n terms, and derivatives ``[n + 1 or 1, numbers that are read]``: of all, or the total."""
 
 
 def trace(formulas: Formulas, sources: Sequence[Source]) -> Trace:
@@ -179,7 +179,7 @@ def trace(formulas: Formulas, sources: Sequence[Source]) -> Trace:
         UnwrittenError: there is nothing to compute.
     """
     shapes = [one.shape for one in sources]
-    if any(0 in shape for shape in shapes):
+    if any(one.sums.numel() == 0 for one in sources):
         raise UnwrittenError("nothing")
     with torch.inference_mode(False), torch.enable_grad():
         rows = [torch.ones((images, classes), dtype=one.sums.dtype, device=one.sums.device)

@@ -5,6 +5,7 @@ On few numbers PyTorch's autograd costs more than the operations it records. Wha
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,11 +23,11 @@ FILLED = ("ones_like", "zeros_like", "full_like", "new_zeros", "new_ones", "new_
 """Operations that look at no number of the tensor that they are given."""
 METHODS = ("view", "expand", "squeeze", "unsqueeze")
 """Operations that are quicker to call as methods."""
-CALLED = {
-    *("add", "sub", "mul", "div", "neg", "where", "sum", "eq", "ne", "lt", "le", "gt", "ge", "reciprocal", "log", "exp", "sqrt", "abs"),
-    *("log1p", "minimum", "maximum", "logical_and", "logical_or", "logical_not", "bitwise_and", "bitwise_or", "bitwise_not", "pow"),
-    *("clamp_min", "any", "amax", "masked_fill"),
-}
+CALLED = (
+    *("add", "sub", "mul", "div", "neg", "where", "sum", "any", "amax", "eq", "ne", "lt", "le", "gt", "ge"),
+    *("reciprocal", "log", "log1p", "exp", "sqrt", "abs", "pow", "minimum", "maximum", "clamp_min", "masked_fill"),
+    *("logical_and", "logical_or", "logical_not", "bitwise_and", "bitwise_or", "bitwise_not"),
+)
 """Operations that are quicker to call as functions of torch."""
 
 
@@ -52,7 +53,7 @@ class Replay:
         rows: list[Tensor] = []
         for one, (images, read, _, _) in zip(sums, self.sources, strict=True):
             rows += (one if read == images else one.sum(0, keepdim=True)).unbind(1)
-        if not any([one.requires_grad for one in sums]):
+        if not any(one.requires_grad for one in sums):
             return self.values(*rows), rows[0]
         found = self.whole(*rows)
         values, slopes = found[: 2 * self.count + 1], found[2 * self.count + 1 :]
@@ -89,6 +90,8 @@ class Lines:
         self.likes = [Like((read, classes), torch.float64) for _, read, kinds, classes in trace.sources for _ in range(kinds)]
         self.fixed: dict[str, Any] = {"torch": torch}  # what is the same at every call, by name
         self.lines: list[tuple[str, str, set[str]]] = []
+        self.seen: dict[str, str] = {}  # what a line gives, by the line
+        self.base: dict[str, str] = {}  # of numbers that have got dimensions: the number
         for step in trace.steps:
             if isinstance(step, int):
                 self.names += [""] * step
@@ -124,11 +127,12 @@ class Lines:
                 return self.names[one.number]
             if isinstance(one, tuple):
                 return f"[{', '.join(map(text, one))}]"
-            if isinstance(one, (bool, int)) or one is None:
+            if isinstance(one, (bool, int)) or one is None or (isinstance(one, float) and math.isfinite(one)):
                 return repr(one)
             changing = changing or isinstance(one, Tensor)
-            self.fixed[f"given_{len(self.fixed)}"] = one
-            return f"given_{len(self.fixed) - 1}"
+            given = f"given_{id(one)}" if isinstance(one, (Tensor, torch.dtype)) else f"given_{len(self.fixed)}"
+            self.fixed[given] = one
+            return given
 
         given = [text(one) for one in step.args]
         named = [f"{key}={text(one)}" for key, one in step.named.items()]
@@ -140,6 +144,15 @@ class Lines:
             call = f"run_{len(self.fixed)}"
             self.fixed[call] = step.run
             line = f"{call}({', '.join([*given, *named])})"
+        if step.name == "expand" and given[0] in self.base:
+            base = self.base[given[0]]
+            line, read = f"{base}.expand({', '.join(given[1:])})", {base}
+        elif step.name == "unsqueeze" and isinstance(first, Node) and (not self.likes[first.number].shape or given[0] in self.base):
+            self.base[name] = self.base.get(given[0], given[0])
+        if line in self.seen:
+            self.names[-1] = self.seen[line]
+            return
+        self.seen[line] = name
         if not changing and read <= self.fixed.keys():
             self.fixed[name] = eval(line, dict(self.fixed))
         else:

@@ -70,7 +70,8 @@ def is_repeated(fold: Fold, known: Known | None) -> bool:
 def reading_of(parts: Sequence[Part]) -> Reading:
     """Return what formulas read, each tensor once."""
     found: dict[tuple[int, bool, bool], int] = {}
-    apart = {id(part.fold) for part in parts if part.every_image or part.loss.apart}
+    # A kernel reads sums once, and adds images itself where another loss reads them apart; elsewhere bits are to stay.
+    apart = {id(part.fold) for part in parts if part.fold.launches and (part.every_image or part.loss.apart)}
     first: dict[int, int] = {}
     places: list[tuple[int, int | None]] = []
     key: list[object] = []
@@ -80,7 +81,8 @@ def reading_of(parts: Sequence[Part]) -> Reading:
         table = None
         if loss.histogram is not None:
             table = found.setdefault((owner, not (part.every_image or loss.apart), True), len(found))
-        places.append((found.setdefault((owner, id(fold) not in apart, False), len(found)), table))
+        summed = id(fold) not in apart if fold.launches else not (part.every_image or loss.apart)
+        places.append((found.setdefault((owner, summed, False), len(found)), table))
         of_fold = fold.wanted, fold.constants, fold.dtype
         key.append((loss.memory, *places[-1], part.every_image, part.given.kind, *of_fold, part.marks))
     return Reading(list(found), places, tuple(key))

@@ -66,7 +66,7 @@ class Writer:
         return self.put(f"tl.load({pointer} + {at}, mask={self.inside(shape)}, other=0)", shape, dtype)
 
     def rows(self, pointer: str, images: int, rows: int, kinds: int, classes: int) -> list[Value]:
-        """Write the loads of sums ``[images, kinds, classes]``, added up in order where one row of each kind is read of many images."""
+        """Write the loads of sums ``[images, kinds, classes]``; where one row of each kind is read, images are added in order."""
         shape = (rows, classes)
         found = [self.load(f"{pointer} + {k * classes}", shape, torch.float64, (kinds * classes, 1)) for k in range(kinds)]
         if rows == images:
