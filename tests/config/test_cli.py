@@ -31,7 +31,7 @@ def test_list(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["list", "--json"]) == 0
     listed = json.loads(capsys.readouterr().out)
     assert {one["name"] for one in listed} >= set(MAKERS)
-    assert {"name": "DiceLoss", "family": "overlap", "summary": "Soft Dice loss."} in listed
+    assert {"name": "DiceLoss", "family": "classes", "summary": "Soft Dice loss."} in listed
 
 
 @pytest.mark.parametrize("name", PARTS)

@@ -90,7 +90,7 @@ def printed(arguments: argparse.Namespace) -> int:
         elif arguments.command == "schema":
             status = write_schema(arguments.output)
         else:
-            status = info() if arguments.command == "info" else show_losses(arguments.json, unicode_output())
+            status = info() if arguments.command == "info" else show_losses(arguments.json, arguments.markdown, unicode_output())
         sys.stdout.flush()
         return status
     except BrokenPipeError:  # head has seen enough
@@ -109,7 +109,9 @@ def main(argv: list[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     commands.add_parser("info", help="versions, engines and processor")
     listing = commands.add_parser("list", help="every loss, by family")
-    listing.add_argument("--json", action="store_true", help="for programs")
+    forms = listing.add_mutually_exclusive_group()
+    forms.add_argument("--json", action="store_true", help="for programs")
+    forms.add_argument("--markdown", action="store_true", help="as tables, with what each loss has: ignored labels, weights, 3-D, ...")
     showing = commands.add_parser("show", help="one loss, preset or schedule: formula, options, shapes, a plot")
     named = showing.add_mutually_exclusive_group(required=True)
     named.add_argument("name", nargs="?", help="DiceLoss, mask_losses, Term, linear; `lossfold list` shows the losses")
