@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import inspect
 import re
 import sys
 from pathlib import Path
@@ -55,7 +54,9 @@ def test_links_lead_somewhere(name: str) -> None:
         assert not target or (folder / target).exists(), target
         if heading:
             text = (folder / target).read_text() if target else PAGES[name]
-            headings = [re.sub(r"[^\w -]", "", line).strip().lower().replace(" ", "-") for line in text.splitlines() if line[:1] == "#"]
+            headings = [
+                re.sub(r"[^\w -]", "", line).strip().lower().replace(" ", "-") for line in text.splitlines() if line[:1] == "#"
+            ]
             assert heading in headings, f"{target}#{heading}"
 
 

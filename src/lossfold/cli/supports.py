@@ -14,7 +14,16 @@ from lossfold.losses.folded import Folded
 from lossfold.routing import arguments_of
 from lossfold.signatures import options_of
 
-COLUMNS = ("ignored labels", "pixel weights", "class weights", "each image", "3-D", "label resolution", "ranks and parts", "kernels")
+COLUMNS = (
+    "ignored labels",
+    "pixel weights",
+    "class weights",
+    "each image",
+    "3-D",
+    "label resolution",
+    "ranks and parts",
+    "kernels",
+)
 WEIGHTS = ("weight", "mask", "region")
 
 
@@ -68,7 +77,9 @@ def accepts(loss: nn.Module | None, volume: bool, label_side: int = 0) -> bool:
     """Whether it can be called with volumes, or with labels of another size than the scores."""
     side = max(16, getattr(loss, "smallest_side", 0))
     space = (side,) * (3 if volume else 2)
-    return loss is not None and any(works(loss, inputs) for inputs in calls(loss, space, (label_side,) * 2 if label_side else space))
+    return loss is not None and any(
+        works(loss, inputs) for inputs in calls(loss, space, (label_side,) * 2 if label_side else space)
+    )
 
 
 def calls(loss: nn.Module, space: tuple[int, ...], label_space: tuple[int, ...]) -> Iterable[tuple[Tensor, ...]]:
