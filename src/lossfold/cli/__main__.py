@@ -111,9 +111,7 @@ def main(argv: list[str] | None = None) -> int:
     listing = commands.add_parser("list", help="every loss, by family")
     forms = listing.add_mutually_exclusive_group()
     forms.add_argument("--json", action="store_true", help="for programs")
-    forms.add_argument(
-        "--markdown", action="store_true", help="as tables, with what each loss has: ignored labels, weights, 3-D, ..."
-    )
+    forms.add_argument("--markdown", action="store_true", help="as tables: which has ignored labels, weights, 3-D, ...")
     showing = commands.add_parser("show", help="one loss, preset or schedule: formula, options, shapes, a plot")
     named = showing.add_mutually_exclusive_group(required=True)
     named.add_argument("name", nargs="?", help="DiceLoss, mask_losses, Term, linear; `lossfold list` shows the losses")
