@@ -54,9 +54,8 @@ def test_links_lead_somewhere(name: str) -> None:
         assert not target or (folder / target).exists(), target
         if heading:
             text = (folder / target).read_text() if target else PAGES[name]
-            headings = [
-                re.sub(r"[^\w -]", "", line).strip().lower().replace(" ", "-") for line in text.splitlines() if line[:1] == "#"
-            ]
+            lines = [line for line in text.splitlines() if line.startswith("#")]
+            headings = [re.sub(r"[^\w -]", "", line).strip().lower().replace(" ", "-") for line in lines]
             assert heading in headings, f"{target}#{heading}"
 
 
