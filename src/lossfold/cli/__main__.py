@@ -1,4 +1,4 @@
-"""``lossfold info | list | show | schema | migrate | train | check-data | predict | score | verify | bench``."""
+"""``lossfold info | list | show | schema | migrate | train | check-data | predict | score | explain | verify | bench``."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ PASSED_ON = {
     "check-data": ("lossfold.train.check", "what a training would see of your folders: sizes, classes, unusable files, duplicates"),
     "predict": ("lossfold.predict.command", "what a trained network says of images: lossfold predict RUN IMAGES"),
     "score": ("lossfold.score.command", "predictions and truth in two folders to a table: lossfold score PREDICTIONS TRUTH"),
+    "explain": ("lossfold.explain.command", "which term of a run's loss pulls how much, and where: lossfold explain RUN"),
     "verify": ("lossfold.verify.command", "the contract, held against a loss of your own: lossfold verify package.module:MyLoss"),
     "bench": ("lossfold.bench", "speed and memory beside other libraries"),
 }
