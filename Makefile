@@ -80,8 +80,9 @@ format: setup  ## let ruff rewrite
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-stubs: setup  ## write functional.pyi from the registry
+stubs: setup  ## write functional.pyi and docs/losses.md from the registry
 	$(BIN)/python tools/functional_stub.py
+	$(BIN)/python tools/losses_page.py
 
 bench: setup  ## speed and memory beside eager PyTorch, torch.compile, MONAI, segmentation-models-pytorch, kornia, pytorch-toolbelt
 	$(BIN)/lossfold bench

@@ -14,6 +14,7 @@ from lightning.pytorch.loggers import Logger
 from lightning_utilities.core.rank_zero import rank_zero_only
 from rich.table import Table
 
+from lossfold.adapters.lightning import ExplainLosses
 from lossfold.train.checkpoints import SafeCheckpointIO, checkpoints, read_checkpoint
 from lossfold.train.errors import TrainError
 from lossfold.train.run_folder import HeldOutFiles, RunFolder, RunLogger
@@ -100,6 +101,12 @@ class TrainCLI(LightningCLI):
             default=None,
             help="Write the last checkpoint after every so many steps, too, not only after each evaluation.",
         )
+        parser.add_argument(
+            "--explain_every_steps",
+            type=int | None,
+            default=50,
+            help="Log after so many steps which term of the loss pulls how much (share/TERM); null: never.",
+        )
         parser.add_argument("--score_before", type=bool, default=True, help="Score the held-out images before the training, too.")
         parser.add_argument(
             "--eval_tile",
@@ -174,6 +181,8 @@ class TrainCLI(LightningCLI):
         theirs = given if isinstance(given, list) else [given] if isinstance(given, Logger) else []
         ours = RunLogger(self.folder, read_checkpoint(self.resume) if self.resume else None)
         callbacks: list[Callback] = [self.timer, HeldOutFiles(self.folder.held_out), *self.callbacks()]
+        if self.config.explain_every_steps is not None:
+            callbacks.append(ExplainLosses(self.config.explain_every_steps))
         if self.config.patience is not None:
             callbacks.append(stopping(self.config.patience, *self.monitor))
         if self.config.trainer.enable_checkpointing is not False:
