@@ -18,6 +18,7 @@ from lossfold.folds.dense.spec import KINDS as DENSE_KINDS
 from lossfold.folds.dense.spec import LINKS
 from lossfold.folds.dense.triton import host as dense
 from lossfold.folds.fold import Fold
+from lossfold.folds.gpu import units
 from lossfold.folds.histogram import REST
 from lossfold.folds.label.spec import KINDS
 from lossfold.folds.label.triton import host as label
@@ -171,6 +172,19 @@ def of_formulas(classes: int, *losses: ScoreLoss, images: int = 1) -> Call:
     return call
 
 
+def of_units(*, apart: bool) -> Call:
+    """Weights in units that a histogram resolves, and what was collected of them."""
+
+    def call() -> None:
+        _, unit = units.in_units(torch.empty(2, 512, 1024, device="meta"), apart)
+        sums = torch.empty(2, 3, 19, dtype=torch.float64, device="meta")
+        table = torch.empty(len(unit), 4, 19, 4096, dtype=torch.float64, device="meta")
+        for one in (sums, sums[:1].expand(2, -1, -1)):
+            units.multiplied(unit, one, table)
+
+    return call
+
+
 def short() -> Iterator[tuple[str, Call, tuple[str, ...]]]:
     """Yield what is compiled for which target: the kernels of the largest sets, each on one or two of them."""
     yield "sm_90", of_labels(19, SET), ("unfold_kernel",)
@@ -182,6 +196,8 @@ def short() -> Iterator[tuple[str, Call, tuple[str, ...]]]:
 def full() -> Iterator[Call]:
     """Yield calls of which every kernel is compiled."""
     every = KINDS
+    yield of_units(apart=False)
+    yield of_units(apart=True)
     for dtype in (torch.float32, torch.bfloat16, torch.float16):
         for classes in (1, 2, 3, 19, 21, 24, 25, 70, 150, 192, 300, 2000):
             for kinds in (CE, SET, every):
@@ -197,6 +213,7 @@ def full() -> Iterator[Call]:
             yield of_formulas(min(classes, 300), lf.CrossEntropyLoss(), lf.FocalLoss(), *overlaps)
             yield of_formulas(min(classes, 19), lf.LovaszLoss(), lf.OhemCrossEntropyLoss(), *overlaps)
             yield of_formulas(min(classes, 24), lf.CrossEntropyLoss(per_image=True), lf.DiceLoss(per_image=True), images=16)
+            yield of_formulas(min(classes, 300), lf.CrossEntropyLoss(), lf.DiceLoss(), images=16)
         for sums, levels in SETS.values():
             yield of_pairs(sums, dtype, levels=levels)
             yield of_pairs(sums, dtype, levels=levels, sigmoid=True)

@@ -66,7 +66,8 @@ def test_no_worse_than_plain_pytorch(case: Case) -> None:
     """And it is the operators that run."""
     turn = SERVED.index(case)
     space = case.spaces[0] if case.fold == "window" else (5, 7)
-    data = case.make(space, dtype=DTYPES[turn % 3], way=case.ways[turn % len(case.ways)])
+    few = {"batch": 1, "channels": 1} if case.name in WITH_NEIGHBOURS and case in FAMILIES and is_brief(case) else {}
+    data = case.make(space, dtype=DTYPES[turn % 3], way=case.ways[turn % len(case.ways)], **few)
     with Watch() as watch:
         judge(case, data, engines=("triton",))
     assert {f"{case.fold}_unfold", f"{case.fold}_once"} & set(watch.names)
@@ -89,7 +90,7 @@ BRIEFLY = ("Sobel", "SSIM")
 @pytest.mark.parametrize("name", [pytest.param(name, marks=[] if name in BRIEFLY else [pytest.mark.slow]) for name in PICTURES])
 def test_pictures_of_several_bands(name: str) -> None:
     """Programs that meet at borders, odd sides, images far from 0, and NaN where nothing that counts sees it."""
-    make, shape = PICTURES[name], (1, 1, 9, 11)
+    make, shape = PICTURES[name], (1, 1, 6, 7) if name == "Sobel" else (1, 1, 9, 11)
     pred, target = torch.rand(shape), torch.rand(shape)
     weight = None if name == "steps" else (1.5 * torch.rand(shape) - 0.25).clamp(0, 1)
     if name in ("SSIM", "MS-SSIM"):
@@ -198,7 +199,7 @@ def shuffled() -> Iterator[None]:
 def one_of_each() -> list[tuple[Any, Data]]:
     labels, hard = torch.randint(0, 3, (1, 35, 33)), torch.rand(1, 3, 35, 33)
     scores = torch.randn(1, 3, 35, 33)
-    named = {"ohem": lf.OhemCrossEntropyLoss(min_kept=500), "dice": lf.DiceLoss()}
+    named = {"ohem": lf.OhemCrossEntropyLoss(min_kept=500), "lovasz": lf.LovaszLoss(bins=64)}
     dense = {
         "bce": lf.BinaryCrossEntropyLoss(),
         "dice": lf.DiceLoss(link="sigmoid"),
@@ -207,7 +208,6 @@ def one_of_each() -> list[tuple[Any, Data]]:
     return [
         (lf.LossSet(named), Data(scores, labels, weight)),
         (lf.LossSet(dense), Data(scores, hard)),
-        (lf.LovaszLoss(bins=64), Data(scores, labels)),
         (lf.LaplacianPyramidLoss(levels=1, residual=True), Data(*torch.rand(2, 1, 1, 6, 5))),
         (lf.GradientLoss(), Data(*torch.rand(2, 1, 1, 6, 5))),
         (lf.SSIMLoss(window_size=3), Data(*torch.rand(2, 1, 1, 6, 5))),
@@ -264,7 +264,10 @@ SETS = {
 }
 
 
-@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] if name == "eight" else []) for name in SETS])
+OFTEN = ("one", "three", "weighted", "weighted bins")
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[] if name in OFTEN else [pytest.mark.slow]) for name in SETS])
 def test_formulas_in_a_handful_of_launches(name: str, counted: list[str]) -> None:
     """At most 6 forward and 4 backward for any set; the host waits for nothing, and copies nothing."""
     criterion = SETS[name]()
@@ -274,14 +277,15 @@ def test_formulas_in_a_handful_of_launches(name: str, counted: list[str]) -> Non
     counted.clear()
     with Count("cpu") as forward:
         total = criterion(*given).total
+    ahead = len(counted)
     with Count("cpu") as backward:
         total.backward()
     for counter in (forward, backward):
         assert not counter.waits and not counter.copies
     beside = [op for one in (forward, backward) for op in one.kernels if not op.startswith(("label_", "_assert"))]
-    ahead = sum(n for op, n in forward.kernels.items() if op in beside) + len(counted)
-    assert ahead <= 6, (forward.kernels, counted)
-    assert sum(n for op, n in backward.kernels.items() if op in beside) <= 4, backward.kernels
+    assert ahead + sum(n for op, n in forward.kernels.items() if op in beside) <= 6, (forward.kernels, counted)
+    back = sum(n for op, n in backward.kernels.items() if op in beside)
+    assert len(counted) - ahead + back <= 4, (backward.kernels, counted)
     print(name, forward.kernels, backward.kernels, counted)
 
 

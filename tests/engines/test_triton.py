@@ -41,8 +41,10 @@ def test_interpreted() -> None:
 
 
 @pytest.mark.slow
-def test_interpreted_at_length() -> None:
-    contract("tests/engines/interpreted.py", "-m", "slow")
+@pytest.mark.parametrize("file", ["interpreted", "interpreted_classes"])
+def test_interpreted_at_length(file: str) -> None:
+    """Every loss, those of pairs and windows included; and those of scores with any number of classes."""
+    contract(f"tests/engines/{file}.py", "-m", "slow")
 
 
 @pytest.mark.slow

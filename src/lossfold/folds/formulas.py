@@ -83,22 +83,20 @@ class Trace(NamedTuple):
         outputs: of n terms n values, n values times their weights, and the total; and of these n + 1 the derivatives by each row,
             None for 0.
         sources: what is read, ``(images, images that are read, kinds, classes)`` each.
-        count: of the terms.
-        dtype: of the values.
+        terms: their number.
     """
 
     steps: list[Step | int]
     outputs: list[Node | None]
     sources: list[tuple[int, int, int, int]]
-    count: int
-    dtype: torch.dtype
+    terms: int
 
 
-class Recorder(TorchDispatchMode):
+class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Notes operations down as they are made; all tensors are kept, so that a place in memory tells which is which."""
 
     def __init__(self, inputs: Sequence[Tensor]) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.steps: list[Step] = []
         self.kept = list(inputs)
         self.numbers = {self.mark(one): number for number, one in enumerate(inputs)}
@@ -199,7 +197,7 @@ def trace(formulas: Formulas, sources: Sequence[Source]) -> Trace:
         raise UnwrittenError("a value that is none of the operations'")
     steps = without_dead(recorder.steps, len(rows), nodes)
     read = [(len(one.sums), *shape) for one, shape in zip(sources, shapes, strict=True)]
-    return Trace(steps, nodes, read, len(values.terms), values.total.dtype)
+    return Trace(steps, nodes, read, len(values.terms))
 
 
 class Fused(torch.autograd.Function):
@@ -234,8 +232,9 @@ class Fused(torch.autograd.Function):
             outs, seeds = zip(*pairs, strict=True)
             return (None, None, None, *torch.autograd.grad(outs, leaves, seeds, create_graph=further, allow_unused=True))
         (place, grad), *others = asked
-        slope, factor = slopes[place if len(slopes) > 1 else 0], grad
-        if others:
+        slope = slopes[place if len(slopes) > 1 else 0]
+        factor: Tensor | None = grad
+        if others or len(sums) > 1:
             slope, factor = slope * grad, None
             for place, grad in others:
                 slope = torch.addcmul(slope, slopes[place], grad.to(slope.dtype))

@@ -59,9 +59,9 @@ class Replay:
         values, slopes = found[: 2 * self.count + 1], found[2 * self.count + 1 :]
         parts, places = [], iter(self.places)
         for number, (_, read, kinds, classes) in enumerate(self.sources):
-            each = [None if (place := next(places)) is None else slopes[place] for _ in range(kinds)]
-            nothing = sums[number].new_zeros((read, classes)) if None in each else None
-            parts.append(torch.stack([nothing if one is None else one for one in each], 1).view(1, -1))  # type: ignore[list-item]
+            nothing = sums[number].new_zeros((read, classes))
+            each = [nothing if (place := next(places)) is None else slopes[place] for _ in range(kinds)]
+            parts.append(torch.stack(each, 1).view(1, -1))
         return values, parts[0] if len(parts) == 1 else torch.cat(parts, 1)
 
 
@@ -72,13 +72,13 @@ def written(trace: Trace) -> Replay:
         UnwrittenError: a value is none of a row's.
     """
     rows = sum(kinds for _, _, kinds, _ in trace.sources)
-    values, slopes = trace.outputs[: 2 * trace.count + 1], trace.outputs[-rows:]
+    values, slopes = trace.outputs[: 2 * trace.terms + 1], trace.outputs[-rows:]
     with torch.no_grad():
         lines = Lines(trace, rows)
     there = [one for one in slopes if one is not None]
     numbers = {place: number for number, place in enumerate(place for place, one in enumerate(slopes) if one is not None)}
     places = [numbers.get(place) for place in range(rows)]
-    return Replay(lines.function(values), lines.function([*values, *there]), trace.count, trace.sources, places)
+    return Replay(lines.function(values), lines.function([*values, *there]), trace.terms, trace.sources, places)
 
 
 class Lines:

@@ -62,12 +62,12 @@ def written(trace: Trace, device: torch.device) -> Kernel:
     for number, (images, rows, kinds, classes) in enumerate(trace.sources):
         inputs += writer.rows(f"sums_{number}", images, rows, kinds, classes)
     outputs = write(trace, inputs, writer)
-    for place, value in enumerate(outputs[: 2 * trace.count + 1]):
+    for place, value in enumerate(outputs[: 2 * trace.terms + 1]):
         assert value is not None
         writer.lines.append(f"tl.store(values + {place}, {writer.reshaped(value, ()).name}.to(tl.float32))")
-    places = iter(outputs[2 * trace.count + 1 :])
+    places = iter(outputs[2 * trace.terms + 1 :])
     start = 0
-    for _ in range(trace.count + 1):
+    for _ in range(trace.terms + 1):
         for _, rows, kinds, classes in trace.sources:
             for kind in range(kinds):
                 value = next(places) or writer.put("tl.full((), 0.0, tl.float64)", (), torch.float64)
@@ -78,7 +78,7 @@ def written(trace: Trace, device: torch.device) -> Kernel:
     arguments += [f"constant_{k}" for k in range(len(writer.constants))]
     kernel, source = compiled(arguments, writer.lines)
     numbers = sum(rows * kinds * classes for _, rows, kinds, classes in trace.sources)
-    return Kernel(kernel, source, writer.constants, trace.count, numbers, max(1, min(16, max(blocks) // 32)))
+    return Kernel(kernel, source, writer.constants, trace.terms, numbers, max(1, min(16, max(blocks) // 32)))
 
 
 def compiled(arguments: Sequence[str], lines: Sequence[str]) -> tuple[Any, str]:

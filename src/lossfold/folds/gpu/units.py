@@ -49,13 +49,15 @@ def divide_weights(w_ptr, part_ptr, out_ptr, unit_ptr, programs, parts, each, PA
 
 @triton.jit
 def multiply(
-    unit_ptr, x_ptr, x_out, y_ptr, y_out, x_count, x_each, y_count, y_each, APART: tl.constexpr, BLOCK: tl.constexpr
+    unit_ptr, x_ptr, x_out, y_ptr, y_out, x_count, x_each, y_count, y_each,
+    APART: tl.constexpr, ALIKE: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Multiply two tensors by their rows' units, or by one for all."""
+    """Multiply two tensors by their rows' units, or by one for all; ALIKE: there is one row of x for all."""
     at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     of_x, of_y = at < x_count, at < y_count
     x_unit = tl.load(unit_ptr + (at // x_each if APART else at * 0), mask=of_x, other=0.0)
-    tl.store(x_out + at, tl.load(x_ptr + at, mask=of_x, other=0.0) * x_unit, mask=of_x)
+    x = tl.load(x_ptr + (at % x_each if ALIKE else at), mask=of_x, other=0.0)
+    tl.store(x_out + at, x * x_unit, mask=of_x)
     y_unit = tl.load(unit_ptr + (at // y_each if APART else at * 0), mask=of_y, other=0.0)
     tl.store(y_out + at, tl.load(y_ptr + at, mask=of_y, other=0.0) * y_unit, mask=of_y)
 
@@ -79,12 +81,13 @@ def in_units(weight: Tensor, per_image: bool) -> tuple[Tensor, Tensor]:
 
 def multiplied(unit: Tensor, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
     """Return two tensors times the units of their rows."""
-    first, second = first.contiguous(), second.contiguous()
-    found = torch.empty_like(first), torch.empty_like(second)
+    alike = first.stride(0) == 0 and first[0].is_contiguous()
+    first, second = first if alike else first.contiguous(), second.contiguous()
+    found = torch.empty(first.shape, dtype=first.dtype, device=first.device), torch.empty_like(second)
     sizes = [size for one in (first, second) for size in (one.numel(), max(1, one.numel() // max(1, len(one))))]
     grid = (math.ceil(max(sizes[0], sizes[2], 1) / WIDE),)
     pairs = (first, found[0], second, found[1])
-    launch(multiply, grid, unit, *pairs, *sizes, APART=len(unit) > 1, BLOCK=WIDE, **options(4))
+    launch(multiply, grid, unit, *pairs, *sizes, APART=len(unit) > 1, ALIKE=alike, BLOCK=WIDE, **options(4))
     return found
 
 
@@ -103,6 +106,7 @@ class Scaled(torch.autograd.Function):
         """Return the gradients times the units."""
         (unit,) = ctx.saved_tensors
         shapes = unit, unit[..., None]
-        if torch.is_grad_enabled() or None in grads:
+        by_sums, by_table = grads
+        if torch.is_grad_enabled() or by_sums is None or by_table is None:
             return (None, *(None if grad is None else grad * one for grad, one in zip(grads, shapes, strict=True)))
-        return (None, *multiplied(unit, *grads))
+        return (None, *multiplied(unit, by_sums, by_table))
