@@ -299,13 +299,13 @@ def test_formulas_follow_their_options() -> None:
         return lf.LossSet(ce=lf.CrossEntropyLoss(engine=engine, class_weight=[1.0, 2.0, 3.0]), dice=fading)
 
     sets = [pair("triton"), pair("eager")]
-    for turn in range(3):
+    for turn in range(2):
         found, truth = (evaluate(one, data) for one in sets)
         close(found[0], truth[0], 1e-6, 1e-7)
         close(found[1], truth[1], 1e-5, 1e-8)
         for one in sets:
             one.advance()
-            if turn == 1:
+            if turn == 0:
                 one["ce"].class_weight = [3.0, 1.0, 1.0]
     for name in ("ce", "dice"):
         slopes = []
@@ -364,7 +364,7 @@ def test_value_and_gradient_in_one_pass(monkeypatch: pytest.MonkeyPatch) -> None
     ]
     for loss, given, host in cases:
         monkeypatch.setattr(host, "scaled", scaled)
-        for kind in DTYPES[: 2 if host is label_host else 1]:
+        for kind in DTYPES[: 2 if loss.loss_weight == 1 and host is label_host else 1]:
             data = Data(torch.randn(2, 3, 3, 4).to(kind), *given)
             with Watch() as watch:
                 once = evaluate(loss, data)
