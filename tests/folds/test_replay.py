@@ -10,7 +10,7 @@ from torch import Tensor
 
 import lossfold as lf
 from lossfold.engines import native
-from lossfold.folds import formulas
+from lossfold.folds import formulas, traces
 from lossfold.losses.fused import REPEATED
 
 pytestmark = pytest.mark.skipif(bool(native.PROBLEM), reason="the C++ engine is not here")
@@ -83,7 +83,7 @@ def test_what_the_total_alone_does_not_say(programs: dict[Any, Any]) -> None:
 
 def test_what_can_not_be_written_runs_as_it_is(programs: dict[Any, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*given: Any) -> None:
-        raise formulas.UnwrittenError("this")
+        raise traces.UnwrittenError("this")
 
     monkeypatch.setattr(formulas, "written", refuse)
     loss, given = SETS["weights"](), (torch.randn(2, 4, 5, 6), torch.randint(4, (2, 5, 6)))

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lossfold.folds.formulas import Like, Node, Step, Trace, UnwrittenError
+from lossfold.folds.traces import Like, Node, Step, Trace, UnwrittenError
 
 SAME = ("detach", "alias", "clone", "lift_fresh_copy", "lift_fresh")
 """Operations that return what they are given."""

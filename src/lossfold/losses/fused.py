@@ -10,7 +10,8 @@ from torch import Tensor
 
 from lossfold.engines.transforms import inside_transform
 from lossfold.folds.fold import Fold, Rows
-from lossfold.folds.formulas import Source, Values, program_of, values_of
+from lossfold.folds.formulas import program_of, values_of
+from lossfold.folds.traces import Source, Values
 from lossfold.memory import Known, recall
 
 if TYPE_CHECKING:

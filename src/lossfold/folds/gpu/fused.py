@@ -12,10 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lossfold.folds.formulas import Trace, UnwrittenError
 from lossfold.folds.gpu.launch import launch, options
-from lossfold.folds.gpu.writer import Value, Writer, padded, write
+from lossfold.folds.gpu.rules import write
+from lossfold.folds.gpu.writer import Value, Writer, padded
 from lossfold.folds.histogram import Bins
+from lossfold.folds.traces import Trace, UnwrittenError
 
 MOST_NUMBERS = 512  # of a block: one for each thread
 
