@@ -74,6 +74,7 @@ def without_launches() -> None:
         return lambda *arguments, **named: None
 
     InterpretedFunction.__getitem__ = nothing
+    torch._assert_async = lambda *given: None  # of labels that nobody has looked at
 
 
 MADE: dict[str, Any] = {}
