@@ -277,6 +277,10 @@ class LossSet(Summable):
 
         A keyword that the condition of a term is named after is for that alone.
         """
+        return self.output(inputs, named).closed()
+
+    def output(self, inputs: tuple[Any, ...], named: dict[str, Any]) -> LossOutput:
+        """Return the losses of a call, each with its graph."""
         if named or not are_plain(inputs):
             inputs, named = plain((inputs, named))
         known = self.memory.of(likeness(self, LossSet, inputs)) if not named and self.ranks is None else None
