@@ -17,9 +17,10 @@ from rich.table import Table
 from lossfold.adapters.lightning import ExplainLosses
 from lossfold.train.checkpoints import SafeCheckpointIO, checkpoints, read_checkpoint
 from lossfold.train.errors import TrainError
+from lossfold.train.length import EPOCHS, EnoughSteps, says_nothing
 from lossfold.train.run_folder import HeldOutFiles, RunFolder, RunLogger
 
-TRAINER_DEFAULTS = {"max_epochs": 20, "log_every_n_steps": 1, "num_sanity_val_steps": 0}
+TRAINER_DEFAULTS = {"log_every_n_steps": 1, "num_sanity_val_steps": 0}
 
 
 def resolve_recipes(task: str, argv: list[str]) -> list[str]:
@@ -120,6 +121,12 @@ class TrainCLI(LightningCLI):
             default=self.patience,
             help="Stop after so many evaluations without a better score; null: never.",
         )
+        parser.add_argument(
+            "--least_steps",
+            type=int,
+            default=120,
+            help=f"Where no trainer.max_epochs, max_steps or max_time is given: {EPOCHS} epochs, or more for so many steps.",
+        )
         parser.add_argument("--report_images", type=int, default=8, help="Held-out images that the report shows.")
         parser.set_defaults({name: {"class_path": path} for name, path in self.defaults.items()})
         self.link_networks(parser)
@@ -181,6 +188,8 @@ class TrainCLI(LightningCLI):
         theirs = given if isinstance(given, list) else [given] if isinstance(given, Logger) else []
         ours = RunLogger(self.folder, read_checkpoint(self.resume) if self.resume else None)
         callbacks: list[Callback] = [self.timer, HeldOutFiles(self.folder.held_out), *self.callbacks()]
+        if says_nothing(self.config_init.trainer):
+            callbacks.append(EnoughSteps(self.config.least_steps))
         if self.config.explain_every_steps is not None:
             callbacks.append(ExplainLosses(self.config.explain_every_steps))
         if self.config.patience is not None:
