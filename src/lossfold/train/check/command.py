@@ -1,8 +1,8 @@
 """The command: options as `lossfold train` has them for the data, and what was found as tables."""
 
 import json
-import re
 import os
+import re
 import sys
 from collections import Counter
 from collections.abc import Sequence
