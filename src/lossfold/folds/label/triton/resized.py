@@ -33,7 +33,7 @@ def numbers_of(call: Call) -> tuple[int, ...]:
 
 
 def cut_of(call: Call, held: int, bins: bool = False) -> tuple[dict[str, int], dict[str, Any], int]:
-    """Return rows and groups of classes, how kernels are compiled, and columns at a time; bins: with few rows of many classes."""
+    """Return rows and groups of classes, how kernels are compiled, and columns at a time; bins: of many classes with few rows."""
     images, classes, pixels = call.sizes
     sizes = classes, held, images, pixels, warp()
     cut = binned(*sizes) if bins else plan(*sizes, most_groups=MOST_WARPS)
@@ -74,7 +74,7 @@ def gradient_of(
 ) -> Tensor:
     """Return the gradient of the scores, from the derivatives by sums and by errors in bins."""
     (images, classes, _), (h, w) = call.sizes, call.z.shape[2:]
-    rows, compiled, block = cut_of(call, 6, bins=warp() == 64)  # AMD's threads have 128 registers where there are 1024
+    rows, compiled, block = cut_of(call, 6, bins=True)
     across, _, each = line(call.y.shape[2], w, call.align_corners)
     wide = 1 << (math.ceil(each / across) - 1).bit_length()
     cells = max(1, min(block // wide, 1 << w.bit_length()))
