@@ -11,6 +11,7 @@ from lossfold.compose.matting import MattingLoss as MattingLoss
 from lossfold.compose.matting import MixedMattingLoss as MixedMattingLoss
 from lossfold.compose.output import LossOutput as LossOutput
 from lossfold.compose.presets import CEDiceLoss as CEDiceLoss
+from lossfold.compose.presets import UnifiedFocalLoss as UnifiedFocalLoss
 from lossfold.compose.schedules import CosineSchedule as CosineSchedule
 from lossfold.compose.schedules import LinearSchedule as LinearSchedule
 from lossfold.compose.schedules import StepSchedule as StepSchedule
@@ -35,14 +36,18 @@ from lossfold.losses.adversarial.path_length import GeneratorPathRegularizer as 
 from lossfold.losses.adversarial.penalties import GradientPenaltyLoss as GradientPenaltyLoss
 from lossfold.losses.adversarial.penalties import R1GradientPenalty as R1GradientPenalty
 from lossfold.losses.adversarial.penalties import R2GradientPenalty as R2GradientPenalty
+from lossfold.losses.classes.asymmetric import AsymmetricFocalLoss as AsymmetricFocalLoss
+from lossfold.losses.classes.asymmetric import AsymmetricFocalTverskyLoss as AsymmetricFocalTverskyLoss
 from lossfold.losses.classes.cross_entropy import CrossEntropyLoss as CrossEntropyLoss
 from lossfold.losses.classes.focal import FocalLoss as FocalLoss
 from lossfold.losses.classes.generalized_dice import GeneralizedDiceLoss as GeneralizedDiceLoss
 from lossfold.losses.classes.lovasz import LovaszLoss as LovaszLoss
+from lossfold.losses.classes.mcc import MCCLoss as MCCLoss
 from lossfold.losses.classes.ohem import OhemCrossEntropyLoss as OhemCrossEntropyLoss
 from lossfold.losses.classes.overlap import DiceLoss as DiceLoss
 from lossfold.losses.classes.overlap import JaccardLoss as JaccardLoss
 from lossfold.losses.classes.overlap import TverskyLoss as TverskyLoss
+from lossfold.losses.classes.poly import PolyLoss as PolyLoss
 from lossfold.losses.features.clip import CLIPLoss as CLIPLoss
 from lossfold.losses.features.identity import FaceIdLoss as FaceIdLoss
 from lossfold.losses.features.identity import LightCNNFeatureLoss as LightCNNFeatureLoss

@@ -23,7 +23,9 @@ from lossfold.losses.adversarial.path_length import GeneratorPathRegularizer
 from lossfold.losses.adversarial.path_length import generator_path_regularizer as generator_path_regularizer
 from lossfold.losses.adversarial.path_length import path_lengths as path_lengths
 from lossfold.losses.classes import generalized_dice as generalized_dice
+from lossfold.losses.classes import mcc as mcc
 from lossfold.losses.classes import ohem as ohem
+from lossfold.losses.classes import poly as poly
 from lossfold.losses.classes.lovasz import lovasz_bounds as lovasz_bounds
 from lossfold.losses.features import clip as clip
 from lossfold.losses.features import identity as identity

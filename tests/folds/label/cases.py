@@ -63,7 +63,7 @@ class ScoreCase(Case):
     @property
     def maps(self) -> bool:
         pixelwise = ("BinaryCrossEntropyLoss", "CrossEntropyLoss", "FocalLoss", "OhemCrossEntropyLoss")
-        return self.name in pixelwise and self.reduction == "none"
+        return self.name in (*pixelwise, "AsymmetricFocalLoss", "PolyLoss") and self.reduction == "none"
 
     @property
     def tables(self) -> bool:

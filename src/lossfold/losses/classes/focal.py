@@ -96,9 +96,9 @@ class FocalLoss(PixelLoss):
         shares = (v, v) if alpha is None else (v * alpha, v * (1 - alpha))
         return dict(zip(self._focal(kind), shares, strict=False))
 
-    def check(self, logits: Any, labels: Any, weight: Any = None, normalizer: float | Tensor | None = None) -> Given:
+    def check(self, logits: Any, labels: Any, weight: Any = None, normalizer: Any = None, annotated: Any = None) -> Given:
         """Refuse what can't be folded, or does not fit the options."""
-        given = super().check(logits, labels, weight, normalizer)
+        given = super().check(logits, labels, weight, normalizer, annotated)
         if self.alpha is not None:
             numbers = self.alpha if isinstance(self.alpha, tuple) else (self.alpha,)
             if given.kind == LABELS and not any(numbers):
