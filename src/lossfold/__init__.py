@@ -11,6 +11,7 @@ from lossfold.compose.matting import MattingLoss as MattingLoss
 from lossfold.compose.matting import MixedMattingLoss as MixedMattingLoss
 from lossfold.compose.output import LossOutput as LossOutput
 from lossfold.compose.presets import CEDiceLoss as CEDiceLoss
+from lossfold.compose.presets import ExpLogLoss as ExpLogLoss
 from lossfold.compose.presets import UnifiedFocalLoss as UnifiedFocalLoss
 from lossfold.compose.schedules import CosineSchedule as CosineSchedule
 from lossfold.compose.schedules import LinearSchedule as LinearSchedule
@@ -48,6 +49,7 @@ from lossfold.losses.classes.overlap import DiceLoss as DiceLoss
 from lossfold.losses.classes.overlap import JaccardLoss as JaccardLoss
 from lossfold.losses.classes.overlap import TverskyLoss as TverskyLoss
 from lossfold.losses.classes.poly import PolyLoss as PolyLoss
+from lossfold.losses.classes.wasserstein import GeneralizedWassersteinDiceLoss as GeneralizedWassersteinDiceLoss
 from lossfold.losses.features.clip import CLIPLoss as CLIPLoss
 from lossfold.losses.features.identity import FaceIdLoss as FaceIdLoss
 from lossfold.losses.features.identity import LightCNNFeatureLoss as LightCNNFeatureLoss

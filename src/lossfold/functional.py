@@ -26,6 +26,7 @@ from lossfold.losses.classes import generalized_dice as generalized_dice
 from lossfold.losses.classes import mcc as mcc
 from lossfold.losses.classes import ohem as ohem
 from lossfold.losses.classes import poly as poly
+from lossfold.losses.classes import wasserstein as wasserstein
 from lossfold.losses.classes.lovasz import lovasz_bounds as lovasz_bounds
 from lossfold.losses.features import clip as clip
 from lossfold.losses.features import identity as identity

@@ -187,6 +187,28 @@ class PerClass(Kind):
 
 
 @dataclass(frozen=True, eq=False, repr=False)
+class Matrix(PerClass):
+    """A number for each pair of classes, kept as a tuple of rows."""
+
+    def admits(self, value: object) -> bool:
+        """Whether a value is one."""
+        rows = listed(value)
+        if value is None or not isinstance(rows, (list, tuple)) or not rows:
+            return value is None
+        rows = [listed(row) for row in rows]
+        square = all(isinstance(row, (list, tuple)) and len(row) == len(rows) for row in rows)
+        return square and all(is_number(x) and x >= 0 for row in rows for x in row)
+
+    def expected(self, value: object) -> str:
+        """Say what would be right in place of a value."""
+        return "a square matrix of finite numbers >= 0, a row for each class"
+
+    def normal(self, value: Any) -> Any:
+        """Return lists, an array or a tensor as a tuple of rows."""
+        return value if value is None else tuple(tuple(float(x) for x in listed(row)) for row in listed(value))
+
+
+@dataclass(frozen=True, eq=False, repr=False)
 class Labels(Kind):
     """An integer, or several; kept as a tuple where there are several."""
 

@@ -13,7 +13,8 @@ from lossfold.errors import LossError, naming
 from lossfold.losses.base import Configured, take_alias
 from lossfold.losses.classes.asymmetric import AsymmetricFocalLoss, AsymmetricFocalTverskyLoss
 from lossfold.losses.classes.cross_entropy import CrossEntropyLoss
-from lossfold.losses.classes.overlap import DiceLoss
+from lossfold.losses.classes.exp_log import PowerCrossEntropy
+from lossfold.losses.classes.overlap import DiceLoss, TverskyLoss
 from lossfold.options import configured, option, same_as
 from lossfold.registry import LOSSES
 
@@ -168,5 +169,73 @@ class UnifiedFocalLoss(NamedSet):
             lambda: {
                 "focal": AsymmetricFocalLoss(loss_weight=self.balance, **focal),
                 "tversky": AsymmetricFocalTverskyLoss(loss_weight=1 - self.balance, **tversky),
+            }
+        )
+
+
+@LOSSES.register
+@configured
+class ExpLogLoss(NamedSet):
+    """Exponential logarithmic loss: a set with the terms ``dice`` and ``ce``.
+
+    With Dice scores D_c (smoothed by s) and class weight v::
+
+        dice = Σ_c v_c (-log D_c)^γ_dice / Σ_c v_c,    ce = Σ w v_y (-log p_y)^γ_ce / Σ w v_y
+
+    Args:
+        dice_weight, ce_weight: the terms' weights.
+        dice_exponent, ce_exponent: γ > 0. Below 1 hard pixels and easy ones both weigh; Wong et al. take 0.3.
+        smooth, absent, include_background: as for :class:`DiceLoss`.
+        link, ignore_index, class_weight, reduction, per_image, align_corners, resize, validate, engine, inputs: of both terms.
+        loss_weight: a factor on both.
+
+    Raises:
+        LossError: for options, shapes, dtypes or labels that are out of range.
+
+    Gradient:
+        Exact. 0 where nothing counts, and of a pixel or class whose score is exactly 1, where a power below 1 has no finite slope.
+
+    Example:
+        >>> out = ExpLogLoss(ignore_index=255)(torch.randn(2, 5, 8, 8), torch.randint(0, 5, (2, 8, 8)))
+        >>> out.total.shape, sorted(out.terms)
+        (torch.Size([]), ['ce', 'dice'])
+
+    Reference:
+        Wong et al., 3D Segmentation with Exponential Logarithmic Loss for Highly Unbalanced Object Sizes, MICCAI 2018.
+    """
+
+    dice_weight: float = option(0.8)
+    ce_weight: float = option(0.2)
+    dice_exponent: float = option(0.3, more_than=0)
+    ce_exponent: float = option(0.3, more_than=0)
+    smooth: float = same_as(DiceLoss, "smooth")
+    absent: str = same_as(DiceLoss, "absent")
+    include_background: bool = same_as(DiceLoss, "include_background")
+    link: str = same_as(AsymmetricFocalLoss, "link")
+    ignore_index: int | Sequence[int] = same_as(DiceLoss, "ignore_index")
+    class_weight: Sequence[float] | Tensor | None = same_as(DiceLoss, "class_weight")
+    reduction: str = same_as(DiceLoss, "reduction")
+    per_image: bool = same_as(DiceLoss, "per_image")
+    align_corners: bool = same_as(DiceLoss, "align_corners")
+    resize: bool = same_as(DiceLoss, "resize")
+    validate: bool = same_as(DiceLoss, "validate")
+    engine: str | None = same_as(DiceLoss, "engine")
+    loss_weight: float = option(1.0)
+    inputs: Mapping[str, str] | None = None
+    data_info: InitVar[Mapping[str, str] | None] = None
+
+    samples: ClassVar[tuple[dict[str, Any], ...]] = ({"class_weight": "random"},)
+
+    def settle(self) -> None:
+        """Refuse wrong options, and build the terms from them."""
+        super().settle()
+        shared = ("link", "ignore_index", "class_weight", "reduction", "per_image", "align_corners", "resize", "validate", "engine")
+        both = {name: getattr(self, name) for name in (*shared, "inputs")}
+        dice = {name: getattr(self, name) for name in ("absent", "include_background")}
+        smooth, exponent = self.smooth / 2, self.dice_exponent  # Tversky's score has half of Dice's numerator
+        self.take_terms(
+            lambda: {
+                "dice": TverskyLoss(loss_weight=self.dice_weight, log=True, smooth=smooth, exponent=exponent, **dice, **both),
+                "ce": PowerCrossEntropy(loss_weight=self.ce_weight, exponent=self.ce_exponent, **both),
             }
         )

@@ -1,4 +1,4 @@
-"""Labels that say less than which class a pixel is of: several that do not count, and classes that an image was not searched for."""
+"""Labels that say less than a class: several that do not count, and classes that an image was not searched for."""
 
 from __future__ import annotations
 

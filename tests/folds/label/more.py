@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tests.folds.label.plain import Options, Pixels, _areas, _pixel, _reduce
+from tests.folds.label.plain import Options, Pixels, _areas, _pixel, _reduce, _rows
 
 Cost = Callable[[Tensor, Tensor, Tensor, Tensor, Options], Tensor]
 
@@ -88,10 +88,44 @@ def unified_focal(px: Pixels, options: Options) -> Tensor:
     return share * asymmetric_focal(px, options) + (1 - share) * over_classes(tversky_cost)(px, options)
 
 
+def wasserstein(px: Pixels, options: Options) -> Tensor:
+    given, eye = options.get("distances"), torch.eye(px.classes, dtype=px.p.dtype)
+    matrix = 1 - eye if given is None else torch.tensor(given, dtype=px.p.dtype) / max(map(max, given))
+    delta = (px.p * matrix[px.y].movedim(-1, 1)).sum(1)
+    per_image, smooth = options.get("per_image", False), options.get("smooth", 1e-5)
+    wrong, size = (_rows((px.hot * (px.w * x)[:, None]).sum(2), per_image) for x in (delta, torch.ones_like(delta)))
+    volume = options.get("weighting", "foreground") == "volume"
+    alpha = px.v / (size + 1) if volume else px.v * (torch.arange(px.classes) > 0)
+    right = 2 * (alpha * (size - wrong)).sum(1)
+    errors = ((alpha if volume else 1) * wrong).sum(1)
+    counts = size.sum(1) != 0
+    value = torch.where(counts, errors / (right + errors + smooth), 0)
+    if options.get("reduction") == "none":
+        return value if per_image else value[0]
+    return _reduce(value, torch.ones_like(value), counts, options)
+
+
+def exp_log(px: Pixels, options: Options) -> Tensor:
+    def cost(both: Tensor, predicted: Tensor, true: Tensor, n: Tensor, options: Options) -> Tensor:
+        s = options.get("smooth", 1.0)
+        return powered(-((2 * both + s) / (predicted + true + s)).log(), options.get("dice_exponent", 0.3))
+
+    entropy = px.v[px.y] * powered(-px.at_label(px.logs), options.get("ce_exponent", 0.3))
+    ce = _pixel(px, entropy, px.v[px.y], options)
+    return options.get("dice_weight", 0.8) * over_classes(cost)(px, options) + options.get("ce_weight", 0.2) * ce
+
+
+def powered(x: Tensor, exponent: float) -> Tensor:
+    tiny = torch.finfo(x.dtype).tiny
+    return torch.where(x > tiny, x.clamp_min(tiny) ** exponent, 0)
+
+
 PLAIN: dict[str, Callable[[Pixels, dict[str, Any]], Tensor]] = {
     "MCCLoss": mcc,
     "AsymmetricFocalLoss": asymmetric_focal,
     "AsymmetricFocalTverskyLoss": over_classes(tversky_cost),
     "UnifiedFocalLoss": unified_focal,
     "PolyLoss": poly,
+    "GeneralizedWassersteinDiceLoss": wasserstein,
+    "ExpLogLoss": exp_log,
 }

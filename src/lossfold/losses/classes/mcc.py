@@ -122,7 +122,6 @@ def counts_of(fold: Fold) -> Areas:
 
 def correlation(above: Tensor, below: Tensor, wrong: Tensor) -> Tensor:
     """Return above / √below; of 0/0, 1 where nothing is wrong and 0 elsewhere, without a gradient."""
-    tiny = torch.finfo(below.dtype).tiny
-    whole = below > tiny
-    value = above / torch.where(whole, below, 1.0).sqrt()
-    return torch.where(whole, value, (wrong.detach() == 0).to(value))
+    hollow = below <= torch.finfo(below.dtype).tiny
+    value = above / torch.where(hollow, 1.0, below).sqrt()
+    return torch.where(hollow, (wrong.detach() == 0).to(value), value)

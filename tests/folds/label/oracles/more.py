@@ -179,10 +179,69 @@ def unified_focal(
     )
 
 
+def wasserstein(
+    scores: Array,
+    labels: Array,
+    weight: Array | None = None,
+    *,
+    distances: Any = None,
+    weighting: str = "foreground",
+    smooth: float = 1e-5,
+    link: str = "softmax",
+    ignore_index: int = -100,
+    class_weight: Sequence[float] | None = None,
+    reduction: str = "mean",
+    per_image: bool = False,
+) -> Any:
+    classes = scores.shape[1]
+    matrix = 1 - np.eye(classes) if distances is None else np.asarray(distances) / np.max(distances)
+    v = weights_of(class_weight, classes)
+    images, parts = pixels(scores, labels, weight, ignore_index), []
+    for x, y, w in images if per_image else merged(images):
+        delta = (probabilities(x, link) * matrix[y]).sum(1)
+        volume = np.array([w[y == c].sum() for c in range(classes)])
+        alpha = v * (np.arange(classes) > 0) if weighting == "foreground" else v / (volume + 1)
+        right = 2 * (w * alpha[y] * (1 - delta)).sum()
+        errors = (w * (alpha[y] if weighting == "volume" else 1.0) * delta).sum()
+        parts.append((1 - (right + smooth) / (right + errors + smooth) if w.size else 0.0, 1.0, w.size > 0))
+    if reduction == "none":
+        values = np.asarray([number for number, _, _ in parts])
+        return values if per_image else values[0]
+    return settle(parts, reduction)
+
+
+def exp_log(
+    scores: Array,
+    labels: Array,
+    weight: Array | None = None,
+    *,
+    dice_weight: float = 0.8,
+    ce_weight: float = 0.2,
+    dice_exponent: float = 0.3,
+    ce_exponent: float = 0.3,
+    smooth: float = 1.0,
+    absent: str = "skip",
+    include_background: bool = True,
+    **common: Any,
+) -> Any:
+    def cost(c: int, both: Any, predicted: Any, true: Any, n: Any) -> Any:
+        return (-np.log((2 * both + smooth) / (predicted + true + smooth))) ** dice_exponent
+
+    region = of_classes(scores, labels, weight, cost, absent=absent, include_background=include_background, **common)
+    v, link = weights_of(common.pop("class_weight", None), scores.shape[1]), common.pop("link", "softmax")
+
+    def value(x: Array, y: Array) -> tuple[Array, Array]:
+        return v[y] * (-log_probabilities(x, link)[np.arange(len(y)), y]) ** ce_exponent, v[y]
+
+    return dice_weight * region + ce_weight * pixelwise(scores, labels, weight, value, **common)
+
+
 ORACLES: dict[str, Callable[..., Any]] = {
     "MCCLoss": mcc,
     "AsymmetricFocalLoss": asymmetric_focal,
     "AsymmetricFocalTverskyLoss": asymmetric_focal_tversky,
     "UnifiedFocalLoss": unified_focal,
     "PolyLoss": poly,
+    "GeneralizedWassersteinDiceLoss": wasserstein,
+    "ExpLogLoss": exp_log,
 }
