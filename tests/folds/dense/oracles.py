@@ -137,6 +137,11 @@ def focal(x: Array, t: Array, w: Array | None, options: Options) -> Any:
     v, alpha, gamma = weights_of(options["class_weight"], x.shape[1]), options.get("alpha"), options.get("gamma", 2.0)
     a = np.broadcast_to(np.asarray(0.5 if alpha is None else alpha, np.float64), (x.shape[1],))
     twice = 2.0 if alpha is None else 1.0
+    if options["link"] == "softmax":
+        excluding = grid(x, t, w, options, True)
+        scale = np.ones(x.shape[1]) if alpha is None else a
+        value = lambda c, k: v[k] * scale[k] * c.t * c.q**gamma * c.nll  # noqa: E731
+        return elementwise(excluding, x.shape, options, value, lambda c, k: v[k] * c.t, joint=True)
 
     def modulation(c: Channel) -> Any:
         return (c.p * (1 - c.t) + c.q * c.t) ** gamma

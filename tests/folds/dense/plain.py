@@ -80,6 +80,10 @@ def cross_entropy(e: Elements) -> Tensor:
 def focal(e: Elements) -> Tensor:
     tiny = torch.finfo(e.p.dtype).tiny
     modulation = (e.p * (1 - e.t) + e.q * e.t).clamp_min(tiny) ** e.options.get("gamma", 2.0)
+    if e.case.link == "softmax":
+        scale = e.numbers("alpha", 1.0)[:, None]
+        power = e.q.clamp_min(tiny) ** e.options.get("gamma", 2.0)
+        return elementwise(e, e.v * scale * e.t * power * e.nll, e.v * e.t)
     value = e.v * modulation * (e.t * e.nll + (1 - e.t) * e.nll_not)
     if e.options.get("alpha") is not None:
         alpha = e.numbers("alpha", 1.0)[:, None]

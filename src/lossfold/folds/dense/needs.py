@@ -9,6 +9,7 @@ from torch import Tensor
 
 from lossfold import engines
 from lossfold.errors import wrong
+from lossfold.folds.arithmetic import INTERPOLATED
 from lossfold.folds.checks import (
     CLASS_INDICES,
     INTEGER_DTYPES,
@@ -166,7 +167,7 @@ def check_targets(
         targets = targets.unsqueeze(1)
     alike = targets.dim() == scores.dim() and targets.shape[:2] == scores.shape[:2]
     turned = is_turned(targets.shape[2:], scores.shape[2:])
-    if scores.dim() == 4 and alike and resize and min(*targets.shape[2:], *scores.shape[2:]) > 0 and not turned:
+    if scores.dim() - 2 in INTERPOLATED and alike and resize and min(*targets.shape[2:], *scores.shape[2:]) > 0 and not turned:
         expected = tuple(targets.shape)  # scored at the targets' resolution
     if tuple(targets.shape) != expected:
         hint = (other_size(targets.shape[2:], scores, resize) if alike else "") or f"for logits {list(scores.shape)}"

@@ -66,7 +66,7 @@ class MCCLoss(ScoreLoss):
         {"absent": "count", "smooth": 0.5, "class_weight": "random", "per_image": True},
         {"average": "joint", "class_weight": "random"},
     )
-    dense_samples: ClassVar[tuple[dict[str, Any], ...]] = ({"link": "sigmoid", "include_background": False}, {"average": "joint"})
+    dense_samples: ClassVar[tuple[dict[str, Any], ...]] = ({"link": "sigmoid"}, {"average": "joint"})
 
     def settle(self) -> None:
         """Refuse wrong options, and those of single classes where these are taken together."""
