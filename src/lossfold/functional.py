@@ -40,6 +40,8 @@ from lossfold.losses.images import psnr as psnr
 from lossfold.losses.images import ssim as ssim
 from lossfold.losses.masks import binary as binary
 from lossfold.losses.matting import composition as composition
+from lossfold.matching import mask_costs as mask_costs
+from lossfold.matching import match as match
 from lossfold.points import sample_points as sample_points
 from lossfold.points import sample_uncertain_points as sample_uncertain_points
 from lossfold.registry import LOSSES
@@ -81,6 +83,8 @@ HELPERS = (
     "distance_transform",
     "generator_path_regularizer",
     "lovasz_bounds",
+    "mask_costs",
+    "match",
     "path_lengths",
     "random_trimap",
     "region_from_trimap",

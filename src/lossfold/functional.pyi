@@ -129,6 +129,7 @@ def binary_cross_entropy_loss(
     weight: Tensor | None = None,
     normalizer: float | Tensor | None = None,
     annotated: Tensor | None = None,
+    pos_weight_map: Tensor | None = None,
     pos_weight: float | Sequence[float] | Tensor | None = None,
     label_smoothing: float = 0.0,
     link: str = "sigmoid",
@@ -863,6 +864,18 @@ def lovasz_bounds(
     weight: Tensor | None = None,
     **options: Any,
 ) -> tuple[Tensor, Tensor]: ...
+def mask_costs(
+    logits: Tensor,
+    masks: Tensor,
+    *,
+    bce: float = 5.0,
+    dice: float = 5.0,
+    focal: float = 0.0,
+    smooth: float = 1.0,
+) -> Tensor: ...
+def match(
+    costs: Tensor | Sequence[Tensor],
+) -> Any: ...
 def path_lengths(
     generator: Generator,
     latents: Tensor,

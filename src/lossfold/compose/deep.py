@@ -15,6 +15,7 @@ from lossfold.compose.loss_set import LossSet
 from lossfold.compose.passes import Leaf
 from lossfold.errors import LossError, wrong
 from lossfold.folds.fold import describe
+from lossfold.losses.base import Configured
 from lossfold.losses.scores import ScoreLoss
 
 AT = ("labels", "heads")
@@ -28,7 +29,7 @@ class HeadSet(LossSet):
 
     def __init__(self, loss: nn.Module, weights: Sequence[float], at: str) -> None:
         self.at, self.weights = at, tuple(weights)
-        super().__init__({f"head{i}": weight * told(loss, i) for i, weight in enumerate(weights) if weight != 0})
+        super().__init__({f"head{i}": told(loss, i, weight) for i, weight in enumerate(weights) if weight != 0})
 
     def leaves(self, prefix: str = "") -> Iterator[Leaf]:
         """Yield every single loss; also those of the sets in it are handed this one's dict."""
@@ -66,14 +67,16 @@ class HeadSet(LossSet):
         return near if channels else near.squeeze(1)
 
 
-def told(loss: nn.Module, head: int) -> Any:
-    """Return a copy of a loss, or of a set, that finds its arguments of one head in the dict."""
-    own = copy.deepcopy(loss)
+def told(loss: nn.Module, head: int, weight: float) -> Any:
+    """Return a copy of a loss, or of a set, with a weight, that finds its arguments of one head in the dict."""
+    own: Any = copy.deepcopy(loss)
     parts = [leaf.loss for leaf in own.leaves()] if isinstance(own, LossSet) else [own]
     for part in parts:
         if not isinstance(part, ScoreLoss):
             raise LossError("deep_supervision", "loss", "losses of (logits, labels, weight=None)", type(part).__name__)
         if part.inputs is not None:
             raise LossError("deep_supervision", "loss", "without inputs", repr(part), "each term finds its own head")
+    own.loss_weight = weight * own.loss_weight
+    for part in [own] if isinstance(own, Configured) else parts:  # a set of options hands them to its terms
         part.inputs = {"logits": f"heads.{head}", **{name: f"{name}.{head}" for name in BESIDE}}
     return own

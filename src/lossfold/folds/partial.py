@@ -22,21 +22,24 @@ class Partial:
         ignored: the labels that do not count; all become the first.
         annotated: ``[B, C]`` bool, which classes an image was searched for; None for all.
         link: how scores are read.
+        positive: ``[B, C, *S]``, what each element's positive part is multiplied with; None for 1.
     """
 
-    def __init__(self, ignored: tuple[int, ...], annotated: Tensor | None, link: str) -> None:
-        self.ignored, self.annotated, self.link = ignored, annotated, link
+    def __init__(self, ignored: tuple[int, ...], annotated: Tensor | None, link: str, positive: Tensor | None = None) -> None:
+        self.ignored, self.annotated, self.link, self.positive = ignored, annotated, link, positive
         self.made: Tensors | None = None
+        self.counted: Tensor | None = None  # the weights of elements that a mean is divided by, where a pass has others
 
     def same(self, other: Partial | None) -> bool:
         """Whether both read alike."""
         if other is None:
             return False
-        return self.ignored == other.ignored and self.annotated is other.annotated and self.link == other.link
+        alike = self.ignored == other.ignored and self.link == other.link
+        return alike and self.annotated is other.annotated and self.positive is other.positive
 
     def again(self) -> Partial:
         """Return the same for other tensors."""
-        return Partial(self.ignored, self.annotated, self.link)
+        return Partial(self.ignored, self.annotated, self.link, self.positive)
 
     def read(self, scores: Tensor, targets: Tensor, weight: Tensor | None, labels: bool) -> Tensors:
         """Return scores, targets and weight as a pass takes them; once for all that ask."""
@@ -46,6 +49,8 @@ class Partial:
             if self.annotated is not None:
                 alone = self.link in INDEPENDENT or (self.link == "identity" and not labels)
                 self.made = self.channels(scores, targets, weight) if alone else self.merged(scores, targets, weight, labels)
+            if self.positive is not None:
+                self.made = self.weighted(self.positive, *self.made)
         return self.made
 
     def with_one_ignored(self, targets: Tensor) -> Tensor:
@@ -66,6 +71,20 @@ class Partial:
             return scores, targets, known.expand(targets.shape).contiguous()
         weight = weight if weight.dim() == targets.dim() else weight.unsqueeze(1)
         return scores, targets, torch.where(known, weight, torch.zeros_like(weight))
+
+    def weighted(self, positive: Tensor, scores: Tensor, targets: Tensor, weight: Tensor | None) -> Tensors:
+        """Return a t (-log p) + (1-t) (-log q) as cross entropy with the weight a t + 1 - t and the target a t over it."""
+        dtype = computed_in(scores)
+        whole = not targets.is_floating_point() and targets.dtype != torch.bool
+        counts = targets != self.ignored[0] if whole else torch.ones((), dtype=torch.bool, device=targets.device)
+        w = torch.ones((), dtype=dtype, device=scores.device)
+        if weight is not None:
+            w = (weight if weight.dim() == targets.dim() else weight.unsqueeze(1)).to(dtype)
+        self.counted = torch.where(counts, w, 0.0).expand(targets.shape)
+        t = torch.where(counts, targets.to(dtype), 0.0)
+        above = positive.to(dtype) * t
+        factor = above + (1 - t)
+        return scores, torch.where(factor == 0, 0.0, above / torch.where(factor == 0, 1.0, factor)), self.counted * factor
 
     def merged(self, scores: Tensor, targets: Tensor, weight: Tensor | None, labels: bool) -> Tensors:
         """Return scores and targets whose background has the probability of all that was not searched for."""
@@ -104,3 +123,15 @@ def check_annotated(annotated: Any, scores: Tensor, targets: Tensor) -> Tensor:
     if scores.shape[2:] != (targets.shape[2:] if targets.dim() == scores.dim() else targets.shape[1:]):
         raise wrong("annotated", "left out where logits are interpolated", describe(annotated), "interpolate them before")
     return annotated
+
+
+def check_positive(positive: Any, scores: Tensor, targets: Tensor) -> Tensor:
+    """Refuse weights of positive parts that are none of elements."""
+    shape = tuple(targets.shape if targets.dim() == scores.dim() else targets.unsqueeze(1).shape)
+    if not isinstance(positive, Tensor) or not positive.is_floating_point():
+        raise wrong("pos_weight_map", f"a float tensor {list(shape)}", describe(positive), "one a channel is an option")
+    if tuple(positive.shape) not in (shape, (1, *shape[1:]), shape[1:]):
+        raise wrong("pos_weight_map", f"of shape {list(shape)}, or {list(shape[1:])}", describe(positive))
+    if positive.device != scores.device:
+        raise wrong("pos_weight_map", f"on the logits' device {scores.device}", str(positive.device))
+    return positive

@@ -303,7 +303,7 @@ class PixelLoss(ScoreLoss):
 
     def at_once(self, given: Given) -> Tensor | None:
         """Return a mean or sum over all pixels whose denominator follows from labels and weights alone."""
-        if given.normalizer is not None:
+        if given.normalizer is not None or (given.partial is not None and given.partial.positive is not None):
             return None
         found = recall(given.known, "once", lambda: self.ready_at_once(given))
         return None if found is None else found[0].once(given, *found[1:])

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lossfold import engines
 from lossfold.errors import wrong
-from lossfold.folds.arithmetic import INTERPOLATED
+from lossfold.folds.arithmetic import INTERPOLATED, total
 from lossfold.folds.checks import (
     CLASS_INDICES,
     INTEGER_DTYPES,
@@ -25,7 +25,7 @@ from lossfold.folds.checks import (
 from lossfold.folds.dense import definition, eager, operators
 from lossfold.folds.dense.spec import CONSTANT, DenseSpec
 from lossfold.folds.dense.triton import lacks, lacks_once
-from lossfold.folds.fold import Fold, describe
+from lossfold.folds.fold import Fold, describe, place
 from lossfold.folds.histogram import in_units
 from lossfold.folds.looks import can_look, in_unit, mention_all_ignored, refuse_other_than_probabilities
 from lossfold.folds.scores import Given, ScoreNeeds
@@ -59,9 +59,20 @@ class DenseNeeds(ScoreNeeds[DenseSpec]):
             weight, unit = in_units(weight, spec.bins)
             engine = self._engine(scores, targets, weight, given.known if unit is None else None)
             sums, table = engine.among(eager, operators).fold(scores, targets, weight, spec)
+        if given.partial is not None and given.partial.counted is not None:
+            sums = self.with_weights(sums, given.partial.counted)
         table = table if spec.bins else None
         fold = Fold(sums, spec.sums, dtype, CONSTANT if fixed else (), table, given.kind, launches=engine.launches)
         return fold if unit is None else fold.scaled(unit)
+
+    def with_weights(self, sums: Tensor, counted: Tensor) -> Tensor:
+        """Return sums ``[B, K, C]`` whose weights are those of elements ``[B, C, *S]``, where the pass had others."""
+        rows = list(sums.unbind(1))
+        at = place(self.spec.sums, ("weight", 0.0))
+        if at >= 0:
+            own = total(counted.flatten(2) if counted.dim() > 2 else counted[..., None])
+            rows[at] = own if len(own) == len(sums) else own.sum(0, keepdim=True)
+        return torch.stack(rows, 1)
 
     def look(self, scores: Tensor, targets: Tensor, weight: Tensor | None) -> None:
         """Refuse probabilities that are none, and say where all foreground may be ignored."""
