@@ -1,8 +1,8 @@
 """A query head on a real picture: a crop in, a mask and a score for every coin out, as Mask2Former's heads give them.
 
 Every query scores whether it has found a coin and which pixels that is. Costs of all pairs and SciPy's assignment say which query
-is which coin; then cross entropy, Dice and binary cross entropy on uncertain points train it. Trains on three rows of the picture of
-coins that scikit-image ships and scores the fourth row. About a minute on two cores; needs `lossfold[train]` and SciPy.
+is which coin; then cross entropy, Dice and binary cross entropy on uncertain points train it. Trains on three rows of the picture
+of coins that scikit-image ships and scores the fourth row. About a minute on two cores; needs `lossfold[train]` and SciPy.
 
     python examples/query_head.py --out queries.png
 """
@@ -22,12 +22,8 @@ from torch.nn import functional
 import lossfold as lf
 from lossfold.train.data.objects import coin_mask
 
-SIZE, HELD_OUT_FROM, GRID, WIDTH = (
-    96,
-    222,
-    4,
-    48,
-)  # of a crop; the row where the fourth row of coins begins; queries a side; features
+SIZE, HELD_OUT_FROM = 96, 222  # of a crop; the picture's row where the fourth row of coins begins
+GRID, WIDTH = 4, 32  # queries along a side of the crop; features
 
 
 def crop(image: Tensor, numbers: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -46,7 +42,7 @@ class QueryHead(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         layers: list[nn.Module] = []
-        for inputs, outputs, stride, dilation in ((3, 24, 2, 1), (24, WIDTH, 2, 1), (WIDTH, WIDTH, 1, 2), (WIDTH, WIDTH, 1, 4)):
+        for inputs, outputs, stride, dilation in ((3, 16, 2, 1), (16, WIDTH, 2, 1), (WIDTH, WIDTH, 1, 2), (WIDTH, WIDTH, 1, 4)):
             layers += [nn.Conv2d(inputs, outputs, 3, stride, dilation, dilation), nn.GroupNorm(8, outputs), nn.ReLU(True)]
         self.pixels = nn.Sequential(*layers, nn.Conv2d(WIDTH, WIDTH, 3, 1, 1))
         self.place = nn.Sequential(nn.Linear(2, WIDTH), nn.ReLU(True), nn.Linear(WIDTH, WIDTH))
@@ -108,27 +104,27 @@ def score(head: QueryHead, images: Tensor, truths: list[Tensor]) -> tuple[float,
     hits, coins_, claims, shown = 0, 0, 0, []
     for one, keep, true in zip(found, kept, truths, strict=True):
         mine = one[keep]
-        both = (
-            (mine.flatten(1).float() @ true.flatten(1).float().mT) if len(mine) and len(true) else torch.zeros(len(mine), len(true))
-        )
+        both = mine.flatten(1).float() @ true.flatten(1).float().mT
         union = mine.flatten(1).sum(1)[:, None] + true.flatten(1).sum(1)[None] - both
         overlap = both / union.clamp_min(1)
         rows, columns = lf.functional.match(-overlap)
         hits += int((overlap[rows, columns] > 0.5).sum())
         coins_, claims = coins_ + len(true), claims + len(mine)
-        shown.append((torch.arange(1, len(mine) + 1).view(-1, 1, 1) * mine).amax(0) if len(mine) else torch.zeros(SIZE, SIZE))
-    return (
-        100 * hits / max(coins_, 1),
-        100 * hits / max(claims, 1),
-        torch.stack([one / max(1.0, float(one.max())) for one in shown]),
-    )
+        shown.append(numbered(mine))
+    return 100 * hits / max(coins_, 1), 100 * hits / max(claims, 1), torch.stack(shown)
+
+
+def numbered(masks: Tensor) -> Tensor:
+    """Return masks `[M,S,S]` as one picture, each of another brightness."""
+    shades = torch.linspace(0.4, 1, max(1, len(masks)))[: len(masks)].view(-1, 1, 1)
+    return torch.cat([torch.zeros(1, *masks.shape[1:]), shades * masks]).amax(0)
 
 
 def main() -> None:
     """Train, score, and draw."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=300)
-    parser.add_argument("--crops", type=int, default=12, help="crops of a step")
+    parser.add_argument("--crops", type=int, default=8, help="crops of a step")
     parser.add_argument("--out", default="", help="a PNG of held-out crops, truths and predictions")
     options = parser.parse_args()
     torch.manual_seed(0)
@@ -155,8 +151,8 @@ def main() -> None:
     recall, precision, shown = score(head, held_out, truths)
     print(f"held-out coins after: recall {recall:.0f} %, precision {precision:.0f} %")
     if options.out:
-        true = [(torch.arange(1, len(one) + 1).view(-1, 1, 1) * one).sum(0) / max(1, len(one)) for one in truths[:10]]
-        sheet = torch.cat([torch.cat(list(row), 1) for row in (held_out[:10, 0] + 0.4, torch.stack(true), shown[:10])])
+        true = torch.stack([numbered(one) for one in truths[:10]])
+        sheet = torch.cat([torch.cat(list(row), 1) for row in (held_out[:10, 0] + 0.4, true, shown[:10])])
         Image.fromarray((sheet.clamp(0, 1) * 255).byte().numpy().astype(np.uint8)).save(options.out)
 
 

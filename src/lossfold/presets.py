@@ -118,7 +118,8 @@ def deep_supervision(
         at: ``"labels"`` scores every head at the labels' resolution, by interpolating its logits within the loss; ``"heads"`` each
             at its own, against the labels of the nearest pixels.
 
-    nnU-Net's is ``deep_supervision(CEDiceLoss(...), heads, skip_last=True, at="heads")``; MONAI's has ``normalize=False``.
+    nnU-Net's is ``deep_supervision(CEDiceLoss(smooth=1e-5, absent="count", include_background=False), heads, skip_last=True,
+    at="heads")``; MONAI's has ``normalize=False``.
 
     Raises:
         LossError: for a loss that reads anything but logits and labels, and at the call for another number of heads.
