@@ -123,7 +123,7 @@ def numbered(masks: Tensor) -> Tensor:
 def main() -> None:
     """Train, score, and draw."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--steps", type=int, default=450)
     parser.add_argument("--crops", type=int, default=8, help="crops of a step")
     parser.add_argument("--out", default="", help="a PNG of held-out crops, truths and predictions")
     options = parser.parse_args()

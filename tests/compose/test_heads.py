@@ -28,14 +28,9 @@ def test_deep_supervision(space: tuple[int, ...]) -> None:
     loss = lf.CEDiceLoss(ignore_index=255, smooth=1e-5)
     criterion = presets.deep_supervision(loss, 3, skip_last=True, at="heads")
     out = criterion(outputs, y, weight=w)
-    near = [
-        (y, w),
-        tuple(
-            functional.interpolate(x[:, None].double(), outputs[1].shape[2:], mode="nearest-exact")[:, 0].to(x.dtype)
-            for x in (y, w)
-        ),
-    ]
-    each = [lf.LossSet(one=loss)(head, *given).total for head, given in zip(outputs, near, strict=False)]
+    small = outputs[1].shape[2:]
+    halved = [functional.interpolate(x[:, None].double(), small, mode="nearest-exact")[:, 0].to(x.dtype) for x in (y, w)]
+    each = [lf.LossSet(one=loss)(head, *given).total for head, given in zip(outputs, ([y, w], halved), strict=False)]
     torch.testing.assert_close(out.total, (each[0] + each[1] / 2) / 1.5)
     assert list(out.terms) == ["head0.ce", "head0.dice", "head1.ce", "head1.dice"]
     out.backward()
@@ -104,18 +99,18 @@ def test_the_best_candidate_is_trained(every: bool) -> None:
     refused(lambda: criterion(z, masks[:, :4], ious, there), "masks", r"\[4, 9, 8\]")
 
 
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16])
-def test_costs_of_all_pairs(dtype: torch.dtype) -> None:
+@pytest.mark.parametrize("kind", [torch.float64, torch.float32, torch.float16])
+def test_costs_of_all_pairs(kind: torch.dtype) -> None:
     """Are the losses of each pair, without a tensor of all of them."""
     generator = torch.Generator().manual_seed(0)
-    z, t = (3 * torch.randn(6, 5, 10, generator=generator)).to(dtype), torch.rand(4, 5, 10, generator=generator) > 0.5
+    z, t = (3 * torch.randn(6, 5, 10, generator=generator)).to(kind), torch.rand(4, 5, 10, generator=generator) > 0.5
     costs = lf.functional.mask_costs(z.requires_grad_(), t, bce=2.0, dice=3.0, focal=4.0)
     exact = z.detach().double()
     for n, m in [(0, 0), (2, 3), (5, 1)]:
         one, other = exact[n : n + 1], t[m : m + 1].double()
         truth = 2 * functional.binary_cross_entropy_with_logits(one, other) + 3 * dice(one.sigmoid(), other) + 4 * focal(one, other)
-        torch.testing.assert_close(costs[n, m].double(), truth[0], rtol=1e-5 if dtype != torch.float64 else 1e-12, atol=1e-6)
-    assert not costs.requires_grad and costs.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
+        torch.testing.assert_close(costs[n, m].double(), truth[0], rtol=1e-5 if kind != torch.float64 else 1e-12, atol=1e-6)
+    assert not costs.requires_grad and costs.dtype == (torch.float64 if kind == torch.float64 else torch.float32)
     assert lf.functional.mask_costs(z, t[:0]).shape == (6, 0)
     soft = lf.functional.mask_costs(z, t.double(), focal=0.0, dice=0.0)
     torch.testing.assert_close(soft, lf.functional.mask_costs(z, t, focal=0.0, dice=0.0))

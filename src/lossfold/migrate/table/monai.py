@@ -157,8 +157,8 @@ MONAI = peer(
                 BINARY,
             ),
             differs(
-                "AsymmetricUnifiedFocalLoss(delta=0.6)(torch.cat([-logits, logits], 1).softmax(1), labels[:, None])",
-                "UnifiedFocalLoss()(torch.cat([-logits, logits], 1), labels)",
+                "AsymmetricUnifiedFocalLoss(True, delta=0.6)(torch.cat([-logits, logits], 1).softmax(1), labels[:, None])",
+                "UnifiedFocalLoss()(torch.cat([-logits, logits], 1), labels).total",
                 "two classes alone; the focal part is a mean over channels, half of the paper's sum; no sigmoid is applied,"
                 " although its documentation says so; each image has a Tversky index of its own",
                 BINARY,
