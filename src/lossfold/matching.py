@@ -111,14 +111,14 @@ def match(costs: Tensor | Sequence[Tensor]) -> Any:
         Crouse, On implementing 2D rectangular assignment algorithms, IEEE TAES 2016; for queries: Carion et al., DETR, ECCV 2020.
     """
     many = not isinstance(costs, Tensor)
-    tables = list(costs) if many else [costs]
+    tables = [costs] if isinstance(costs, Tensor) else list(costs)
     for table in tables:
         if not isinstance(table, Tensor) or table.dim() != 2 or not table.is_floating_point():
             raise LossError("match", "costs", "float tensors [N, M]", describe(table))
         if table.device != tables[0].device:
             raise LossError("match", "costs", f"all on {tables[0].device}", str(table.device))
     try:
-        from scipy.optimize import linear_sum_assignment
+        from scipy.optimize import linear_sum_assignment  # type: ignore[import-untyped]
     except ImportError:
         raise LossError("match", "costs", "assigned by SciPy", "SciPy is not installed", "pip install scipy") from None
     if not tables:
@@ -133,5 +133,5 @@ def match(costs: Tensor | Sequence[Tensor]) -> Any:
         found.append(torch.stack([torch.from_numpy(rows), torch.from_numpy(columns)]).long())
         start += table.numel()
     there = torch.cat(found, 1).to(device)
-    pairs = [(part[0], part[1]) for part in there.split([one.shape[1] for one in found], 1)]
+    pairs = [(part[0], part[1]) for part in torch.split(there, [one.shape[1] for one in found], 1)]
     return pairs if many else pairs[0]

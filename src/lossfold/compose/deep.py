@@ -52,18 +52,19 @@ class HeadSet(LossSet):
         found: dict[str, Any] = {"heads": list(heads)}
         for name in BESIDE:
             value = given.get(name)
-            by_head = name in ("labels", "weight") and value is not None
-            found[name] = [self.beside(value, head) if by_head else value for head in heads]
+            at_head = name in ("labels", "weight") and isinstance(value, Tensor)
+            found[name] = [self.beside(value, head) if at_head else value for head in heads]
         return (found,), {}
 
-    def beside(self, values: Tensor, head: Tensor) -> Tensor:
+    def beside(self, values: Any, head: Tensor) -> Tensor:
         """Return labels or weights as a head is scored against them."""
         space = head.shape[2:]
         if self.at == "labels" or values.shape[values.dim() - len(space) :] == space:
-            return values
+            held: Tensor = values
+            return held
         channels = values.dim() == head.dim()
         wide = values if values.is_floating_point() else values.to(torch.float32 if head.dtype != torch.float64 else head.dtype)
-        near = functional.interpolate(wide if channels else wide.unsqueeze(1), space, mode="nearest-exact").to(values.dtype)
+        near: Tensor = functional.interpolate(wide if channels else wide.unsqueeze(1), space, mode="nearest-exact").to(values.dtype)
         return near if channels else near.squeeze(1)
 
 

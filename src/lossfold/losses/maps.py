@@ -40,8 +40,8 @@ class MapLoss(ScoreLoss):
 
     def by_class(self, values: Tensor, labels: Tensor, classes: int) -> Tensor:
         """Return the sums of a map within the pixels of each class, ``[I, C]``: of each image, or of all together."""
-        flat = (x.flatten(1) if x.dim() > 1 else x[:, None] for x in (values, labels))
-        sums = sums_by_label(*(x[:, None] for x in flat), classes)
+        share, y = (x.flatten(1)[:, None] if x.dim() > 1 else x[:, None, None] for x in (values, labels))
+        sums = sums_by_label(share, y, classes)
         return sums if self.by_image else sums.sum(0, keepdim=True)
 
     def sums_of(self, given: Given) -> tuple[Tensor, ...]:
