@@ -17,6 +17,7 @@ from lossfold.folds import fold as folds
 from lossfold.folds.collect import collect
 from lossfold.losses.base import Loss
 from lossfold.losses.folded import Folded
+from lossfold.losses.scores import ScoreLoss
 
 FOLDS = ("label", "dense", "pair", "window")
 
@@ -31,7 +32,8 @@ def folded(fold: str) -> tuple[str, ...]:
             options = {key: value for key, value in samples[0].items() if value != "random"}
             loss = cls(**options)
             plan = loss.plan() if isinstance(loss, lf.LossSet) else lf.LossSet(term=loss).plan()
-            if f"{fold} fold" in plan or (fold == "dense" and getattr(cls, "dense_samples", ())):
+            on_its_own = fold == "label" and isinstance(loss, ScoreLoss) and not loss.folds
+            if f"{fold} fold" in plan or on_its_own or (fold == "dense" and getattr(cls, "dense_samples", ())):
                 found.append(name)
     return tuple(found)
 

@@ -23,7 +23,10 @@ from lossfold.losses.adversarial.path_length import GeneratorPathRegularizer
 from lossfold.losses.adversarial.path_length import generator_path_regularizer as generator_path_regularizer
 from lossfold.losses.adversarial.path_length import path_lengths as path_lengths
 from lossfold.losses.classes import generalized_dice as generalized_dice
+from lossfold.losses.classes import mcc as mcc
 from lossfold.losses.classes import ohem as ohem
+from lossfold.losses.classes import poly as poly
+from lossfold.losses.classes import wasserstein as wasserstein
 from lossfold.losses.classes.lovasz import lovasz_bounds as lovasz_bounds
 from lossfold.losses.features import clip as clip
 from lossfold.losses.features import identity as identity
@@ -37,6 +40,8 @@ from lossfold.losses.images import psnr as psnr
 from lossfold.losses.images import ssim as ssim
 from lossfold.losses.masks import binary as binary
 from lossfold.losses.matting import composition as composition
+from lossfold.matching import mask_costs as mask_costs
+from lossfold.matching import match as match
 from lossfold.points import sample_points as sample_points
 from lossfold.points import sample_uncertain_points as sample_uncertain_points
 from lossfold.registry import LOSSES
@@ -78,6 +83,8 @@ HELPERS = (
     "distance_transform",
     "generator_path_regularizer",
     "lovasz_bounds",
+    "mask_costs",
+    "match",
     "path_lengths",
     "random_trimap",
     "region_from_trimap",

@@ -187,6 +187,56 @@ class PerClass(Kind):
 
 
 @dataclass(frozen=True, eq=False, repr=False)
+class Matrix(PerClass):
+    """A number for each pair of classes, kept as a tuple of rows."""
+
+    def admits(self, value: object) -> bool:
+        """Whether a value is one."""
+        rows = listed(value)
+        if value is None or not isinstance(rows, (list, tuple)) or not rows:
+            return value is None
+        rows = [listed(row) for row in rows]
+        square = all(isinstance(row, (list, tuple)) and len(row) == len(rows) for row in rows)
+        return square and all(is_number(x) and x >= 0 for row in rows for x in row)
+
+    def expected(self, value: object) -> str:
+        """Say what would be right in place of a value."""
+        return "a square matrix of finite numbers >= 0, a row for each class"
+
+    def normal(self, value: Any) -> Any:
+        """Return lists, an array or a tensor as a tuple of rows."""
+        return value if value is None else tuple(tuple(float(x) for x in listed(row)) for row in listed(value))
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Labels(Kind):
+    """An integer, or several; kept as a tuple where there are several."""
+
+    def admits(self, value: object) -> bool:
+        """Whether a value is one."""
+        one = Number(whole=True)
+        if isinstance(value, (list, tuple)) or hasattr(value, "tolist"):
+            numbers = listed(value)
+            return isinstance(numbers, (list, tuple)) and len(numbers) > 0 and all(one.admits(x) and x is not None for x in numbers)
+        return one.admits(value)
+
+    def expected(self, value: object) -> str:
+        """Say what would be right in place of a value."""
+        return "an integer, or a list of integers"
+
+    def hint(self, value: object) -> str:
+        """Say that no label has more than 64 bits."""
+        return Number(whole=True).hint(value)
+
+    def normal(self, value: Any) -> Any:
+        """Return several as a tuple, each once; one as it is."""
+        if isinstance(value, int):
+            return value
+        labels = tuple(dict.fromkeys(int(x) for x in listed(value)))
+        return labels[0] if len(labels) == 1 else labels
+
+
+@dataclass(frozen=True, eq=False, repr=False)
 class Only(Kind):
     """Nothing but its default, of which something else may become of later."""
 
@@ -214,6 +264,7 @@ def option(
     at_most: float | None = None,
     less_than: float | None = None,
     odd: bool = False,
+    several: bool = False,
 ) -> T:
     """Declare an option, in the place of its default.
 
@@ -228,11 +279,14 @@ def option(
         each_class: it is a list with a number >= 0 for each class, or None; with ``of=float`` a number for all of them will do.
         between, at_least, more_than, at_most, less_than: the range of a number.
         odd: an odd integer.
+        several: an integer, or a list of integers.
     """
     none = default is None
     least, most = (at_least, at_most) if between is None else between
-    if words is not None:
-        kind: Kind = Word(none, tuple(words), others)
+    if several:
+        kind: Kind = Labels()
+    elif words is not None:
+        kind = Word(none, tuple(words), others)
     elif each_class:
         kind = PerClass(one=of is float)
     elif (of or type(default)) is bool:

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
+from torch import nn
+
+from lossfold.compose.deep import AT, HeadSet
 from lossfold.compose.loss_set import LossSet
+from lossfold.compose.multimask import QUALITIES, MultimaskSet
 from lossfold.compose.term import Term
+from lossfold.errors import LossError
 from lossfold.losses.adversarial.gan import GANLoss
 from lossfold.losses.adversarial.path_length import GeneratorPathRegularizer
 from lossfold.losses.adversarial.penalties import R1GradientPenalty
 from lossfold.losses.classes.focal import FocalLoss
 from lossfold.losses.classes.overlap import DiceLoss
 from lossfold.losses.masks.binary import BinaryCrossEntropyLoss
-from lossfold.options import Number
+from lossfold.options import Number, Truth, Word
 from lossfold.registry import preset
 
 WEIGHT, SMOOTH = Number(), DiceLoss.kinds["smooth"]
@@ -87,6 +92,101 @@ def pixel_losses(*, bce: float = 1.0, dice: float = 1.0, focal: float = 0.0, smo
             **({"focal": FocalLoss(loss_weight=focal, link="sigmoid", alpha=0.25, **options)} if focal else {}),
         }
     )
+
+
+@preset(heads=Number(at_least=1, whole=True), decay=Number(more_than=0), skip_last=Truth(), normalize=Truth(), at=Word(among=AT))
+def deep_supervision(
+    loss: nn.Module,
+    heads: int,
+    *,
+    decay: float = 0.5,
+    skip_last: bool = False,
+    normalize: bool = True,
+    at: str = "labels",
+) -> LossSet:
+    """Return one loss on each of a network's heads, of which the first, the finest, weighs most.
+
+    The result is called ``(logits, labels, weight=None)`` with a list of the heads' logits, in two or three dimensions and of any
+    resolutions. Its terms are ``head0``, ``head1``...; the weight of head i is decay^i.
+
+    Args:
+        loss: of scores, or a set of such losses, as :class:`CEDiceLoss`.
+        heads: how many there are.
+        decay: of the weights.
+        skip_last: whether the last, the coarsest, has no weight.
+        normalize: whether the weights are divided by their sum.
+        at: ``"labels"`` scores every head at the labels' resolution, by interpolating its logits within the loss; ``"heads"`` each
+            at its own, against the labels of the nearest pixels.
+
+    nnU-Net's is ``deep_supervision(CEDiceLoss(smooth=1e-5, absent="count", include_background=False), heads, skip_last=True,
+    at="heads")``; MONAI's has ``normalize=False``.
+
+    Raises:
+        LossError: for a loss that reads anything but logits and labels, and at the call for another number of heads.
+
+    Example:
+        >>> criterion = deep_supervision(CEDiceLoss(ignore_index=255), 3, skip_last=True)
+        >>> heads = [torch.randn(2, 4, 32 // 2**i, 32 // 2**i) for i in range(3)]
+        >>> sorted(criterion(heads, torch.randint(0, 4, (2, 32, 32))).terms)
+        ['head0.ce', 'head0.dice', 'head1.ce', 'head1.dice']
+
+    Reference:
+        Isensee et al., nnU-Net, Nature Methods 2021; Lee et al., Deeply-Supervised Nets, AISTATS 2015.
+    """
+    weights = [decay**i for i in range(heads)]
+    if skip_last:
+        if heads == 1:
+            raise LossError("deep_supervision", "skip_last", "False with one head", "True", "no head would be left")
+        weights[-1] = 0.0
+    total = sum(weights) if normalize else 1.0
+    return HeadSet(loss, [weight / total for weight in weights], at)
+
+
+@preset(focal=WEIGHT, dice=WEIGHT, iou=WEIGHT, objects=WEIGHT, smooth=SMOOTH, quality=Word(among=QUALITIES), every_quality=Truth())
+def multimask_losses(
+    *,
+    focal: float = 20.0,
+    dice: float = 1.0,
+    iou: float = 1.0,
+    objects: float = 1.0,
+    smooth: float = 1.0,
+    quality: str = "l1",
+    every_quality: bool = True,
+    **options: Any,
+) -> LossSet:
+    """Return SAM's losses of heads that give several candidate masks for each object: the best candidate alone is trained.
+
+    The result is called ``(logits [N, K, H, W], masks [N, H, W], ious [N, K], objects [N], normalizer=None)``, with the IoUs that
+    the network expects of its candidates, and the logits of whether the object is there; the last two are left out where their
+    weights are 0. The candidate that counts is that of the least focal·focal loss + dice·Dice loss; an object whose mask is empty
+    is absent, and only its score is trained. The losses of all objects are added and divided by max(normalizer, 1), whose default
+    is N.
+
+    Args:
+        focal: the weight of the focal loss (γ = 2, α = 0.25), the mean over the candidate's pixels.
+        dice: the weight of the Dice loss.
+        iou: the weight of the errors of the expected IoUs.
+        objects: the weight of the cross entropy of the objects' scores.
+        smooth: of the Dice loss.
+        quality: ``"l1"`` or ``"mse"``, of the expected IoUs.
+        every_quality: whether all candidates' expected IoUs are trained, or the best one's alone.
+        options: further options of the losses of masks, such as ``engine``.
+
+    SAM 2's are the defaults; SAM's ``quality="mse", objects=0``.
+
+    Raises:
+        LossError: for options out of range, and at the call for shapes that do not fit.
+
+    Example:
+        >>> criterion = multimask_losses()
+        >>> out = criterion(torch.randn(5, 3, 32, 32), torch.rand(5, 32, 32) > 0.5, torch.rand(5, 3), torch.randn(5))
+        >>> sorted(out.terms)
+        ['dice', 'focal', 'iou', 'objects']
+
+    Reference:
+        Kirillov et al., Segment Anything, ICCV 2023; Ravi et al., SAM 2, 2024.
+    """
+    return MultimaskSet(focal, dice, iou, objects, smooth, quality, every_quality, options)
 
 
 @preset(r1_gamma=WEIGHT, r1_every=Term.kinds["every"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, TypeVar
@@ -167,8 +168,11 @@ def preset(**kinds: Kind) -> Callable[[C], C]:
     """
 
     def enter(function: C) -> C:
+        first = [name for name, one in inspect.signature(function).parameters.items() if one.kind is one.POSITIONAL_OR_KEYWORD]
+
         @functools.wraps(function)
-        def remembering(**options: Any) -> Any:
+        def remembering(*given: Any, **options: Any) -> Any:
+            options = dict(zip(first, given, strict=False)) | options
             with naming(function.__name__):
                 checked_options(kinds, {name: options[name] for name in kinds.keys() & options.keys()})
             made = function(**options)

@@ -149,7 +149,8 @@ class Case:
     @property
     def linear(self) -> bool:
         """Whether one pass finds value and gradient: a mean or a sum over pixels, whatever the scores."""
-        named = self.name in ("CrossEntropyLoss", "FocalLoss", "BinaryCrossEntropyLoss") and not self.maps
+        one_pass = ("CrossEntropyLoss", "FocalLoss", "BinaryCrossEntropyLoss", "AsymmetricFocalLoss")
+        named = self.name in one_pass and not self.maps
         return named and not self.options.get("per_image") and self.options.get("normalize") != "focal"
 
     @property

@@ -44,12 +44,14 @@ def test_permuting_classes_with_their_numbers(case: Case) -> None:
     assert isinstance(case, ScoreCase)
     data = case.make(way=case.rich)
     fixed = {case.ignore_index} if case.fold == "label" else set()
-    fixed |= {0} if not case.options.get("include_background", True) else set()
+    fixed |= {0} if case.background_apart else set()
     free = torch.tensor([c for c in range(case.classes) if c not in fixed])
     order = torch.arange(case.classes)
     order[free] = free.roll(1)
     inverse = order.argsort()
     options: dict[str, Any] = {k: [v[i] for i in order] for k, v in case.per_class.items()}
+    if "distances" in options:
+        options["distances"] = [[case.options["distances"][i][j] for j in order] for i in order]
     if isinstance(case.options.get("classes"), list | tuple):
         options["classes"] = [int(inverse[c]) for c in case.options["classes"]]
     if case.fold == "label":

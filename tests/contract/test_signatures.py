@@ -42,9 +42,11 @@ OVERLAP = {
     "eps": 0.0,
     "squared": False,
     "log": False,
+    "log_cosh": False,
     "absent": "skip",
     "include_background": True,
 }
+REGION = {"smooth": 1e-7, "absent": "skip", "include_background": True}
 TERMS = ("unknown_l1_loss", "known_l1_loss", "loss_pha_laplacian", "loss_gradient_penalty")
 OWN: dict[str, dict[str, object]] = {
     "BinaryCrossEntropyLoss": {"link": "sigmoid", "pos_weight": None, "label_smoothing": 0.0},
@@ -57,6 +59,14 @@ OWN: dict[str, dict[str, object]] = {
     "CEDiceLoss": {"ce_weight": 1.0, "dice_weight": 1.0, "label_smoothing": 0.0} | OVERLAP,
     "LovaszLoss": {"classes": "present", "bins": 4096, "exact": None, "per_image": None},
     "OhemCrossEntropyLoss": {"thresh": 0.7, "min_kept": 100_000, "top_k_ratio": None},
+    "MCCLoss": {"average": "macro", "smooth": 0.0, "absent": "skip", "include_background": True},
+    "AsymmetricFocalLoss": {"delta": 0.7, "gamma": 2.0},
+    "AsymmetricFocalTverskyLoss": REGION | {"delta": 0.7, "gamma": 0.75},
+    "UnifiedFocalLoss": REGION | {"balance": 0.5, "delta": 0.6, "gamma": 0.5},
+    "PolyLoss": {"epsilon": 1.0, "gamma": 0.0},
+    "GeneralizedWassersteinDiceLoss": {"distances": None, "weighting": "foreground", "smooth": 1e-5},
+    "ExpLogLoss": {"dice_weight": 0.8, "ce_weight": 0.2, "dice_exponent": 0.3, "ce_exponent": 0.3, "smooth": 1.0}
+    | {"absent": "skip", "include_background": True},
     "L1Loss": {},
     "MSELoss": {},
     "SmoothL1Loss": {"beta": 1.0},

@@ -35,7 +35,11 @@ def test_a_page_for_each_loss(pages: Path) -> None:
         assert "as for" not in options and "``" not in options, name
         assert text.count("```") % 2 == 0 and "::\n" not in text, name
     dice = (pages / "DiceLoss.md").read_text()
-    assert "- **`ignore_index`**: `int` = `-100`  \n  the label of" in dice and "monai" in dice.lower() and "| ✓ |" in dice
+    assert (
+        "- **`ignore_index`**: `int | Sequence[int]` = `-100`  \n  the label of" in dice
+        and "monai" in dice.lower()
+        and "| ✓ |" in dice
+    )
     assert re.search(r"## Reference\n\nMilletari", dice)
 
 

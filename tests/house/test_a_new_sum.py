@@ -80,5 +80,5 @@ def test_engines_refuse_what_they_do_not_know(engine: str) -> None:
 
 
 def test_a_definition_has_every_kind() -> None:
-    assert tuple(label.SHARES) == label_spec.KINDS and tuple(dense.SHARES) == dense_spec.KINDS
+    assert tuple(label.SHARES) == label_spec.KINDS and tuple(dense.SHARES) == dense_spec.KINDS + dense_spec.PLAIN
     assert len(set(pair_spec.KINDS)) == len(pair_spec.KINDS)

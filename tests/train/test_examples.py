@@ -19,3 +19,13 @@ def test_point_prompted_masks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, c
     told = capsys.readouterr().out
     assert "before" in told and "after" in told and "nan" not in told
     assert Image.open(out).size == (12 * 80, 3 * 80)
+
+
+def test_query_head(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("scipy")
+    out = tmp_path / "queries.png"
+    monkeypatch.setattr(sys, "argv", ["query_head.py", "--steps", "2", "--crops", "2", "--out", str(out)])
+    runpy.run_path(str(EXAMPLES / "query_head.py"), run_name="__main__")
+    told = capsys.readouterr().out
+    assert "before" in told and "after" in told and "nan" not in told
+    assert Image.open(out).size == (10 * 96, 3 * 96)

@@ -122,5 +122,6 @@ def classes_among(losses: Iterable[ScoreLoss], labels: Tensor) -> int:
         count = next((len(values) for values in listed if isinstance(values, tuple)), 0)
         if count:
             return count
-        counted = torch.where(counted == loss.ignore_index, torch.zeros_like(counted), counted)
+        for ignored in loss.ignored:
+            counted = torch.where(counted == ignored, torch.zeros_like(counted), counted)
     return max(2, int(counted.max()) + 1) if counted.numel() else 2

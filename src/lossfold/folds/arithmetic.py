@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 PROBABILITY_FLOOR = 1e-12  # with link="identity": -log p is -log(max(p, floor)), flat below
+INTERPOLATED = {2: "bilinear", 3: "trilinear"}  # spaces in which scores are brought to the targets' resolution
 WITHOUT_FLOAT64 = ("mps",)  # devices
 
 
@@ -56,7 +57,7 @@ def resize(scores: Tensor, space: torch.Size, align_corners: bool) -> Tensor:
     scores = scores.to(computed_in(scores))
     if scores.shape[2:] == space:
         return scores
-    return functional.interpolate(scores.contiguous(), space, mode="bilinear", align_corners=align_corners)
+    return functional.interpolate(scores.contiguous(), space, mode=INTERPOLATED[len(space)], align_corners=align_corners)
 
 
 def resize_back(gradient: Tensor, scores: Tensor, space: torch.Size, align_corners: bool) -> Tensor:
@@ -64,7 +65,10 @@ def resize_back(gradient: Tensor, scores: Tensor, space: torch.Size, align_corne
     gradient = gradient.reshape(*scores.shape[:2], *space)
     if scores.shape[2:] != space:
         sizes = list(space), list(scores.shape)
-        gradient = torch.ops.aten.upsample_bilinear2d_backward(gradient, *sizes, align_corners, None, None)
+        if len(space) == 3:
+            gradient = torch.ops.aten.upsample_trilinear3d_backward(gradient, *sizes, align_corners, None, None, None)
+        else:
+            gradient = torch.ops.aten.upsample_bilinear2d_backward(gradient, *sizes, align_corners, None, None)
     return gradient.to(scores.dtype)
 
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from lossfold.errors import wrong
+from lossfold.folds.arithmetic import INTERPOLATED
 from lossfold.folds.fold import describe
 
 SCORE_DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
@@ -93,8 +94,8 @@ def other_size(space: torch.Size, scores: Tensor, resize: bool) -> str:
     own = scores.shape[2:]
     if is_turned(space, own):
         return "height and width are exchanged: labels.transpose(-2, -1)"
-    if len(space) != 2 or len(own) != 2:
-        where = "scoring at label resolution is for two-dimensional space: resize the labels, or interpolate the logits"
+    if len(space) != len(own) or len(own) not in INTERPOLATED:
+        where = "scoring at label resolution is for images and volumes: resize the labels, or interpolate the logits"
         return where if len(space) == len(own) and space != own else ""
     return f"resize=False: the logits are {list(own)}, and nothing is interpolated" if not resize else ""
 

@@ -14,6 +14,7 @@ from lossfold import engines
 from lossfold.errors import wrong
 from lossfold.folds.fold import MOST_SUMS, Needs, Sum, more_of, texts_of
 from lossfold.folds.histogram import Bins
+from lossfold.folds.partial import Partial
 
 
 class Given(NamedTuple):
@@ -27,11 +28,13 @@ class Given(NamedTuple):
     as_masks: bool = False  # [N, *S] are N masks, and have no channels yet
     kept: Tensor | None = None  # [B, *S], the hard pixels, where they have been chosen among those of other parts, too
     known: dict[Any, Any] | None = None  # what a loss remembers of calls like this one
+    partial: Partial | None = None  # how the tensors are read before, where labels say less than a class
 
     def same(self, other: Given) -> bool:
         """Whether both hold the same tensors, read alike."""
         alike = self.scores is other.scores and self.targets is other.targets and self.weight is other.weight
-        return alike and self.kind == other.kind and self.as_masks == other.as_masks and self.kept is other.kept
+        alike = alike and self.kind == other.kind and self.as_masks == other.as_masks and self.kept is other.kept
+        return alike and (self.partial.same(other.partial) if self.partial else other.partial is None)
 
     def merge(self, other: Given) -> Given:
         """Return the arguments of a pass that two calls share: they are the same."""
@@ -39,7 +42,7 @@ class Given(NamedTuple):
 
     def other(self, **parts: Any) -> Given:
         """Return the arguments with other tensors among them."""
-        return self._replace(known=None, **parts)
+        return self._replace(known=None, partial=self.partial and self.partial.again(), **parts)
 
     def having(self, change: Callable[[Tensor], Tensor]) -> Given:
         """Return the arguments with other scores, made of these."""
@@ -54,6 +57,8 @@ class Given(NamedTuple):
         pixels = targets.dim() - (self.kind != "labels")  # dimensions of a weight of pixels
         if weight is not None and weight.dim() == pixels + 1 and weight.shape[1] == 1:
             weight = weight.squeeze(1)
+        if self.partial is not None:
+            return self.partial.read(scores, targets, weight, self.kind == "labels")
         return scores, targets, weight
 
 

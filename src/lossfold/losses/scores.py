@@ -19,6 +19,7 @@ from lossfold.folds.fold import Fold, Sum
 from lossfold.folds.label.needs import LabelNeeds, check_labels, one_channel
 from lossfold.folds.label.spec import LabelSpec
 from lossfold.folds.looks import mention_pictures_without_channel
+from lossfold.folds.partial import Partial, check_annotated
 from lossfold.folds.scores import Given, with_channel
 from lossfold.losses.folded import Folded
 from lossfold.losses.reduce import REDUCTIONS, Addends, Ratio, divide, finished
@@ -30,6 +31,8 @@ LABELS, MASKS, SOFT = "labels", "masks", "soft"
 
 Factor = float | Tensor  # of a sum: of all classes, or of each, [C]
 WEIGHT: Sum = ("weight", 0.0)
+OF_LOGARITHMS = ("nll", "nll_all", "nll_not", "nll_not_all", "focal", "focal_not")
+"""Sums whose value follows from their slopes, so that one pass finds both."""
 
 
 @configured
@@ -41,7 +44,7 @@ class ScoreLoss(Folded):
     """
 
     link: str = "softmax"  # one of label_links and dense_links
-    ignore_index: int = option(-100)
+    ignore_index: int | Sequence[int] = option(-100, several=True)
     class_weight: Sequence[float] | Tensor | None = option(None, each_class=True)
     reduction: str = option("mean", words=REDUCTIONS)
     per_image: bool = option(False)
@@ -73,17 +76,23 @@ class ScoreLoss(Folded):
         weights: Any = self.class_weight
         return set(range(classes)) if weights is None else {c for c, weight in enumerate(weights) if weight != 0}
 
-    def check_counted(self, classes: int, without: int | None = None) -> None:
+    @property
+    def ignored(self) -> tuple[int, ...]:
+        """The labels that do not count, one that every dtype of labels holds first, if there is one."""
+        given = self.ignore_index
+        return (given,) if isinstance(given, int) else tuple(sorted(given, key=lambda label: not 0 <= label <= 255))
+
+    def check_counted(self, classes: int, without: tuple[int, ...] = ()) -> None:
         """Refuse options under which no class counts, so that the loss would be 0 whatever it is given.
 
         Args:
             classes: their number.
-            without: a class that no pixel can have, the ignored one.
+            without: classes that no pixel can have, the ignored ones.
         """
         found = self.counted(classes)
-        if not found - {without}:
+        if not found - set(without):
             name = "class_weight" if self.class_weight is not None else "include_background"
-            hint = f"ignore_index={without} leaves out the only one" if found else "the loss would always be 0"
+            hint = f"ignore_index={self.ignore_index} leaves out the only one" if found else "the loss would always be 0"
             raise wrong(name, "such that a class counts", f"{getattr(self, name, None)!r} for {classes} classes, in {self!r}", hint)
 
     @property
@@ -127,7 +136,14 @@ class ScoreLoss(Folded):
                 return LABELS
         return SOFT if isinstance(targets, Tensor) and targets.is_floating_point() else MASKS
 
-    def check(self, logits: Any, labels: Any, weight: Any = None, normalizer: float | Tensor | None = None) -> Given:
+    def check(
+        self,
+        logits: Any,
+        labels: Any,
+        weight: Any = None,
+        normalizer: float | Tensor | None = None,
+        annotated: Tensor | None = None,
+    ) -> Given:
         """Refuse what can't be folded, or does not fit the options."""
         like = signature(logits, labels, weight)
         known = self.memory.of(like and (like, self.without_channels, engines.surroundings()))
@@ -138,7 +154,20 @@ class ScoreLoss(Folded):
             normalizer = normalizer if isinstance(normalizer, Tensor) else python_scalar(normalizer)
             self.check_normalizer(normalizer, kind)
             kind = MASKS
-        return Given(logits, labels, weight, kind, normalizer, self.without_channels, known=known)
+        partial = None
+        if annotated is not None or not isinstance(self.ignore_index, int):
+            partial = Partial(self.ignored, self.checked_annotated(annotated, logits, labels), self.link)
+        return Given(logits, labels, weight, kind, normalizer, self.without_channels, known=known, partial=partial)
+
+    def checked_annotated(self, annotated: Any, logits: Tensor, labels: Tensor) -> Tensor | None:
+        """Refuse annotations that do not fit the tensors, or the options."""
+        if annotated is None:
+            return None
+        if self.without_channels:
+            raise wrong("annotated", "left out: masks have no classes", f"{annotated!r}"[:80])
+        if getattr(self, "label_smoothing", 0):
+            raise wrong("annotated", "left out with label_smoothing", f"label_smoothing={getattr(self, 'label_smoothing')!r}")  # noqa: B009
+        return check_annotated(annotated, logits, labels)
 
     def checked_kind(self, *given: Any) -> str:
         """Return what the scores are held against, and refuse shapes, dtypes and devices that do not fit, or not the options."""
@@ -154,7 +183,7 @@ class ScoreLoss(Folded):
         for name in self.per_class_options:
             self.check_classes(name, scores.shape[1])
         if self.narrows:
-            self.check_counted(scores.shape[1], self.ignore_index if kind == LABELS and not self.counts_absent else None)
+            self.check_counted(scores.shape[1], self.ignored if kind == LABELS and not self.counts_absent else ())
         return kind
 
     def check_normalizer(self, normalizer: float | Tensor, kind: str) -> None:
@@ -182,10 +211,10 @@ class ScoreLoss(Folded):
     def needs_for(self, kind: str) -> LabelNeeds | DenseNeeds:
         """Return the fold that a kind of targets wants."""
         if kind == LABELS:
-            label = LabelSpec(self.link, self.ignore_index, self.align_corners, self.sums(kind))
+            label = LabelSpec(self.link, self.ignored[0], self.align_corners, self.sums(kind))
             return LabelNeeds(label, self.engine, apart=self.by_image, validate=self.validate)
         link = "sigmoid" if self.link == "hinge" else self.link
-        dense = DenseSpec(link, self.ignore_index, self.align_corners, self.sums(kind), None, self.together)
+        dense = DenseSpec(link, self.ignored[0], self.align_corners, self.sums(kind), None, self.together)
         return DenseNeeds(dense, self.engine, apart=self.by_image, validate=self.validate)
 
     def masks(self, fold: Fold) -> Tensor:
@@ -213,7 +242,12 @@ class ScoreLoss(Folded):
         return rows if self.by_image else rows.squeeze(0)
 
     def forward(
-        self, logits: Tensor, labels: Tensor, weight: Tensor | None = None, normalizer: float | Tensor | None = None
+        self,
+        logits: Tensor,
+        labels: Tensor,
+        weight: Tensor | None = None,
+        normalizer: float | Tensor | None = None,
+        annotated: Tensor | None = None,
     ) -> Tensor:
         """Return the loss.
 
@@ -227,11 +261,16 @@ class ScoreLoss(Folded):
             normalizer: with ``per_image=True`` every channel of every image is a mask, and the loss the sum over the masks of
                 each mask's own (times its class weight), divided by max(normalizer, 1). A synced set adds the ranks' up: then
                 it is the number of this rank's masks.
+            annotated: ``[B, C]`` bool, the classes that an image was searched for, where data sets label different ones. With
+                classes that exclude each other, the probability of the others counts as that of the background, class 0, and
+                so do labels of theirs (Shi et al., Marginal loss and exclusion loss, Medical Image Analysis 2021); channels
+                that exclude nothing do not count where they are not annotated.
 
         Returns:
             A scalar, float32 (float64 for float64 logits); with ``reduction="none"`` a value for each pixel or class.
         """
-        return self.weigh(self.evaluate(logits, labels, weight, normalizer))
+        named = {} if annotated is None else {"annotated": annotated}
+        return self.weigh(self.evaluate(logits, labels, weight, normalizer, **named))
 
 
 @configured
@@ -264,7 +303,7 @@ class PixelLoss(ScoreLoss):
 
     def at_once(self, given: Given) -> Tensor | None:
         """Return a mean or sum over all pixels whose denominator follows from labels and weights alone."""
-        if given.normalizer is not None:
+        if given.normalizer is not None or (given.partial is not None and given.partial.positive is not None):
             return None
         found = recall(given.known, "once", lambda: self.ready_at_once(given))
         return None if found is None else found[0].once(given, *found[1:])
@@ -272,7 +311,9 @@ class PixelLoss(ScoreLoss):
     @property
     def in_one_pass(self) -> bool:
         """Whether it is a mean or sum over all pixels whose denominator follows from labels and weights."""
-        return self.one_pass and self.folds and not self.by_image and tuple(self.denominators(torch.zeros(1), LABELS)) == (WEIGHT,)
+        if not self.one_pass or not self.folds or self.by_image or tuple(self.denominators(torch.zeros(1), LABELS)) != (WEIGHT,):
+            return False
+        return all(kind in OF_LOGARITHMS for kind, _ in self.sums(LABELS) if kind != "weight")
 
     def ready_at_once(self, given: Given) -> tuple[LabelNeeds | DenseNeeds, Tensor, Tensor | None] | None:
         """Return what makes the pass, with the factors of numerator ``[K, C]`` and denominator ``[C]``; None if none will do."""
@@ -283,7 +324,7 @@ class PixelLoss(ScoreLoss):
             return None
         like = scores.new_empty(1 if self.without_channels else scores.shape[1], dtype=total_dtype(scores))
         factors, denominators = self.coefficients(like, given.kind), self.denominators(like, given.kind)
-        if tuple(denominators) != (WEIGHT,):
+        if tuple(denominators) != (WEIGHT,) or not all(kind in OF_LOGARITHMS for kind, _ in factors):
             return None
         table = stacked([*(factors.get(key, 0.0) for key in needs.spec.sums), denominators[WEIGHT]], like)
         return needs, table[:-1], None if self.reduction == "sum" else table[-1]

@@ -72,7 +72,7 @@ class DenseCase(ScoreCase):
 
     @property
     def overlaps(self) -> bool:
-        return self.name in ("DiceLoss", "JaccardLoss", "TverskyLoss", "GeneralizedDiceLoss")
+        return self.name in ("DiceLoss", "JaccardLoss", "TverskyLoss", "GeneralizedDiceLoss", "AsymmetricFocalTverskyLoss")
 
     @property
     def reads_labels(self) -> bool:

@@ -80,6 +80,10 @@ def cross_entropy(e: Elements) -> Tensor:
 def focal(e: Elements) -> Tensor:
     tiny = torch.finfo(e.p.dtype).tiny
     modulation = (e.p * (1 - e.t) + e.q * e.t).clamp_min(tiny) ** e.options.get("gamma", 2.0)
+    if e.case.link == "softmax":
+        scale = e.numbers("alpha", 1.0)[:, None]
+        power = e.q.clamp_min(tiny) ** e.options.get("gamma", 2.0)
+        return elementwise(e, e.v * scale * e.t * power * e.nll, e.v * e.t)
     value = e.v * modulation * (e.t * e.nll + (1 - e.t) * e.nll_not)
     if e.options.get("alpha") is not None:
         alpha = e.numbers("alpha", 1.0)[:, None]
@@ -106,6 +110,7 @@ def overlap(score: Callable[[Tensor, Tensor, Tensor, Options], tuple[Tensor, Ten
         above, below = score(found[0], found[1], found[2], options)
         ratio = torch.where(below != 0, above / torch.where(below != 0, below, 1), 1)
         value = -ratio.clamp_min(1e-7).log() if options.get("log") else 1 - ratio
+        value = value.cosh().log() if options.get("log_cosh") else value
         exponent = options.get("exponent", 1.0)
         return value if exponent == 1 else value.clamp_min(torch.finfo(value.dtype).tiny) ** exponent
 
@@ -206,4 +211,6 @@ PLAIN: dict[str, Callable[[Elements], Tensor]] = {
 
 def evaluate(case: DenseCase, data: Data) -> Tensor:
     """A loss written in plain PyTorch, in the dtype of the scores."""
-    return case.options.get("loss_weight", 1.0) * PLAIN[case.name](Elements(case, data))
+    from tests.folds.dense import more
+
+    return case.options.get("loss_weight", 1.0) * (PLAIN | more.PLAIN)[case.name](Elements(case, data))

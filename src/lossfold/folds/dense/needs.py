@@ -9,6 +9,7 @@ from torch import Tensor
 
 from lossfold import engines
 from lossfold.errors import wrong
+from lossfold.folds.arithmetic import INTERPOLATED, total
 from lossfold.folds.checks import (
     CLASS_INDICES,
     INTEGER_DTYPES,
@@ -24,7 +25,7 @@ from lossfold.folds.checks import (
 from lossfold.folds.dense import definition, eager, operators
 from lossfold.folds.dense.spec import CONSTANT, DenseSpec
 from lossfold.folds.dense.triton import lacks, lacks_once
-from lossfold.folds.fold import Fold, describe
+from lossfold.folds.fold import Fold, describe, place
 from lossfold.folds.histogram import in_units
 from lossfold.folds.looks import can_look, in_unit, mention_all_ignored, refuse_other_than_probabilities
 from lossfold.folds.scores import Given, ScoreNeeds
@@ -58,9 +59,20 @@ class DenseNeeds(ScoreNeeds[DenseSpec]):
             engine = self._engine(scores, targets, weight, given.known)
             weight, unit = in_units(weight, spec.bins, engine.launches)
             sums, table = engine.among(eager, operators).fold(scores, targets, weight, spec)
+        if given.partial is not None and given.partial.counted is not None:
+            sums = self.with_weights(sums, given.partial.counted)
         table = table if spec.bins else None
         fold = Fold(sums, spec.sums, dtype, CONSTANT if fixed else (), table, given.kind, launches=engine.launches)
         return fold if unit is None else fold.scaled(unit)
+
+    def with_weights(self, sums: Tensor, counted: Tensor) -> Tensor:
+        """Return sums ``[B, K, C]`` whose weights are those of elements ``[B, C, *S]``, where the pass had others."""
+        rows = list(sums.unbind(1))
+        at = place(self.spec.sums, ("weight", 0.0))
+        if at >= 0:
+            own = total(counted.flatten(2) if counted.dim() > 2 else counted[..., None])
+            rows[at] = own if len(own) == len(sums) else own.sum(0, keepdim=True)
+        return torch.stack(rows, 1)
 
     def look(self, scores: Tensor, targets: Tensor, weight: Tensor | None) -> None:
         """Refuse probabilities that are none, and say where all foreground may be ignored."""
@@ -166,7 +178,7 @@ def check_targets(
         targets = targets.unsqueeze(1)
     alike = targets.dim() == scores.dim() and targets.shape[:2] == scores.shape[:2]
     turned = is_turned(targets.shape[2:], scores.shape[2:])
-    if scores.dim() == 4 and alike and resize and min(*targets.shape[2:], *scores.shape[2:]) > 0 and not turned:
+    if scores.dim() - 2 in INTERPOLATED and alike and resize and min(*targets.shape[2:], *scores.shape[2:]) > 0 and not turned:
         expected = tuple(targets.shape)  # scored at the targets' resolution
     if tuple(targets.shape) != expected:
         hint = (other_size(targets.shape[2:], scores, resize) if alike else "") or f"for logits {list(scores.shape)}"

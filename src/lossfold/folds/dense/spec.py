@@ -24,6 +24,7 @@ KINDS = (
     "focal_not",  # sum of w (1-t) u^gamma ce
     "focal_weight",  # sum of w u^gamma
 )
+PLAIN = ("focal_of",)  # sum of -w t q^gamma log p, which plain PyTorch has alone
 CONSTANT = ("weight", "target", "target_sq")  # kinds that have no part of the scores
 LINKS = ("softmax", "sigmoid", "identity")  # how scores become p; a link's code is its place here
 

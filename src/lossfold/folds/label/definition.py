@@ -57,7 +57,7 @@ def fold(scores: Tensor, labels: Tensor, weight: Tensor | None, spec: LabelSpec)
     kept = _kept(found, spec.softmax, spec.hard) if spec.hard else None
     classes = scores.shape[1]
     shares = _shares(found, spec, kept)
-    sums = [_by_label(share, found.y, classes) if share.shape[1] == 1 else total(share) for share in shares]
+    sums = [sums_by_label(share, found.y, classes) if share.shape[1] == 1 else total(share) for share in shares]
     empty = scores.new_empty(0)
     table = _table(found, spec.softmax, spec.bins) if spec.bins else empty
     mask = empty.byte() if kept is None else kept.byte().reshape(labels.shape)
@@ -198,7 +198,8 @@ def with_errors(scores: Tensor, labels: Tensor, weight: Tensor | None, spec: Lab
     """Return the sums of :func:`fold`, and the errors themselves, |[y = c] - p|, in place of their histogram."""
     found = pixels(scores, labels, weight, spec)
     sums = [
-        _by_label(share, found.y, scores.shape[1]) if share.shape[1] == 1 else total(share) for share in _shares(found, spec, None)
+        sums_by_label(share, found.y, scores.shape[1]) if share.shape[1] == 1 else total(share)
+        for share in _shares(found, spec, None)
     ]
     return torch.stack(sums, 1) if sums else scores.new_empty(0), _errors(found, spec.softmax)
 
@@ -218,7 +219,7 @@ def _table(pixels: Pixels, softmax: bool, bins: Bins) -> Tensor:
     return histogram(foreground, w, bin_, place - bin_, bins)
 
 
-def _by_label(share: Tensor, y: Tensor, classes: int) -> Tensor:
+def sums_by_label(share: Tensor, y: Tensor, classes: int) -> Tensor:
     """Sum ``[B, 1, P]`` within the pixels of each label: ``[B, C]``, in float64 and always in the same order."""
     if share.device.type == "cpu":
         zeros = share.new_zeros((len(share), classes), dtype=total_dtype(share))

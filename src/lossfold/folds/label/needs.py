@@ -9,6 +9,7 @@ from torch import Tensor
 
 from lossfold import engines
 from lossfold.errors import wrong
+from lossfold.folds.arithmetic import INTERPOLATED
 from lossfold.folds.checks import (
     CLASS_INDICES,
     INTEGER_DTYPES,
@@ -179,7 +180,7 @@ def check_labels(logits: object, labels: object, weight: object, resize: bool = 
         hint = "class indices: call .long()" if indices else "this loss, or its link, takes no soft labels"
         hint = CLASS_INDICES if has_one_channel(labels, scores) else hint
         raise wrong("labels", "int64, int32 or uint8", describe(labels), hint)
-    images = scores.dim() == labels.dim() + 1 == 4 and labels.shape[0] == scores.shape[0]
+    images = scores.dim() == labels.dim() + 1 and scores.dim() - 2 in INTERPOLATED and labels.shape[0] == scores.shape[0]
     if images and resize and min(*labels.shape[1:], *scores.shape[2:]) > 0 and not is_turned(labels.shape[1:], scores.shape[2:]):
         expected = tuple(labels.shape)  # scored at label resolution
     if tuple(labels.shape) != expected:

@@ -33,7 +33,7 @@ class CrossEntropyLoss(PixelLoss):
         label_smoothing: ε in [0, 1].
         class_weight: C numbers >= 0.
         link: ``"softmax"`` for logits, ``"identity"`` for probabilities; then -log p is -log(max(p, 1e-12)).
-        ignore_index: the label of pixels that do not count.
+        ignore_index: the label of pixels that do not count, or a list of such labels.
         reduction: ``"mean"``, ``"sum"``, or ``"none"`` for the map ``[B, *S]``.
         per_image: the mean of each image's own loss over the images in which something counts; an empty one is left out, where
             ``sample_wise`` of losses of images counts it as 0.

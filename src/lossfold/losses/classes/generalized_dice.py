@@ -8,7 +8,7 @@ import torch
 
 from lossfold.folds.fold import Fold, Sum
 from lossfold.losses.classes.areas import areas, sums_of_areas
-from lossfold.losses.classes.overlap import included
+from lossfold.losses.classes.averages import included
 from lossfold.losses.reduce import Ratio
 from lossfold.losses.scores import ScoreLoss, times
 from lossfold.options import configured, option

@@ -129,9 +129,9 @@ class LovaszLoss(ScoreLoss):
         """Whether each image has a loss of its own."""
         return self.link == "hinge" if self.per_image is None else self.per_image
 
-    def check(self, logits: Any, labels: Any, weight: Any = None, normalizer: float | Tensor | None = None) -> Given:
+    def check(self, logits: Any, labels: Any, weight: Any = None, normalizer: Any = None, annotated: Any = None) -> Given:
         """Refuse what can't be folded, or does not fit the options."""
-        given = super().check(logits, labels, weight, normalizer)
+        given = super().check(logits, labels, weight, normalizer, annotated)
         count = given.tensors[0].shape[1]
         if not isinstance(self.classes, str) and max(self.classes) >= count:
             raise wrong("classes", f"indices below the logits' {count} classes", repr(self.classes))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, ClassVar
 
 import torch
@@ -11,6 +12,7 @@ from lossfold.errors import wrong
 from lossfold.folds.fold import Fold, Sum
 from lossfold.folds.scores import Given
 from lossfold.losses.classes.areas import areas, sums_of_areas
+from lossfold.losses.classes.averages import included, over_classes
 from lossfold.losses.reduce import Ratio, divide
 from lossfold.losses.scores import ScoreLoss, times
 from lossfold.options import configured, option
@@ -26,6 +28,7 @@ class OverlapLoss(ScoreLoss):
     eps: float = option(0.0, at_least=0)
     squared: bool = option(False)
     log: bool = option(False)
+    log_cosh: bool = option(False)
     absent: str = option("skip", words=("skip", "count", "zero"))
     include_background: bool = option(True)
     soft_overlap: str = option("distance", words=("distance", "product"))
@@ -36,7 +39,7 @@ class OverlapLoss(ScoreLoss):
         {"average": "micro", "class_weight": "random", "include_background": False},
         {"log": True, "absent": "zero", "per_image": True},
         {"link": "identity", "smooth": 0.0},
-        {"smooth": 0.5, "eps": 0.25, "absent": "count"},
+        {"smooth": 0.5, "eps": 0.25, "absent": "count", "log_cosh": True},
     )
     dense_links: ClassVar[tuple[str, ...]] = ("softmax", "sigmoid", "identity")
     dense_samples: ClassVar[tuple[dict[str, Any], ...]] = (
@@ -48,11 +51,11 @@ class OverlapLoss(ScoreLoss):
         {"link": "sigmoid", "soft_overlap": "product"},
     )
 
-    def check(self, logits: Any, labels: Any, weight: Any = None, normalizer: float | Tensor | None = None) -> Given:
+    def check(self, logits: Any, labels: Any, weight: Any = None, normalizer: Any = None, annotated: Any = None) -> Given:
         """Refuse what can't be folded, or does not fit the options."""
         if normalizer is not None and self.average == "micro":
             raise wrong("normalizer", "left out with average='micro'", f"{normalizer!r}"[:80])
-        return super().check(logits, labels, weight, normalizer)
+        return super().check(logits, labels, weight, normalizer, annotated)
 
     def sums(self, kind: str) -> tuple[Sum, ...]:
         """Return the sums that the formula reads."""
@@ -87,7 +90,8 @@ class OverlapLoss(ScoreLoss):
         missed, added = below - above, self.smooth + self.eps
         missed = missed + self.eps if self.eps else missed
         cost = missed / (below + added) if added else divide(missed, below)
-        return -(1 - cost).clamp_min(1e-7).log() if self.log else cost
+        cost = -(1 - cost).clamp_min(1e-7).log() if self.log else cost
+        return log_cosh(cost) if self.log_cosh else cost
 
     def formula(self, fold: Fold, given: object) -> Ratio:
         """Return the classes' costs and weights, or those of all classes taken together."""
@@ -97,12 +101,7 @@ class OverlapLoss(ScoreLoss):
             something = (area.counted != 0).any(1, keepdim=True)
             total = self.cost(*(times(x, v).sum(1, keepdim=True) for x in area[:3]))
             return Ratio(torch.where(something, total, 0.0), something.to(total))
-        present = area.true != 0
-        costs = present if self.absent != "count" else area.counted != 0
-        counts = present if self.absent == "skip" else area.counted != 0
-        weights = counts.to(area.true.dtype) if v is None else torch.where(counts, v, 0.0)
-        costs = costs if v is None else costs & (weights != 0)
-        return Ratio(torch.where(costs, times(self.cost(*area[:3]), v), 0.0), weights)
+        return over_classes(self, area, self.cost(*area[:3]))
 
     def masks(self, fold: Fold) -> Tensor:
         """Return every mask's cost, empty or not, times its class weight."""
@@ -131,6 +130,7 @@ class DiceLoss(OverlapLoss):
         eps: >= 0, added below only, to s: other libraries' small number that keeps 0 / 0 away.
         squared: Σp² in place of Σp (Milletari et al., V-Net, 3DV 2016).
         log: -log(max(score, 1e-7)) in place of 1 - score.
+        log_cosh: log(cosh(loss_c)) in place of loss_c (Jadon, A Survey of Loss Functions for Semantic Segmentation, CIBCB 2020).
         absent: what a class without pixels costs in a macro mean: ``"skip"`` leaves it out, ``"count"`` takes the formula's
             value, ``"zero"`` counts it at no cost.
         include_background: whether class 0 takes part.
@@ -138,7 +138,7 @@ class DiceLoss(OverlapLoss):
         class_weight: C numbers >= 0.
         link: ``"softmax"`` for logits, ``"sigmoid"`` for logits of independent channels (targets of their shape),
             ``"identity"`` for probabilities.
-        ignore_index: the label of pixels that do not count.
+        ignore_index: the label of pixels that do not count, or a list of such labels.
         reduction: ``"mean"`` over classes, ``"sum"``, or ``"none"``: ``[C]``, ``[B, C]`` with ``per_image``, weighted, 0 for
             classes left out; with micro a scalar or ``[B]``.
         per_image: the mean of each image's own loss over the images in which something counts; an empty one is left out, where
@@ -180,8 +180,8 @@ class JaccardLoss(OverlapLoss):
         loss_c = 1 - (Σ w p t + s) / (Σ w p + Σ w t - Σ w p t + s)
 
     Args:
-        average, smooth, eps, squared, log, absent, include_background, soft_overlap, class_weight, link, ignore_index, reduction,
-            per_image, align_corners, resize, validate, loss_weight, engine, inputs: as for :class:`DiceLoss`.
+        average, smooth, eps, squared, log, log_cosh, absent, include_background, soft_overlap, class_weight, link, ignore_index,
+            reduction, per_image, align_corners, resize, validate, loss_weight, engine, inputs: as for :class:`DiceLoss`.
 
     Raises:
         LossError: for options, shapes, dtypes or labels that are out of range.
@@ -217,8 +217,8 @@ class TverskyLoss(OverlapLoss):
         alpha: α >= 0, the weight of false positives.
         beta: β >= 0, the weight of false negatives.
         exponent: > 0, applied to each class's loss; focal Tversky papers write 1/γ.
-        average, smooth, eps, squared, log, absent, include_background, soft_overlap, class_weight, link, ignore_index, reduction,
-            per_image, align_corners, resize, validate, loss_weight, engine, inputs: as for :class:`DiceLoss`.
+        average, smooth, eps, squared, log, log_cosh, absent, include_background, soft_overlap, class_weight, link, ignore_index,
+            reduction, per_image, align_corners, resize, validate, loss_weight, engine, inputs: as for :class:`DiceLoss`.
 
     Raises:
         LossError: for options, shapes, dtypes or labels that are out of range.
@@ -266,10 +266,6 @@ class TverskyLoss(OverlapLoss):
         return torch.where(cost <= tiny, 0.0, cost.clamp_min(tiny) ** self.exponent)
 
 
-def included(loss: ScoreLoss, like: Tensor, background: bool) -> Tensor | None:
-    """Return the class weights ``[C]``, 0 for a background that is not included; None if all are 1."""
-    v = loss.per_class("class_weight", like)
-    if background:
-        return v
-    foreground = torch.arange(like.shape[-1], device=like.device) > 0
-    return foreground.to(like.dtype) if v is None else v * foreground
+def log_cosh(x: Tensor) -> Tensor:
+    """Return log cosh x = x + log(1 + exp -2x) - log 2, in steps that a kernel of formulas has."""
+    return x + (-2 * x).exp().log1p() - math.log(2)

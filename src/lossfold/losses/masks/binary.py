@@ -7,7 +7,10 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
+from lossfold.errors import wrong
 from lossfold.folds.fold import Sum
+from lossfold.folds.partial import Partial, check_positive
+from lossfold.folds.scores import Given
 from lossfold.losses.scores import WEIGHT, Factor, PixelLoss
 from lossfold.options import configured, option
 from lossfold.registry import LOSSES
@@ -31,11 +34,11 @@ class BinaryCrossEntropyLoss(PixelLoss):
     that it is 0, not NaN, when nothing counts. The positive weight scales values and is not in the denominator.
 
     Args:
-        pos_weight: a >= 0, a number for all channels or C numbers.
+        pos_weight: a >= 0, a number for all channels or C numbers; one for each element is ``pos_weight_map`` at the call.
         label_smoothing: ε in [0, 1].
         class_weight: C numbers >= 0, the weights of the channels.
         link: ``"sigmoid"`` for logits, ``"identity"`` for probabilities; then -log p is -log(max(p, 1e-12)).
-        ignore_index: the value of integer targets that do not count.
+        ignore_index: the value of integer targets that do not count, or a list of such values.
         reduction: ``"mean"``, ``"sum"``, or ``"none"`` for the map ``[B, C, *S]``.
         per_image: the mean of each image's own loss over the images in which something counts; an empty one is left out, where
             ``sample_wise`` of losses of images counts it as 0.
@@ -74,6 +77,47 @@ class BinaryCrossEntropyLoss(PixelLoss):
         {"pos_weight": "random", "class_weight": "random", "per_image": True},
         {"link": "identity", "label_smoothing": 0.2},
     )
+
+    def check(
+        self,
+        logits: Any,
+        labels: Any,
+        weight: Any = None,
+        normalizer: Any = None,
+        annotated: Any = None,
+        pos_weight_map: Any = None,
+    ) -> Given:
+        """Refuse what can't be folded, or does not fit the options."""
+        given = super().check(logits, labels, weight, normalizer, annotated)
+        if pos_weight_map is None:
+            return given
+        if self.label_smoothing or self.without_channels:
+            raise wrong("pos_weight_map", "left out with label_smoothing, and for masks without channels", repr(self))
+        ignored, before = self.ignored, given.partial
+        positive = check_positive(pos_weight_map, logits, labels)
+        return given._replace(known=None, partial=Partial(ignored, before.annotated if before else None, self.link, positive))
+
+    def forward(
+        self,
+        logits: Tensor,
+        labels: Tensor,
+        weight: Tensor | None = None,
+        normalizer: float | Tensor | None = None,
+        annotated: Tensor | None = None,
+        pos_weight_map: Tensor | None = None,
+    ) -> Tensor:
+        """Return the loss.
+
+        Args:
+            logits, labels, weight, normalizer, annotated: as for every loss of scores, see :class:`DiceLoss`.
+            pos_weight_map: ``[B, C, *S]`` or ``[C, *S]`` float, the positive weight of every element, times the option's.
+
+        Returns:
+            A scalar, float32 (float64 for float64 logits); with ``reduction="none"`` a value for each element.
+        """
+        beside = {"annotated": annotated, "pos_weight_map": pos_weight_map}
+        named = {name: value for name, value in beside.items() if value is not None}
+        return self.weigh(self.evaluate(logits, labels, weight, normalizer, **named))
 
     def sums(self, kind: str) -> tuple[Sum, ...]:
         """Return the sums that the formula reads."""

@@ -3,10 +3,11 @@
 Its means run over images and classes together, and count absent classes: ``per_image=True, absent="count"``.
 """
 
-from lossfold.migrate.rows import CRITIC, FEATURES, IMAGES, MASKS, ONE_HOT, differs, equal, peer, read
+from lossfold.migrate.rows import BINARY, CRITIC, FEATURES, IMAGES, MASKS, ONE_HOT, differs, equal, peer, read
 
 REGISTRATION = "of registered images"
 NOT_YET = "not yet"
+DISTANCES = "[[0, 1, 1, 1], [1, 0, 0.5, 0.5], [1, 0.5, 0, 0.25], [1, 0.5, 0.25, 0]]"
 
 MONAI = peer(
     "monai",
@@ -145,23 +146,50 @@ MONAI = peer(
             "LPIPS there, of 2-D slices for 3-D; PerceptualLoss here is the VGG distance of Johnson et al.",
             FEATURES,
         ),
-        "DeepSupervisionLoss": "a sum over heads of decreasing weight: a LossSet with one term for each head",
+        "DeepSupervisionLoss": "of a list of heads: presets.deep_supervision(loss, heads, normalize=False, at='heads')",
         "MultiScaleLoss": REGISTRATION,
         "AUCMLoss": "of whole images' scores",
-        "AsymmetricUnifiedFocalLoss": NOT_YET,
+        "AsymmetricUnifiedFocalLoss": (
+            equal(
+                "AsymmetricUnifiedFocalLoss()(logits.sigmoid(), labels[:, None])",
+                "0.25 * AsymmetricFocalLoss(link='sigmoid', delta=0.7, gamma=0.5)"
+                " + 0.5 * AsymmetricFocalTverskyLoss(link='sigmoid', delta=0.7, gamma=0.5, per_image=True, absent='count')",
+                BINARY,
+            ),
+            differs(
+                "AsymmetricUnifiedFocalLoss(True, delta=0.6)(torch.cat([-logits, logits], 1).softmax(1), labels[:, None])",
+                "UnifiedFocalLoss()(torch.cat([-logits, logits], 1), labels).total",
+                "two classes alone; the focal part is a mean over channels, half of the paper's sum; no sigmoid is applied,"
+                " although its documentation says so; each image has a Tversky index of its own",
+                BINARY,
+                by=0.1,
+            ),
+        ),
         "BarlowTwinsLoss": "of vectors",
         "BendingEnergyLoss": REGISTRATION,
         "BoundaryLoss": NOT_YET,
         "BoxGIoULoss": "of boxes",
         "ContrastiveLoss": "of vectors",
         "DiffusionLoss": REGISTRATION,
-        "GeneralizedWassersteinDiceLoss": NOT_YET,
+        "GeneralizedWassersteinDiceLoss": (
+            equal(
+                f"GeneralizedWassersteinDiceLoss(torch.tensor({DISTANCES}))(logits, labels)",
+                f"GeneralizedWassersteinDiceLoss(distances={DISTANCES}, per_image=True)",
+            ),
+            equal(
+                f"GeneralizedWassersteinDiceLoss(torch.tensor({DISTANCES}), weighting_mode='GDL')(logits, labels)",
+                f"GeneralizedWassersteinDiceLoss(distances={DISTANCES}, weighting='volume', per_image=True)",
+            ),
+        ),
         "GlobalMutualInformationLoss": REGISTRATION,
         "HausdorffDTLoss": NOT_YET,
         "JukeboxLoss": "of spectra of volumes",
         "LocalNormalizedCrossCorrelationLoss": REGISTRATION,
         "LogHausdorffDTLoss": NOT_YET,
-        "MCCLoss": NOT_YET,
+        "MCCLoss": (
+            equal("MCCLoss(softmax=True, to_onehot_y=True)", "MCCLoss(per_image=True, absent='count')"),
+            equal("MCCLoss(sigmoid=True, batch=True)", "MCCLoss(link='sigmoid', absent='count')", MASKS),
+        ),
         "NACLLoss": "smooths labels by their neighbours",
         "SURELoss": "of a denoiser without a target",
         "SoftDiceclDiceLoss": NOT_YET,

@@ -98,6 +98,8 @@ SMP = peer(
                 by=0.22,
             ),
         ),
-        "MCCLoss": "not yet",
+        "MCCLoss": equal(
+            "MCCLoss()(logits.sigmoid(), labels[:, None])", "MCCLoss(link='sigmoid', smooth=1e-5, absent='count')", BINARY
+        ),
     },
 )

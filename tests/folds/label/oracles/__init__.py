@@ -15,6 +15,7 @@ import numpy as np
 
 from tests.folds.label.oracles.common import Array as Array
 from tests.folds.label.oracles.lovasz import lovasz
+from tests.folds.label.oracles.more import ORACLES as MORE
 from tests.folds.label.oracles.overlap import dice, generalized_dice, jaccard, tversky
 from tests.folds.label.oracles.pixelwise import cross_entropy, focal, ohem
 
@@ -51,6 +52,7 @@ ORACLES: dict[str, Callable[..., Any]] = {
     "CEDiceLoss": ce_dice,
     "OhemCrossEntropyLoss": ohem,
     "LovaszLoss": lovasz,
+    **MORE,
 }
 
 

@@ -31,6 +31,7 @@ def _overlap(
     average: str = "macro",
     squared: bool = False,
     log: bool = False,
+    log_cosh: bool = False,
     absent: str = "skip",
     include_background: bool = True,
     link: str = "softmax",
@@ -49,7 +50,7 @@ def _overlap(
         total = total + eps
         ratio = number / total if total != 0 else 1.0 + 0 * number
         raw = -np.log(at_least(np.asarray(ratio), SCORE_FLOOR)) if log else 1 - ratio
-        return raw**exponent
+        return np.log(np.cosh(raw)) if log_cosh else raw**exponent
 
     images = pixels(scores, labels, weight, ignore_index)
     parts, rows = [], []

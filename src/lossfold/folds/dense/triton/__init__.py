@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from lossfold.engines import Lacks
-from lossfold.folds.dense.spec import DenseSpec
+from lossfold.folds.dense.spec import PLAIN, DenseSpec
 
 MOST_CHANNELS = 192  # that softmax has together
 ALONE = ("nll_not", "nll_not_all", "focal", "focal_not", "focal_weight")  # sums of channels by themselves
@@ -16,6 +16,11 @@ def lacks(spec: DenseSpec, scores: Tensor, targets: Tensor) -> Lacks:
     """Return what says of each engine whether it lacks what a call needs."""
 
     def of(engine: str) -> str:
+        plain = [kind for kind, _ in spec.sums if kind in PLAIN]
+        if engine != "eager" and plain:
+            return f"the sum {plain[0]!r}"
+        if engine != "eager" and scores.dim() == 5 and scores.shape[2:] != targets.shape[2:]:
+            return "interpolation of volumes"
         if engine != "triton":
             return ""
         if scores.dim() == 4 and scores.shape[2:] != targets.shape[2:]:
