@@ -26,7 +26,8 @@ LOSSFOLD_INLINE U* row_of(const Image& image, Sum kind, U* data) {
 }
 
 // Kinds that are summed at the label; the others run over all classes.
-LOSSFOLD_INLINE bool at_label(Sum kind) { return kind != Sum::prob && kind != Sum::prob_sq && kind != Sum::nll_all; }
+LOSSFOLD_INLINE bool of_map(Sum kind) { return kind == Sum::map_prob || kind == Sum::map_size; }
+LOSSFOLD_INLINE bool at_label(Sum kind) { return kind != Sum::prob && kind != Sum::prob_sq && kind != Sum::nll_all && !of_map(kind); }
 
 LOSSFOLD_INLINE bool is_hard(Sum kind) { return kind == Sum::hard_weight || kind == Sum::hard_nll; }
 
@@ -107,7 +108,8 @@ struct Block {
   T *first, *second, *dot;            // scratch a pixel
   T* powers;                          // (1-p_y)^gamma for each row of kinds
   T* kept;                            // 1 at the hard pixels
-  T* slopes;                          // of each class's error, with a histogram
+  T* slopes;                          // of each class's error or probability, with a histogram or a map
+  T* map;                             // that of one class, 0 where nothing counts
   int* label;
   bool maximal = false;            // high is there already
   bool exponential = false;        // rows are e_c already, inverse their sum, label_score z_y - m: they stay as they are
@@ -120,12 +122,13 @@ struct Block {
     for (T** row : pixel_rows) *row = arena.take<T>(n);
     powers = arena.take<T>(n * (image.sums ? image.sums : 1));
     label = arena.take<int>(n);
-    slopes = image.bins ? arena.take<T>(n * image.classes) : nullptr;
+    slopes = image.bins || image.maps ? arena.take<T>(n * image.classes) : nullptr;
+    map = image.maps ? arena.take<T>(n) : nullptr;
   }
   static long bytes(const Image& image) {
     const long n = block_pixels<T>(image);
-    const long wide = image.classes * (image.bins ? 2 : 1);
-    return (n * (wide + 12 + image.sums) + 16 * alignment) * (long)sizeof(T) + n * (long)sizeof(int);
+    const long wide = image.classes * (image.bins || image.maps ? 2 : 1);
+    return (n * (wide + 13 + image.sums) + 16 * alignment) * (long)sizeof(T) + n * (long)sizeof(int);
   }
 
   LOSSFOLD_INLINE V& at(T* row, long i) const { return *(V*)(row + i); }
@@ -198,6 +201,36 @@ struct Block {
     for (long p = 0; p < image.pixels; ++p) run(start + p, p * columns, images);
   }
   LOSSFOLD_INLINE long pixel_step() const { return image.abreast ? image.pixels : 1; }
+
+  // Where a pixel of class c is in tensors with a number for each class and pixel, and how far a run's next one is.
+  LOSSFOLD_INLINE long element(long c, long pixel) const {
+    if (!image.abreast) return c * image.pixels + pixel;
+    return (pixel / image.pixels * image.classes + c) * image.pixels + pixel % image.pixels;
+  }
+  LOSSFOLD_INLINE long element_step() const { return image.abreast ? image.classes * image.pixels : 1; }
+
+  // Whether the map may be read where it lies: where its type is that of the arithmetic, and all of the block counts.
+  LOSSFOLD_INLINE bool map_in_place(const T* w) const {
+    if (image.map_type != (sizeof(T) == 8 ? Type::f64 : Type::f32) || image.abreast || image.resized) return false;
+    typename Lanes<T>::I none = {};
+    for (long i = 0; i < live; i += width) none |= *(const V*)(w + i) == 0;
+    return !any(none);
+  }
+
+  // The map of class c, 0 where the weight w is: what does not count may be infinite or NaN there. each_row is each_block's.
+  template <class EachRow>
+  LOSSFOLD_INLINE const T* map_of(long c, const T* w, bool in_place, EachRow each_row) const {
+    const T* found = map;
+    each_row([&](long start, long row, long count) {
+      const long from = element(c, start), size = size_of(image.map_type);
+      if (upcoming) lossfold::prefetch((const char*)image.maps + (from + count) * size, count * size);
+      if (in_place) found = (const T*)image.maps + from;  // there is one run, and no padding after it
+      else load(image.map_type, image.maps, from, element_step(), count, map + row);
+    });
+    if (!in_place)
+      for (long i = 0; i < live; i += width) at(map, i) = *(const V*)(w + i) == 0 ? V{} : at(map, i);
+    return found;
+  }
 
   // The block's rows become the gradient of its scores.
   LOSSFOLD_INLINE void write(void* gradient, const GradientLayout& layout, long start, long count) const {

@@ -161,6 +161,26 @@ LOSSFOLD_INLINE void sum_probabilities(Block<T>& block, double* prob, double* pr
   }
 }
 
+template <class T, class EachRow>
+LOSSFOLD_INLINE void sum_map(Block<T>& block, double* prob, double* size, EachRow each_row) {
+  using V = typename Lanes<T>::V;
+  typedef typename Lanes<T>::Loose Loose;
+  const long n = block.n, width = Lanes<T>::width;
+  T* scale = block.first;
+  for (long i = 0; i < block.live; i += width) block.at(scale, i) = block.at(block.weight, i) * block.at(block.inverse, i);
+  const bool in_place = block.map_in_place(block.weight);
+  for (long c = 0; c < block.image.classes; ++c) {
+    const T* m = block.map_of(c, block.weight, in_place, each_row);
+    T* row = block.rows + c * n;
+    double* const cells[] = {prob ? prob + c : nullptr, size ? size + c : nullptr};
+    block.add_up(cells, [&](long i, V* sums) {
+      const V x = *(const Loose*)(m + i);
+      sums[0] += block.at(row, i) * block.at(scale, i) * x;
+      sums[1] += block.at(block.weight, i) * (x < 0 ? -x : x);
+    });
+  }
+}
+
 // The pixels' own share of row k of the sums at the label, times w.
 template <class T>
 LOSSFOLD_INLINE T* label_values(Block<T>& block, int k) {
@@ -197,10 +217,12 @@ void fold(const Image& image, long begin, long end, void* work, const LabelResul
   Binning<T> binning(block, arena);
   double *prob = row_of(image, Sum::prob, result.sums), *prob_sq = row_of(image, Sum::prob_sq, result.sums);
   double* nll_all = row_of(image, Sum::nll_all, result.sums);
+  double *map_prob = row_of(image, Sum::map_prob, result.sums), *map_size = row_of(image, Sum::map_size, result.sums);
   const T* values[max_sums];
   each_block(block, arena, begin, end, bad, [&](auto each_row) {
     evaluate(block, nll_all);
     if (prob || prob_sq) sum_probabilities(block, prob, prob_sq);
+    if (map_prob || map_size) sum_map(block, map_prob, map_size, each_row);
     if (image.bins) binning.add(result.bins);
     if (result.hardness)
       each_row([&](long start, long at, long count) { write_hardness(block, (T)result.thresh, (T*)result.hardness + start, at, count); });
@@ -245,7 +267,8 @@ void map(const Image& image, long begin, long end, void* work, const double* coe
   Block<T> block(image, arena);
   const long n = block.n, classes = image.classes, width = Lanes<T>::width;
   const double *prob = row_of(image, Sum::prob, coef), *prob_sq = row_of(image, Sum::prob_sq, coef);
-  const double* nll_all = row_of(image, Sum::nll_all, coef);
+  const double *nll_all = row_of(image, Sum::nll_all, coef), *map_prob = row_of(image, Sum::map_prob, coef);
+  const double* map_size = row_of(image, Sum::map_size, coef);
   double* no_sums = nullptr;
   T* value = block.second;
   each_block(block, arena, begin, end, bad, [&](auto each_row) {
@@ -264,13 +287,17 @@ void map(const Image& image, long begin, long end, void* work, const double* coe
     } else {
       evaluate(block, no_sums);
     }
-    for (long c = 0; c < classes; ++c)
+    for (long c = 0; c < classes; ++c) {
+      const T* m = map_prob || map_size ? block.map_of(c, block.weight, false, each_row) : nullptr;
       for (long i = 0; i < block.live; i += width) {
         const V q = image.softmax ? block.at(block.rows, c * n + i) * block.at(block.inverse, i) : block.at(block.rows, c * n + i);
         if (prob) block.at(value, i) += (T)prob[c] * q;
         if (prob_sq) block.at(value, i) += (T)prob_sq[c] * q * q;
         if (nll_all && !image.softmax) block.at(value, i) += (T)nll_all[c] * block.neg_log(q);
+        if (map_prob) block.at(value, i) += (T)map_prob[c] * q * *(const V*)(m + i);
+        if (map_size) block.at(value, i) += (T)map_size[c] * (*(const V*)(m + i) < 0 ? -*(const V*)(m + i) : *(const V*)(m + i));
       }
+    }
     for (long i = 0; i < block.live; i += width) block.at(value, i) *= block.at(block.weight, i);
     block.raise_powers(0);
     for (int k = 0; k < image.sums; ++k) {

@@ -37,6 +37,7 @@ from lossfold.losses.images import psnr as psnr
 from lossfold.losses.images import ssim as ssim
 from lossfold.losses.masks import binary as binary
 from lossfold.losses.matting import composition as composition
+from lossfold.losses.shapes import boundary as boundary
 from lossfold.points import sample_points as sample_points
 from lossfold.points import sample_uncertain_points as sample_uncertain_points
 from lossfold.registry import LOSSES
