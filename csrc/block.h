@@ -108,13 +108,14 @@ struct Block {
   T *first, *second, *dot;            // scratch a pixel
   T* powers;                          // (1-p_y)^gamma for each row of kinds
   T* kept;                            // 1 at the hard pixels
-  T* slopes;                          // of each class's error or probability, with a histogram or a map
-  T* map;                             // that of one class, 0 where nothing counts
+  T* slopes;                          // of each class's error, with a histogram
+  T* map;                             // rows as the scores', 0 where nothing counts; unused where the map is read in place
   int* label;
   bool maximal = false;            // high is there already
   bool exponential = false;        // rows are e_c already, inverse their sum, label_score z_y - m: they stay as they are
   const char* upcoming = nullptr;  // where the next block's first row starts, if its pixels are neighbours in memory
   long upcoming_step = 0;          // bytes to the next row
+  long after = 0;                  // the next block's first pixel
 
   Block(const Image& image_, Arena& arena) : image(image_), n(block_pixels<T>(image_)) {
     rows = arena.take<T>(n * image.classes);
@@ -122,13 +123,13 @@ struct Block {
     for (T** row : pixel_rows) *row = arena.take<T>(n);
     powers = arena.take<T>(n * (image.sums ? image.sums : 1));
     label = arena.take<int>(n);
-    slopes = image.bins || image.maps ? arena.take<T>(n * image.classes) : nullptr;
-    map = image.maps ? arena.take<T>(n) : nullptr;
+    slopes = image.bins ? arena.take<T>(n * image.classes) : nullptr;
+    map = image.maps ? arena.take<T>(n * image.classes) : nullptr;
   }
   static long bytes(const Image& image) {
     const long n = block_pixels<T>(image);
-    const long wide = image.classes * (image.bins || image.maps ? 2 : 1);
-    return (n * (wide + 13 + image.sums) + 16 * alignment) * (long)sizeof(T) + n * (long)sizeof(int);
+    const long wide = image.classes * (1 + (image.bins > 0) + (image.maps != nullptr));
+    return (n * (wide + 12 + image.sums) + 16 * alignment) * (long)sizeof(T) + n * (long)sizeof(int);
   }
 
   LOSSFOLD_INLINE V& at(T* row, long i) const { return *(V*)(row + i); }
@@ -157,6 +158,7 @@ struct Block {
       const long size = size_of(image.score_type);
       upcoming = (const char*)image.scores + (start + n) * size;
       upcoming_step = image.class_stride * size;
+      after = start + n;
     }
   }
 
@@ -217,18 +219,29 @@ struct Block {
     return !any(none);
   }
 
+  // Ask for the map of a class some rows on, of this block or the next: not of a whole block, because rows that lie a power of two
+  // apart share the sets of the caches.
+  LOSSFOLD_INLINE void prefetch_map(long c) const {
+    if (!upcoming) return;
+    c += rows_ahead;
+    const long from = c < image.classes ? after - n : after, size = size_of(image.map_type);
+    c = c < image.classes ? c : c - image.classes;
+    if (c < image.classes) lossfold::prefetch((const char*)image.maps + (c * image.pixels + from) * size, n * size);
+  }
+  static constexpr long rows_ahead = 4;
+
   // The map of class c, 0 where the weight w is: what does not count may be infinite or NaN there. each_row is each_block's.
   template <class EachRow>
   LOSSFOLD_INLINE const T* map_of(long c, const T* w, bool in_place, EachRow each_row) const {
-    const T* found = map;
+    const T* found = map + c * n;
+    prefetch_map(c);
     each_row([&](long start, long row, long count) {
-      const long from = element(c, start), size = size_of(image.map_type);
-      if (upcoming) lossfold::prefetch((const char*)image.maps + (from + count) * size, count * size);
+      const long from = element(c, start);
       if (in_place) found = (const T*)image.maps + from;  // there is one run, and no padding after it
-      else load(image.map_type, image.maps, from, element_step(), count, map + row);
+      else load(image.map_type, image.maps, from, element_step(), count, map + c * n + row);
     });
     if (!in_place)
-      for (long i = 0; i < live; i += width) at(map, i) = *(const V*)(w + i) == 0 ? V{} : at(map, i);
+      for (long i = 0; i < live; i += width) at(map, c * n + i) = *(const V*)(w + i) == 0 ? V{} : at(map, c * n + i);
     return found;
   }
 

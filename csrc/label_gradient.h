@@ -134,22 +134,18 @@ LOSSFOLD_APART void sum_distances(Block<T>& block, const Derivatives<T>& d, T* d
   block.exponentials(Dot<T, true>{block, d.nll_all, dot, 0});
 }
 
-// block.slopes = d loss / d p_c through the histogram and the map.
+// dot += sum_c e_c D_c through the map, whose rows are kept in the block for what follows.
 template <class T, class EachRow>
-LOSSFOLD_INLINE void find_slopes(const Block<T>& block, const Derivatives<T>& d, const Binning<T>& binning, EachRow each_row) {
+LOSSFOLD_INLINE void add_map(const Block<T>& block, const T* slope, T* dot, EachRow each_row) {
   typedef typename Lanes<T>::Loose Loose;
-  using V = typename Lanes<T>::V;
-  const long n = block.n, width = Lanes<T>::width;
-  if (d.slopes) binning.find_slopes(d.slopes);
-  if (!d.map_prob) return;
   const bool in_place = block.map_in_place(block.weight);
   for (long c = 0; c < block.image.classes; ++c) {
     const T* m = block.map_of(c, block.weight, in_place, each_row);
-    T* slopes = block.slopes + c * n;
-    const T a = d.map_prob[c];
-    for (long i = 0; i < block.live; i += width) {
-      const V slope = a * *(const Loose*)(m + i);
-      block.at(slopes, i) = d.slopes ? block.at(slopes, i) + slope : slope;
+    const long at = c * block.n;
+    for (long i = 0; i < block.live; i += block.width) {
+      const auto far = slope[c] * *(const Loose*)(m + i);
+      block.at(block.map, at + i) = far;
+      if (dot) block.at(dot, i) += block.at(block.rows, at + i) * far;
     }
   }
 }
@@ -161,8 +157,7 @@ LOSSFOLD_INLINE void unfold_softmax(Block<T>& block, const Derivatives<T>& d, co
   T *scale = block.high, *shift = block.label_score;
   T* dot = block.dot;  // sum_c p_c D_c without the label's part
   T* const distances = total && d.nll_all ? block.powers + (d.nll_all - d.rows) / classes * n : nullptr;
-  const bool own_score = d.prob_at_label || d.focal || total, with_slopes = d.slopes || d.map_prob;
-  const bool mixed = d.prob || d.prob_sq || with_slopes || d.nll_all;
+  const bool own_score = d.prob_at_label || d.focal || total, mixed = d.prob || d.prob_sq || d.slopes || d.map_prob || d.nll_all;
   if (mixed)
     for (long i = 0; i < block.live; i += width) block.at(dot, i) = V{};
   if (!block.exponential) {
@@ -178,6 +173,7 @@ LOSSFOLD_INLINE void unfold_softmax(Block<T>& block, const Derivatives<T>& d, co
       block.at(dot, i) = sum;
     }
   }
+  if (d.map_prob) add_map(block, d.map_prob, dot, each_row);
   block.finish_softmax({own_score, d.focal || total, d.focal});
   if (mixed)
     for (long i = 0; i < block.live; i += width) block.at(dot, i) *= block.at(block.inverse, i);
@@ -187,8 +183,8 @@ LOSSFOLD_INLINE void unfold_softmax(Block<T>& block, const Derivatives<T>& d, co
         const V p = block.at(block.rows, c * n + i) * block.at(block.inverse, i);
         block.at(dot, i) += p * p * d.prob_sq[c];
       }
-  if (with_slopes) {
-    find_slopes(block, d, binning, each_row);
+  if (d.slopes) {
+    binning.find_slopes(d.slopes);
     for (long c = 0; c < classes; ++c)
       for (long i = 0; i < block.live; i += width)
         block.at(dot, i) += block.at(block.rows, c * n + i) * block.at(block.inverse, i) * block.at(block.slopes, c * n + i);
@@ -214,7 +210,8 @@ LOSSFOLD_INLINE void unfold_softmax(Block<T>& block, const Derivatives<T>& d, co
     V slope = -block.at(dot, i);  // apart from shift: at p_y = 1 either cancels exactly
     if (d.prob) slope += block.at(scale, i) * d.prob[c];
     if (d.prob_sq) slope += block.at(scale, i) * d.prob_sq[c] * (e * block.at(block.inverse, i));
-    if (with_slopes) slope += block.at(scale, i) * block.at(block.slopes, c * n + i);
+    if (d.slopes) slope += block.at(scale, i) * block.at(block.slopes, c * n + i);
+    if (d.map_prob) slope += block.at(scale, i) * block.at(block.map, c * n + i);
     V dz = e * (slope + block.at(shift, i));
     if (d.nll_all) dz -= block.at(block.weight, i) * d.nll_all[c];
     return dz;
@@ -229,8 +226,8 @@ LOSSFOLD_INLINE void unfold_identity(Block<T>& block, const Derivatives<T>& d, c
   const long n = block.n, classes = block.image.classes, width = Lanes<T>::width;
   block.gather_label(block.rows, block.label_score);
   block.finish_identity();
-  const bool with_slopes = d.slopes || d.map_prob;
-  if (with_slopes) find_slopes(block, d, binning, each_row);
+  if (d.map_prob) add_map(block, d.map_prob, (T*)nullptr, each_row);
+  if (d.slopes) binning.find_slopes(d.slopes);
   label_derivatives(block, d);
   if (total) {
     *total += value_of(block, d, (T*)nullptr);
@@ -253,7 +250,8 @@ LOSSFOLD_INLINE void unfold_identity(Block<T>& block, const Derivatives<T>& d, c
     V dp = V{};
     if (d.prob) dp += d.prob[c];
     if (d.prob_sq) dp += p * d.prob_sq[c];
-    if (with_slopes) dp += block.at(block.slopes, c * n + i);
+    if (d.slopes) dp += block.at(block.slopes, c * n + i);
+    if (d.map_prob) dp += block.at(block.map, c * n + i);
     if (d.nll_all) dp -= p < V{} + Block<T>::floor ? V{} : d.nll_all[c] / p;
     return block.at(block.weight, i) * dp;
   };
