@@ -219,22 +219,17 @@ struct Block {
     return !any(none);
   }
 
-  // Ask for the map of a class some rows on, of this block or the next: not of a whole block, because rows that lie a power of two
-  // apart share the sets of the caches.
-  LOSSFOLD_INLINE void prefetch_map(long c) const {
-    if (!upcoming) return;
-    c += rows_ahead;
-    const long from = c < image.classes ? after - n : after, size = size_of(image.map_type);
-    c = c < image.classes ? c : c - image.classes;
-    if (c < image.classes) lossfold::prefetch((const char*)image.maps + (c * image.pixels + from) * size, n * size);
+  // Where a row of the map is that will be read soon: of this block, or beyond the last class of the next; null where there is none.
+  LOSSFOLD_INLINE const char* coming_map(long c) const {
+    if (!upcoming || c >= 2 * image.classes) return nullptr;
+    const long from = c < image.classes ? after - n : after;
+    return (const char*)image.maps + (c % image.classes * image.pixels + from) * size_of(image.map_type);
   }
-  static constexpr long rows_ahead = 4;
 
   // The map of class c, 0 where the weight w is: what does not count may be infinite or NaN there. each_row is each_block's.
   template <class EachRow>
   LOSSFOLD_INLINE const T* map_of(long c, const T* w, bool in_place, EachRow each_row) const {
     const T* found = map + c * n;
-    prefetch_map(c);
     each_row([&](long start, long row, long count) {
       const long from = element(c, start);
       if (in_place) found = (const T*)image.maps + from;  // there is one run, and no padding after it
@@ -464,6 +459,19 @@ template <class T>
 struct Nothing {
   LOSSFOLD_INLINE void begin(long) {}
   LOSSFOLD_INLINE void element(long, long, typename Lanes<T>::V, typename Lanes<T>::V) {}
+  LOSSFOLD_INLINE void end(long) {}
+};
+
+// Likewise where the map is read afterwards: its rows are asked for one line at a time, because memory takes few requests at once.
+template <class T>
+struct AheadOfMap {
+  const Block<T>& block;
+  const long size;
+  const char* row;
+  LOSSFOLD_INLINE void begin(long c) { row = block.coming_map(c); }
+  LOSSFOLD_INLINE void element(long, long i, typename Lanes<T>::V, typename Lanes<T>::V) {
+    if (row) __builtin_prefetch(row + i * size);
+  }
   LOSSFOLD_INLINE void end(long) {}
 };
 

@@ -134,21 +134,40 @@ LOSSFOLD_APART void sum_distances(Block<T>& block, const Derivatives<T>& d, T* d
   block.exponentials(Dot<T, true>{block, d.nll_all, dot, 0});
 }
 
-// dot += sum_c e_c D_c through the map, whose rows are kept in the block for what follows.
+// The map of a block, its classes' rows `stride` apart: where it lies, or in the block's own rows once take() has been there.
 template <class T, class EachRow>
-LOSSFOLD_INLINE void add_map(const Block<T>& block, const T* slope, T* dot, EachRow each_row) {
-  typedef typename Lanes<T>::Loose Loose;
-  const bool in_place = block.map_in_place(block.weight);
-  for (long c = 0; c < block.image.classes; ++c) {
-    const T* m = block.map_of(c, block.weight, in_place, each_row);
-    const long at = c * block.n;
-    for (long i = 0; i < block.live; i += block.width) {
-      const auto far = slope[c] * *(const Loose*)(m + i);
-      block.at(block.map, at + i) = far;
-      if (dot) block.at(dot, i) += block.at(block.rows, at + i) * far;
-    }
+struct MapRows {
+  using V = typename Lanes<T>::V;
+  const Block<T>& block;
+  const EachRow each_row;
+  const bool in_place;
+  const T* base;
+  const long stride;
+
+  MapRows(const Block<T>& block_, EachRow each_row_)
+      : block(block_), each_row(each_row_), in_place(block_.image.maps && block_.map_in_place(block_.weight)),
+        base(in_place ? block_.map_of(0, block_.weight, true, each_row_) : block_.map), stride(in_place ? block_.image.pixels : block_.n) {}
+  LOSSFOLD_INLINE void take(long c) const { block.map_of(c, block.weight, in_place, each_row); }
+  LOSSFOLD_INLINE V at(long c, long i) const { return *(const typename Lanes<T>::Loose*)(base + c * stride + i); }
+};
+
+// Sum over the classes of D_c e_c, D_c of the sums of p and of the map.
+template <class T, class Map>
+struct DotOfMap {
+  using V = typename Lanes<T>::V;
+  const Block<T>& block;
+  const Derivatives<T>& d;
+  const Map& map;
+  T* dot;
+  AheadOfMap<T> ahead;
+  T a, by_map;
+  LOSSFOLD_INLINE void begin(long c) { map.take(c), ahead.begin(c + 4), a = d.prob ? d.prob[c] : 0, by_map = d.map_prob[c]; }
+  LOSSFOLD_INLINE void element(long c, long i, V x, V e) {
+    ahead.element(c, i, x, e);
+    block.at(dot, i) += (a + by_map * map.at(c, i)) * e;
   }
-}
+  LOSSFOLD_INLINE void end(long) {}
+};
 
 template <class T, class EachRow, class Sink>
 LOSSFOLD_INLINE void unfold_softmax(Block<T>& block, const Derivatives<T>& d, const Binning<T>& binning, double* total, EachRow each_row, Sink sink) {
@@ -158,14 +177,22 @@ LOSSFOLD_INLINE void unfold_softmax(Block<T>& block, const Derivatives<T>& d, co
   T* dot = block.dot;  // sum_c p_c D_c without the label's part
   T* const distances = total && d.nll_all ? block.powers + (d.nll_all - d.rows) / classes * n : nullptr;
   const bool own_score = d.prob_at_label || d.focal || total, mixed = d.prob || d.prob_sq || d.slopes || d.map_prob || d.nll_all;
+  const MapRows<T, EachRow> map(block, each_row);
   if (mixed)
     for (long i = 0; i < block.live; i += width) block.at(dot, i) = V{};
   if (!block.exponential) {
     block.find_max();
     if (own_score) block.label_minus_max();
-    if (d.prob) block.exponentials(Dot<T>{block, d.prob, dot, 0});
+    if (d.map_prob) block.exponentials(DotOfMap<T, MapRows<T, EachRow>>{block, d, map, dot, {block, size_of(block.image.map_type), nullptr}, 0, 0});
+    else if (d.prob) block.exponentials(Dot<T>{block, d.prob, dot, 0});
     else if (distances) sum_distances(block, d, distances);
     else block.exponentials(Nothing<T>{});
+  } else if (d.map_prob) {
+    DotOfMap<T, MapRows<T, EachRow>> sum{block, d, map, dot, {block, size_of(block.image.map_type), nullptr}, 0, 0};
+    for (long c = 0; c < classes; ++c) {
+      sum.begin(c);
+      for (long i = 0; i < block.live; i += width) sum.element(c, i, V{}, block.at(block.rows, c * n + i));
+    }
   } else if (d.prob) {
     for (long i = 0; i < block.live; i += width) {
       V sum = V{};
@@ -173,7 +200,6 @@ LOSSFOLD_INLINE void unfold_softmax(Block<T>& block, const Derivatives<T>& d, co
       block.at(dot, i) = sum;
     }
   }
-  if (d.map_prob) add_map(block, d.map_prob, dot, each_row);
   block.finish_softmax({own_score, d.focal || total, d.focal});
   if (mixed)
     for (long i = 0; i < block.live; i += width) block.at(dot, i) *= block.at(block.inverse, i);
@@ -208,10 +234,10 @@ LOSSFOLD_INLINE void unfold_softmax(Block<T>& block, const Derivatives<T>& d, co
   const auto slope = [&](long c, long i) {
     const V e = block.at(block.rows, c * n + i);
     V slope = -block.at(dot, i);  // apart from shift: at p_y = 1 either cancels exactly
-    if (d.prob) slope += block.at(scale, i) * d.prob[c];
+    if (d.map_prob) slope += block.at(scale, i) * ((d.prob ? d.prob[c] : 0) + d.map_prob[c] * map.at(c, i));
+    else if (d.prob) slope += block.at(scale, i) * d.prob[c];
     if (d.prob_sq) slope += block.at(scale, i) * d.prob_sq[c] * (e * block.at(block.inverse, i));
     if (d.slopes) slope += block.at(scale, i) * block.at(block.slopes, c * n + i);
-    if (d.map_prob) slope += block.at(scale, i) * block.at(block.map, c * n + i);
     V dz = e * (slope + block.at(shift, i));
     if (d.nll_all) dz -= block.at(block.weight, i) * d.nll_all[c];
     return dz;
@@ -226,7 +252,8 @@ LOSSFOLD_INLINE void unfold_identity(Block<T>& block, const Derivatives<T>& d, c
   const long n = block.n, classes = block.image.classes, width = Lanes<T>::width;
   block.gather_label(block.rows, block.label_score);
   block.finish_identity();
-  if (d.map_prob) add_map(block, d.map_prob, (T*)nullptr, each_row);
+  const MapRows<T, EachRow> map(block, each_row);
+  for (long c = 0; d.map_prob && c < classes; ++c) map.take(c);
   if (d.slopes) binning.find_slopes(d.slopes);
   label_derivatives(block, d);
   if (total) {
@@ -251,7 +278,7 @@ LOSSFOLD_INLINE void unfold_identity(Block<T>& block, const Derivatives<T>& d, c
     if (d.prob) dp += d.prob[c];
     if (d.prob_sq) dp += p * d.prob_sq[c];
     if (d.slopes) dp += block.at(block.slopes, c * n + i);
-    if (d.map_prob) dp += block.at(block.map, c * n + i);
+    if (d.map_prob) dp += d.map_prob[c] * map.at(c, i);
     if (d.nll_all) dp -= p < V{} + Block<T>::floor ? V{} : d.nll_all[c] / p;
     return block.at(block.weight, i) * dp;
   };

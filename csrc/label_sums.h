@@ -133,7 +133,8 @@ LOSSFOLD_INLINE void evaluate(Block<T>& block, double* nll_all) {
     const double total = sum_lanes<T>(log_sums);
     for (long c = 0; c < block.image.classes; ++c) nll_all[c] += total;
   } else if (!block.exponential) {
-    block.exponentials(Nothing<T>{});
+    if (block.image.maps) block.exponentials(AheadOfMap<T>{block, size_of(block.image.map_type), nullptr});
+    else block.exponentials(Nothing<T>{});
   }
   const bool hard = block.has_hard();
   block.finish_softmax({block.has(Sum::prob_at_label) || hard, block.has(Sum::nll) || hard || block.has_focal(), block.has_focal()});

@@ -57,6 +57,7 @@ OWN: dict[str, dict[str, object]] = {
     "CEDiceLoss": {"ce_weight": 1.0, "dice_weight": 1.0, "label_smoothing": 0.0} | OVERLAP,
     "LovaszLoss": {"classes": "present", "bins": 4096, "exact": None, "per_image": None},
     "OhemCrossEntropyLoss": {"thresh": 0.7, "min_kept": 100_000, "top_k_ratio": None},
+    "BoundaryLoss": {"boundary": "inner", "spacing": None, "normalize": "none", "absent": "skip", "include_background": True},
     "L1Loss": {},
     "MSELoss": {},
     "SmoothL1Loss": {"beta": 1.0},

@@ -8,7 +8,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from scipy.ndimage import distance_transform_edt
+
+import lossfold as lf
 
 Array = npt.NDArray[Any]
 Options = dict[str, Any]
@@ -41,18 +44,32 @@ def plane(inside: Array, counted: Array, steps: list[float], boundary: str) -> A
     return np.where(inside, inner - within, without - outer) * counted
 
 
+def steps_of(space: tuple[int, ...], options: Options) -> list[float]:
+    """From pixel to pixel along each axis."""
+    given = options.get("spacing")
+    steps = [1.0] * len(space) if given is None else [float(given)] * len(space) if np.isscalar(given) else list(given)
+    if options.get("normalize", "none") == "none":
+        return steps
+    extent = math.hypot(*(step * size for step, size in zip(steps, space, strict=True))) or 1.0
+    return [step / extent for step in steps]
+
+
 def distances(inside: Array, counted: Array, options: Options) -> Array:
     """The signed distances ``[B, C, *S]`` as the boundary loss wants them, with float32's digits."""
-    axes = inside.ndim - 2
-    given = options.get("spacing")
-    steps = [1.0] * axes if given is None else [float(given)] * axes if np.isscalar(given) else list(given)
-    if options.get("normalize", "none") == "extent" and axes:
-        extent = math.hypot(*(step * size for step, size in zip(steps, inside.shape[2:], strict=True)))
-        steps = [step / extent for step in steps]
-    found = np.zeros(inside.shape)
+    found, steps = np.zeros(inside.shape), steps_of(inside.shape[2:], options)
     for index in np.ndindex(*inside.shape[:2]):
         found[index] = plane(inside[index], counted[index], steps, options.get("boundary", "inner"))
     return found.astype(np.float32).astype(np.float64)
+
+
+def ours(inside: Array, counted: Array, options: Options) -> Array:
+    """The same by lossfold, whose distances are held to SciPy's: in float32 one or another is rounded to its neighbour."""
+    if inside.ndim == 2:
+        return np.zeros(inside.shape)
+    codes = torch.from_numpy(np.where(counted, inside, 2).astype(np.int64)).flatten(0, 1)
+    steps = steps_of(inside.shape[2:], options)
+    found = lf.functional.signed_distance(codes, 2, ignore_index=2, spacing=steps, boundary=options.get("boundary", "inner"))
+    return found[:, 1].double().reshape(inside.shape).numpy()
 
 
 def boundary(number: Array, weight: Array, size: Array, options: Options) -> Array:
@@ -60,18 +77,20 @@ def boundary(number: Array, weight: Array, size: Array, options: Options) -> Arr
     return np.asarray(number / np.where(weight != 0, weight, 1))
 
 
+PLAIN: dict[str, Callable[[Array, Array, Options], Array]] = {"BoundaryLoss": ours}
 MAPS: dict[str, Callable[[Array, Array, Options], Array]] = {"BoundaryLoss": distances}
 COSTS: dict[str, Callable[[Array, Array, Array, Options], Array]] = {"BoundaryLoss": boundary}
 
 
-def loss(name: str, p: Array, w: Array, m: Array, options: Options) -> Any:
-    """A loss of probabilities, weights (0 where nothing counts) and maps ``[B, C, P]``."""
+def loss(name: str, p: Array, w: Array, m: Array, t: Array, options: Options) -> Any:
+    """A loss of probabilities, weights (0 where nothing counts), maps and masks ``[B, C, P]``."""
     classes = p.shape[1]
     v = np.ones(classes) if options.get("class_weight") is None else np.asarray(options["class_weight"], np.float64)
     v = np.where(np.arange(classes) == 0, v * bool(options.get("include_background", True)), v)
-    sums = [(w * p * m).sum(2), w.sum(2), (w * np.abs(m)).sum(2)]
-    number, weight, size = (x if options.get("per_image") else x.sum(0, keepdims=True) for x in sums)
-    counts = (size if options.get("absent", "skip") == "skip" else weight) != 0
+    sums = [(w * p * m).sum(2), w.sum(2), (w * np.abs(m)).sum(2), ((w != 0) & t).any(2), ((w != 0) & ~t).any(2)]
+    number, weight, size, within, without = (x if options.get("per_image") else x.sum(0, keepdims=True) for x in sums)
+    there = (within != 0) & (without != 0) if t.ndim and options.get("of_labels") else size != 0
+    counts = there if options.get("absent", "skip") == "skip" else weight != 0
     shares = np.where(counts, v, 0)
     costs = np.where(shares != 0, v * COSTS[name](number, weight, size, options), 0)
     scale = options.get("loss_weight", 1.0)

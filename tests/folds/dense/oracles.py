@@ -302,9 +302,9 @@ def of_map(name: str) -> Callable[[Array, Array, Array | None, Options], Any]:
 
     def value(x: Array, t: Array, w: Array | None, options: Options) -> Any:
         together = options["link"] == "softmax"
-        m = maps.MAPS[name](*maps.masks_of_targets(t, options.get("ignore_index", -100), together), options)
-        g = grid(x, t, w, options, together)
-        return maps.loss(name, g.whole.p, g.w, m.reshape(g.w.shape), options | {"loss_weight": 1.0})
+        inside, counted = maps.masks_of_targets(t, options.get("ignore_index", -100), together)
+        m, g = maps.MAPS[name](inside, counted, options), grid(x, t, w, options, together)
+        return maps.loss(name, g.whole.p, g.w, m.reshape(g.w.shape), inside.reshape(g.w.shape), options | {"loss_weight": 1.0})
 
     return value
 

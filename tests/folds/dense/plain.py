@@ -197,8 +197,8 @@ def lovasz(e: Elements) -> Tensor:
 def of_targets(name: str) -> Callable[[Elements], Tensor]:
     def loss(e: Elements) -> Tensor:
         found = maps.masks_of_targets(e.truth.detach().cpu().numpy(), e.case.ignore_index, e.case.together)
-        m = torch.from_numpy(maps.MAPS[name](*found, e.options)).to(e.p).reshape(e.p.shape)
-        return of_map(name, e.p, e.w, m, e.v[:, 0], e.options)
+        m = torch.from_numpy(maps.PLAIN[name](*found, e.options)).to(e.p).reshape(e.p.shape)
+        return of_map(name, e.p, e.w, m, None, e.v[:, 0], e.options)
 
     return loss
 

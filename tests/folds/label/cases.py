@@ -127,7 +127,7 @@ class ScoreCase(Case):
     @property
     def curved(self) -> bool:
         """Between the places where errors change order the Lovász extension is linear in them."""
-        return not (self.name == "LovaszLoss" and self.link == "identity")
+        return not (self.name in ("LovaszLoss", "BoundaryLoss") and self.link == "identity")
 
     @property
     def differentiates_weights(self) -> bool:

@@ -239,12 +239,16 @@ def lovasz(px: Pixels, options: Options) -> Tensor:
     return _reduce(values.sum(1), v.sum(1), counts.any(1), options)
 
 
-def of_map(name: str, p: Tensor, w: Tensor, m: Tensor, v: Tensor, options: Options) -> Tensor:
-    """A loss that weighs probabilities by a map, ``[B, C, P]`` each."""
+def of_map(name: str, p: Tensor, w: Tensor, m: Tensor, hot: Tensor | None, v: Tensor, options: Options) -> Tensor:
+    """A loss that weighs probabilities by a map, ``[B, C, P]`` each; of labels their one-hot form says which classes are there."""
     per_image = options.get("per_image", False)
     v = v if options.get("include_background", True) else torch.cat([0 * v[:1], v[1:]])
     number, weight, size = (_rows(x.sum(2), per_image) for x in (w * p * m, w.expand_as(p), w * m.abs()))
-    counts = (size if options.get("absent", "skip") == "skip" else weight) != 0
+    there = size != 0
+    if hot is not None:
+        own = _rows((w * hot).sum(2), per_image)
+        there = (own != 0) & (own != own.sum(1, keepdim=True))
+    counts = there if options.get("absent", "skip") == "skip" else weight != 0
     shares = torch.where(counts, v, 0)
     costs = torch.where(shares != 0, v * COSTS[name](number, weight, size, options), 0)
     if options.get("reduction") == "none":
@@ -262,8 +266,8 @@ COSTS: dict[str, Callable[[Tensor, Tensor, Tensor, Options], Tensor]] = {"Bounda
 def of_labels(name: str) -> Callable[[Pixels, Options], Tensor]:
     def loss(px: Pixels, options: Options) -> Tensor:
         found = maps.masks_of(px.labels.long().cpu().numpy(), px.classes, options.get("ignore_index", -100))
-        m = torch.from_numpy(maps.MAPS[name](*found, options)).to(px.p).reshape(px.p.shape)
-        return of_map(name, px.p, px.w[:, None], m, px.v, options)
+        m = torch.from_numpy(maps.PLAIN[name](*found, options)).to(px.p).reshape(px.p.shape)
+        return of_map(name, px.p, px.w[:, None], m, px.hot if name == "BoundaryLoss" else None, px.v, options)
 
     return loss
 

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from lossfold.errors import LossError, wrong
-from lossfold.folds.fold import Fold
+from lossfold.folds.fold import Fold, Sum
 from lossfold.folds.scores import Given
 from lossfold.losses.reduce import divide
-from lossfold.losses.scores import LABELS
-from lossfold.losses.shapes.maps import MAP_PROB, MapLoss, ignored_masks
+from lossfold.losses.scores import LABELS, WEIGHT
+from lossfold.losses.shapes.maps import MAP_PROB, MAP_SIZE, MapLoss, ignored_masks
 from lossfold.options import configured, option
 from lossfold.registry import LOSSES
 from lossfold.shapes.distances import AT, signed_distance, spacing_of
@@ -76,7 +76,7 @@ class BoundaryLoss(MapLoss):
     samples: ClassVar[tuple[dict[str, Any], ...]] = (
         {},
         {"boundary": "both", "spacing": 0.7, "absent": "count", "class_weight": "random", "per_image": True},
-        {"link": "identity", "normalize": "extent", "include_background": False},
+        {"normalize": "extent", "include_background": False},
     )
     dense_samples: ClassVar[tuple[dict[str, Any], ...]] = (
         {"link": "sigmoid", "boundary": "both", "class_weight": "random"},
@@ -118,8 +118,8 @@ class BoundaryLoss(MapLoss):
                     targets, scores.shape[1], ignore_index=self.ignore_index, spacing=spacing, boundary=self.boundary
                 )
             except LossError as error:
-                error.argument = {"target": "labels"}.get(error.argument, error.argument)
-                raise
+                expected = f"in [0, {scores.shape[1]}) or ignore_index={self.ignore_index}"
+                raise wrong("labels", expected, error.got) from None
         inside, ignored = ignored_masks(given, self.ignore_index, self.together)
         if ignored is None:
             return signed_distance(inside, spacing=spacing, boundary=self.boundary)
@@ -136,6 +136,15 @@ class BoundaryLoss(MapLoss):
             return rows
         extents = [math.hypot(*(step * size for step, size in zip(row, space, strict=True))) or 1.0 for row in rows]
         return [[step / extent for step in row] for row, extent in zip(rows, extents, strict=True)]
+
+    def sums(self, kind: str) -> tuple[Sum, ...]:
+        """Return the sums that the formula reads: labels say by themselves which classes end somewhere."""
+        return (WEIGHT, MAP_PROB) if kind == LABELS else (WEIGHT, MAP_PROB, MAP_SIZE)
+
+    def present(self, fold: Fold, weight: Tensor) -> Tensor:
+        """Return which classes ``[I, C]`` are neither absent nor all of what counts."""
+        own = fold[WEIGHT]
+        return (own != 0) & (own != weight) if fold.target == LABELS else fold[MAP_SIZE] != 0
 
     def cost(self, fold: Fold, weight: Tensor) -> Tensor:
         """Return Σ w p φ / Σ w."""

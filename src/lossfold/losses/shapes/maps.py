@@ -26,7 +26,7 @@ MAP_SIZE: Sum = ("map_size", 0.0)
 class MapLoss(ScoreLoss):
     """The mean over classes of a formula of Σ w p m, with a number m of each class and pixel that has no part of the scores.
 
-    A class whose map is 0 wherever something counts has no such formula: it is left out, or counts.
+    A class that has no map, since it is absent or covers all, is left out, or counts.
     """
 
     absent: str = option("skip", words=("skip", "count"))
@@ -59,6 +59,10 @@ class MapLoss(ScoreLoss):
         """Return what is made of the targets of a call, ``[B, C, *S]``; what else the call says of it follows."""
         raise NotImplementedError
 
+    def present(self, fold: Fold, weight: Tensor) -> Tensor:
+        """Return which classes ``[I, C]`` have a map."""
+        return fold[MAP_SIZE] != 0
+
     def cost(self, fold: Fold, weight: Tensor) -> Tensor:
         """Return each class's loss ``[I, C]``, of its sums and of the weight of what counts."""
         raise NotImplementedError
@@ -77,15 +81,11 @@ class MapLoss(ScoreLoss):
         """Return the fold that a kind of targets wants."""
         return super().needs_for(kind).asking(maps=self.map_name)
 
-    def sums(self, kind: str) -> tuple[Sum, ...]:
-        """Return the sums that the formula reads."""
-        return (WEIGHT, MAP_PROB, MAP_SIZE)
-
     def formula(self, fold: Fold, given: object) -> Ratio:
         """Return the classes' costs and weights."""
         weight = weight_of_each(fold)
         v = included(self, weight, self.include_background)
-        counts = (fold[MAP_SIZE] if self.absent == "skip" else weight) != 0
+        counts = self.present(fold, weight) if self.absent == "skip" else weight != 0
         weights = counts.to(weight.dtype) if v is None else torch.where(counts, v, 0.0)
         return Ratio(torch.where(weights != 0, times(self.cost(fold, weight), v), 0.0), weights)
 
