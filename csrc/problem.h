@@ -161,7 +161,7 @@ struct Problem {
     if (!maps) return std::nullopt;
     const Tensor found = torch::stable::contiguous(*maps);
     image.map_type = type_of(found, "map");
-    STD_TORCH_CHECK(found.numel() == batch * channels * pixels && image.map_type <= Type::bf16, "lossfold: malformed map");
+    STD_TORCH_CHECK(found.numel() == batch * channels * pixels && (image.map_type <= Type::bf16 || image.map_type == Type::u8), "lossfold: malformed map");
     image.maps = found.const_data_ptr();  // of the first image; says that there is one
     return found;
   }

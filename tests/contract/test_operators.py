@@ -16,7 +16,7 @@ from tests.internals import Watch
 pytestmark = native
 
 
-OF_TARGETS = ("distance",)
+OF_TARGETS = ("distance", "skeleton")
 """Operators of targets alone, which no fold has."""
 
 

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from scipy.ndimage import distance_transform_edt
+from scipy.ndimage import binary_dilation, distance_transform_edt
+from skimage.morphology import skeletonize
 
 import lossfold as lf
 
@@ -77,19 +78,44 @@ def boundary(number: Array, weight: Array, size: Array, options: Options) -> Arr
     return np.asarray(number / np.where(weight != 0, weight, 1))
 
 
-PLAIN: dict[str, Callable[[Array, Array, Options], Array]] = {"BoundaryLoss": ours}
-MAPS: dict[str, Callable[[Array, Array, Options], Array]] = {"BoundaryLoss": distances}
-COSTS: dict[str, Callable[[Array, Array, Array, Options], Array]] = {"BoundaryLoss": boundary}
+def skeletons(inside: Array, counted: Array, options: Options) -> Array:
+    """The tubed skeletons, by scikit-image."""
+    found = np.zeros(inside.shape)
+    for index in np.ndindex(*inside.shape[:2]):
+        mask = inside[index]
+        if mask.ndim == 0:
+            found[index] = mask
+        elif mask.any():
+            thin = skeletonize(mask if mask.ndim > 1 else mask[None]).reshape(mask.shape)
+            found[index] = binary_dilation(thin, np.ones((3,) * mask.ndim)) & mask
+    return found
+
+
+def skeleton_recall(number: Array, weight: Array, size: Array, options: Options) -> Array:
+    """Of Σ w p s, Σ w and Σ w s."""
+    s = options.get("smooth", 1.0)
+    return np.where(size + s != 0, 1 - (number + s) / np.where(size + s != 0, size + s, 1), 0)
+
+
+PLAIN: dict[str, Callable[[Array, Array, Options], Array]] = {"BoundaryLoss": ours, "SkeletonRecallLoss": skeletons}
+MAPS: dict[str, Callable[[Array, Array, Options], Array]] = {
+    "BoundaryLoss": distances,
+    "SkeletonRecallLoss": skeletons,
+}
+COSTS: dict[str, Callable[[Array, Array, Array, Options], Array]] = {
+    "BoundaryLoss": boundary,
+    "SkeletonRecallLoss": skeleton_recall,
+}
 
 
 def loss(name: str, p: Array, w: Array, m: Array, t: Array, options: Options) -> Any:
     """A loss of probabilities, weights (0 where nothing counts), maps and masks ``[B, C, P]``."""
     classes = p.shape[1]
     v = np.ones(classes) if options.get("class_weight") is None else np.asarray(options["class_weight"], np.float64)
-    v = np.where(np.arange(classes) == 0, v * bool(options.get("include_background", True)), v)
+    v = np.where(np.arange(classes) == 0, v * bool(options.get("include_background", name != "SkeletonRecallLoss")), v)
     sums = [(w * p * m).sum(2), w.sum(2), (w * np.abs(m)).sum(2), ((w != 0) & t).any(2), ((w != 0) & ~t).any(2)]
     number, weight, size, within, without = (x if options.get("per_image") else x.sum(0, keepdims=True) for x in sums)
-    there = (within != 0) & (without != 0) if t.ndim and options.get("of_labels") else size != 0
+    there = (within != 0) & (without != 0) if name == "BoundaryLoss" and options.get("of_labels") else size != 0
     counts = there if options.get("absent", "skip") == "skip" else weight != 0
     shares = np.where(counts, v, 0)
     costs = np.where(shares != 0, v * COSTS[name](number, weight, size, options), 0)

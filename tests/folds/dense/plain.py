@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from lossfold.losses.shapes.structure import edge_weight
 from tests.contract.case import Data
 from tests.folds.dense.elements import element_weights
 from tests.folds.label.plain import COSTS, _dice, _jaccard, _lovasz_by_sorting, _mean, _rises, _tversky, of_map
@@ -203,6 +204,22 @@ def of_targets(name: str) -> Callable[[Elements], Tensor]:
     return loss
 
 
+def structure(e: Elements) -> Tensor:
+    u = e.w * edge_weight(e.truth, e.case.ignore_index, e.options.get("kernel_size", 31), e.options.get("factor", 5.0), e.w.dtype).reshape(e.w.shape)
+    s = e.options.get("smooth", 1.0)
+    both, union, cross, total, true = (
+        e.rows(z.sum(2)) for z in (u * e.p * e.t, u * (e.p + e.t - e.p * e.t), u * (e.t * e.nll + (1 - e.t) * e.nll_not), u, u * e.t)
+    )
+    ratio = torch.where(union + s != 0, (both + s) / torch.where(union + s != 0, union + s, 1), 1)
+    cost = 1 - ratio + cross / torch.where(total != 0, total, 1)
+    counts = (true if e.options.get("absent") == "skip" else total) != 0
+    shares = torch.where(counts, e.v[:, 0], 0)
+    costs = torch.where(shares != 0, e.v[:, 0] * cost, 0)
+    if e.options.get("reduction") == "none":
+        return costs if e.case.by_image else costs[0]
+    return e.settle(costs.sum(1), shares.sum(1), e.counted.any(1))
+
+
 PLAIN: dict[str, Callable[[Elements], Tensor]] = {
     "BinaryCrossEntropyLoss": binary_cross_entropy,
     "CrossEntropyLoss": cross_entropy,
@@ -212,6 +229,7 @@ PLAIN: dict[str, Callable[[Elements], Tensor]] = {
     "TverskyLoss": overlap(_tversky),
     "GeneralizedDiceLoss": generalized_dice,
     "LovaszLoss": lovasz,
+    "StructureLoss": structure,
     **{name: of_targets(name) for name in COSTS},
 }
 

@@ -73,7 +73,7 @@ class ScoreCase(Case):
     @property
     def pixelwise(self) -> bool:
         """A pixel of a shape has a part in what its neighbours weigh."""
-        return self.name not in shapes.MAPS
+        return self.name not in (*shapes.MAPS, "StructureLoss")
 
     @property
     def sorts(self) -> bool:
@@ -127,7 +127,7 @@ class ScoreCase(Case):
     @property
     def curved(self) -> bool:
         """Between the places where errors change order the Lovász extension is linear in them."""
-        return not (self.name in ("LovaszLoss", "BoundaryLoss") and self.link == "identity")
+        return not (self.name in ("LovaszLoss", *shapes.MAPS) and self.link == "identity")
 
     @property
     def differentiates_weights(self) -> bool:

@@ -45,6 +45,7 @@ SPECIFIC: dict[str, dict[str, list[Any]]] = {
         "absent": ["skip", "count"],
         "include_background": [True, False],
     },
+    "SkeletonRecallLoss": {"smooth": [1.0, 0.0], "absent": ["skip", "count"], "include_background": [True, False]},
     "OhemCrossEntropyLoss": {"thresh": [0.3, 0.7], "min_kept": [0, 2, 9, 1000], "top_k_ratio": [None, 0.35, 1.0]},
 }
 OPTIONS = {name: COMMON | own for name, own in SPECIFIC.items()}

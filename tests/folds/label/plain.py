@@ -242,7 +242,7 @@ def lovasz(px: Pixels, options: Options) -> Tensor:
 def of_map(name: str, p: Tensor, w: Tensor, m: Tensor, hot: Tensor | None, v: Tensor, options: Options) -> Tensor:
     """A loss that weighs probabilities by a map, ``[B, C, P]`` each; of labels their one-hot form says which classes are there."""
     per_image = options.get("per_image", False)
-    v = v if options.get("include_background", True) else torch.cat([0 * v[:1], v[1:]])
+    v = v if options.get("include_background", name != "SkeletonRecallLoss") else torch.cat([0 * v[:1], v[1:]])
     number, weight, size = (_rows(x.sum(2), per_image) for x in (w * p * m, w.expand_as(p), w * m.abs()))
     there = size != 0
     if hot is not None:
@@ -260,7 +260,12 @@ def _boundary(number: Tensor, weight: Tensor, size: Tensor, options: Options) ->
     return number / torch.where(weight != 0, weight, 1)
 
 
-COSTS: dict[str, Callable[[Tensor, Tensor, Tensor, Options], Tensor]] = {"BoundaryLoss": _boundary}
+def _recall(number: Tensor, weight: Tensor, size: Tensor, options: Options) -> Tensor:
+    s = options.get("smooth", 1.0)
+    return torch.where(size + s != 0, 1 - (number + s) / torch.where(size + s != 0, size + s, 1), 0)
+
+
+COSTS: dict[str, Callable[[Tensor, Tensor, Tensor, Options], Tensor]] = {"BoundaryLoss": _boundary, "SkeletonRecallLoss": _recall}
 
 
 def of_labels(name: str) -> Callable[[Pixels, Options], Tensor]:

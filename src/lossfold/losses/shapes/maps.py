@@ -104,9 +104,9 @@ def weight_of_each(fold: Fold) -> Tensor:
 def check_map(argument: str, ready: Any, scores: Tensor, space: torch.Size) -> Tensor:
     """Refuse a map of another shape, dtype or device than targets of the scores' channels would have."""
     expected = [*scores.shape[:2], *space]
-    if not isinstance(ready, Tensor) or ready.dtype not in SCORE_DTYPES:
+    if not isinstance(ready, Tensor) or ready.dtype not in (*SCORE_DTYPES, torch.uint8, torch.bool):
         hint = "call .float()" if isinstance(ready, Tensor) else ""
-        raise wrong(argument, f"a float tensor {expected}, a number for each class and pixel", describe(ready), hint)
+        raise wrong(argument, f"a float, uint8 or bool tensor {expected}, a number for each class and pixel", describe(ready), hint)
     check_dense(argument, ready)
     if list(ready.shape) != expected:
         raise wrong(argument, f"of shape {expected}, a number for each class and pixel", describe(ready))
