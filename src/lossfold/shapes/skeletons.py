@@ -79,6 +79,8 @@ def of_masks(masks: Tensor, tube: bool) -> Tensor:
 
 
 def _skeleton(masks: Tensor, tube: bool) -> Tensor:
+    if not masks.numel():
+        return torch.zeros_like(masks, memory_format=torch.contiguous_format)
     space = masks.shape[2:]
     planes = masks.reshape(-1, *(space if len(space) > 1 else (1, *space))).numpy()
     found = np.zeros(planes.shape, bool)

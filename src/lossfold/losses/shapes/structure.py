@@ -52,7 +52,7 @@ class StructureLoss(ScoreLoss):
         LossError: for options, shapes, dtypes or targets that are out of range.
 
     Gradient:
-        Exact in the logits; weights are made of the targets alone and have none. 0 where nothing counts.
+        Exact, in the targets too where they ask for one, as soft ones may. 0 where nothing counts.
 
     Example:
         >>> StructureLoss()(torch.randn(2, 1, 48, 48), torch.randint(0, 2, (2, 1, 48, 48))).shape
@@ -95,8 +95,7 @@ class StructureLoss(ScoreLoss):
     def at_edges(self, given: Given) -> Given:
         """Return a call's arguments with the weight w (1 + factor ``|m - t|``)."""
         scores, targets, weight = given.tensors
-        with torch.no_grad():
-            u = edge_weight(targets, self.ignore_index, self.kernel_size, self.factor, computed_in(scores))
+        u = edge_weight(targets, self.ignore_index, self.kernel_size, self.factor, computed_in(scores))
         if weight is not None:
             weight = weight if weight.dim() == u.dim() else weight.unsqueeze(1)
             u = torch.where(weight != 0, weight.to(u.dtype), 0.0) * u
@@ -148,7 +147,7 @@ def edge_weight(targets: Tensor, ignore_index: int, size: int, factor: float, dt
     """Return 1 + factor ``|m - t|`` of targets ``[B, K, *S]``, m their mean in a window of the counted ones, zeros beyond the image."""
     whole = not targets.is_floating_point() and targets.dtype != torch.bool
     ignored = targets == ignore_index if whole else None
-    t = targets.detach().to(dtype)
+    t = targets.to(dtype)
     t = t if ignored is None else t.masked_fill(ignored, 0.0)
     if t.dim() == 2:
         return torch.ones_like(t)
@@ -156,7 +155,7 @@ def edge_weight(targets: Tensor, ignore_index: int, size: int, factor: float, dt
     if ignored is not None:
         counted = 1 - windowed(ignored.to(dtype), size)
         mean = mean / counted.clamp_min(0.5 / size ** (t.dim() - 2))
-    return 1 + factor * (mean - t).abs_()
+    return 1 + factor * (mean - t).abs()
 
 
 def windowed(values: Tensor, size: int) -> Tensor:
