@@ -76,7 +76,7 @@ class StructureLoss(ScoreLoss):
     samples: ClassVar[tuple[dict[str, Any], ...]] = ()
     dense_samples: ClassVar[tuple[dict[str, Any], ...]] = (
         {},
-        {"kernel_size": 3, "factor": 2.0, "smooth": 0.0, "absent": "skip", "class_weight": "random", "per_image": False},
+        {"kernel_size": 5, "factor": 2.0, "smooth": 0.0, "absent": "skip", "class_weight": "random", "per_image": False},
     )
 
     def settle(self) -> None:
