@@ -10,7 +10,7 @@ namespace {
 // The derivatives of the loss with respect to this image's sums, as T; a row is null where the sum was not asked for.
 template <class T>
 struct Derivatives {
-  T *rows, *prob, *prob_sq, *prob_at_label, *nll, *nll_all, *hard_nll;
+  T *rows, *prob, *prob_sq, *prob_at_label, *nll, *nll_all, *hard_nll, *map_prob;
   const T* slopes;  // of the errors, by class and bin; null without a histogram
   T nll_all_total;
   bool focal = false;
@@ -26,6 +26,7 @@ struct Derivatives {
     nll = row_of(image, Sum::nll, rows);
     nll_all = row_of(image, Sum::nll_all, rows);
     hard_nll = row_of(image, Sum::hard_nll, rows);
+    map_prob = row_of(image, Sum::map_prob, rows);
     for (int k = 0; k < image.sums; ++k) focal |= image.kinds[k] == Sum::focal || image.kinds[k] == Sum::focal_weight;
     if (prob_sq)
       for (long c = 0; c < image.classes; ++c) prob_sq[c] *= 2;
@@ -133,22 +134,65 @@ LOSSFOLD_APART void sum_distances(Block<T>& block, const Derivatives<T>& d, T* d
   block.exponentials(Dot<T, true>{block, d.nll_all, dot, 0});
 }
 
-template <class T, class Sink>
-LOSSFOLD_INLINE void unfold_softmax(Block<T>& block, const Derivatives<T>& d, const Binning<T>& binning, double* total, Sink sink) {
+// The map of a block, its classes' rows `stride` apart: where it lies, or in the block's own rows once take() has been there.
+template <class T, class EachRow>
+struct MapRows {
+  using V = typename Lanes<T>::V;
+  const Block<T>& block;
+  const EachRow each_row;
+  const bool in_place;
+  const T* base;
+  const long stride;
+
+  MapRows(const Block<T>& block_, EachRow each_row_)
+      : block(block_), each_row(each_row_), in_place(block_.image.maps && block_.map_in_place(block_.weight)),
+        base(in_place ? block_.map_of(0, block_.weight, true, each_row_) : block_.map), stride(in_place ? block_.image.pixels : block_.n) {}
+  LOSSFOLD_INLINE void take(long c) const { block.map_of(c, block.weight, in_place, each_row); }
+  LOSSFOLD_INLINE V at(long c, long i) const { return *(const typename Lanes<T>::Loose*)(base + c * stride + i); }
+};
+
+// Sum over the classes of D_c e_c, D_c of the sums of p and of the map.
+template <class T, class Map>
+struct DotOfMap {
+  using V = typename Lanes<T>::V;
+  const Block<T>& block;
+  const Derivatives<T>& d;
+  const Map& map;
+  T* dot;
+  AheadOfMap<T> ahead;
+  T a, by_map;
+  LOSSFOLD_INLINE void begin(long c) { map.take(c), ahead.begin(c + 4), a = d.prob ? d.prob[c] : 0, by_map = d.map_prob[c]; }
+  LOSSFOLD_INLINE void element(long c, long i, V x, V e) {
+    ahead.element(c, i, x, e);
+    block.at(dot, i) += (a + by_map * map.at(c, i)) * e;
+  }
+  LOSSFOLD_INLINE void end(long) {}
+};
+
+template <class T, class EachRow, class Sink>
+LOSSFOLD_INLINE void unfold_softmax(Block<T>& block, const Derivatives<T>& d, const Binning<T>& binning, double* total, EachRow each_row, Sink sink) {
   using V = typename Lanes<T>::V;
   const long n = block.n, classes = block.image.classes, width = Lanes<T>::width;
   T *scale = block.high, *shift = block.label_score;
   T* dot = block.dot;  // sum_c p_c D_c without the label's part
   T* const distances = total && d.nll_all ? block.powers + (d.nll_all - d.rows) / classes * n : nullptr;
-  const bool own_score = d.prob_at_label || d.focal || total, mixed = d.prob || d.prob_sq || d.slopes || d.nll_all;
+  const bool own_score = d.prob_at_label || d.focal || total, mixed = d.prob || d.prob_sq || d.slopes || d.map_prob || d.nll_all;
+  const MapRows<T, EachRow> map(block, each_row);
   if (mixed)
     for (long i = 0; i < block.live; i += width) block.at(dot, i) = V{};
   if (!block.exponential) {
     block.find_max();
     if (own_score) block.label_minus_max();
-    if (d.prob) block.exponentials(Dot<T>{block, d.prob, dot, 0});
+    if (d.map_prob) block.exponentials(DotOfMap<T, MapRows<T, EachRow>>{block, d, map, dot, {block, size_of(block.image.map_type), nullptr}, 0, 0});
+    else if (d.prob) block.exponentials(Dot<T>{block, d.prob, dot, 0});
     else if (distances) sum_distances(block, d, distances);
     else block.exponentials(Nothing<T>{});
+  } else if (d.map_prob) {
+    DotOfMap<T, MapRows<T, EachRow>> sum{block, d, map, dot, {block, size_of(block.image.map_type), nullptr}, 0, 0};
+    for (long c = 0; c < classes; ++c) {
+      sum.begin(c);
+      for (long i = 0; i < block.live; i += width) sum.element(c, i, V{}, block.at(block.rows, c * n + i));
+    }
   } else if (d.prob) {
     for (long i = 0; i < block.live; i += width) {
       V sum = V{};
@@ -190,7 +234,8 @@ LOSSFOLD_INLINE void unfold_softmax(Block<T>& block, const Derivatives<T>& d, co
   const auto slope = [&](long c, long i) {
     const V e = block.at(block.rows, c * n + i);
     V slope = -block.at(dot, i);  // apart from shift: at p_y = 1 either cancels exactly
-    if (d.prob) slope += block.at(scale, i) * d.prob[c];
+    if (d.map_prob) slope += block.at(scale, i) * ((d.prob ? d.prob[c] : 0) + d.map_prob[c] * map.at(c, i));
+    else if (d.prob) slope += block.at(scale, i) * d.prob[c];
     if (d.prob_sq) slope += block.at(scale, i) * d.prob_sq[c] * (e * block.at(block.inverse, i));
     if (d.slopes) slope += block.at(scale, i) * block.at(block.slopes, c * n + i);
     V dz = e * (slope + block.at(shift, i));
@@ -201,12 +246,14 @@ LOSSFOLD_INLINE void unfold_softmax(Block<T>& block, const Derivatives<T>& d, co
   else sink.take([&](long c, long i) { return block.at(block.rows, c * n + i) * block.at(shift, i); }, fix);
 }
 
-template <class T, class Sink>
-LOSSFOLD_INLINE void unfold_identity(Block<T>& block, const Derivatives<T>& d, const Binning<T>& binning, double* total, Sink sink) {
+template <class T, class EachRow, class Sink>
+LOSSFOLD_INLINE void unfold_identity(Block<T>& block, const Derivatives<T>& d, const Binning<T>& binning, double* total, EachRow each_row, Sink sink) {
   using V = typename Lanes<T>::V;
   const long n = block.n, classes = block.image.classes, width = Lanes<T>::width;
   block.gather_label(block.rows, block.label_score);
   block.finish_identity();
+  const MapRows<T, EachRow> map(block, each_row);
+  for (long c = 0; d.map_prob && c < classes; ++c) map.take(c);
   if (d.slopes) binning.find_slopes(d.slopes);
   label_derivatives(block, d);
   if (total) {
@@ -231,6 +278,7 @@ LOSSFOLD_INLINE void unfold_identity(Block<T>& block, const Derivatives<T>& d, c
     if (d.prob) dp += d.prob[c];
     if (d.prob_sq) dp += p * d.prob_sq[c];
     if (d.slopes) dp += block.at(block.slopes, c * n + i);
+    if (d.map_prob) dp += d.map_prob[c] * map.at(c, i);
     if (d.nll_all) dp -= p < V{} + Block<T>::floor ? V{} : d.nll_all[c] / p;
     return block.at(block.weight, i) * dp;
   };
@@ -245,20 +293,20 @@ void unfold(const Image& image, long begin, long end, void* work, const double* 
   const Derivatives<T> derivatives(image, arena, grad, slopes);
   const Binning<T> binning(block, arena);
   BadLabel bad;  // the fold has refused labels out of range
-  const auto differentiate = [&](auto sink) {
-    if (image.softmax) unfold_softmax(block, derivatives, binning, value, sink);
-    else unfold_identity(block, derivatives, binning, value, sink);
+  const auto differentiate = [&](auto each_row, auto sink) {
+    if (image.softmax) unfold_softmax(block, derivatives, binning, value, each_row, sink);
+    else unfold_identity(block, derivatives, binning, value, each_row, sink);
   };
   if (image.resized) {
     Grid<T> grid(block, arena);
     GridGradient<T> gradient(grid, layout, grad_scores, arena);
-    const auto visit = [&](long, long rows) { differentiate(IntoGrid<T>{gradient, rows}); };
+    const auto visit = [&](long y, long rows) { differentiate(grid.runs(y, rows), IntoGrid<T>{gradient, rows}); };
     return grid.walk(begin, end, &bad, visit, [&](long next) { gradient.hand_over(next); });
   }
   for (long start = begin; start < end; start += block.n) {
     const long count = end - start < block.n ? end - start : block.n;
     block.read(start, count, &bad);
-    differentiate(InPlace<T>{block});
+    differentiate([&](auto run) { block.runs(start, count, run); }, InPlace<T>{block});
     block.write(grad_scores, layout, start, count);
   }
   finish_streaming();

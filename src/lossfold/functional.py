@@ -40,6 +40,9 @@ from lossfold.losses.images import psnr as psnr
 from lossfold.losses.images import ssim as ssim
 from lossfold.losses.masks import binary as binary
 from lossfold.losses.matting import composition as composition
+from lossfold.losses.shapes import boundary as boundary
+from lossfold.losses.shapes import skeleton as skeleton
+from lossfold.losses.shapes import structure as structure
 from lossfold.matching import mask_costs as mask_costs
 from lossfold.matching import match as match
 from lossfold.points import sample_points as sample_points
@@ -48,6 +51,7 @@ from lossfold.registry import LOSSES
 from lossfold.registry import snake_case as snake_case
 from lossfold.shapes.distances import distance_transform as distance_transform
 from lossfold.shapes.distances import signed_distance as signed_distance
+from lossfold.shapes.skeletons import tubed_skeleton as tubed_skeleton
 from lossfold.signatures import options_of
 from lossfold.trimaps import random_trimap as random_trimap
 from lossfold.trimaps import region_from_trimap as region_from_trimap
@@ -92,6 +96,7 @@ HELPERS = (
     "sample_uncertain_points",
     "signed_distance",
     "trimap_from_alpha",
+    "tubed_skeleton",
 )
 OF_LOSSES = {
     snake_case(name): cls

@@ -111,7 +111,7 @@ def test_the_order_of_pixels_is_of_no_account(case: Case) -> None:
         both_close((result, gradient.flatten(2)), (truth, slope), grain=case.grain)
 
 
-@every(among=lambda case: case.fold == "dense")
+@every(among=lambda case: case.fold == "dense" and case.pixelwise)
 def test_one_element_that_does_not_count_is_not_read(case: Case) -> None:
     """Its weight is 0 in one channel alone; where channels belong together an ignored one takes its pixel along."""
     together = bool(getattr(case, "together", False))

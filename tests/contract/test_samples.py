@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+import lossfold as lf
 from tests.contract.case import Case, both_close, close, evaluate, run, slope_of
 from tests.contract.cases import every
 from tests.folds.label.cases import ScoreCase
@@ -44,7 +45,8 @@ def test_permuting_classes_with_their_numbers(case: Case) -> None:
     assert isinstance(case, ScoreCase)
     data = case.make(way=case.rich)
     fixed = {case.ignore_index} if case.fold == "label" else set()
-    fixed |= {0} if case.background_apart else set()
+    background = getattr(lf.LOSSES[case.name], "include_background", True)
+    fixed |= {0} if case.background_apart or not case.options.get("include_background", background) else set()
     free = torch.tensor([c for c in range(case.classes) if c not in fixed])
     order = torch.arange(case.classes)
     order[free] = free.roll(1)

@@ -67,6 +67,17 @@ OWN: dict[str, dict[str, object]] = {
     "GeneralizedWassersteinDiceLoss": {"distances": None, "weighting": "foreground", "smooth": 1e-5},
     "ExpLogLoss": {"dice_weight": 0.8, "ce_weight": 0.2, "dice_exponent": 0.3, "ce_exponent": 0.3, "smooth": 1.0}
     | {"absent": "skip", "include_background": True},
+    "BoundaryLoss": {"boundary": "inner", "spacing": None, "normalize": "none", "absent": "skip", "include_background": True},
+    "SkeletonRecallLoss": {"smooth": 1.0, "do_tube": True, "absent": "skip", "include_background": False},
+    "StructureLoss": {
+        "link": "sigmoid",
+        "kernel_size": 31,
+        "factor": 5.0,
+        "smooth": 1.0,
+        "compat": None,
+        "absent": "count",
+        "per_image": True,
+    },
     "L1Loss": {},
     "MSELoss": {},
     "SmoothL1Loss": {"beta": 1.0},

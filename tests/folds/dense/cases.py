@@ -68,7 +68,7 @@ class DenseCase(ScoreCase):
     @property
     def by_image(self) -> bool:
         given = self.options.get("per_image")
-        return self.hinge if given is None else bool(given)
+        return (self.hinge or self.name == "StructureLoss") if given is None else bool(given)
 
     @property
     def overlaps(self) -> bool:

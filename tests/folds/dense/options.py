@@ -44,6 +44,14 @@ SPECIFIC: dict[str, dict[str, list[Any]]] = {
         "include_background": [True, False],
         "smooth": [0.0, 1.0],
     },
+    "BoundaryLoss": {
+        "link": ["softmax", "sigmoid", "identity"],
+        "boundary": ["inner", "outer"],
+        "absent": ["skip", "count"],
+        "include_background": [True, False],
+    },
+    "SkeletonRecallLoss": {"link": ["sigmoid", "identity"], "smooth": [1.0, 0.0], "include_background": [True]},
+    "StructureLoss": {"link": ["sigmoid", "identity"], "kernel_size": [31, 3], "factor": [5.0, 0.0], "absent": ["count", "skip"]},
     "LovaszLoss": {
         "link": ["sigmoid", "identity", "hinge"],
         "classes": ["present", "all", [0, 3]],

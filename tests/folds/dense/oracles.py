@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from scipy.ndimage import uniform_filter
 
 from tests.folds.label.oracles.common import FLOOR, SCORE_FLOOR, Array, at_least, settle, weights_of
 from tests.folds.label.oracles.lovasz import by_sorting, jaccard_loss
+from tests.shapes import maps
 
 Options = dict[str, Any]
 
@@ -302,6 +304,43 @@ def lovasz(x: Array, t: Array, w: Array | None, options: Options) -> Any:
     return settle(parts, options["reduction"])
 
 
+def of_map(name: str) -> Callable[[Array, Array, Array | None, Options], Any]:
+    """A loss that weighs probabilities by a map of the targets."""
+
+    def value(x: Array, t: Array, w: Array | None, options: Options) -> Any:
+        together = options["link"] == "softmax"
+        inside, counted = maps.masks_of_targets(t, options.get("ignore_index", -100), together)
+        m, g = maps.MAPS[name](inside, counted, options), grid(x, t, w, options, together)
+        return maps.loss(name, g.whole.p, g.w, m.reshape(g.w.shape), inside.reshape(g.w.shape), options | {"loss_weight": 1.0})
+
+    return value
+
+
+def structure(x: Array, t: Array, w: Array | None, options: Options) -> Any:
+    k, s, v = options.get("kernel_size", 31), options.get("smooth", 1.0), weights_of(options["class_weight"], x.shape[1])
+    g = grid(x, t, w, options, False)
+    ignored = (t == options.get("ignore_index", -100)) if np.issubdtype(t.dtype, np.integer) else np.zeros(t.shape, bool)
+    size = (1, 1, *[k] * (t.ndim - 2))
+    inside, out = (uniform_filter(z.astype(np.float64), size, mode="constant") for z in (np.where(ignored, 0, t), ignored))
+    m = (inside / np.where(out < 1 - 1e-9, 1 - out, 1)).reshape(g.w.shape)
+    u, c = g.w * (1 + options.get("factor", 5.0) * np.abs(m - g.whole.t)), g.whole
+    both, union = u * c.p * c.t, u * (c.p + c.t - c.p * c.t)
+    cross = np.where(u != 0, u * (c.t * c.nll + (1 - c.t) * c.nll_not), 0)
+    found = [z.sum(2) if options["per_image"] else z.sum((0, 2))[None] for z in (both, union, cross, u, g.w * c.t)]
+    both, union, cross, total, true = found
+    counts = (true if options.get("absent") == "skip" else total) != 0
+    cost = (
+        1
+        - np.where(union + s != 0, (both + s) / np.where(union + s != 0, union + s, 1), 1)
+        + cross / np.where(total != 0, total, 1)
+    )
+    shares = np.where(counts, v, 0)
+    costs = np.where(shares != 0, v * cost, 0)
+    if options["reduction"] == "none":
+        return costs if options["per_image"] else costs[0]
+    return settle([(a.sum(), b.sum(), b.sum() != 0) for a, b in zip(costs, shares, strict=True)], options["reduction"])
+
+
 ORACLES: dict[str, Callable[[Array, Array, Array | None, Options], Any]] = {
     "BinaryCrossEntropyLoss": binary_cross_entropy,
     "CrossEntropyLoss": cross_entropy,
@@ -311,15 +350,17 @@ ORACLES: dict[str, Callable[[Array, Array, Array | None, Options], Any]] = {
     "TverskyLoss": overlap(_tversky),
     "GeneralizedDiceLoss": generalized_dice,
     "LovaszLoss": lovasz,
+    "StructureLoss": structure,
+    **{name: of_map(name) for name in maps.MAPS},
 }
-LINKS = {"BinaryCrossEntropyLoss": "sigmoid"}
+LINKS = {"BinaryCrossEntropyLoss": "sigmoid", "StructureLoss": "sigmoid"}
 
 
 def evaluate(name: str, scores: Array, targets: Array, weight: Array | None = None, **given: Sequence[float] | Any) -> Array:
     """The value of a registered loss, options as its constructor takes them."""
     options: Options = {"class_weight": None, "reduction": "mean", "link": LINKS.get(name, "softmax")} | given
     if options.get("per_image") is None:
-        options["per_image"] = options["link"] == "hinge"
+        options["per_image"] = options["link"] == "hinge" or name == "StructureLoss"
     from tests.folds.dense import more_oracles
 
     return np.asarray(options.get("loss_weight", 1.0) * (ORACLES | more_oracles.ORACLES)[name](scores, targets, weight, options))

@@ -12,9 +12,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from lossfold.losses.shapes.structure import edge_weight
 from tests.contract.case import Data
 from tests.folds.dense.elements import element_weights
-from tests.folds.label.plain import _dice, _jaccard, _lovasz_by_sorting, _mean, _rises, _tversky
+from tests.folds.label.plain import COSTS, _dice, _jaccard, _lovasz_by_sorting, _mean, _rises, _tversky, of_map
+from tests.shapes import maps
 
 if TYPE_CHECKING:
     from tests.folds.dense.cases import DenseCase
@@ -29,6 +31,7 @@ class Elements:
         x, options = data.pred.flatten(2) if data.pred.dim() > 2 else data.pred[..., None], case.options
         exact = element_weights(case, data)
         self.case, self.options, self.shape, self.z = case, options, data.truth.shape, x
+        self.truth = data.truth
         self.soft = data.truth.is_floating_point()
         self.w = exact.reshape(x.shape).to(x.dtype)
         self.t = torch.where(exact != 0, data.truth, 0).reshape(x.shape).to(x.dtype)
@@ -197,6 +200,34 @@ def lovasz(e: Elements) -> Tensor:
     return e.settle(values.sum(1), v.sum(1), e.counted.any(1))
 
 
+def of_targets(name: str) -> Callable[[Elements], Tensor]:
+    def loss(e: Elements) -> Tensor:
+        found = maps.masks_of_targets(e.truth.detach().cpu().numpy(), e.case.ignore_index, e.case.together)
+        m = torch.from_numpy(maps.PLAIN[name](*found, e.options)).to(e.p).reshape(e.p.shape)
+        return of_map(name, e.p, e.w, m, None, e.v[:, 0], e.options)
+
+    return loss
+
+
+def structure(e: Elements) -> Tensor:
+    u = e.w * edge_weight(
+        e.truth, e.case.ignore_index, e.options.get("kernel_size", 31), e.options.get("factor", 5.0), e.w.dtype
+    ).reshape(e.w.shape)
+    s = e.options.get("smooth", 1.0)
+    both, union, cross, total, true = (
+        e.rows(z.sum(2))
+        for z in (u * e.p * e.t, u * (e.p + e.t - e.p * e.t), u * (e.t * e.nll + (1 - e.t) * e.nll_not), u, u * e.t)
+    )
+    ratio = torch.where(union + s != 0, (both + s) / torch.where(union + s != 0, union + s, 1), 1)
+    cost = 1 - ratio + cross / torch.where(total != 0, total, 1)
+    counts = (true if e.options.get("absent") == "skip" else total) != 0
+    shares = torch.where(counts, e.v[:, 0], 0)
+    costs = torch.where(shares != 0, e.v[:, 0] * cost, 0)
+    if e.options.get("reduction") == "none":
+        return costs if e.case.by_image else costs[0]
+    return e.settle(costs.sum(1), shares.sum(1), e.counted.any(1))
+
+
 PLAIN: dict[str, Callable[[Elements], Tensor]] = {
     "BinaryCrossEntropyLoss": binary_cross_entropy,
     "CrossEntropyLoss": cross_entropy,
@@ -206,6 +237,8 @@ PLAIN: dict[str, Callable[[Elements], Tensor]] = {
     "TverskyLoss": overlap(_tversky),
     "GeneralizedDiceLoss": generalized_dice,
     "LovaszLoss": lovasz,
+    "StructureLoss": structure,
+    **{name: of_targets(name) for name in COSTS},
 }
 
 

@@ -15,6 +15,7 @@ from tests import internals
 from tests.contract.case import ENGINES, Case, Data, Space, Way
 from tests.folds.label import oracles, plain, steps
 from tests.folds.label.rounding import rounding_of_p
+from tests.shapes import maps as shapes
 
 PER_CLASS = {"class_weight": [0.5, 2.0, 1.0, 0.25, 1.5], "alpha": [0.2, 0.6, 0.4, 0.9, 0.1]}
 PER_CLASS["distances"] = [[float(i != j) * (1 + (3 * i + 5 * j) % 7) for j in range(5)] for i in range(5)]  # type: ignore[misc]
@@ -77,6 +78,11 @@ class ScoreCase(Case):
         return self.maps or (self.by_image and self.reduction == "none")
 
     @property
+    def pixelwise(self) -> bool:
+        """A pixel of a shape has a part in what its neighbours weigh."""
+        return self.name not in (*shapes.MAPS, "StructureLoss")
+
+    @property
     def sorts(self) -> bool:
         """Lovász sorts the few errors of the tests in plain PyTorch, unless told not to: nothing of an engine's."""
         return self.name == "LovaszLoss" and self.options.get("exact") is not False
@@ -129,7 +135,7 @@ class ScoreCase(Case):
     @property
     def curved(self) -> bool:
         """Between the places where errors change order the Lovász extension is linear in them."""
-        return not (self.name == "LovaszLoss" and self.link == "identity")
+        return not (self.name in ("LovaszLoss", *shapes.MAPS) and self.link == "identity")
 
     @property
     def differentiates_weights(self) -> bool:

@@ -19,7 +19,7 @@ def rounding_of_p(case: LabelCase, data: Data, cotangent: Tensor | None = None, 
     """What rounding p in float32 moves the gradient by: that of z is p times the difference of p's and their mean.
 
     It matters where nearly nothing is left of the difference, at saturated pixels: in a Lovász loss, where that of a class
-    without foreground hangs on the one largest p, and at label resolution. Largest errors of thousands of pixels can be
+    without foreground hangs on the one largest p, where a map weighs each p, and at label resolution. Largest errors of thousands of pixels can be
     compared by a factor; those of one pixel, and that one saturated, are luck.
 
     Args:
@@ -27,7 +27,7 @@ def rounding_of_p(case: LabelCase, data: Data, cotangent: Tensor | None = None, 
         saturated: every pixel is: then a rounding of each adds up in the node they share, where plain PyTorch's p is exact.
     """
     low = data.pred.shape[2:] != data.truth.shape[1:]
-    if case.link != "softmax" or (case.name != "LovaszLoss" and not low):
+    if case.link != "softmax" or (case.name != "LovaszLoss" and case.pixelwise and not low):
         return 0.0
     scores = data.pred.detach().double().requires_grad_()
     large = resized(case, data.with_pred(scores))

@@ -14,10 +14,12 @@ from typing import Any
 import numpy as np
 
 from tests.folds.label.oracles.common import Array as Array
+from tests.folds.label.oracles.common import probabilities
 from tests.folds.label.oracles.lovasz import lovasz
 from tests.folds.label.oracles.more import ORACLES as MORE
 from tests.folds.label.oracles.overlap import dice, generalized_dice, jaccard, tversky
 from tests.folds.label.oracles.pixelwise import cross_entropy, focal, ohem
+from tests.shapes import maps
 
 
 def ce_dice(
@@ -42,6 +44,23 @@ def ce_dice(
     return ce_weight * entropy + dice_weight * region
 
 
+def of_map(name: str) -> Callable[..., Any]:
+    """A loss that weighs probabilities by a map of the labels."""
+
+    def value(scores: Array, labels: Array, weight: Array | None = None, **options: Any) -> Any:
+        batch, classes = scores.shape[:2]
+        inside, counted = maps.masks_of(labels.astype(np.int64), classes, options.get("ignore_index", -100))
+        m = maps.MAPS[name](inside, counted, options).reshape(batch, classes, -1)
+        w = np.ones(labels.shape) if weight is None else np.asarray(weight, np.float64)
+        w = np.where(counted.reshape(m.shape), w.reshape(batch, 1, -1), 0)
+        x = np.where(w != 0, scores.reshape(batch, classes, -1), 0)
+        return maps.loss(
+            name, probabilities(x, options.get("link", "softmax")), w, m, inside.reshape(m.shape), options | {"of_labels": True}
+        )
+
+    return value
+
+
 ORACLES: dict[str, Callable[..., Any]] = {
     "CrossEntropyLoss": cross_entropy,
     "FocalLoss": focal,
@@ -53,6 +72,7 @@ ORACLES: dict[str, Callable[..., Any]] = {
     "OhemCrossEntropyLoss": ohem,
     "LovaszLoss": lovasz,
     **MORE,
+    **{name: of_map(name) for name in maps.MAPS},
 }
 
 
