@@ -45,6 +45,7 @@ FEATURES = (
     "PerceptualLoss",
     "TransferalPerceptualLoss",
     "LPIPSLoss",
+    "DISTSLoss",
     "FaceIdLoss",
     "LightCNNFeatureLoss",
     "CLIPLoss",

@@ -120,8 +120,8 @@ def modnet(*, semantic: float = 10.0, detail: float = 10.0, matte: float = 1.0, 
 
     It holds ``semantic`` ``[B, 1, h, w]``, ``detail`` and ``matte`` ``[B, 1, H, W]``, the three branches' alphas;
     ``semantic_target`` (the reduced and blurred alpha), ``alpha``, ``unknown`` (1 where alpha is unknown) and ``image``
-    ``[B, 3, H, W]``. The mean of the squared semantic error; of the absolute error of details in the unknown; and of the matte's and
-    its composition's, each plus ``boundary`` times that in the unknown. All means are over whole images.
+    ``[B, 3, H, W]``. The mean of the squared semantic error; of the absolute error of details in the unknown; and of the matte's
+    and its composition's, each plus ``boundary`` times that in the unknown. All means are over whole images.
 
     Args:
         semantic, detail, matte: the weights of the three branches.
@@ -191,7 +191,8 @@ def rvm(*, alpha: float = 1.0, laplacian: float = 1.0, foreground: float = 1.0, 
         LossError: for options out of range, and for less than two frames.
 
     Example:
-        >>> step = {f"{name}{end}": torch.rand(1, 2, c, 32, 32) for name, c in (("alpha", 1), ("foreground", 3)) for end in ("", "_target")}
+        >>> kinds = (("alpha", 1), ("alpha_target", 1), ("foreground", 3), ("foreground_target", 3))
+        >>> step = {name: torch.rand(1, 2, channels, 32, 32) for name, channels in kinds}
         >>> sorted(rvm()(step).terms)
         ['alpha', 'alpha_coherence', 'foreground', 'foreground_coherence', 'laplacian']
 

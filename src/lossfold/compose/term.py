@@ -90,7 +90,9 @@ class Term(Summable):
         if (balance_at is not None) != (balance is not None) or not (
             balance_at is None or callable(balance_at) or (isinstance(balance_at, str) and balance_at)
         ):
-            expected = "a path in the one dict of outputs, or a function, beside balance=" if balance else "left out without balance="
+            expected = (
+                "a path in the one dict of outputs, or a function, beside balance=" if balance else "left out without balance="
+            )
             raise LossError("Term", "balance_at", expected, repr(balance_at))
         self.balance, self.balance_at = balance, balance_at
         self.balance_limit: float = options["balance_limit"]

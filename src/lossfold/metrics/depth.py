@@ -26,8 +26,8 @@ def abs_rel(pred: Tensor, target: Tensor, weight: Tensor | None = None, align: s
         pred: depths ``[B, 1, H, W]``, floats above 0.
         target: measured ones of the same shape; 0, negative, infinite or NaN where there are none.
         weight: ``[B, 1, H, W]`` or ``[B, H, W]``, bool or >= 0: what counts.
-        align: "median" multiplies each prediction by the ratio of the medians first, "least_squares" takes the best scale and shift:
-            for predictions that are known but for these.
+        align: "median" multiplies each prediction by the ratio of the medians first, "least_squares" takes the best scale and
+            shift: for predictions that are known but for these.
 
     Returns:
         float64 ``[B]`` without a gradient; NaN for an image of which nothing counts.

@@ -72,4 +72,4 @@ def channel_weights(source: str) -> nn.ParameterList:
             got = f"{source!r} with {list(state[name].shape)}" if name in state else f"{source!r} without {name!r}"
             raise wrong("weights", f"weights of DISTS, {name!r} {wanted}", got)
     both = torch.stack([state[name].flatten().float() for name in ("alpha", "beta")])
-    return nn.ParameterList([nn.Parameter(part.contiguous()) for part in (both / both.sum()).split(CHANNELS, 1)])
+    return nn.ParameterList([nn.Parameter(part.contiguous()) for part in torch.split(both / both.sum(), list(CHANNELS), 1)])

@@ -20,7 +20,7 @@ def channel_weights(source: str, net: str) -> nn.ParameterList:
     """Return the weights of each layer's channels, ``[C]``.
 
     Args:
-        source: the path of a state dict with the package's names (``lin0.model.1.weight``), or "lpips" for those that packages ship.
+        source: the path of a state dict with the package's names (``lin0.model.1.weight``), or "lpips" for what packages ship.
         net: of which network.
     """
     state = read(_shipped(net) if source == "lpips" else source, "linear")

@@ -69,8 +69,7 @@ def weighted(found: Values, one: PairSum, region: Tensor | None) -> Tensor:
     outside = one.where.startswith("~")
     counted = (region == 0) if outside else (region != 0)
     value = found.of(one, None if region.requires_grad else counted)
-    here = (..., *(slice(side) for side in value.shape[2:]))
-    w, counted = (x[here] for x in (region.to(value.dtype), counted))
+    w, counted = (corner(x, value.shape[2:]) for x in (region.to(value.dtype), counted))
     if outside:
         return torch.where(counted, value, 0.0)
     return w * value if w.requires_grad else torch.where(counted, w * value, 0.0)
@@ -136,7 +135,10 @@ class Values:
 
 
 def sobel(image: Tensor, padding: str) -> tuple[Tensor, ...]:
-    """Return the responses to [-1 0 1; -2 0 2; -1 0 1] and to its transpose; in volumes to [-1 0 1] along each axis, smoothed along both others."""
+    """Return the responses to [-1 0 1; -2 0 2; -1 0 1] and to its transpose.
+
+    In volumes there are three, to [-1 0 1] along each axis and [1 2 1] along both others.
+    """
     axes = range(image.dim() - 1, 1, -1)
     if image.numel() == 0:
         return (image,) * len(axes)
@@ -162,7 +164,9 @@ def pyramid(image: Tensor, levels: int) -> tuple[list[Tensor], list[Tensor]]:
             break
         here = even(images[-1])
         axes = range(2, image.dim())
-        small = blur(here)[(..., *(slice(None, None, 2) for _ in axes))]
+        small = blur(here)
+        for dim in axes:
+            small = small[(slice(None),) * dim + (slice(None, None, 2),)]
         stuffed = small
         for dim in axes:
             stuffed = torch.stack([stuffed, torch.zeros_like(stuffed)], dim + 1).flatten(dim, dim + 1)
@@ -173,7 +177,14 @@ def pyramid(image: Tensor, levels: int) -> tuple[list[Tensor], list[Tensor]]:
 
 def even(image: Tensor) -> Tensor:
     """Cut an odd side by one."""
-    return image[(..., *(slice(side // 2 * 2) for side in image.shape[2:]))]
+    return corner(image, [side // 2 * 2 for side in image.shape[2:]])
+
+
+def corner(image: Tensor, sides: Sequence[int]) -> Tensor:
+    """Return the first rows and columns."""
+    for axis, side in enumerate(sides, 2):
+        image = image.narrow(axis, 0, min(side, image.shape[axis]))
+    return image
 
 
 def blur(image: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from lossfold.folds.arithmetic import total
+from lossfold.folds.arithmetic import beside, total
 
 
 def fold(pred: Tensor, target: Tensor, weight: Tensor | None, window: Sequence[float], c1: float, c2: float) -> Tensor:
@@ -98,7 +98,7 @@ def errors(pred: Tensor, target: Tensor, window: Sequence[float], c1: float, c2:
 def moments(image: Tensor, window: Sequence[float]) -> tuple[Tensor, Tensor]:
     """Return means and variances; of images far from 0 after a shift, so that the variances keep their digits."""
     low, high = image.detach().nan_to_num(0.0, 0.0, 0.0).flatten(2).aminmax(dim=2)
-    shift = torch.zeros_like(low).clamp(low, high)[(..., *(None,) * (image.dim() - 2))]
+    shift = beside(torch.zeros_like(low).clamp(low, high), image.dim() - 2)
     shifted = image - shift
     mean = blur(shifted, window)
     return mean + shift, (blur(shifted * shifted, window) - mean * mean).clamp(min=0)

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from lossfold.engines.lean import Lean
 from lossfold.folds import arithmetic
-from lossfold.folds.arithmetic import computed_in, slopes_of, total, total_dtype
+from lossfold.folds.arithmetic import beside, computed_in, slopes_of, total, total_dtype
 from lossfold.folds.filters import constants, convolve, shifted_sum
 from lossfold.folds.window import definition
 from lossfold.folds.window.definition import shielded
@@ -78,7 +78,7 @@ def _images(pred: Tensor, target: Tensor, weight: Tensor | None, taps: Tensor, r
     torch.add(p, t, out=images[0])
     torch.sub(p, t, out=images[1])
     low, high = images[:2].flatten(3).aminmax(dim=3)
-    shift = torch.zeros_like(low).clamp(low, high).nan_to_num_(0.0, 0.0, 0.0)[(..., *(None,) * (p.dim() - 2))]
+    shift = beside(torch.zeros_like(low).clamp(low, high).nan_to_num_(0.0, 0.0, 0.0), p.dim() - 2)
     images[:2].sub_(shift)
     return images, shift
 
@@ -119,7 +119,7 @@ def _unfold(
 ) -> Tensor:
     (maps, powers, shift, taps), (grad,) = kept, grads
     assert grad is not None
-    _, both, contrast = slopes_of(grad, maps.dtype)[(..., *(None,) * (pred.dim() - 2))].unbind(1)
+    _, both, contrast = beside(slopes_of(grad, maps.dtype), pred.dim() - 2).unbind(1)
     maps = maps if owned else maps.clone()
     mean_s, mean_d, below_v, v = maps
     if options[3]:

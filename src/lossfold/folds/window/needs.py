@@ -26,7 +26,7 @@ from lossfold.folds.window.triton import lacks
 
 @dataclass(frozen=True)
 class WindowGiven:
-    """A call's arguments, checked: ``[B, C, *S]`` of two or three dimensions, the weight ``[B, *S]``, ``[B, 1, *S]`` or ``[B, C, *S]``."""
+    """A call's arguments, checked: ``[B, C, *S]`` of two or three sides, the weight ``[B, *S]`` or ``[B, 1 or C, *S]``."""
 
     pred: Tensor
     target: Tensor
@@ -86,7 +86,7 @@ class WindowNeeds(Needs[WindowSpec]):
         return PairNeeds(PairSpec(self.spec.link, sums), self.engine, apart=True).collect(of_pixels).sums
 
     def once(self, given: WindowGiven, above: Tensor) -> Tensor:
-        """Return the sums of SSIM's errors and of absolute differences, times ``above [2, C]``, whose gradient the same pass finds."""
+        """Return sums of SSIM's errors and absolute differences, times ``above [2, C]``; the same pass finds the gradient."""
         self.look(given)
         weight = None if given.weight is None else with_channel(given.weight, given.pred)
         return operators.once(given.pred, given.target, weight, above, *self.spec.constants, self.spec.border)
@@ -128,6 +128,13 @@ def with_channel(weight: Tensor, pred: Tensor) -> Tensor:
     return weight.unsqueeze(1) if weight.dim() < pred.dim() else weight
 
 
+def inside(weight: Tensor, border: int) -> Tensor:
+    """Return weights ``[B, C, *S]`` without so many rows and columns at each side."""
+    for axis in range(2, weight.dim()):
+        weight = weight.narrow(axis, border, weight.shape[axis] - 2 * border)
+    return weight
+
+
 def scales(given: WindowGiven, spec: WindowSpec) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
     """Yield predictions, targets and weights at each scale: means of blocks of side 2 (an odd side is cut), borders padded."""
     pred, target, weight = given.pred, given.target, given.weight
@@ -141,10 +148,7 @@ def scales(given: WindowGiven, spec: WindowSpec) -> Iterator[tuple[Tensor, Tenso
             pred, target = (halved(one.to(dtype), 2) for one in (pred, target))
             weight = None if weight is None else halved(weight.to(dtype), 2)
         if spec.padding == "valid":
-            inner = weight
-            for axis in range(2, 2 + sides) if inner is not None else ():
-                inner = inner.narrow(axis, radius, pred.shape[axis] - 2 * radius)
-            yield pred, target, inner
+            yield pred, target, None if weight is None else inside(weight, radius)
         else:
             # Not in halves: a border's pixel adds up the gradients of its reflections. Nor are there reflections of booleans.
             images = pred.to(result_dtype(pred)), target.to(result_dtype(pred))

@@ -40,7 +40,8 @@ class FeatureMatchingLoss(Loss):
         Exact for the generated images' features; none for the real ones'.
 
     Example:
-        >>> FeatureMatchingLoss()([torch.ones(1, 4, 8, 8), torch.zeros(1, 8, 4, 4)], [torch.zeros(1, 4, 8, 8), torch.zeros(1, 8, 4, 4)])
+        >>> real = [torch.zeros(1, 4, 8, 8), torch.zeros(1, 8, 4, 4)]
+        >>> FeatureMatchingLoss()([torch.ones(1, 4, 8, 8), torch.zeros(1, 8, 4, 4)], real)
         tensor(0.5000)
 
     Reference:

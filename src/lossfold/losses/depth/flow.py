@@ -62,7 +62,7 @@ class EPELoss(Loss):
 
     def addends(self, pred: Flows, target: Tensor, weight: Tensor | None = None) -> Addends:
         """Return what adds up over parts of a batch."""
-        flows = list(pred) if isinstance(pred, (list, tuple)) else [pred]
+        flows: list[Any] = list(pred) if isinstance(pred, (list, tuple)) else [pred]
         if not flows:
             raise wrong("pred", "a flow [B, C, H, W], or a list of them", "an empty list")
         for flow in flows:

@@ -15,7 +15,7 @@ from lossfold.folds.pair.needs import check_pair, check_pred, check_weights
 
 
 class Measured(NamedTuple):
-    """Maps ``[B, C, H, W]`` in the dtype that is computed in, which are 1 where nothing counts, and weights ``[B, 1 or C, H, W]``."""
+    """Maps ``[B, C, H, W]`` in the dtype that is computed in, 1 where nothing counts, and weights ``[B, 1 or C, H, W]``."""
 
     pred: Tensor
     target: Tensor

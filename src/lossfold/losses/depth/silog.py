@@ -57,7 +57,7 @@ class SILogLoss(Loss):
     samples: ClassVar[tuple[dict[str, Any], ...]] = ({}, {"variance_focus": 0.5, "root": False, "per_image": True})
 
     def addends(self, pred: Tensor, target: Tensor, weight: Tensor | None = None) -> Addends:
-        """Return what adds up over parts of a batch: the sums of w, w·d and w·d²; per image, the images' losses and their number."""
+        """Return what adds up over parts of a batch: the sums of w, w·d and w·d²; per image, the losses and their number."""
         p, t, w = measured(pred, target, weight, positive=True)
         away = (p if self.link == "log" else p.clamp_min(self.eps).log()) - t.log()
         away = torch.where(w != 0, away, 0.0)

@@ -81,7 +81,7 @@ class EdgeAwareSmoothnessLoss(Loss):
         Args:
             pred: disparities (or flows) ``[B, C, H, W]``; float16, bfloat16, float32 or float64.
             image: what they are of, ``[B, any, H, W]`` in [0, 1].
-            weight: ``[B, 1, H, W]``, ``[B, C, H, W]`` or ``[B, H, W]``, float >= 0 or bool; a step counts as much as the lesser end.
+            weight: ``[B, 1, H, W]``, ``[B, C, H, W]`` or ``[B, H, W]``, float >= 0 or bool; a step has its lesser end's.
 
         Returns:
             A scalar, float32 (float64 for float64 predictions).

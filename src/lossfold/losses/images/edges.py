@@ -35,7 +35,7 @@ class GradientLoss(PairLoss):
         inputs: where the arguments stand in one dict of outputs.
 
     Raises:
-        LossError: for options, shapes or dtypes that are out of range; for tensors other than ``[B, C, H, W]`` and ``[B, C, D, H, W]``.
+        LossError: for options, shapes or dtypes that are out of range; for other than ``[B, C, H, W]`` and ``[B, C, D, H, W]``.
 
     Gradient:
         Exact; 0 where a response is 0, and where nothing counts.
@@ -80,7 +80,7 @@ class TVLoss(PairLoss):
         inputs: where the arguments stand in one dict of outputs.
 
     Raises:
-        LossError: for options, shapes or dtypes that are out of range; for tensors other than ``[B, C, H, W]`` and ``[B, C, D, H, W]``.
+        LossError: for options, shapes or dtypes that are out of range; for other than ``[B, C, H, W]`` and ``[B, C, D, H, W]``.
 
     Gradient:
         Exact; 0 for a step of 0, and where nothing counts. An image of one column (row) has no step to the right (below).

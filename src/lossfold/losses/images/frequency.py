@@ -38,10 +38,10 @@ class SpectrumLoss(Loss):
         dtype = result_dtype(pred)  # no FFT is made in half: its sums overflow
         return pred.to(dtype), target.to(dtype)
 
-    def reduced(self, sums: Tensor, count: int) -> Addends:
-        """Return what adds up of sums over frequencies, and of how many."""
-        above = sums.sum()
-        return Last(above, None if self.reduction == "sum" else above.new_full((), count)).addends(result_dtype(sums))
+    def reduced(self, values: Tensor, count: int) -> Addends:
+        """Return what adds up of frequencies' values, and of how many."""
+        above = total(values.flatten(1)).sum()
+        return Last(above, None if self.reduction == "sum" else above.new_full((), count)).addends(values.dtype)
 
     def forward(self, pred: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
         """Return the loss.
@@ -120,8 +120,7 @@ class FocalFrequencyLoss(SpectrumLoss):
         largest = hard.amax(tuple(range(hard.dim())) if self.batch_weight else space, keepdim=True) if hard.numel() else hard
         share = torch.where(largest > 0, hard / torch.where(largest > 0, largest, 1.0), torch.zeros_like(hard))
         share = torch.where(hard.isnan(), hard, share)
-        sums = total((share * squares * twice(squares, patches.shape[-1])).flatten(1))
-        return self.reduced(sums, patches.numel())
+        return self.reduced(share * squares * twice(squares, patches.shape[-1]), patches.numel())
 
     def patches(self, images: Tensor) -> Tensor:
         """Return patches ``[B, patches, C, *S]``."""
@@ -179,8 +178,7 @@ class FFTLoss(SpectrumLoss):
             else:
                 found = spectrum(pred - target, space, self.norm)
                 found = found.abs() if self.compare == "modulus" else found.real.abs() + found.imag.abs()
-        sums = total((found * twice(found, pred.shape[-1])).flatten(1))
-        return self.reduced(sums, pred.numel() * (2 if self.compare == "parts" else 1))
+        return self.reduced(found * twice(found, pred.shape[-1]), pred.numel() * (2 if self.compare == "parts" else 1))
 
 
 def spectrum(images: Tensor, space: tuple[int, ...], norm: str) -> Tensor:

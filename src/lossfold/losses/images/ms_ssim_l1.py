@@ -35,7 +35,7 @@ class MSSSIML1Loss(Loss):
     Args:
         alpha: the weight of structural similarity.
         sigmas: the windows' standard deviations, from the finest to the widest.
-        window_size: the largest side of a window, odd; it cuts the widest off at two standard deviations, as the authors' code does.
+        window_size: the largest side of a window, odd; it cuts the widest off at two standard deviations, as the authors do.
         k1, k2: SSIM's constants beside means and beside variances.
         data_range: the difference of the largest and the smallest possible value.
         padding: "zeros" or "reflect" around the image.

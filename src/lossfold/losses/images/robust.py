@@ -63,7 +63,7 @@ class RobustLoss(FunctionLoss):
         Barron, A general and adaptive robust loss function, CVPR 2019.
     """
 
-    alpha: float | str = option(1.0, words=SHAPES, others=True)  # type: ignore[assignment]
+    alpha: float | str = option(1.0, words=SHAPES, others=True)
     scale: float = option(1.0, more_than=0)
 
     function: ClassVar[Any] = staticmethod(masked_loss(robust))

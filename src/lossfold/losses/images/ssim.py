@@ -14,7 +14,7 @@ from lossfold.folds.arithmetic import total
 from lossfold.folds.checks import result_dtype
 from lossfold.folds.fold import Fold
 from lossfold.folds.pair.needs import check_pair, check_weights
-from lossfold.folds.window.needs import WindowGiven, WindowNeeds, with_channel
+from lossfold.folds.window.needs import WindowGiven, WindowNeeds, inside, with_channel
 from lossfold.folds.window.spec import LINKS, PADDINGS, WINDOWS, WindowSpec
 from lossfold.losses.image_loss import ImageLoss
 from lossfold.losses.reduce import Ratio, divide
@@ -77,7 +77,7 @@ class WindowLoss(ImageLoss):
         return needs if needs.has_once(given) else None
 
     def found_at_once(self, given: WindowGiven, of_ssim: float, of_difference: float = 0.0) -> Tensor | None:
-        """Return factors times the mean (or the sum) of SSIM's errors and of absolute differences, if one pass finds the gradient."""
+        """Return factors times the mean (or sum) of SSIM's errors and of absolute differences, if one pass finds the gradient."""
         needs = self.ready_at_once(given)
         if needs is None:
             return None
@@ -105,12 +105,10 @@ class WindowLoss(ImageLoss):
 def counted(given: WindowGiven, inset: int) -> Tensor:
     """Return Σ w over images' pixels and channels, less so many rows and columns at each border."""
     pred, weight = given.pred, given.weight
-    sides = [side - 2 * inset for side in pred.shape[2:]]
     if weight is None:
-        return pred.new_full((), math.prod(pred.shape[:2]) * math.prod(sides), dtype=torch.float64)
-    weight = with_channel(weight, pred)
-    for axis, side in enumerate(sides, 2):
-        weight = weight.narrow(axis, inset, side)
+        count = math.prod(pred.shape[:2]) * math.prod(side - 2 * inset for side in pred.shape[2:])
+        return pred.new_full((), count, dtype=torch.float64)
+    weight = inside(with_channel(weight, pred), inset)
     return pred.shape[1] / weight.shape[1] * total(weight.to(result_dtype(pred)).flatten(1)).sum()
 
 

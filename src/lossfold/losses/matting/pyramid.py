@@ -33,7 +33,7 @@ class LaplacianPyramidLoss(PairLoss):
         inputs: where the arguments stand in one dict of outputs.
 
     Raises:
-        LossError: for options, shapes or dtypes that are out of range; for tensors other than ``[B, C, H, W]`` and ``[B, C, D, H, W]``.
+        LossError: for options, shapes or dtypes that are out of range; for other than ``[B, C, H, W]`` and ``[B, C, D, H, W]``.
 
     Gradient:
         Exact; 0 where a coefficient is 0, and where nothing counts.

@@ -82,7 +82,7 @@ class DepthFolderSamples:
         if factor >= 1:
             return DepthSample(image, target)
         height, width = (max(1, round(side * factor)) for side in image.shape[1:])
-        small = functional.interpolate(target[None], size=(height, width), mode="nearest-exact")[0]  # a mean of two depths is neither
+        small = functional.interpolate(target[None], size=(height, width), mode="nearest-exact")[0]  # no means
         return DepthSample(resized(image, (height, width), "bilinear"), small)
 
     def depth(self, path: Path) -> Tensor:
@@ -112,14 +112,14 @@ class DepthFolderData(DepthData):
     """One's own images and depth maps, matched by file name up to the suffix.
 
     Images lie in `root/image`, depth maps in `root/depth`: pictures of one channel (16 bits, or floats) or arrays (.npy), 0 or not
-    finite where nothing was measured. Where there are `train` and `val` folders they are the split; otherwise a random share is held
-    out. Held-out images are whole.
+    finite where nothing was measured. Where there are `train` and `val` folders they are the split; otherwise a random share is
+    held out. Held-out images are whole.
 
     Args:
         root: the folder.
         images: the images' folder, inside `root` or with a path of its own.
         depths: the depth maps' folder.
-        pattern: what depth maps' names look like, up to the suffix: `{name}_depth`, where * stands for anything. None: as the images'.
+        pattern: what depth maps' names look like, up to the suffix: `{name}_depth`, * for anything. None: as the images'.
         recursive: whether sub-folders are searched, too.
         data_range: the value of images that is white. None: 255 for 8 bits, 65535 for 16, 1 for floats.
         unit: what a depth map's value of 1 means: 0.001 for millimetres in 16 bits, as NYU's are, 1/256 for KITTI's; 1 for metres.

@@ -127,8 +127,8 @@ class MotorcycleData(DepthData):
     """
 
     caveat = (
-        "Both parts are of one photograph: the same garage, camera and light. The scores say that the losses train from real depths "
-        "with holes, and not that the network knows any other place."
+        "Both parts are of one photograph: the same garage, camera and light. The scores say that the losses train from real "
+        "depths with holes, and not that the network knows any other place."
     )
 
     def __init__(

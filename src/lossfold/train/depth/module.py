@@ -63,7 +63,7 @@ class DepthModule(TrainingModule):
         typical: the depth that a network which says 0 stands for: the geometric mean of what trains (taken from the data).
         network: any module from images `[B,3,H,W]` to `[B,1,H,W]`, by class path with init_args. Arguments `in_channels`,
             `classes` and `num_classes` (1) are filled in. A dict with the key `out` is accepted.
-        loss: what `lossfold.build` takes, called with (pred, target). None: SILog and a tenth of the scale- and shift-invariant loss.
+        loss: what `lossfold.build` takes, called with (pred, target). None: SILog and a tenth of the invariant loss.
         optimizer: any optimiser by class path; AdamW by default.
         schedule: course of the learning rate over the training: cosine, poly, linear or constant.
         warmup: share of the training during which the learning rate rises.

@@ -37,9 +37,7 @@ class Estimate:
         return cls(depth[:, ::step, ::step].half(), float(abs_rel(depth[None], target[None])))
 
 
-def write_report(
-    folder: RunFolder, trainer: pl.Trainer, model: DepthModule, data: DepthData, seconds: float, images: int
-) -> None:
+def write_report(folder: RunFolder, trainer: pl.Trainer, model: DepthModule, data: DepthData, seconds: float, images: int) -> None:
     """Write `report.html` into the run's folder.
 
     Args:
@@ -68,7 +66,7 @@ def write_report(
 
 
 def estimated(model: DepthModule, data: DepthData, count: int) -> dict[int, dict[str, Any]]:
-    """What the network makes now of evenly spaced held-out images, one by one: an `Estimate` as plain values by the sample's key."""
+    """What the network makes now of evenly spaced held-out images: an `Estimate` as plain values by the sample's key."""
     found: dict[int, dict[str, Any]] = {}
     with evaluating(model), torch.inference_mode():
         for key in shown_ones(data.val_set, count):
