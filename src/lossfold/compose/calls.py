@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from lossfold.compose.arguments import Handed, arguments_for, conditions_of, names_of
@@ -129,7 +128,4 @@ def output_of(
             weight = balanced(leaf.who, leaf.balance, raw[leaf.name], sum(measure[1:], measure[0]), given)
             weighted[leaf.name] = weight * weighted[leaf.name]
     first, *others = [*summed, *(value for name, value in weighted.items() if name not in fused)]
-    total = sum(others, first)
-    if torch.compiler.is_compiling():
-        weighted = {name: value.detach() for name, value in weighted.items()}
-    return LossOutput(total, terms, weighted)
+    return LossOutput(sum(others, first), terms, weighted)
