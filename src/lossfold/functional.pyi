@@ -658,7 +658,6 @@ def masked_tv_loss(
 def focal_frequency_loss(
     pred: Tensor,
     target: Tensor,
-    weight: Tensor | None = None,
     *,
     alpha: float = 1.0,
     patch_factor: int = 1,
@@ -673,7 +672,6 @@ def focal_frequency_loss(
 def fft_loss(
     pred: Tensor,
     target: Tensor,
-    weight: Tensor | None = None,
     *,
     compare: str = "parts",
     norm: str = "backward",

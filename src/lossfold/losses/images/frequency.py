@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from lossfold.errors import wrong
+from lossfold.errors import naming, wrong
 from lossfold.folds.arithmetic import total
 from lossfold.folds.checks import result_dtype
 from lossfold.folds.fold import describe
@@ -27,11 +27,18 @@ class SpectrumLoss(Loss):
 
     reduction: str = option("mean", words=("mean", "sum"))
 
-    def checked(self, pred: Tensor, target: Tensor, weight: object) -> tuple[Tensor, Tensor]:
-        """Refuse what has no spectrum; return images in the dtype that is computed in."""
-        if weight is not None:
+    def __call__(self, *inputs: Any, **named: Any) -> Any:
+        """Return the loss; a weight is refused."""
+        if len(inputs) > 2 or "weight" in named:
             hint = "mask both images, so that they are equal where nothing is to count"
-            raise wrong("weight", "left out: a frequency is of the whole image", describe(weight), hint)
+            with naming(type(self).__name__):
+                raise wrong(
+                    "weight", "left out: a frequency is of the whole image", describe([*inputs[2:], *named.values()][0]), hint
+                )
+        return super().__call__(*inputs, **named)
+
+    def checked(self, pred: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """Refuse what has no spectrum; return images in the dtype that is computed in."""
         pred, target = check_pair(pred, target)
         if pred.dim() < 3:
             raise wrong("pred", "[B, C, *S] with a space", f"a tensor {list(pred.shape)}")
@@ -43,18 +50,17 @@ class SpectrumLoss(Loss):
         above = total(values.flatten(1)).sum()
         return Last(above, None if self.reduction == "sum" else above.new_full((), count)).addends(values.dtype)
 
-    def forward(self, pred: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
+    def forward(self, pred: Tensor, target: Tensor) -> Tensor:
         """Return the loss.
 
         Args:
             pred: ``[B, C, *S]``; float16, bfloat16, float32 or float64, computed in float32 or float64.
             target: of the same shape.
-            weight: None; others are refused.
 
         Returns:
             A scalar, float32 (float64 for float64 predictions).
         """
-        return self.weigh(self.evaluate(pred, target, weight))
+        return self.weigh(self.evaluate(pred, target))
 
 
 @LOSSES.register
@@ -106,9 +112,9 @@ class FocalFrequencyLoss(SpectrumLoss):
         whole = self.batch_weight or self.mean_spectrum
         return "batch_weight and mean_spectrum are of the whole batch" if whole else super().in_one_part
 
-    def addends(self, pred: Tensor, target: Tensor, weight: Tensor | None = None) -> Addends:
+    def addends(self, pred: Tensor, target: Tensor) -> Addends:
         """Return what adds up over parts of a batch."""
-        pred, target = self.checked(pred, target, weight)
+        pred, target = self.checked(pred, target)
         patches = self.patches(pred - target)  # the transform is linear, and so is the mean of spectra
         if self.mean_spectrum and len(patches):
             patches = patches.mean(0, keepdim=True)
@@ -168,9 +174,9 @@ class FFTLoss(SpectrumLoss):
 
     samples: ClassVar[tuple[dict[str, Any], ...]] = ({}, {"compare": "amplitude", "norm": "ortho"})
 
-    def addends(self, pred: Tensor, target: Tensor, weight: Tensor | None = None) -> Addends:
+    def addends(self, pred: Tensor, target: Tensor) -> Addends:
         """Return what adds up over parts of a batch."""
-        pred, target = self.checked(pred, target, weight)
+        pred, target = self.checked(pred, target)
         space = tuple(range(2, pred.dim()))
         with exactly(pred):
             if self.compare == "amplitude":
