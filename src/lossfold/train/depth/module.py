@@ -19,7 +19,7 @@ from lossfold.train.schedules import Schedule
 DEFAULT_LOSS = {
     "type": "LossSet",
     "silog": {"type": "SILogLoss", "variance_focus": 0.5},
-    "gradients": {"type": "ScaleShiftInvariantLoss", "data": "l1", "loss_weight": 0.1},
+    "invariant": {"type": "ScaleShiftInvariantLoss", "data": "l1", "loss_weight": 0.1},
 }
 
 STEEPEST = 5.0
