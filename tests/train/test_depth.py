@@ -15,7 +15,17 @@ pytest.importorskip("lightning")
 import lossfold as lf
 from lossfold.cli.__main__ import main as lossfold
 from lossfold.train import main
-from lossfold.train.data.depth_maps import BASELINE, FOCAL_LENGTH, OFFSET, MotorcycleData, cut, motorcycle, part_of
+from lossfold.train.data.depth_maps import (
+    BASELINE,
+    FOCAL_LENGTH,
+    HELD_OUT,
+    OFFSET,
+    TRAINS,
+    MotorcycleData,
+    cut,
+    motorcycle,
+    part_of,
+)
 from lossfold.train.depth.module import DepthModule, build_criterion
 from lossfold.train.depth.pictures import coloured, ends_of
 from tests.train.test_run import rows
@@ -39,7 +49,7 @@ def test_a_run_leaves_scores_pictures_and_a_model_that_predicts(tmp_path: Path, 
         assert float(row["train/total"]) == pytest.approx(terms, rel=1e-5)
     page = (folder / "report.html").read_text()
     assert "http" not in page and "SILogLoss" in page and "the same garage" in page
-    assert page.count("data:image/") == 3 + 3 + 4  # terms, scores, and the image, before, after, what was measured
+    assert page.count("data:image/") == 4 + 3 + 4  # terms, scores, and the image, before, after, what was measured
     predictor = lf.load(folder)
     image = np.random.default_rng(0).integers(0, 255, (40, 52, 3), np.uint8)
     depth = predictor(image)
@@ -57,17 +67,17 @@ def test_the_measured_depths_are_those_of_the_pair() -> None:
     measured = whole.target[whole.target > 0]
     assert 0.5 < len(measured) / whole.target.numel() < 1 and 1.5 < measured.min() < measured.max() < 7
     assert BASELINE * FOCAL_LENGTH / measured.max() > OFFSET
-    left, right = (part_of(whole, held_out) for held_out in (False, True))
-    assert left.image.shape[2] + right.image.shape[2] < 741
+    parts = [part_of(whole, *ends) for ends in (*TRAINS, HELD_OUT)]
+    assert sum(part.image.shape[2] for part in parts) < 720  # strips between them are used by none
     data = MotorcycleData(height=50, crop_size=24)
     data.setup("fit")
     one, again = data.train_set[5], data.train_set[5]
-    assert torch.equal(one.image, again.image) and one.image.shape == (3, 24, 24) and one.target.shape == (1, 24, 24)
+    assert torch.equal(one.image, again.image) and one.image.shape == (3, 50, 24) and one.target.shape == (1, 50, 24)
     assert len(data.val_set) == 1 and 2 < data.typical < 5
     steps = torch.arange(64.0).expand(1, 64, 64)
     for seed in range(4):
         crop = cut(
-            whole._replace(image=(steps / 64).expand(3, -1, -1), target=steps), 16, torch.Generator().manual_seed(seed), True
+            whole._replace(image=(steps / 64).expand(3, -1, -1), target=steps), (16, 16), torch.Generator().manual_seed(seed), True
         )
         assert torch.equal(crop.image[0].diff(dim=1) > 0, crop.target[0].diff(dim=1) > 0)  # mirrored both, or neither
 

@@ -61,7 +61,7 @@ class DepthFolderSamples:
         sample = self.read(self.files[key % len(self.files)])
         if self.crop_size is None:
             return sample
-        return cut(sample, self.crop_size, torch.Generator().manual_seed(self.seed * 1_000_003 + key), self.vary)
+        return cut(sample, (self.crop_size, self.crop_size), torch.Generator().manual_seed(self.seed * 1_000_003 + key), self.vary)
 
     def files_of(self, key: int) -> list[Path]:
         """The files of a sample, the image that a network sees first."""

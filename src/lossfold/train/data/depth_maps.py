@@ -50,23 +50,23 @@ def geometric_mean(depth: Tensor) -> float:
     return math.exp(float(measured.log().mean())) if len(measured) else 1.0
 
 
-def cut(sample: DepthSample, size: int, generator: Generator, vary: bool) -> DepthSample:
-    """Cut a square out of a sample, with `vary` mirrored by chance and in other light; small images are continued at their borders.
+def cut(sample: DepthSample, size: tuple[int, int], generator: Generator, vary: bool) -> DepthSample:
+    """Cut a window out of a sample, with `vary` mirrored by chance and in other light; small images are continued at their borders.
 
     Args:
         sample: the image and its depths.
-        size: side of the square in pixels.
+        size: height and width of the window in pixels.
         generator: decides.
         vary: whether crops vary.
     """
     image, target = sample
-    bottom, right = (max(0, size - side) for side in image.shape[1:])
+    bottom, right = (max(0, wanted - side) for wanted, side in zip(size, image.shape[1:], strict=True))
     if bottom or right:
         image = functional.pad(image[None].float(), (0, right, 0, bottom), mode="replicate")[0].to(image.dtype)
         target = functional.pad(target, (0, right, 0, bottom))
     y, x, flip, *light = torch.rand(5, generator=generator).tolist()
-    top, left = (round(share * (side - size)) for share, side in zip((y, x), image.shape[1:], strict=True))
-    image, target = (one[:, top : top + size, left : left + size].contiguous() for one in (image, target))
+    top, left = (round(share * (side - wanted)) for share, side, wanted in zip((y, x), image.shape[1:], size, strict=True))
+    image, target = (one[:, top : top + size[0], left : left + size[1]].contiguous() for one in (image, target))
     if not vary:
         return DepthSample(image, target)
     if flip < 0.5:
@@ -84,41 +84,42 @@ class DepthCrops:
         whole: the samples.
         seed: decides crops.
         count: number of samples.
-        crop_size: height and width of crops; None: whole images.
+        crop: height and width of crops; None: whole images.
     """
 
     whole: list[DepthSample]
     seed: int
     count: int
-    crop_size: int | None = None
+    crop: tuple[int, int] | None = None
 
     def __len__(self) -> int:
         return self.count
 
     def __getitem__(self, key: int) -> DepthSample:
-        if self.crop_size is None:
+        if self.crop is None:
             return self.whole[key % len(self.whole)]
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + key)
         chosen = int(torch.randint(len(self.whole), (), generator=generator))
-        return cut(self.whole[chosen], self.crop_size, generator, vary=True)
+        return cut(self.whole[chosen], self.crop, generator, vary=True)
 
 
 BASELINE, FOCAL_LENGTH, OFFSET = 0.193001, 994.978, 31.086
 """Of the stereo pair: metres between both cameras, pixels, and pixels that lie between their principal points."""
 
-TRAIN_SHARE, HELD_OUT_SHARE = 0.60, 0.36
-"""Of the width, from the left and from the right; the strip between them is used by neither."""
+TRAINS, HELD_OUT = ((0.0, 0.40), (0.64, 1.0)), (0.42, 0.62)
+"""Parts of the width; the strips between them are used by neither."""
 
 
 class MotorcycleData(DepthData):
     """One photograph of a motorcycle in a garage, with the depth that structured light has measured; scikit-image ships it.
 
-    The disparities of Middlebury's stereo pair (Scharstein et al., 2014) are turned into metres. Crops of the left 60 % of the left
-    photograph train, the right 36 % are held out. That shows that the losses train a network from real depths with holes; it
-    cannot show that the network knows anything of other places: it is the same garage, camera and light on both sides.
+    The disparities of Middlebury's stereo pair (Scharstein et al., 2014) are turned into metres. Crops of the left and of the right
+    part of the left photograph train, as high as it is: how near something is shows in how low it stands. The fifth between them is
+    held out. That shows that the losses train a network from real depths with holes; it cannot show that the network knows anything
+    of other places: it is the same garage, camera and light in all parts.
 
     Args:
-        crop_size: height and width of the crops that train, in pixels.
+        crop_size: width of the crops that train, in pixels.
         train_images: number of crops of an epoch; every epoch has new ones.
         height: the photograph is reduced to this height first.
         batch_size: crops of a training batch, on each device.
@@ -127,15 +128,15 @@ class MotorcycleData(DepthData):
     """
 
     caveat = (
-        "Both parts are of one photograph: the same garage, camera and light. The scores say that the losses train from real "
+        "All parts are of one photograph: the same garage, camera and light. The scores say that the losses train from real "
         "depths with holes, and not that the network knows any other place."
     )
 
     def __init__(
         self,
-        crop_size: int = 128,
+        crop_size: int = 96,
         train_images: int = 384,
-        height: int = 300,
+        height: int = 192,
         batch_size: int = 8,
         num_workers: int = 0,
         seed: int = 0,
@@ -145,12 +146,13 @@ class MotorcycleData(DepthData):
             if value < 8:
                 raise TrainError(f"data.{name} must be at least 8, got {value}")
         self.crop_size, self.height, self.train_images = crop_size, height, train_images
-        self.training, self.held_out = (part_of(motorcycle(height), held_out) for held_out in (False, True))
-        self.typical = geometric_mean(self.training.target)
+        whole = motorcycle(height)
+        self.training, self.held_out = [part_of(whole, *ends) for ends in TRAINS], part_of(whole, *HELD_OUT)
+        self.typical = geometric_mean(torch.cat([part.target.flatten() for part in self.training]))
 
     def setup(self, stage: str) -> None:
-        """Cut crops of the one part; keep the other whole."""
-        self.train_set = DepthCrops([self.training], 2 * self.seed, self.train_images, self.crop_size)
+        """Cut crops of the outer parts; keep the inner one whole."""
+        self.train_set = DepthCrops(self.training, 2 * self.seed, self.train_images, (self.height, self.crop_size))
         self.val_set = DepthCrops([self.held_out], 2 * self.seed + 1, 1)
 
     def describe(self) -> str:
@@ -158,7 +160,7 @@ class MotorcycleData(DepthData):
         height, width = self.held_out.image.shape[1:]
         return (
             f"One photograph with measured depth in metres (Middlebury 2014, in scikit-image): {self.train_images} new crops an "
-            f"epoch, {self.crop_size} x {self.crop_size} pixels, of its left {TRAIN_SHARE:.0%}; its right {HELD_OUT_SHARE:.0%} is "
+            f"epoch, {self.crop_size} x {height} pixels, of its left and right; {HELD_OUT[1] - HELD_OUT[0]:.0%} in the middle are "
             f"held out, {width} x {height} pixels"
         )
 
@@ -184,8 +186,7 @@ def motorcycle(height: int) -> DepthSample:
     return DepthSample(image.contiguous(), metres[0])
 
 
-def part_of(sample: DepthSample, held_out: bool) -> DepthSample:
-    """The left part, which trains, or the right one."""
-    width = sample.image.shape[2]
-    columns = slice(round((1 - HELD_OUT_SHARE) * width), width) if held_out else slice(0, round(TRAIN_SHARE * width))
+def part_of(sample: DepthSample, left: float, right: float) -> DepthSample:
+    """The columns between two shares of the width."""
+    columns = slice(*(round(share * sample.image.shape[2]) for share in (left, right)))
     return DepthSample(*(one[:, :, columns].contiguous() for one in sample))

@@ -18,7 +18,7 @@ class DepthCLI(TrainCLI):
     task = "depth"
     description = """Train a network that estimates depth from single photographs; score it on held-out images before and after
 (AbsRel, RMSE, delta 1), beside what the typical depth everywhere would score, and write a report. Without data of your own, one
-photograph with the depth that was measured for it, which scikit-image ships: its left part trains, its right part is held out.
+photograph with the depth that was measured for it, which scikit-image ships: its sides train, its middle is held out.
 With --data DepthFolderData --data.root DIR your own images and depth maps. A packaged recipe is named with --recipe NAME (demo), a
 file with --config FILE; later options win."""
     module = DepthModule
