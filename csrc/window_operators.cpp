@@ -34,7 +34,8 @@ struct Tiles {
   }
 };
 
-// Predictions and targets [B, C, H, W], weights of the window's places [B, 1 or C, H - taps + 1, W - taps + 1].
+// Predictions and targets [B, C, H, W], weights of the window's places [B, 1 or C, H - taps + 1, W - taps + 1]. With a border of
+// so many zeros, or of none where the window is to fit in the image, weights are those of pixels, and a place has that in its middle.
 struct WindowProblem {
   Tensor pred, target;
   std::optional<Tensor> weight;
@@ -42,19 +43,21 @@ struct WindowProblem {
   WindowPlane plane;
   int64_t channels, planes;
 
-  WindowProblem(const Tensor& pred_, const Tensor& target_, const std::optional<Tensor>& weight_, const std::vector<double>& window_, double c1, double c2)
+  WindowProblem(const Tensor& pred_, const Tensor& target_, const std::optional<Tensor>& weight_, const std::vector<double>& window_, double c1, double c2,
+                std::optional<int64_t> border = std::nullopt)
       : pred(pred_), target(target_), weight(weight_), window(window_) {
     STD_TORCH_CHECK(pred.dim() == 4 && target.dim() == 4, "lossfold: malformed predictions");
     for (int64_t d = 0; d < 4; ++d) STD_TORCH_CHECK(pred.size(d) == target.size(d), "lossfold: sizes of predictions and targets differ");
-    const int64_t taps = window.size(), rows = pred.size(2) - taps + 1, columns = pred.size(3) - taps + 1;
+    const int64_t taps = window.size(), around = border.value_or(0), rows = pred.size(2) + 2 * around - taps + 1, columns = pred.size(3) + 2 * around - taps + 1;
+    STD_TORCH_CHECK(around == 0 || around == taps / 2, "lossfold: malformed border");
     STD_TORCH_CHECK(taps > 0 && taps <= most_taps && rows > 0 && columns > 0, "lossfold: malformed window");
     channels = pred.size(1), planes = pred.size(0) * channels;
     plane = {nullptr, nullptr, type_of(pred, "the prediction"), type_of(target, "the target"), pred.stride(2), pred.stride(3), target.stride(2), target.stride(3),
-             pred.size(2), pred.size(3), nullptr, Type::f32, 0, 0, static_cast<int>(taps), nullptr, c1, c2};
+             pred.size(2) + 2 * around, pred.size(3) + 2 * around, nullptr, Type::f32, 0, 0, around, border ? taps / 2 - around : 0, static_cast<int>(taps), nullptr, c1, c2};
     STD_TORCH_CHECK(plane.pred_type <= Type::bf16, "lossfold: the dtype of the prediction");
     if (weight) {
       STD_TORCH_CHECK(weight->dim() == 4 && weight->size(0) == pred.size(0) && (weight->size(1) == 1 || weight->size(1) == channels) &&
-                          weight->size(2) == rows && weight->size(3) == columns, "lossfold: malformed weights");
+                          weight->size(2) == (border ? pred.size(2) : rows) && weight->size(3) == (border ? pred.size(3) : columns), "lossfold: malformed weights");
       plane.weight_type = type_of(*weight, "the weight"), plane.weight_row = weight->stride(2), plane.weight_column = weight->stride(3);
     }
   }
@@ -114,11 +117,36 @@ Tensor window_unfold(std::optional<Tensor> grad_sums, Tensor pred, Tensor target
   return result;
 }
 
+// Value and gradient of above[0] * (sums of w (1 - SSIM)) + above[1] * (sums of w |d|), [2, C], over all images.
+std::tuple<Tensor, Tensor> window_once(Tensor pred, Tensor target, std::optional<Tensor> weight, Tensor above, std::optional<Tensor> below, std::vector<double> window,
+                                       double c1, double c2, int64_t border) {
+  const WindowProblem problem(pred, target, weight, window, c1, c2, border);
+  STD_TORCH_CHECK(!below && above.scalar_type() == ScalarType::Double && above.numel() == 2 * problem.channels && above.is_contiguous(), "lossfold: malformed coefficients");
+  const double* const factors = static_cast<const double*>(above.const_data_ptr());
+  Tensor result = torch::stable::empty_like(pred);
+  advise_huge_pages(result);
+  char* out = static_cast<char*>(result.mutable_data_ptr());
+  const int64_t size = result.element_size();
+  const GradientLayout layout{0, 0, result.numel() * size >= large_result, result.stride(2), result.stride(3), 0};
+  const Tiles tiles(pred.size(2), pred.size(3));
+  std::vector<double> parts(problem.planes * tiles.count(), 0.0);
+  problem.run(tiles, [&](int64_t i, const WindowPlane& plane, WindowTile tile, void* work) {
+    const int64_t image = i / tiles.count() / problem.channels, channel = i / tiles.count() % problem.channels;
+    const double mine[2] = {factors[channel], factors[problem.channels + channel]};
+    double sums[2] = {0, 0};
+    tile.row += border, tile.column += border;
+    window_kernels().once(plane, tile, work, mine, layout, out + (image * result.stride(0) + channel * result.stride(1)) * size, sums);
+    parts[i] = mine[0] * sums[0] + mine[1] * sums[1];
+  });
+  return {scalar(std::accumulate(parts.begin(), parts.end(), 0.0), pred), result};
+}
+
 }  // namespace
 
 STABLE_TORCH_LIBRARY_IMPL(lossfold_r6, CPU, m) {
   m.impl("window_fold", TORCH_BOX(&window_fold));
   m.impl("window_unfold", TORCH_BOX(&window_unfold));
+  m.impl("window_once", TORCH_BOX(&window_once));
 }
 
 }  // namespace lossfold

@@ -47,6 +47,7 @@ FEATURES = (
     "PerceptualLoss",
     "TransferalPerceptualLoss",
     "LPIPSLoss",
+    "DISTSLoss",
     "FaceIdLoss",
     "LightCNNFeatureLoss",
     "CLIPLoss",

@@ -17,8 +17,10 @@ from torch import Tensor, nn
 
 from lossfold.compose.matting import Terms
 from lossfold.losses.adversarial.gan import Outputs
+from lossfold.losses.adversarial.matching import Features
 from lossfold.losses.adversarial.path_length import Generator
 from lossfold.losses.adversarial.penalties import Discriminator
+from lossfold.losses.depth.flow import Flows
 from lossfold.shapes.distances import Spacing
 
 HELPERS: tuple[str, ...]

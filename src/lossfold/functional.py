@@ -16,7 +16,9 @@ from lossfold.compose import presets as presets
 from lossfold.compose.loss_set import LossSet
 from lossfold.compose.output import LossOutput
 from lossfold.errors import LossError
+from lossfold.losses.adversarial import drift as drift
 from lossfold.losses.adversarial import gan as gan
+from lossfold.losses.adversarial import matching as matching
 from lossfold.losses.adversarial import penalties as penalties
 from lossfold.losses.adversarial.components import Component
 from lossfold.losses.adversarial.path_length import GeneratorPathRegularizer
@@ -28,7 +30,12 @@ from lossfold.losses.classes import ohem as ohem
 from lossfold.losses.classes import poly as poly
 from lossfold.losses.classes import wasserstein as wasserstein
 from lossfold.losses.classes.lovasz import lovasz_bounds as lovasz_bounds
+from lossfold.losses.depth import flow as flow
+from lossfold.losses.depth import invariant as invariant
+from lossfold.losses.depth import silog as silog
+from lossfold.losses.depth import smoothness as smoothness
 from lossfold.losses.features import clip as clip
+from lossfold.losses.features import dists as dists
 from lossfold.losses.features import identity as identity
 from lossfold.losses.features import lpips as lpips
 from lossfold.losses.features import perceptual as perceptual
@@ -36,7 +43,11 @@ from lossfold.losses.features import texture as texture
 from lossfold.losses.features.perceptual import PerceptualParts
 from lossfold.losses.images import edges as edges
 from lossfold.losses.images import elementwise as elementwise
+from lossfold.losses.images import frequency as frequency
+from lossfold.losses.images import l1_ssim as l1_ssim
+from lossfold.losses.images import ms_ssim_l1 as ms_ssim_l1
 from lossfold.losses.images import psnr as psnr
+from lossfold.losses.images import robust as robust
 from lossfold.losses.images import ssim as ssim
 from lossfold.losses.masks import binary as binary
 from lossfold.losses.matting import composition as composition

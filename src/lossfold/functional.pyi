@@ -7,8 +7,10 @@ from torch import Tensor, nn
 
 from lossfold.compose.matting import Terms
 from lossfold.losses.adversarial.gan import Outputs
+from lossfold.losses.adversarial.matching import Features
 from lossfold.losses.adversarial.path_length import Generator
 from lossfold.losses.adversarial.penalties import Discriminator
+from lossfold.losses.depth.flow import Flows
 from lossfold.shapes.distances import Spacing
 
 HELPERS: tuple[str, ...]
@@ -492,6 +494,7 @@ def gan_loss(
     fake_label_val: float = 0.0,
     polarity: str = "paper",
     padding: str = "replicate",
+    reduction: str = "mean",
     loss_weight: float = 1.0,
     inputs: Mapping[str, str] | None = None,
 ) -> Tensor: ...
@@ -499,6 +502,24 @@ def disc_shift_loss(
     pred: Outputs,
     *,
     loss_weight: float = 0.1,
+    inputs: Mapping[str, str] | None = None,
+) -> Tensor: ...
+def le_cam_regularizer(
+    real: Outputs,
+    fake: Outputs,
+    *,
+    decay: float = 0.99,
+    clipped: bool = True,
+    loss_weight: float = 1.0,
+    inputs: Mapping[str, str] | None = None,
+) -> Tensor: ...
+def feature_matching_loss(
+    fake: Features,
+    real: Features,
+    *,
+    criterion: str = "l1",
+    skip_last: bool = False,
+    loss_weight: float = 1.0,
     inputs: Mapping[str, str] | None = None,
 ) -> Tensor: ...
 def gradient_penalty_loss(
@@ -674,6 +695,67 @@ def lovasz_loss(
     loss_weight: float = 1.0,
     inputs: Mapping[str, str] | None = None,
 ) -> Tensor: ...
+def epe_loss(
+    pred: Flows,
+    target: Tensor,
+    weight: Tensor | None = None,
+    *,
+    norm: str = "l2",
+    gamma: float = 0.8,
+    max_flow: float | None = None,
+    exponent: float = 1.0,
+    eps: float = 0.0,
+    loss_weight: float = 1.0,
+    inputs: Mapping[str, str] | None = None,
+) -> Tensor: ...
+def scale_shift_invariant_loss(
+    pred: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    *,
+    data: str = "mse",
+    align: str = "least_squares",
+    trim: float = 0.0,
+    gradient_weight: float = 0.5,
+    scales: int = 4,
+    per_image: bool = False,
+    loss_weight: float = 1.0,
+    inputs: Mapping[str, str] | None = None,
+) -> Tensor: ...
+def si_log_loss(
+    pred: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    *,
+    variance_focus: float = 0.85,
+    root: bool = True,
+    link: str = "identity",
+    per_image: bool = False,
+    eps: float = 1e-06,
+    loss_weight: float = 1.0,
+    inputs: Mapping[str, str] | None = None,
+) -> Tensor: ...
+def edge_aware_smoothness_loss(
+    pred: Tensor,
+    image: Tensor,
+    weight: Tensor | None = None,
+    *,
+    edge_weight: float = 1.0,
+    normalize: bool = False,
+    loss_weight: float = 1.0,
+    inputs: Mapping[str, str] | None = None,
+) -> Tensor: ...
+def dists_loss(
+    pred: Tensor,
+    target: Tensor,
+    *,
+    weights: str | None = "torchmetrics",
+    reduction: str = "mean",
+    pretrained: str | None = None,
+    network: nn.Module | None = None,
+    loss_weight: float = 1.0,
+    inputs: Mapping[str, str] | None = None,
+) -> Tensor: ...
 def lpips_loss(
     pred: Tensor,
     target: Tensor,
@@ -751,16 +833,27 @@ def masked_tv_loss(
     loss_weight: float = 1.0,
     inputs: Mapping[str, str] | None = None,
 ) -> Tensor: ...
-def psnr_loss(
+def focal_frequency_loss(
     pred: Tensor,
     target: Tensor,
-    weight: Tensor | None = None,
     *,
-    to_y: bool = False,
-    link: str = "identity",
+    alpha: float = 1.0,
+    patch_factor: int = 1,
+    log_weight: bool = False,
+    batch_weight: bool = False,
+    mean_spectrum: bool = False,
+    norm: str = "ortho",
     reduction: str = "mean",
-    sample_wise: bool = False,
-    engine: str | None = None,
+    loss_weight: float = 1.0,
+    inputs: Mapping[str, str] | None = None,
+) -> Tensor: ...
+def fft_loss(
+    pred: Tensor,
+    target: Tensor,
+    *,
+    compare: str = "parts",
+    norm: str = "backward",
+    reduction: str = "mean",
     loss_weight: float = 1.0,
     inputs: Mapping[str, str] | None = None,
 ) -> Tensor: ...
@@ -775,6 +868,8 @@ def ssim_loss(
     k2: float = 0.03,
     data_range: float = 1.0,
     padding: str = "valid",
+    window: str = "gaussian",
+    link: str = "identity",
     validate: bool = False,
     reduction: str = "mean",
     sample_wise: bool = False,
@@ -794,10 +889,75 @@ def msssim_loss(
     k2: float = 0.03,
     data_range: float = 1.0,
     padding: str = "valid",
+    window: str = "gaussian",
+    link: str = "identity",
     validate: bool = False,
     reduction: str = "mean",
     sample_wise: bool = False,
     engine: str | None = None,
+    loss_weight: float = 1.0,
+    inputs: Mapping[str, str] | None = None,
+) -> Tensor: ...
+def l1_ssim_loss(
+    pred: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    *,
+    ssim_weight: float = 0.2,
+    window_size: int = 11,
+    sigma: float = 1.5,
+    k1: float = 0.01,
+    k2: float = 0.03,
+    data_range: float = 1.0,
+    padding: str = "zeros",
+    window: str = "gaussian",
+    link: str = "identity",
+    validate: bool = False,
+    reduction: str = "mean",
+    sample_wise: bool = False,
+    engine: str | None = None,
+    loss_weight: float = 1.0,
+    inputs: Mapping[str, str] | None = None,
+) -> Tensor: ...
+def msssiml1_loss(
+    pred: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    *,
+    alpha: float = 0.84,
+    sigmas: Sequence[float] = (0.5, 1.0, 2.0, 4.0, 8.0),
+    window_size: int = 33,
+    k1: float = 0.01,
+    k2: float = 0.03,
+    data_range: float = 1.0,
+    padding: str = "zeros",
+    reduction: str = "mean",
+    sample_wise: bool = False,
+    loss_weight: float = 1.0,
+    inputs: Mapping[str, str] | None = None,
+) -> Tensor: ...
+def psnr_loss(
+    pred: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    *,
+    to_y: bool = False,
+    link: str = "identity",
+    reduction: str = "mean",
+    sample_wise: bool = False,
+    engine: str | None = None,
+    loss_weight: float = 1.0,
+    inputs: Mapping[str, str] | None = None,
+) -> Tensor: ...
+def robust_loss(
+    pred: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    *,
+    alpha: float | str = 1.0,
+    scale: float = 1.0,
+    reduction: str = "mean",
+    sample_wise: bool = False,
     loss_weight: float = 1.0,
     inputs: Mapping[str, str] | None = None,
 ) -> Tensor: ...

@@ -28,6 +28,7 @@ def expected(case: Case) -> list[str]:
         chosen = ["label_fold"] if case.name == "OhemCrossEntropyLoss" else []
         return {"label": [*chosen, "label_map", "label_unfold"], "dense": ["dense_map", "dense_unfold"]}[case.fold]
     passes = [line.split(" ")[0] for line in case.passes.splitlines()] if case.is_set else [case.fold]
+    passes += ["pair"] if case.name == "L1SSIMLoss" else []
     scales = len(case.options.get("betas", (1,) * 5)) if case.name == "MSSSIMLoss" else 1
     return [f"{fold}_{what}" for what in ("fold", "unfold") for fold in passes for _ in range(scales)]
 

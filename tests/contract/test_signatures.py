@@ -30,6 +30,8 @@ OF_FOLDS: dict[str, dict[str, object]] = {
         "k2": 0.03,
         "data_range": 1.0,
         "padding": "valid",
+        "window": "gaussian",
+        "link": "identity",
         "validate": False,
         "reduction": "mean",
         "sample_wise": False,
@@ -105,6 +107,7 @@ OWN: dict[str, dict[str, object]] = {
         "tolerance": 0.0,
     },
     "SSIMLoss": {},
+    "L1SSIMLoss": {"ssim_weight": 0.2, "padding": "zeros"},
     "MSSSIMLoss": {"betas": (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)},
 }
 

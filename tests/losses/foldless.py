@@ -50,6 +50,19 @@ def transferred() -> Given:
     return leaf, lambda loss: loss((leaf, *maps[1:]), attention, textures)
 
 
+def matched() -> Given:
+    fake, real = ([images(2, 3, 5, 5, seed=seed), images(2, 4, 3, 3, seed=seed), images(2, 1, seed=seed)] for seed in (0, 1))
+    leaf = fake[0].clone().requires_grad_()
+    return leaf, lambda loss: loss([leaf, *fake[1:]], real)
+
+
+def depths() -> list[Tensor]:
+    """Of which some were not measured, but what is in the middle was."""
+    pred, target = (1.5 + one for one in pictures(2, 1, 8, 9))
+    target[:, :, :2, :3] = 0
+    return [pred, target]
+
+
 CALLS: dict[str, Callable[[], Given]] = {
     "GANLoss": lambda: of(images(4, 1, 5, 5)),
     "DiscShiftLoss": lambda: of(images(4, 1, 5, 5)),
@@ -57,6 +70,17 @@ CALLS: dict[str, Callable[[], Given]] = {
     "R1GradientPenalty": lambda: penalised("real"),
     "R2GradientPenalty": lambda: penalised("fake"),
     "GeneratorPathRegularizer": regularised,
+    "LeCamRegularizer": lambda: of(*(images(4, 1, 5, 5, seed=seed) for seed in (0, 1))),
+    "FeatureMatchingLoss": lambda: matched(),
+    "RobustLoss": lambda: of(*pictures(2, 3, 6, 7)),
+    "FFTLoss": lambda: of(*pictures(2, 3, 6, 8)),
+    "FocalFrequencyLoss": lambda: of(*pictures(2, 3, 6, 8)),
+    "MSSSIML1Loss": lambda: of(*pictures(2, 3, 6, 7)),
+    "SILogLoss": lambda: of(*depths()),
+    "ScaleShiftInvariantLoss": lambda: of(*depths()),
+    "EdgeAwareSmoothnessLoss": lambda: of(depths()[0], pictures(2, 3, 8, 9)[0]),
+    "EPELoss": lambda: of(*(flow for flow in pictures(2, 2, 8, 9))),
+    "DISTSLoss": lambda: of(*(0.5 + 0.4 * one for one in pictures(1, 3, 24, 24))),
     "PerceptualLoss": lambda: of(*pictures(1, 3, 32, 32)),
     "TransferalPerceptualLoss": transferred,
     "LPIPSLoss": lambda: of(*pictures(2, 3, 24, 24)),
@@ -65,7 +89,12 @@ CALLS: dict[str, Callable[[], Given]] = {
     "CLIPLoss": lambda: of(pictures(2, 3, 16, 16)[0], IDS),
 }
 """By the name of the loss; a component of MMagic's is called as the loss that it is of."""
-NETWORKS: dict[str, Callable[[], nn.Module]] = {"LPIPSLoss": Layers, "FaceIdLoss": Stripes, "CLIPLoss": OpenClip}
+NETWORKS: dict[str, Callable[[], nn.Module]] = {
+    "LPIPSLoss": Layers,
+    "DISTSLoss": Layers,
+    "FaceIdLoss": Stripes,
+    "CLIPLoss": OpenClip,
+}
 """Small ones in place of those that take seconds to make."""
 
 
@@ -97,8 +126,8 @@ class Foldless:
     def build(self, **extra: Any) -> Any:
         network = {} if self.written else {"network": NETWORKS[self.base]()}
         own = {key: value for key, value in self.options.items() if self.written or key not in ("pretrained", "linear")}
-        if self.base == "LPIPSLoss":
-            own["linear"] = None
+        if self.base in ("LPIPSLoss", "DISTSLoss"):
+            own["linear" if self.base == "LPIPSLoss" else "weights"] = None
         torch.manual_seed(0)  # of random features
         return lf.LOSSES[self.name](**(own | network | extra))
 

@@ -12,7 +12,7 @@ from tests.migrate import oracles
 from tests.migrate.entries import BASICSR, MMAGIC, MMGEN
 
 REFUSED = {
-    "GANFeatLoss": "not here yet",
+    "GANFeatLoss": "adds up as it does",
     "AdvLoss": "several losses",
     "LightCNNFeatureLoss": "pretrained must be the path of light_cnn_feature.pth",
     "DDPMVLBLoss": "diffusion",

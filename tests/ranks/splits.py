@@ -89,6 +89,11 @@ def relativistic() -> tuple[Tensor, Callable[[Any, Rows], Any]]:
     return leaf, lambda criterion, rows: criterion([leaf[rows], 2 * leaf[rows]], True, other=[other[rows], -other[rows]])
 
 
+def paired() -> tuple[Tensor, Callable[[Any, Rows], Any]]:
+    leaf, other = images(BATCH, 1, 5, 5).clone().requires_grad_(), images(BATCH, 1, 5, 5, seed=1)
+    return leaf, lambda criterion, rows: criterion([leaf[rows], 2 * leaf[rows]], True, other=[other[rows], -other[rows]])
+
+
 def inpainted() -> tuple[Tensor, Callable[[Any, Rows], Any]]:
     leaf, mask = images(BATCH, 1, 5, 5).clone().requires_grad_(), torch.rand(BATCH, 1, 9, 9).round()
     return leaf, lambda criterion, rows: criterion([leaf[rows], 2 * leaf[rows]], True, mask=mask[rows])
@@ -117,6 +122,30 @@ FOLDLESS: tuple[Split, ...] = (
         for disc in (False, True)
     ),
     Split("gan-ragan", lambda: lf.GANLoss("ragan"), relativistic),
+    Split("gan-ragan-ls", lambda: lf.GANLoss("ragan-ls"), relativistic),
+    Split("gan-rpgan", lambda: lf.GANLoss("rpgan"), paired),
+    Split("lecam", lambda: lf.LeCamRegularizer(decay=0.5), lambda: of_tensors(*(images(BATCH, 1, 5, 5, seed=s) for s in (0, 1)))),
+    Split("matching", lambda: lf.FeatureMatchingLoss(), lambda: of_tensors(*(images(BATCH, 1, 5, 5, seed=s) for s in (0, 1)))),
+    *(
+        Split(name, lambda name=name, options=options: lf.LOSSES[name](**options), lambda: of_tensors(*pictures(2, 8, 8)))  # type: ignore[misc]
+        for name, options in (
+            ("RobustLoss", {"alpha": 0.5}),
+            ("FFTLoss", {}),
+            ("FocalFrequencyLoss", {"patch_factor": 2}),
+            ("MSSSIML1Loss", {"sigmas": (0.5, 1.0), "window_size": 5}),
+            ("ScaleShiftInvariantLoss", {"scales": 2}),
+            ("ScaleShiftInvariantLoss", {"align": "median", "per_image": True}),
+            ("EdgeAwareSmoothnessLoss", {}),
+            ("EPELoss", {"max_flow": 1.0}),
+        )
+    ),
+    *(
+        Split(
+            f"silog-{each}", lambda each=each: lf.SILogLoss(per_image=each), lambda: of_tensors(*(2 + x for x in pictures(1, 8, 8)))
+        )  # type: ignore[misc]
+        for each in (False, True)
+    ),
+    Split("dists", lambda: lf.DISTSLoss(network=Layers(), weights=None), lambda: of_tensors(*pictures(3, 24, 24)), False),
     Split("gan-smgan-gen", lambda: lf.GANLoss("smgan"), inpainted),
     Split("gan-smgan-disc", lambda: lf.GANLoss("smgan", is_disc=True), inpainted),
     Split("shift", lambda: lf.DiscShiftLoss(), lambda: of_tensors(images(BATCH, 1, 5, 5))),
@@ -140,7 +169,9 @@ FOLDLESS: tuple[Split, ...] = (
 )
 COVERED = {
     "GANLoss", "DiscShiftLoss", "R1GradientPenalty", "R2GradientPenalty", "GradientPenaltyLoss", "GeneratorPathRegularizer",
-    "PerceptualLoss", "LPIPSLoss", "FaceIdLoss", "LightCNNFeatureLoss", "CLIPLoss", "TransferalPerceptualLoss",
+    "PerceptualLoss", "LPIPSLoss", "FaceIdLoss", "LightCNNFeatureLoss", "CLIPLoss", "TransferalPerceptualLoss", "DISTSLoss",
+    "LeCamRegularizer", "FeatureMatchingLoss", "RobustLoss", "FFTLoss", "FocalFrequencyLoss", "MSSSIML1Loss", "SILogLoss",
+    "ScaleShiftInvariantLoss", "EdgeAwareSmoothnessLoss", "EPELoss",
 }  # fmt: skip
 """Foldless losses that are above; the gradient penalty between images, which draws between which, is tested by itself."""
 assert {name.removesuffix("Comps") for name in internals.foldless()} == COVERED, "write down how a new loss is split"

@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from lossfold.compose.arguments import Handed, arguments_for, conditions_of, names_of
+from lossfold.compose.balance import balanced
 from lossfold.compose.gates import gate_of
 from lossfold.compose.output import LossOutput
 from lossfold.compose.passes import Call, Leaf, Pass, in_one_launch, passes_of
@@ -91,7 +92,7 @@ def output_of(
     leaves: Sequence[Leaf],
     calls: Mapping[str, Call],
     values: Mapping[str, Tensor] | None,
-    given: tuple[Any, ...],
+    given: Any,
     known: Known | None = None,
 ) -> LossOutput:
     """Return the losses by name, from the values of the active ones, or of their calls.
@@ -100,11 +101,12 @@ def output_of(
         leaves: the losses of a set.
         calls: of those that are active.
         values: theirs, if these are known.
-        given: what the set is given.
+        given: what the set is given, by position and by name.
         known: what is remembered of calls on tensors like these.
     """
     terms: dict[str, Tensor] = {}
     weighted: dict[str, Tensor] = {}
+    raw: dict[str, Tensor] = {}  # of those with an adaptive weight
     fused, summed = in_one_launch(calls, known) if values is None else ({}, [])
     for leaf in leaves:
         call = calls.get(leaf.name)
@@ -116,5 +118,14 @@ def output_of(
             if not isinstance(value, Tensor) or value.dim() != 0:
                 raise wrong("result", "a scalar tensor", describe(value))
             terms[leaf.name], weighted[leaf.name] = value.detach(), value if call is None else call.weigh(value)
+        if leaf.balance is not None and call is not None:
+            raw[leaf.name] = value
+    for leaf in leaves if raw else ():
+        if leaf.name in raw:
+            assert leaf.balance is not None
+            other = leaf.name.rpartition(".")[0] + "." * ("." in leaf.name) + str(leaf.balance.balance)
+            measure = [value for name, value in weighted.items() if name == other or name.startswith(f"{other}.")]
+            weight = balanced(leaf.who, leaf.balance, raw[leaf.name], sum(measure[1:], measure[0]), given)
+            weighted[leaf.name] = weight * weighted[leaf.name]
     first, *others = [*summed, *(value for name, value in weighted.items() if name not in fused)]
     return LossOutput(sum(others, first), terms, weighted)

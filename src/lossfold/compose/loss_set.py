@@ -117,6 +117,10 @@ class LossSet(Summable):
             self._add(name, loss)
         if not len(self.members):
             raise LossError(type(self).__name__, "terms", "at least one loss", "none")
+        for name, member in zip(self.names, self.members, strict=True):
+            if isinstance(member, Term) and member.balance is not None and member.balance not in set(self.names) - {name}:
+                here, others = f"{type(self).__name__} term {name!r}", [one for one in self.names if one != name]
+                raise LossError(here, "balance", "the name of another term", repr(member.balance), nearest(member.balance, others))
         self._refuse_unsplit(self.ranks is not None)
 
     def _refuse_unsplit(self, sync: bool) -> None:
@@ -185,6 +189,8 @@ class LossSet(Summable):
         reduction = getattr(inner, "reduction", "mean")
         if reduction == "none":
             raise LossError(here, "reduction", "'mean' or 'sum' in a set", "'none'")
+        if isinstance(loss, Term) and loss.balance is not None and isinstance(inner, LossSet):
+            raise LossError(here, "balance", "left out of a set", repr(loss.balance), "give it to the losses in the set")
         if isinstance(loss, Term) and loss.when is not None:
             if not isinstance(inner, Folded) or not inner.folds:
                 hint = "give it to the losses in the set" if isinstance(inner, LossSet) else ""

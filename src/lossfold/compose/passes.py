@@ -56,6 +56,8 @@ class Leaf(NamedTuple):
     def in_one_part(self) -> str:
         """Why it can't be split over ranks or parts of a batch; "" if it can."""
         loss = self.loss
+        if self.balance is not None:
+            return "its adaptive weight is that of one call's gradients"
         if not isinstance(loss, Loss):
             return "nobody knows what it adds up: LOSSES.register_module() makes a loss of a function of single elements"
         if self.watched:
@@ -77,6 +79,11 @@ class Leaf(NamedTuple):
     def condition(self) -> Term | None:
         """What says to which images it applies."""
         return self.terms[-1] if self.terms and self.terms[-1].when is not None else None
+
+    @property
+    def balance(self) -> Term | None:
+        """What says that it has an adaptive weight."""
+        return next((term for term in self.terms if term.balance is not None), None)
 
     @property
     def every_image(self) -> bool:
@@ -117,7 +124,7 @@ class Call:
     def fuses(self) -> bool:
         """Whether the loss can be computed from its fold in one launch with others."""
         loss = self.leaf.loss
-        if self.fold is None or self.gate is not None or not isinstance(loss, Folded):
+        if self.fold is None or self.gate is not None or not isinstance(loss, Folded) or self.leaf.balance is not None:
             return False
         here = all(term.factor.device == self.fold.sums.device for term in self.leaf.terms if term.moves)
         return here and is_fusible(loss, self.fold, self.checked)

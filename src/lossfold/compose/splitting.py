@@ -13,7 +13,7 @@ from lossfold.errors import wrong
 from lossfold.folds.fold import describe
 from lossfold.losses.adversarial.path_length import GeneratorPathRegularizer
 from lossfold.losses.folded import Folded
-from lossfold.losses.images.elementwise import ElementwiseLoss
+from lossfold.losses.images.elementwise import FunctionLoss
 from lossfold.losses.pairs import PairLoss
 from lossfold.losses.scores import LABELS, WEIGHT, PixelLoss, ScoreLoss
 from lossfold.routing import is_one_dict
@@ -52,7 +52,7 @@ def refuse_tiles(call: Call, images: Sequence[int]) -> None:
 def why_not_in_tiles(call: Call) -> str:
     """Return why a checked call can't be one of tiles; "" if it can."""
     loss = call.leaf.loss
-    if isinstance(loss, ElementwiseLoss):
+    if isinstance(loss, FunctionLoss):
         return "its samples have means of their own" if loss.sample_wise else ""
     if not isinstance(loss, Folded) or call.checked is None or not loss.folds:
         return "it is no sum over pixels"

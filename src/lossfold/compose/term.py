@@ -38,6 +38,14 @@ class Term(Summable):
             (lazy regularisation: Karras et al., StyleGAN2, CVPR 2020). A term in a term is computed where both are, with the
             weight of that interval. ``torch.compile`` makes a graph for each combination of terms that a step computes: with
             several intervals raise ``torch._dynamo.config.recompile_limit``, which is 8.
+        balance: the name of another term of the set: the loss has the adaptive weight ‖∇ other‖ / (‖∇ loss‖ + 1e-4), of the other
+            term with its weights and of this loss without, so that its ``loss_weight`` says how large its gradient is beside the
+            other's (VQGAN: Esser, Rombach and Ommer, CVPR 2021). It costs two backward passes to ``balance_at``, and is one call's:
+            with ``sync`` and in ``accumulate()`` it is refused. The weight has no gradient, and where none are recorded it is the
+            last one, 1 at first.
+        balance_at: where gradients are taken: the path of a tensor, as of a decoder's last weights, in the one dict of outputs and
+            in the modules there (``"gen.decoder.last.weight"``); or a function of what the set is called with that returns it.
+        balance_limit: what the adaptive weight is at most.
 
     Raises:
         LossError: for options of another kind.
@@ -50,8 +58,10 @@ class Term(Summable):
     kinds: ClassVar[dict[str, Kind]] = {
         "when_mean": Word(among=("applicable", "all")),
         "every": Number(whole=True, at_least=1, at_most=2**31 - 1),
+        "balance_limit": Number(more_than=0),
     }
     factor: Tensor
+    balanced: Tensor
 
     def __init__(
         self,
@@ -61,6 +71,9 @@ class Term(Summable):
         when: str | Callable[..., Tensor] | None = None,
         when_mean: str = "applicable",
         every: int = 1,
+        balance: str | None = None,
+        balance_at: str | Callable[..., Tensor] | None = None,
+        balance_limit: float = 1e4,
     ) -> None:
         super().__init__()
         if not isinstance(loss, nn.Module) or isinstance(loss, Term):
@@ -71,12 +84,24 @@ class Term(Summable):
         if when is not None and not callable(when) and not (isinstance(when, str) and when):
             raise LossError("Term", "when", "the name of a boolean tensor [B], or a function that returns one", repr(when))
         with naming("Term"):
-            options = checked_options(self.kinds, {"when_mean": when_mean, "every": every})
+            options = checked_options(self.kinds, {"when_mean": when_mean, "every": every, "balance_limit": balance_limit})
+        if balance is not None and not (isinstance(balance, str) and balance):
+            raise LossError("Term", "balance", "the name of another term, or None", repr(balance))
+        if (balance_at is not None) != (balance is not None) or not (
+            balance_at is None or callable(balance_at) or (isinstance(balance_at, str) and balance_at)
+        ):
+            expected = (
+                "a path in the one dict of outputs, or a function, beside balance=" if balance else "left out without balance="
+            )
+            raise LossError("Term", "balance_at", expected, repr(balance_at))
+        self.balance, self.balance_at = balance, balance_at
+        self.balance_limit: float = options["balance_limit"]
         self.loss, self.schedule, self.when = loss, schedule, when
         self.when_mean: str = options["when_mean"]
         self.every: int = options["every"]
         with torch.inference_mode(False):
             self.register_buffer("factor", torch.ones((), dtype=torch.float64), persistent=False)
+            self.register_buffer("balanced", torch.ones((), dtype=torch.float64), persistent=False)
         self.go_to(0)
 
     @property
@@ -103,6 +128,12 @@ class Term(Summable):
         self.step, self.active = step, step % self.every == 0
         self.factor.fill_(factor)
 
+    def adapt(self, weight: Tensor, limit: float) -> None:
+        """Take an adaptive weight, from 0 to a limit; the last one stays in the place of one that is NaN."""
+        with torch.no_grad():
+            found = weight.to(self.balanced.device, self.balanced.dtype).clamp(0, limit)
+            self.balanced.copy_(torch.where(found.isnan(), self.balanced, found))
+
     def get_extra_state(self) -> Tensor:
         """Return what a checkpoint keeps: the step, as a tensor, because some formats keep nothing else."""
         return torch.tensor(self.step)
@@ -114,7 +145,7 @@ class Term(Summable):
         self.go_to(int(state))
 
     def _apply(self, fn: Any, recurse: bool = True) -> Self:
-        with buffers_apart(self, fn, "factor"):
+        with buffers_apart(self, fn, "factor", "balanced"):
             super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         self.go_to(self.step)  # whatever .half() or to_empty() did to the number
         return self
@@ -136,7 +167,8 @@ class Term(Summable):
         raise LossError("Term", "call", "that of the LossSet it is in", "a call of its own", f"or call its loss, {self.loss!r}")
 
     def __repr__(self) -> str:
-        defaults = {"schedule": None, "when": None, "when_mean": "applicable", "every": 1}
+        defaults: dict[str, Any] = {"schedule": None, "when": None, "when_mean": "applicable", "every": 1}
+        defaults |= {"balance": None, "balance_at": None, "balance_limit": 1e4}
         options = [f"{name}={getattr(self, name)!r}" for name, default in defaults.items() if getattr(self, name) != default]
         return f"Term({', '.join([repr(self.loss), *options])})"
 

@@ -63,13 +63,19 @@ class FoldOperators:
             return self._fold(*tensors, *options)
         return _Plain.apply(self, options, *tensors)
 
-    def with_once(self) -> None:
+    def with_once(self, options: str = "", definition: Definition | None = None) -> None:
         """Define the operator that makes one pass for value and gradient of Σ above·S, or of that over Σ below·W.
 
         S are the sums ``[K, C]`` of all images, of which the first, W, has no part of the first input; above is ``[K, C]``, below
         ``[C]`` or None. What the gradient is multiplied with comes afterwards, so float16 would lose digits.
+
+        Args:
+            options: those of this operator, where they are not the fold's.
+            definition: of its sums, likewise; all of them may have a part of the first input, and there is no below then.
         """
-        self._define("once", f"({self.inputs}, Tensor above, Tensor? below, {self.options}) -> (Tensor, Tensor)", _once_shapes)
+        self.once_definition = definition or self.definition
+        options = options or self.options
+        self._define("once", f"({self.inputs}, Tensor above, Tensor? below, {options}) -> (Tensor, Tensor)", _once_shapes)
         self._differentiable("once", self._once_backward_of_graphs, self._save_once)
         self._once = getattr(OPERATORS, f"{self.name}_once").default
 
@@ -111,7 +117,7 @@ class FoldOperators:
     def _differentiate_once(self, ctx: Any, grad: Tensor) -> Tensor:
         # create_graph=True: the definition has all further derivatives
         (*inputs, above, below), _ = saved(ctx)
-        sums = self.definition(*inputs, *ctx.options)[0].sum(0)
+        sums = self.once_definition(*inputs, *ctx.options)[0].sum(0)
         counted = 1.0 if below is None else (sums[0].detach() * below).sum()
         return differentiate(inputs[0], ((sums * above).sum() / (counted + (counted == 0)),), (grad,))
 

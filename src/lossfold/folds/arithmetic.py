@@ -47,6 +47,11 @@ def buffers_apart(module: nn.Module, fn: Callable[[Tensor], Tensor], *names: str
                 module._buffers[name] = nothing if buffer.is_meta else buffer.to(there, dtype)
 
 
+def beside(values: Tensor, axes: int) -> Tensor:
+    """Return numbers ``[...]`` as they stand beside pixels: with so many axes of one element at the end."""
+    return values.reshape(*values.shape, *(1 for _ in range(axes)))
+
+
 def total_dtype(tensor: Tensor) -> torch.dtype:
     """Return what sums are totalled in."""
     return widest_on(tensor.device)

@@ -46,6 +46,7 @@ class PairLoss(ImageLoss):
     in_unit: ClassVar[bool] = False  # whether the region's values must lie in [0, 1]
     outside: ClassVar[bool] = False  # whether the loss is taken where the region is 0
     images_only: ClassVar[bool] = False  # [B, C, H, W], no other space
+    volumes: ClassVar[bool] = False  # but [B, C, D, H, W], too
     has_map: ClassVar[bool] = True  # each pixel has a loss of its own
     has_target: ClassVar[bool] = True
     linear: ClassVar[bool] = True
@@ -57,6 +58,10 @@ class PairLoss(ImageLoss):
     def means(self) -> tuple[Mean, ...]:
         """Return the formula."""
         raise NotImplementedError
+
+    def means_of(self, given: PairGiven | None) -> tuple[Mean, ...]:
+        """Return the formula for a call's arguments."""
+        return self.means()
 
     def scale(self, given: PairGiven) -> float:
         """Return a factor on the mean."""
@@ -88,10 +93,10 @@ class PairLoss(ImageLoss):
     def checked(self, pred: Tensor, target: Tensor | None, region: object) -> PairGiven:
         """Return the arguments of a call, the region checked."""
         shape = tuple(pred.shape)
-        if self.images_only and len(shape) != 4:
+        if self.images_only and len(shape) not in ((4, 5) if self.volumes else (4,)):
             raise wrong(
                 "pred",
-                "[B, C, H, W]",
+                "[B, C, H, W] or [B, C, D, H, W]" if self.volumes else "[B, C, H, W]",
                 f"a tensor {list(shape)}",
                 "the batch dimension is required: pred[None]" if len(shape) == 3 else "",
             )
@@ -110,7 +115,7 @@ class PairLoss(ImageLoss):
         """Return the sums that the formula reads."""
         where = self.where(given)
         sums: dict[PairSum, None] = {}
-        for mean in self.means():
+        for mean in self.means_of(given):
             for kind, number in (*(kind for _, kind in mean.parts), mean.area):
                 sums[PairSum(kind, number, where)] = None
         if self.in_unit and where:
@@ -121,7 +126,7 @@ class PairLoss(ImageLoss):
         """Return the means' numerators and denominators, ``[M, I, C]`` (``[I, C]`` of one mean)."""
         where, scale = self.where(given), self.scale(given)
         above, below = [], []
-        for mean in self.means():
+        for mean in self.means_of(given):
             parts = [times(fold[PairSum(*kind, where)], scale * mean.factor * factor) for factor, kind in mean.parts]
             above.append(sum(parts[1:], parts[0]))
             below.append(fold[PairSum(*mean.area, where)])

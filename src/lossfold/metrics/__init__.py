@@ -1,7 +1,7 @@
-"""Metrics of class maps, of alpha mattes and of restored images.
+"""Metrics of class maps, of alpha mattes, of restored images and of depth.
 
-Of class maps: counts that add over batches, tiles and ranks, and the ratios read from them. Of mattes and restored images: sums
-over images.
+Of class maps: counts that add over batches, tiles and ranks, and the ratios read from them. Of mattes, restored images and depth:
+sums over images.
 """
 
 from lossfold.metrics.accumulators import Accumulator as Accumulator
@@ -14,6 +14,10 @@ from lossfold.metrics.accumulators import IoU as IoU
 from lossfold.metrics.boundaries import boundary_counts as boundary_counts
 from lossfold.metrics.boundaries import boundary_f1 as boundary_f1
 from lossfold.metrics.boundaries import boundary_iou as boundary_iou
+from lossfold.metrics.depth import DepthMetrics as DepthMetrics
+from lossfold.metrics.depth import abs_rel as abs_rel
+from lossfold.metrics.depth import delta1 as delta1
+from lossfold.metrics.depth import rmse as rmse
 from lossfold.metrics.functions import accuracy as accuracy
 from lossfold.metrics.functions import confusion as confusion
 from lossfold.metrics.functions import dice as dice

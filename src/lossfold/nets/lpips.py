@@ -1,4 +1,4 @@
-"""LPIPS's weights of VGG16's channels, from a file or from the package ``lpips``."""
+"""LPIPS's weights of channels, from a file or from a package that ships them: ``lpips``, ``torchmetrics``."""
 
 from __future__ import annotations
 
@@ -11,16 +11,19 @@ from lossfold.errors import wrong
 from lossfold.nets.weights import read
 
 LAYERS = ("relu1_2", "relu2_2", "relu3_3", "relu4_3", "relu5_3")
+FILES = {"vgg16": "vgg.pth", "alexnet": "alex.pth", "squeezenet1_1": "squeeze.pth"}
+FOLDERS = {"lpips": "weights/v0.1", "torchmetrics": "functional/image/lpips_models"}
+"""Where packages have the weights, the same in both."""
 
 
-def channel_weights(source: str) -> nn.ParameterList:
+def channel_weights(source: str, net: str) -> nn.ParameterList:
     """Return the weights of each layer's channels, ``[C]``.
 
     Args:
-        source: the path of a state dict with the package's names (``lin0.model.1.weight``), or "lpips" for the package's own.
-        loss: who asks, for errors.
+        source: the path of a state dict with the package's names (``lin0.model.1.weight``), or "lpips" for what packages ship.
+        net: of which network.
     """
-    state = read(_shipped() if source == "lpips" else source, "linear")
+    state = read(_shipped(net) if source == "lpips" else source, "linear")
     weights = nn.ParameterList()
     while f"lin{len(weights)}.model.1.weight" in state:
         tensor = state[f"lin{len(weights)}.model.1.weight"]
@@ -35,12 +38,23 @@ def channel_weights(source: str) -> nn.ParameterList:
     return weights
 
 
-def _shipped() -> str:
-    # The package is looked up and not imported: importing it wants torchvision and SciPy.
-    spec = importlib.util.find_spec("lpips")
+def shipped(package: str, file: str) -> str | None:
+    """Return the path of a file that a package ships, None where it is not installed.
+
+    The package is looked up and not imported: importing it wants torchvision and SciPy.
+    """
+    spec = importlib.util.find_spec(package)
     for folder in (spec.submodule_search_locations or ()) if spec else ():
-        path = Path(folder) / "weights" / "v0.1" / "vgg.pth"
+        path = Path(folder) / file
         if path.is_file():
             return str(path)
+    return None
+
+
+def _shipped(net: str) -> str:
+    for package, folder in FOLDERS.items():
+        path = shipped(package, f"{folder}/{FILES[net]}")
+        if path is not None:
+            return path
     hint = "pip install --no-deps lpips, or linear=None for unweighted channels"
-    raise wrong("linear", "'lpips' only where the package lpips is installed", "no package lpips", hint)
+    raise wrong("linear", "'lpips' only where the package lpips or torchmetrics is installed", "neither", hint)

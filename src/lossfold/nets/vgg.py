@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from lossfold.errors import nearest, wrong
 from lossfold.nets import hed
-from lossfold.nets.weights import fill, initialize, read
+from lossfold.nets.weights import fill, from_torchvision, initialize, read
 
 CONVOLUTIONS = {"vgg11": (1, 1, 2, 2, 2), "vgg13": (2, 2, 2, 2, 2), "vgg16": (2, 2, 3, 3, 3), "vgg19": (2, 2, 4, 4, 4)}
 WIDTHS = (64, 128, 256, 512, 512)
@@ -113,7 +113,7 @@ SOURCES = (
 )
 
 
-def load(vgg_type: str, wanted: Sequence[str], normalized: bool, pretrained: str) -> VGG:
+def load(vgg_type: str, wanted: Sequence[str], normalized: bool, pretrained: str, make: type[VGG] = VGG) -> VGG:
     """Return a VGG with weights.
 
     Args:
@@ -121,10 +121,10 @@ def load(vgg_type: str, wanted: Sequence[str], normalized: bool, pretrained: str
         wanted: names of the layers.
         normalized: whether the images, in [0, 1], are normalised as the weights want it.
         pretrained: a path, "torchvision" or "torchvision://vgg19", "hed", "random".
-        loss: who asks, for errors.
+        make: the class, with the same convolutions.
     """
     norm = hed.NORM if pretrained == "hed" else IMAGENET
-    network = VGG(vgg_type, wanted, Norm(*norm) if normalized else None)
+    network = make(vgg_type, wanted, Norm(*norm) if normalized else None)
     if pretrained == "random":
         initialize(network)
         return network
@@ -135,7 +135,7 @@ def load(vgg_type: str, wanted: Sequence[str], normalized: bool, pretrained: str
         indices = [index for index, name in enumerate(convolutions) if name.startswith("conv")]
         state: Mapping[str, Tensor] = hed.state_dict(indices)
     elif pretrained == "torchvision" or pretrained.startswith("torchvision://"):
-        state = _from_torchvision(vgg_type, pretrained)
+        state = from_torchvision(vgg_type, pretrained, "vgg_type")
     else:
         state = read(pretrained)
     _refuse_another(vgg_type, state, pretrained)
@@ -152,23 +152,3 @@ def _refuse_another(vgg_type: str, state: Mapping[str, Tensor], source: str) -> 
     for name in state:
         if name.startswith("features.") and name not in known:
             raise wrong("pretrained", f"weights of {vgg_type}", f"{source!r} with {name!r}, which it does not have")
-
-
-def _from_torchvision(vgg_type: str, pretrained: str) -> Mapping[str, Tensor]:
-    if pretrained not in ("torchvision", f"torchvision://{vgg_type}"):
-        raise wrong("pretrained", f"'torchvision://{vgg_type}', as vgg_type is", repr(pretrained))
-    try:
-        from torchvision.models import get_model_weights  # type: ignore[import-untyped, unused-ignore]
-    except ImportError:
-        expected, hint = "'torchvision' only where torchvision is installed", "pip install torchvision"
-        raise wrong("pretrained", expected, "no module torchvision", hint) from None
-    weights = get_model_weights(vgg_type)["IMAGENET1K_V1"]
-    try:
-        return cast("Mapping[str, Tensor]", weights.get_state_dict(progress=True, check_hash=True))
-    except (OSError, RuntimeError) as error:  # no network, no room, another file
-        expected, file = (
-            "'torchvision' only where its weights can be downloaded, or are in its cache",
-            weights.url.rpartition("/")[2],
-        )
-        hint = f"download {weights.url} elsewhere, and write pretrained='/path/to/{file}'"
-        raise wrong("pretrained", expected, f"{type(error).__name__}: {error}"[:200], hint) from error

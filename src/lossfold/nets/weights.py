@@ -6,6 +6,7 @@ import math
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -90,3 +91,30 @@ def initialize(network: nn.Module) -> None:
                 module.weight.normal_(std=math.sqrt(2 / module.weight[0].numel()))
                 if module.bias is not None:
                     module.bias.zero_()
+
+
+def from_torchvision(name: str, pretrained: str, option: str) -> Mapping[str, Tensor]:
+    """Return torchvision's weights of a network, which it downloads or has in its cache.
+
+    Args:
+        name: the network's, there and here.
+        pretrained: "torchvision" or "torchvision://" with the name.
+        option: that says which network, for errors.
+    """
+    if pretrained not in ("torchvision", f"torchvision://{name}"):
+        raise wrong("pretrained", f"'torchvision://{name}', as {option} is", repr(pretrained))
+    try:
+        from torchvision.models import get_model_weights  # type: ignore[import-untyped, unused-ignore]
+    except ImportError:
+        expected, hint = "'torchvision' only where torchvision is installed", "pip install torchvision"
+        raise wrong("pretrained", expected, "no module torchvision", hint) from None
+    weights = get_model_weights(name)["IMAGENET1K_V1"]
+    try:
+        return cast("Mapping[str, Tensor]", weights.get_state_dict(progress=True, check_hash=True))
+    except (OSError, RuntimeError) as error:  # no network, no room, another file
+        expected, file = (
+            "'torchvision' only where its weights can be downloaded, or are in its cache",
+            weights.url.rpartition("/")[2],
+        )
+        hint = f"download {weights.url} elsewhere, and write pretrained='/path/to/{file}'"
+        raise wrong("pretrained", expected, f"{type(error).__name__}: {error}"[:200], hint) from error

@@ -6,6 +6,7 @@ from typing import Any
 from lightning.pytorch.cli import instantiate_module
 from torch import nn
 
+from lossfold.train.depth.module import DepthModule
 from lossfold.train.errors import TrainError
 from lossfold.train.gan.module import GANWithCustomizedLoss
 from lossfold.train.matting.module import MattingModule
@@ -46,6 +47,8 @@ def module_type(arguments: dict[str, Any]) -> type[TaskModule]:
         return GANWithCustomizedLoss
     if "class_names" in arguments:
         return SegmentationModule
+    if "typical" in arguments:
+        return DepthModule
     return RestorationModule if "scale" in arguments else MattingModule
 
 
@@ -72,7 +75,7 @@ def load_module(path: Path, content: dict[str, Any], network: nn.Module | None =
         if by_hand or network is not None:
             known = {
                 name: arguments[name]
-                for name in ("class_names", "task", "ignore_index", "scale", "divisor", "channels_last")
+                for name in ("class_names", "task", "ignore_index", "scale", "typical", "divisor", "channels_last")
                 if name in arguments
             }
             make: Any = kind

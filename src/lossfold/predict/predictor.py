@@ -62,12 +62,12 @@ class Predictor:
 
     @property
     def name(self) -> str:
-        """The task: multiclass, binary, multilabel, matting or restoration."""
+        """The task: multiclass, binary, multilabel, matting, restoration or depth."""
         return self.task.name
 
     @property
     def class_names(self) -> list[str]:
-        """The names of classes or channels; none for matting and restoration."""
+        """The names of classes or channels; none for the other tasks."""
         return list(getattr(self.task, "class_names", ()))
 
     @property
@@ -85,14 +85,14 @@ class Predictor:
         Returns:
             multiclass: class ids `[H,W]`, uint8 (int32 for more than 256 classes). binary: 0 and 1 `[H,W]`, multilabel
             `[K,H,W]`, uint8. matting: alphas `[H,W]` float32 in 0..1. restoration: `[sH,sW,3]`, uint8 or uint16 as the image, or
-            float32 in 0..1.
+            float32 in 0..1. depth: `[H,W]` float32, in the unit that the network has learned.
 
         Raises:
             FileError: a file can't be read.
             TrainError: something else is no image or holds NaN or inf, or a trimap is missing or of another size.
         """
         picture = self.see(image, trimap)
-        if self.name == "matting":
+        if self.name in ("matting", "depth"):
             alphas: Array = self._whole(picture, lambda values: values)[0]
             return alphas
         if self.name == "restoration" and picture.top == 1:

@@ -92,6 +92,10 @@ class Thumbnail:
         found = self.result.pixels
         if self.task.name == "restoration":
             return [_bytes(found)]
+        if self.task.name == "depth":
+            near = 1 / found.astype(np.float32).clip(1)
+            low, high = np.quantile(near, (0.02, 0.98))
+            return [_bytes(np.repeat((near - low) / max(high - low, 1e-12), 3, 2))]
         if self.task.name == "matting":
             alpha = found.astype(np.float32) / 255
             return [np.repeat(found, 3, 2).astype(np.uint8), _bytes((alpha * image + (1 - alpha) * GREEN) / 255)]
@@ -123,7 +127,7 @@ def write_images_sheet(journal: Journal, predictor: Predictor, images: dict[str,
     """
     output = journal.output
     kept = [key for key in images if key not in done.failed]
-    titles = {"multiclass": "class map", "matting": "alpha, on green", "restoration": "restored"}
+    titles = {"multiclass": "class map", "matting": "alpha, on green", "restoration": "restored", "depth": "depth, near is bright"}
     script = f'predictor = lossfold.load("{predictor.source.as_posix()}")\n'
     script += f'array = predictor("image.png"{", trimap=" + repr("trimap.png") if predictor.task.takes_trimap else ""})'
     _write(

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lossfold.train.data.base import PAD_COLOUR
+from lossfold.train.depth.module import DepthModule
 from lossfold.train.gan.module import GANWithCustomizedLoss
 from lossfold.train.matting.module import MattingModule
 from lossfold.train.module import TaskModule
@@ -116,12 +117,33 @@ class RestorationTask(ImageTask):
         return (values * top).round().to(torch.uint8 if top <= 255 else torch.uint16).permute(1, 2, 0)[None]
 
 
+STEPS = 256
+"""Of a unit of depth, in files of 16 bits: of metres as KITTI has them."""
+
+
+class DepthTask(ImageTask):
+    """Depths, in the unit of those that the network has learned from."""
+
+    name = "depth"
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return depths `[B,1,H,W]`."""
+        depths: Tensor = self.module(images)
+        return depths
+
+    def decide(self, values: Tensor, top: int = 255) -> Tensor:
+        """Return depths times 256, uint16 `[1,h,w]`; what is farther than 65535 / 256 is that far."""
+        return (values * STEPS).clamp(0, 65535).round().to(torch.uint16)
+
+
 def task_of(module: TaskModule, divisor: int = 32) -> ImageTask:
     """The task of a module that takes images."""
     if isinstance(module, SegmentationModule):
         return SegmentationTask(module, divisor)
     if isinstance(module, MattingModule):
         return MattingTask(module, module.divisor)
+    if isinstance(module, DepthModule):
+        return DepthTask(module, module.divisor)
     assert isinstance(module, RestorationModule)
     return RestorationTask(module, module.divisor)
 

@@ -15,6 +15,7 @@ TASKS = {
     "segmentation": "lossfold.train.segmentation",
     "matting": "lossfold.train.matting",
     "restoration": "lossfold.train.restoration",
+    "depth": "lossfold.train.depth",
     "gan": "lossfold.train.gan",
 }
 """Each task and the module whose `run(argv)` carries it out."""
@@ -28,11 +29,13 @@ tasks:
   segmentation   a network that labels every pixel: classes, or a yes or no for each channel
   matting        a network that finds alphas, given an image and its trimap
   restoration    a network that enlarges images (super-resolution) or takes their noise away
+  depth          a network that says how far away each pixel of a photograph is
   gan            a generator and a discriminator, each with losses of its own: new images like those of the data
 
 Start with:      lossfold train segmentation --recipe demo
                  lossfold train matting --recipe demo
                  lossfold train restoration --recipe demo
+                 lossfold train depth --recipe demo
                  lossfold train gan --recipe demo
 All options:     lossfold train <task> --help
 """

@@ -29,6 +29,7 @@ MODULES = {
     "segmentation": ("segmentation/module.py", "SegmentationModule"),
     "matting": ("matting/module.py", "MattingModule"),
     "restoration": ("restoration/module.py", "RestorationModule"),
+    "depth": ("depth/module.py", "DepthModule"),
     "gan": ("gan/module.py", "GANWithCustomizedLoss"),
 }
 
@@ -36,6 +37,7 @@ FOLDERS = {
     "segmentation": "FolderData",
     "matting": "AlphaFolderData",
     "restoration": "RestorationFolderData",
+    "depth": "DepthFolderData",
     "gan": "GANFolderData",
 }
 """The data of one's own files."""

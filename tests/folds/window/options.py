@@ -14,14 +14,20 @@ COMMON: dict[str, list[Any]] = {
     "k2": [0.03, 0.2],
     "data_range": [1.0, 2.0, 255.0],
     "padding": ["valid", "reflect", "zeros"],
+    "window": ["gaussian", "uniform"],
+    "link": ["identity", "sigmoid"],
     "reduction": ["mean", "sum", "none", "sample_wise"],
 }
-SPECIFIC: dict[str, dict[str, list[Any]]] = {"MSSSIMLoss": {"betas": [(1.0,), (0.3, 0.7), (0.1, 2.0, 0.4)]}}
+SPECIFIC: dict[str, dict[str, list[Any]]] = {
+    "MSSSIMLoss": {"betas": [(1.0,), (0.3, 0.7), (0.1, 2.0, 0.4)]},
+    "L1SSIMLoss": {"ssim_weight": [0.2, 0.0, 1.0]},
+}
 OPTIONS = {name: COMMON | SPECIFIC.get(name, {}) for name in internals.folded("window")}
 
 
 def together(row: dict[str, Any]) -> bool:
-    return True
+    """A sigmoid is from 0 to 1."""
+    return row["link"] == "identity" or row["data_range"] == 1.0
 
 
 def case_of(name: str, row: dict[str, Any]) -> WindowCase:

@@ -18,6 +18,8 @@ MODES = {"valid": "constant", "zeros": "constant", "reflect": "mirror"}  # as Sc
 
 def gaussian(options: Options) -> Array:
     size, sigma = options.get("window_size", 11), options.get("sigma", 1.5)
+    if options.get("window") == "uniform":
+        return np.full(size, 1 / size)
     taps = np.exp(-((np.arange(size) - size // 2) ** 2) / (2 * sigma**2))
     return taps / taps.sum()
 
@@ -88,12 +90,29 @@ def ms_ssim(p: Array, t: Array, weight: Array, options: Options) -> Array:
     return np.asarray({"mean": mean_of(losses, counts), "sum": losses.sum(), "none": losses}[reduction])
 
 
-ORACLES = {"SSIMLoss": ssim, "MSSSIMLoss": ms_ssim}
+def l1_ssim(p: Array, t: Array, weight: Array, options: Options) -> Array:
+    """Both means by themselves: of the differences over all pixels, of SSIM over the places of the window."""
+    options = {"padding": "zeros", **options}
+    luminance, contrast = comparisons(p, t, options)
+    share = options.get("ssim_weight", 0.2)
+    parts = [((1 - share) * np.abs(p - t), weight), (share * (1 - luminance * contrast), inner(weight, options))]
+    if options.get("sample_wise"):
+        return np.asarray(np.mean([sum(mean_of(v[i], w[i]) for v, w in parts) for i in range(len(p))]))
+    if options.get("reduction", "mean") == "mean":
+        return np.asarray(sum(mean_of(v, w) for v, w in parts))
+    if options["reduction"] == "sum":
+        return np.asarray(sum((v * w).sum() for v, w in parts))
+    with np.errstate(invalid="ignore"):
+        return sum(np.nan_to_num((v * w).sum((2, 3)) / w.sum((2, 3))) for v, w in parts)
+
+
+ORACLES = {"SSIMLoss": ssim, "MSSSIMLoss": ms_ssim, "L1SSIMLoss": l1_ssim}
 
 
 def evaluate(name: str, data: Data, options: Options) -> Array:
     """The value of a registered loss, options as its constructor takes them."""
     p, t = data.pred.detach().double().numpy(), data.truth.detach().double().numpy()
+    p = 1 / (1 + np.exp(-p)) if options.get("link") == "sigmoid" else p
     weight = np.ones(1) if data.weight is None else data.weight.double().numpy()
     if weight.ndim == 3:
         weight = weight[:, None]

@@ -79,12 +79,23 @@ def ms_ssim(p: Tensor, t: Tensor, weight: Tensor, options: Options) -> Tensor:
     return reduced(1 - product, counts, options)
 
 
-PLAIN = {"SSIMLoss": ssim, "MSSSIMLoss": ms_ssim}
+def l1_ssim(p: Tensor, t: Tensor, weight: Tensor, options: Options) -> Tensor:
+    options = {"padding": "zeros", **options}
+    luminance, contrast = comparisons(p, t, options)
+    share, reduction = options.get("ssim_weight", 0.2), options.get("reduction", "mean")
+    parts = [((1 - share) * (p - t).abs(), weight), (share * (1 - luminance * contrast), inner(weight, options))]
+    if reduction == "none":
+        return parts[0][0].new_zeros(()) + sum(mean_of(*part, (2, 3)) for part in parts)
+    return parts[0][0].new_zeros(()) + sum(reduced(*part, options) for part in parts)
+
+
+PLAIN = {"SSIMLoss": ssim, "MSSSIMLoss": ms_ssim, "L1SSIMLoss": l1_ssim}
 
 
 def evaluate(name: str, data: Data, options: Options) -> Tensor:
     """The value of a registered loss, options as its constructor takes them."""
     p, t, weight = data.pred, data.truth, data.weight
+    p = p.sigmoid() if options.get("link") == "sigmoid" else p
     weight = p.new_ones(()) if weight is None else weight
     weight = weight[:, None] if weight.dim() == 3 else weight
     return PLAIN[name](p, t.to(p.dtype), weight.to(p.dtype).expand(p.shape), options)

@@ -28,7 +28,7 @@ BAD: Bad = {
     "a prediction that is no tensor": ((PRED[0, 0, 0].tolist(), TARGET), ["pred", "[Tt]ensor", "list"]),
     "a target that is no tensor": ((PRED, TARGET.numpy()), ["target", "[Tt]ensor", "ndarray"]),
     "a sequence": ((PRED[0], TARGET[0]), ["pred", r"\[B, C, H, W\]", rf"\[3, {SIDE}, {SIDE}\]"]),
-    "volumes": ((PRED[None], TARGET[None]), ["pred", r"\[B, C, H, W\]", f"1, {SHAPE}"]),
+    "four dimensions": ((PRED[None, None], TARGET[None, None]), ["pred", r"\[B, C, H, W\]", f"1, 1, {SHAPE}"]),
     "no channel": ((PRED[:, :0], TARGET[:, :0]), ["pred", "channel", "2, 0"]),
     "a weight that would broadcast": ((PRED, TARGET, WEIGHT[:1]), ["weight", f"2, 1, {SIDE}", f"1, 1, {SIDE}"]),
     "a weight of other channels": ((PRED, TARGET, PRED[:, :2]), ["weight", f"2, 1, {SIDE}", f"2, 2, {SIDE}"]),
@@ -97,7 +97,8 @@ OPTIONS: dict[str, tuple[str, dict[str, Any], list[str]]] = {
     "many betas": ("MSSSIMLoss", {"betas": [0.1] * 17}, ["betas", "one to sixteen"]),
     "a negative beta": ("MSSSIMLoss", {"betas": [0.5, -0.5]}, ["betas", "> 0", "-0.5"]),
     "betas of SSIM": ("SSIMLoss", {"betas": [1.0]}, ["betas", "option"]),
-    "a misspelt option": ("SSIMLoss", {"window": 11}, ["window", "did you mean 'window_size'"]),
+    "a misspelt option": ("SSIMLoss", {"windowsize": 11}, ["windowsize", "did you mean 'window_size'"]),
+    "a window's size as its shape": ("SSIMLoss", {"window": 11}, ["window", "gaussian", "uniform", "11"]),
 }
 
 

@@ -40,6 +40,9 @@ def feature_loss(name: str) -> tuple[Callable[[Tensor], Any], Tensor]:
     if name == "LPIPSLoss":
         lpips = lf.LPIPSLoss(network=Layers(), linear=None)
         return lambda x: lpips(x, target), pred
+    if name == "DISTSLoss":
+        dists = lf.DISTSLoss(network=Layers(), weights=None)
+        return lambda x: dists(x, target), pred
     if name == "FaceIdLoss":
         face = lf.FaceIdLoss(network=Stripes())
         return lambda x: face(x, target), pred

@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import Any
 
 from torch import Tensor
+from torch.nn import functional
 
 from .. import similarity
 from ..case import Case, Entry, LossFunction, Sizes, Tolerance
@@ -89,4 +90,30 @@ MS_SSIM = replace(
     },
 )
 
-CASES = (SSIM, MS_SSIM)
+
+def bordered(module: Any, pred: Tensor, target: Tensor) -> Tensor:
+    """pytorch-msssim's SSIM beside PyTorch's L1; it has no borders of its own."""
+    images = (functional.pad(image, (5,) * 4) for image in (pred, target))
+    return 0.8 * functional.l1_loss(pred, target) + 0.2 * (1 - module.ssim(*images, data_range=1.0))  # type: ignore[no-any-return]
+
+
+L1_SSIM = replace(
+    SSIM,
+    name="l1-ssim",
+    title="L1 + SSIM of 3-D Gaussian splatting",
+    truth=similarity.l1_ssim,
+    entries={
+        **own_entries(lambda lf, options: lf.L1SSIMLoss(**options), {}),
+        **plain_entries(similarity.l1_ssim),
+        "pytorch-msssim": replace(of("pytorch_msssim", bordered), note="of images with zeros around them, plus PyTorch's L1"),
+    },
+    lacking={
+        **SSIM.lacking,
+        "monai": "has no borders of zeros",
+        "kornia": "its borders are reflected",
+        "torchmetrics": "its borders are reflected",
+        "piq": "has no borders of zeros",
+    },
+)
+
+CASES = (SSIM, MS_SSIM, L1_SSIM)

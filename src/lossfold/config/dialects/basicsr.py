@@ -81,6 +81,6 @@ BASICSR = Dialect(
         "GANLoss": gan,
         "MultiScaleGANLoss": gan,
     },
-    refused={"GANFeatLoss": "the distance of a discriminator's features is not here yet"},
+    refused={"GANFeatLoss": "FeatureMatchingLoss(skip_last=True), with its weight times the number of layers, adds up as it does"},
     scopes=("basicsr",),
 )

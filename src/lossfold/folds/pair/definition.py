@@ -11,15 +11,15 @@ from torch.nn import functional
 from lossfold.engines.transforms import inside_transform
 from lossfold.folds.arithmetic import total
 from lossfold.folds.fold import unknown
-from lossfold.folds.pair.spec import AXES, KINDS, PADDINGS, SMALLEST_SIDE, PairSpec, PairSum
+from lossfold.folds.pair.spec import KINDS, PADDINGS, SMALLEST_SIDE, PairSpec, PairSum
 
 
 def fold(pred: Tensor, target: Tensor, regions: Mapping[str, Tensor], in_unit: frozenset[str], spec: PairSpec) -> Tensor:
     """Sum over the pixels, for each image and channel, what ``spec`` names.
 
     Args:
-        pred: ``[B, C, H, W]`` predictions, or their logits (link "sigmoid").
-        target: ``[B, C, H, W]``.
+        pred: ``[B, C, H, W]`` predictions, or their logits (link "sigmoid"); volumes ``[B, C, D, H, W]``.
+        target: of the same shape.
         regions: weights ``[B, 1, H, W]`` or ``[B, C, H, W]`` by name, float or bool.
         in_unit: names of the regions whose values must lie in [0, 1].
         spec: what to collect.
@@ -69,7 +69,7 @@ def weighted(found: Values, one: PairSum, region: Tensor | None) -> Tensor:
     outside = one.where.startswith("~")
     counted = (region == 0) if outside else (region != 0)
     value = found.of(one, None if region.requires_grad else counted)
-    w, counted = (x[..., : value.shape[-2], : value.shape[-1]] for x in (region.to(value.dtype), counted))
+    w, counted = (corner(x, value.shape[2:]) for x in (region.to(value.dtype), counted))
     if outside:
         return torch.where(counted, value, 0.0)
     return w * value if w.requires_grad else torch.where(counted, w * value, 0.0)
@@ -86,8 +86,9 @@ def at_levels(regions: Mapping[str, Tensor], spec: PairSpec, dtype: torch.dtype)
         for level in range(1, (one.level or 0) + 1):
             if (name, level) not in found:
                 above = found[name, level - 1].to(dtype)
-                ends = min(above.shape[-2:]) < SMALLEST_SIDE
-                found[name, level] = above if ends else functional.avg_pool2d(even(above), 2)
+                ends = min(above.shape[2:]) < SMALLEST_SIDE
+                halved = functional.avg_pool2d if above.dim() == 4 else functional.avg_pool3d
+                found[name, level] = above if ends else halved(even(above), 2)
     return found
 
 
@@ -118,14 +119,14 @@ class Values:
             case "charbonnier":
                 return (d * d + number).sqrt()
             case "edge" | "edge_of_pred":
-                across, down = sobel(d if kind == "edge" else self.p, PADDINGS[int(number)])
-                return across.abs() + down.abs()
+                first, *others = (one.abs() for one in sobel(d if kind == "edge" else self.p, PADDINGS[int(number)]))
+                return sum(others, first)
             case "step" | "step_sq" | "step_weight":
-                step = self.p.diff(dim=-2 if AXES[int(number)] == "rows" else -1)
+                step = self.p.diff(dim=-1 - int(number))  # AXES are from the last on
                 return step.abs() if kind == "step" else step * step if kind == "step_sq" else torch.ones_like(step)
             case "laplacian" | "laplacian_weight":
                 level = int(number)
-                found = self.coefficients[level] if level < len(self.coefficients) else d[..., :0, :0]
+                found = self.coefficients[level] if level < len(self.coefficients) else d[..., :0]
             case "low_pass" | "low_pass_weight":
                 found = self.images[min(int(number), len(self.images) - 1)]
             case _:
@@ -133,16 +134,23 @@ class Values:
         return torch.ones_like(found) if kind.endswith("weight") else found.abs()
 
 
-def sobel(image: Tensor, padding: str) -> tuple[Tensor, Tensor]:
-    """Return the responses to [-1 0 1; -2 0 2; -1 0 1] and to its transpose."""
+def sobel(image: Tensor, padding: str) -> tuple[Tensor, ...]:
+    """Return the responses to [-1 0 1; -2 0 2; -1 0 1] and to its transpose.
+
+    In volumes there are three, to [-1 0 1] along each axis and [1 2 1] along both others.
+    """
+    axes = range(image.dim() - 1, 1, -1)
     if image.numel() == 0:
-        return image, image
-    padded = functional.pad(image, (1, 1, 1, 1), mode="replicate" if padding == "replicate" else "constant")
-    rows, columns = image.shape[-2:]
-    above, here, below = (padded.narrow(-2, k, rows) for k in range(3))
-    smooth, steep = above + 2 * here + below, below - above
-    across = smooth.narrow(-1, 2, columns) - smooth.narrow(-1, 0, columns)
-    return across, steep.narrow(-1, 0, columns) + 2 * steep.narrow(-1, 1, columns) + steep.narrow(-1, 2, columns)
+        return (image,) * len(axes)
+    padded = functional.pad(image, (1, 1) * len(axes), mode="replicate" if padding == "replicate" else "constant")
+    found = []
+    for axis in axes:
+        response = padded
+        for dim in axes:
+            before, here, after = (response.narrow(dim, k, image.shape[dim]) for k in range(3))
+            response = after - before if dim == axis else before + 2 * here + after
+        found.append(response)
+    return tuple(found)
 
 
 def pyramid(image: Tensor, levels: int) -> tuple[list[Tensor], list[Tensor]]:
@@ -152,26 +160,38 @@ def pyramid(image: Tensor, levels: int) -> tuple[list[Tensor], list[Tensor]]:
     """
     coefficients, images = [], [image]
     for _ in range(levels):
-        if min(images[-1].shape[-2:]) < SMALLEST_SIDE:
+        if min(images[-1].shape[2:]) < SMALLEST_SIDE:
             break
         here = even(images[-1])
-        small = blur(here)[..., ::2, ::2]
-        stuffed = torch.stack([small, torch.zeros_like(small)], -1).flatten(-2)
-        stuffed = torch.stack([stuffed, torch.zeros_like(stuffed)], -2).flatten(-3, -2)
-        coefficients.append(here - blur(4 * stuffed))
+        axes = range(2, image.dim())
+        small = blur(here)
+        for dim in axes:
+            small = small[(slice(None),) * dim + (slice(None, None, 2),)]
+        stuffed = small
+        for dim in axes:
+            stuffed = torch.stack([stuffed, torch.zeros_like(stuffed)], dim + 1).flatten(dim, dim + 1)
+        coefficients.append(here - blur(2 ** len(axes) * stuffed))
         images.append(small)
     return coefficients, images
 
 
 def even(image: Tensor) -> Tensor:
     """Cut an odd side by one."""
-    return image[..., : image.shape[-2] // 2 * 2, : image.shape[-1] // 2 * 2]
+    return corner(image, [side // 2 * 2 for side in image.shape[2:]])
+
+
+def corner(image: Tensor, sides: Sequence[int]) -> Tensor:
+    """Return the first rows and columns."""
+    for axis, side in enumerate(sides, 2):
+        image = image.narrow(axis, 0, min(side, image.shape[axis]))
+    return image
 
 
 def blur(image: Tensor) -> Tensor:
-    """Filter with [1 4 6 4 1] / 16 along rows and columns, borders reflected."""
-    padded = functional.pad(image, (2, 2, 2, 2), mode="reflect")
-    for dim in (-1, -2):
+    """Filter with [1 4 6 4 1] / 16 along each side, borders reflected."""
+    axes = range(image.dim() - 1, 1, -1)
+    padded = functional.pad(image, (2, 2) * len(axes), mode="reflect")
+    for dim in axes:
         a, b, c, d, e = (padded.narrow(dim, k, image.shape[dim]) for k in range(5))
         padded = (a + e + 4 * (b + d) + 6 * c) / 16
     return padded

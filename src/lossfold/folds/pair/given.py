@@ -82,15 +82,19 @@ class PairGiven:
             target = changed(target)
         return replace(self, pred=changed(self.pred), target=target, known=None)
 
-    def tensors(self, in_one_row: bool = False) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+    def tensors(self, in_one_row: bool = False, volumes: bool = False) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """Return prediction, target and regions as ``[B, C, H, W]`` (regions may have one channel).
 
         Args:
             in_one_row: whether many small images, whose sums are added anyway, may become one.
+            volumes: whether ``[B, C, D, H, W]`` stay what they are, because neighbours matter.
         """
-        pred = as_images(tensor_of(self.pred))
-        target = as_images(tensor_of(self.target)) if self.target is not None else pred.detach()  # which no sum reads
-        regions = {name: as_images(one if one.dim() == len(self.shape) else one[:, None]) for name, one in self.regions.items()}
+        flat = as_they_are if volumes and len(self.shape) == 5 else as_images
+        pred = flat(tensor_of(self.pred))
+        target = flat(tensor_of(self.target)) if self.target is not None else pred.detach()  # which no sum reads
+        regions = {name: flat(one if one.dim() == len(self.shape) else one[:, None]) for name, one in self.regions.items()}
+        if pred.dim() == 5:
+            return pred, target, regions
         images, channels, rows, columns = pred.shape
         if not in_one_row or images * channels <= 256 or rows * columns >= 1024:
             return pred, target, regions
@@ -99,6 +103,11 @@ class PairGiven:
             return tensor.expand(-1, channels, -1, -1).reshape(1, 1, 1, images * channels * rows * columns)
 
         return row(pred), row(target), {name: row(region) for name, region in regions.items()}
+
+
+def as_they_are(tensor: Tensor) -> Tensor:
+    """Return a tensor."""
+    return tensor
 
 
 def as_images(tensor: Tensor) -> Tensor:

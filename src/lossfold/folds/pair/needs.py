@@ -41,9 +41,9 @@ class PairNeeds(Needs[PairSpec]):
 
     def collect(self, given: PairGiven) -> Fold:
         """Make the pass over a call's arguments, which have been checked."""
-        pred, target, regions = given.tensors(in_one_row=not self.apart and all(one.alone for one in self.spec.sums))
+        pred, target, regions = given.tensors(in_one_row=not self.apart and not self.of_neighbours, volumes=self.of_neighbours)
         self.look(target, regions, given.in_unit)
-        run = self._engine(pred, target, *regions.values()).among(eager, operators)
+        run = self._engine(pred, target, *regions.values()).among(definition if pred.dim() == 5 else eager, operators)
         with refusing_regions(regions, given.in_unit):
             sums = run.fold(pred, target, regions, given.in_unit, self.spec)
         fixed = not any(region.requires_grad for region in regions.values())
@@ -62,12 +62,18 @@ class PairNeeds(Needs[PairSpec]):
                 counted |= (region == 0) if one.where.startswith("~") else (region != 0)
             refuse_other_than_alphas(target, counted)
 
+    @property
+    def of_neighbours(self) -> bool:
+        """Whether some sum reads more than a pixel at a time."""
+        return not all(one.alone for one in self.spec.sums)
+
     def _engine(self, pred: Tensor, *others: Tensor | None) -> engines.Engine:
-        return engines.select(self.engine, pred, *others)
+        volumes = pred.dim() == 5
+        return engines.select(self.engine, pred, *others, lacks=lacks_volumes if volumes else None)
 
     def engine_for(self, given: PairGiven) -> engines.Engine:
         """Return the engine that serves a call."""
-        pred, target, regions = given.tensors()
+        pred, target, regions = given.tensors(volumes=self.of_neighbours)
         return self._engine(pred, target, *regions.values())
 
     def has_once(self, given: PairGiven) -> bool:
@@ -81,7 +87,7 @@ class PairNeeds(Needs[PairSpec]):
 
     def integrate(self, given: PairGiven, factors: tuple[float, ...]) -> Tensor:
         """Return each pixel's share of the sums, times ``factors``: a map of PyTorch's own in every engine."""
-        pred, target, regions = given.tensors()
+        pred, target, regions = given.tensors(volumes=self.of_neighbours)
         self.look(target, regions, given.in_unit)
         with refusing_regions(regions, given.in_unit):
             values = definition.integrand(pred, target, regions, given.in_unit, self.spec, factors)
@@ -91,6 +97,11 @@ class PairNeeds(Needs[PairSpec]):
         """Return the fold's name, how it reads what it is given, and what it collects."""
         texts = zip(texts_of(self.spec.sums), self.spec.sums, strict=True)
         return "pair", f"link={self.spec.link}", [f"{text} in {one.where}" if one.where else text for text, one in texts]
+
+
+def lacks_volumes(engine: str) -> str:
+    """Return what an engine lacks of the sums that read neighbours in volumes: only the definition has them."""
+    return "" if engine == "eager" else "neighbours in volumes [B, C, D, H, W]"
 
 
 class refusing_regions:  # noqa: N801 - reads as a verb

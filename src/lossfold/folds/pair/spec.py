@@ -26,7 +26,7 @@ KINDS = (
 CONSTANT = ("weight", "laplacian_weight", "low_pass_weight", "step_weight")  # kinds that have no part of the prediction
 LINKS = ("identity", "sigmoid")
 PADDINGS = ("replicate", "zeros")
-AXES = ("columns", "rows")  # from a column to the next, from a row to the next
+AXES = ("columns", "rows", "planes")  # from a column to the next, from a row to the next; in volumes from a plane to the next
 SMALLEST_SIDE = 4  # an image with a smaller one has no further level
 
 

@@ -17,16 +17,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from lossfold.folds.arithmetic import total
+from lossfold.folds.arithmetic import beside, total
 
 
 def fold(pred: Tensor, target: Tensor, weight: Tensor | None, window: Sequence[float], c1: float, c2: float) -> Tensor:
     """Sum the errors of SSIM and of its contrast over all places of a window.
 
     Args:
-        pred: ``[B, C, H, W]``.
-        target: ``[B, C, H, W]``.
-        weight: of the places, ``[B, 1, h, w]`` or ``[B, C, h, w]``, h = H - len(window) + 1.
+        pred: ``[B, C, H, W]`` or ``[B, C, D, H, W]``.
+        target: the same.
+        weight: of the places, ``[B, 1, h, w]`` or ``[B, C, h, w]``, h = H - len(window) + 1, and so on.
         window: the weights along one side.
         c1: SSIM's constant beside squared means.
         c2: SSIM's constant beside variances.
@@ -41,6 +41,26 @@ def fold(pred: Tensor, target: Tensor, weight: Tensor | None, window: Sequence[f
     return torch.stack([total(share.contiguous().flatten(2)) for share in shares], 1)
 
 
+def once(
+    pred: Tensor, target: Tensor, weight: Tensor | None, window: Sequence[float], c1: float, c2: float, border: int
+) -> tuple[Tensor]:
+    """Sum the errors of SSIM over all places, and the absolute differences over all pixels, ``[B, 2, C]``.
+
+    Args:
+        pred, target, window, c1, c2: as for :func:`fold`.
+        weight: of pixels; a place has that of the pixel in its middle.
+        border: so many zeros stand around the images, the window's radius or none.
+    """
+    places, inset = weight, len(window) // 2 - border
+    for dim in (2, 3) if places is not None else ():
+        places = places.narrow(dim, inset, pred.shape[dim] - 2 * inset)  # type: ignore[union-attr]
+    dtype = torch.float64 if pred.dtype == torch.float64 else torch.float32
+    images = [functional.pad(image.to(dtype), (border,) * 4) for image in (pred, target)]
+    away = (pred.to(dtype) - target.to(dtype)).abs()
+    counted = weighted(away, weight).contiguous().flatten(2)
+    return (torch.stack([fold(images[0], images[1], places, window, c1, c2)[:, 1], total(counted)], 1),)
+
+
 def integrand(pred: Tensor, target: Tensor, weight: Tensor | None, window: Sequence[float], c1: float, c2: float) -> Tensor:
     """Return 1 - SSIM at every place of the window, times its weight: ``[B, C, h, w]``."""
     pred, target = shielded(pred, target, weight, len(window))
@@ -52,8 +72,9 @@ def shielded(pred: Tensor, target: Tensor, weight: Tensor | None, taps: int) -> 
     """Return images that are 0 where no window that counts sees them: they may be infinite or NaN there."""
     if weight is None or weight.requires_grad:
         return pred, target
-    counts = functional.pad((weight != 0).to(torch.float32), (taps - 1,) * 4)
-    seen = functional.max_pool2d(counts, taps, stride=1) > 0
+    sides = pred.dim() - 2
+    counts = functional.pad((weight != 0).to(torch.float32), (taps - 1,) * (2 * sides))
+    seen = (functional.max_pool2d if sides == 2 else functional.max_pool3d)(counts, taps, stride=1) > 0
     return torch.where(seen, pred, 0.0), torch.where(seen, target, torch.zeros_like(target))
 
 
@@ -77,15 +98,15 @@ def errors(pred: Tensor, target: Tensor, window: Sequence[float], c1: float, c2:
 def moments(image: Tensor, window: Sequence[float]) -> tuple[Tensor, Tensor]:
     """Return means and variances; of images far from 0 after a shift, so that the variances keep their digits."""
     low, high = image.detach().nan_to_num(0.0, 0.0, 0.0).flatten(2).aminmax(dim=2)
-    shift = torch.zeros_like(low).clamp(low, high)[..., None, None]
+    shift = beside(torch.zeros_like(low).clamp(low, high), image.dim() - 2)
     shifted = image - shift
     mean = blur(shifted, window)
     return mean + shift, (blur(shifted * shifted, window) - mean * mean).clamp(min=0)
 
 
 def blur(image: Tensor, window: Sequence[float]) -> Tensor:
-    """Filter along columns and rows, where the whole window fits (by sums: convolutions may run in TF32 or in half)."""
-    for dim in (-1, -2):
+    """Filter along each side, where the whole window fits (by sums: convolutions may run in TF32 or in half)."""
+    for dim in range(image.dim() - 1, 1, -1):
         size = image.shape[dim] - len(window) + 1
         shares = [weight * image.narrow(dim, k, size) for k, weight in enumerate(window)]
         image = sum(shares[1:], shares[0])

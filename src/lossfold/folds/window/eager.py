@@ -11,6 +11,7 @@ where G and H are the derivatives by the sums of both errors and of the contrast
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -18,7 +19,7 @@ from torch import Tensor
 
 from lossfold.engines.lean import Lean
 from lossfold.folds import arithmetic
-from lossfold.folds.arithmetic import computed_in, slopes_of, total, total_dtype
+from lossfold.folds.arithmetic import beside, computed_in, slopes_of, total, total_dtype
 from lossfold.folds.filters import constants, convolve, shifted_sum
 from lossfold.folds.window import definition
 from lossfold.folds.window.definition import shielded
@@ -40,7 +41,7 @@ def _definition(options: Options, pred: Tensor, target: Tensor, weight: Tensor |
 def _fold(
     options: Options, pred: Tensor, target: Tensor, weight: Tensor | None, keep: bool
 ) -> tuple[tuple[Tensor], tuple[Tensor, ...]]:
-    """Make the pass; kept are m̃_s, m̃_d, D2 and v, ``[4, B, C, h, w]``, D1 and u, the shifts and the window."""
+    """Make the pass; kept are m̃_s, m̃_d, D2 and v, ``[4, B, C, *s]``, D1 and u, the shifts and the window."""
     window, c1, c2, whole = options
     taps = constants(window, pred.new_empty(0, dtype=computed_in(pred)))
     maps, shift = _filtered_images(pred, target, weight, taps)
@@ -52,7 +53,7 @@ def _fold(
         u = _quotient(powers, c1)
         errors = torch.addcmul(u, u, v, value=-1).add_(v)
     if weight is None:
-        count = torch.full(v.shape[:2], v.shape[2] * v.shape[3], dtype=total_dtype(v), device=v.device)
+        count = torch.full(v.shape[:2], math.prod(v.shape[2:]), dtype=total_dtype(v), device=v.device)
     else:
         w = weight.to(v.dtype).contiguous()
         count = total(w.flatten(2)).expand(v.shape[:2])
@@ -64,20 +65,20 @@ def _fold(
 
 
 def _filtered_images(pred: Tensor, target: Tensor, weight: Tensor | None, taps: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the means of x̃ and of x̃² of s and d, ``[4, B, C, h, w]``, and the shifts."""
+    """Return the means of x̃ and of x̃² of s and d, ``[4, B, C, *s]``, and the shifts."""
     images, shift = _images(pred, target, weight, taps, room=4)
     torch.mul(images[:2], images[:2], out=images[2:])
     return filtered(images, taps), shift
 
 
 def _images(pred: Tensor, target: Tensor, weight: Tensor | None, taps: Tensor, room: int = 2) -> tuple[Tensor, Tensor]:
-    """Return s and d less their shifts, ``[2, B, C, H, W]`` (with ``room`` for more), and these."""
+    """Return s and d less their shifts, ``[2, B, C, *S]`` (with ``room`` for more), and these."""
     p, t = (image.to(taps.dtype).contiguous() for image in shielded(pred, target, weight, len(taps)))
     images = p.new_empty((room, *p.shape))
     torch.add(p, t, out=images[0])
     torch.sub(p, t, out=images[1])
     low, high = images[:2].flatten(3).aminmax(dim=3)
-    shift = torch.zeros_like(low).clamp(low, high).nan_to_num_(0.0, 0.0, 0.0)[..., None, None]
+    shift = beside(torch.zeros_like(low).clamp(low, high).nan_to_num_(0.0, 0.0, 0.0), p.dim() - 2)
     images[:2].sub_(shift)
     return images, shift
 
@@ -89,17 +90,21 @@ def _quotient(pair: Tensor, constant: float) -> Tensor:
 
 
 def filtered(maps: Tensor, taps: Tensor, adjoint: bool = False) -> Tensor:
-    """Filter ``[M, B, C, H, W]`` along columns and rows, where the whole window fits; ``adjoint``: apply the transpose."""
+    """Filter ``[M, B, C, *S]`` along each side, where the whole window fits; ``adjoint``: apply the transpose."""
     shape = maps.shape[:3]
     planes = maps.flatten(0, 2)
     del maps
-    for dim in (2, 1):
+    for dim in range(planes.dim() - 1, 0, -1):
         if arithmetic.on_cpu(planes):  # convolutions take longer there
             planes = shifted_sum(planes, taps.tolist(), dim, adjoint)
             continue
-        kernels = taps.view(1, 1, *((1, -1) if dim == 2 else (-1, 1))).expand(len(planes), 1, -1, -1)
+        # What lies before the last side are rows; before another one further planes, and what lies behind that are its columns.
+        last, sizes = dim == planes.dim() - 1, planes.shape
+        flat = planes.flatten(1, dim - 1) if last else planes.flatten(0, dim - 1).flatten(2)
+        kernels = taps.view(1, 1, *((1, -1) if last else (-1, 1))).expand(len(flat), 1, -1, -1)
         reach = len(taps) - 1 if adjoint else 0
-        planes = convolve(planes, kernels, padding=(0, reach) if dim == 2 else (reach, 0))[:, 0]
+        flat = convolve(flat, kernels, padding=(0, reach) if last else (reach, 0))[:, 0]
+        planes = flat.reshape(*sizes[:dim], -1, *sizes[dim + 1 :])
     return planes.unflatten(0, shape)  # type: ignore[no-any-return, no-untyped-call]
 
 
@@ -114,7 +119,7 @@ def _unfold(
 ) -> Tensor:
     (maps, powers, shift, taps), (grad,) = kept, grads
     assert grad is not None
-    _, both, contrast = slopes_of(grad, maps.dtype)[..., None, None].unbind(1)
+    _, both, contrast = beside(slopes_of(grad, maps.dtype), pred.dim() - 2).unbind(1)
     maps = maps if owned else maps.clone()
     mean_s, mean_d, below_v, v = maps
     if options[3]:

@@ -1,4 +1,4 @@
-"""What losses ask of the window fold: sums of SSIM's errors over all places of a Gaussian window, at one scale or several.
+"""What losses ask of the window fold: sums of SSIM's errors over all places of a window, at one scale or several.
 
 A place counts with the weight of the pixel in its middle; what the window covers is seen whether it counts or not.
 """
@@ -16,14 +16,17 @@ from lossfold import engines
 from lossfold.folds.checks import result_dtype
 from lossfold.folds.fold import Fold, Needs
 from lossfold.folds.looks import can_look, refuse_another_range
+from lossfold.folds.pair.given import PairGiven
+from lossfold.folds.pair.needs import PairNeeds
+from lossfold.folds.pair.spec import PairSpec, PairSum
 from lossfold.folds.window import definition, eager, operators
-from lossfold.folds.window.spec import CONSTANT, KINDS, PADDINGS, WindowSpec
+from lossfold.folds.window.spec import BESIDE, CONSTANT, KINDS, PADDINGS, WindowSpec
 from lossfold.folds.window.triton import lacks
 
 
 @dataclass(frozen=True)
 class WindowGiven:
-    """A call's arguments, checked: ``[B, C, H, W]``, the weight ``[B, H, W]``, ``[B, 1, H, W]`` or ``[B, C, H, W]``."""
+    """A call's arguments, checked: ``[B, C, *S]`` of two or three sides, the weight ``[B, *S]`` or ``[B, 1 or C, *S]``."""
 
     pred: Tensor
     target: Tensor
@@ -49,12 +52,12 @@ class WindowNeeds(Needs[WindowSpec]):
 
     def reads_alike(self, other: WindowSpec) -> bool:
         """Whether one pass can serve both."""
-        return replace(other, scales=1, whole=()) == replace(self.spec, scales=1, whole=())
+        return replace(other, scales=1, whole=(), beside=False) == replace(self.spec, scales=1, whole=(), beside=False)
 
     def joined(self, other: WindowSpec) -> WindowSpec:
         """Return the spec of a pass for both."""
         whole = tuple(sorted({*self.spec.whole, *other.whole}))
-        return replace(self.spec, scales=max(self.spec.scales, other.scales), whole=whole)
+        return replace(self.spec, scales=max(self.spec.scales, other.scales), whole=whole, beside=self.spec.beside or other.beside)
 
     def collect(self, given: WindowGiven) -> Fold:
         """Make the pass over a call's arguments, which have been checked; the sums' numbers are the scales."""
@@ -66,20 +69,43 @@ class WindowNeeds(Needs[WindowSpec]):
             found = run.fold(*tensors, *self.spec.constants, whole)
             sums.append(found if whole else found[:, ::2])
             wanted += [(kind, float(scale)) for kind in (KINDS if whole else KINDS[::2])]
+        if self.spec.beside:
+            sums.append(self.differences(given))
+            wanted += [(kind, 0.0) for kind in BESIDE]
         fixed = given.weight is None or not given.weight.requires_grad
         return Fold(
             sums[0] if len(sums) == 1 else torch.cat(sums, 1), tuple(wanted), result_dtype(given.pred), CONSTANT if fixed else ()
         )
 
+    def differences(self, given: WindowGiven) -> Tensor:
+        """Return the sums of BESIDE, ``[B, 2, C]``: those of the pair fold."""
+        where = "" if given.weight is None else "weight"
+        sums = PairSum("weight", 0.0, where), PairSum("abs", 0.0, where)
+        regions = {} if given.weight is None else {"weight": given.weight}
+        of_pixels = PairGiven(given.pred, given.target, regions, frozenset(), tuple(given.pred.shape))
+        return PairNeeds(PairSpec(self.spec.link, sums), self.engine, apart=True).collect(of_pixels).sums
+
+    def once(self, given: WindowGiven, above: Tensor) -> Tensor:
+        """Return sums of SSIM's errors and absolute differences, times ``above [2, C]``; the same pass finds the gradient."""
+        self.look(given)
+        weight = None if given.weight is None else with_channel(given.weight, given.pred)
+        return operators.once(given.pred, given.target, weight, above, *self.spec.constants, self.spec.border)
+
+    def has_once(self, given: WindowGiven) -> bool:
+        """Whether the engine that serves a call finds its value and gradient in one pass."""
+        plain = self.spec.link == "identity" and self.spec.padding != "reflect" and given.pred.numel() > 0
+        return plain and self.engine_for(given).name == "cpp"
+
     def engine_for(self, given: WindowGiven) -> engines.Engine:
         """Return the engine that serves a call."""
-        return engines.select(self.engine, given.pred, given.target, given.weight, lacks=lacks(self.spec))
+        volumes = given.pred.dim() == 5
+        return engines.select(self.engine, given.pred, given.target, given.weight, lacks=lacks(self.spec, volumes))
 
     def look(self, given: WindowGiven) -> None:
         """Refuse images that span far more than ``data_range``."""
         if can_look(given.target, self.validate):
             weight = given.weight
-            counted = None if weight is None else (weight.unsqueeze(1) if weight.dim() == 3 else weight) != 0
+            counted = None if weight is None else with_channel(weight, given.pred) != 0
             refuse_another_range(given.target, counted, self.spec.data_range)
 
     def integrate(self, given: WindowGiven) -> Tensor:
@@ -91,24 +117,40 @@ class WindowNeeds(Needs[WindowSpec]):
     def describe(self) -> tuple[str, str, list[str]]:
         """Return the fold's name, how it reads what it is given, and what it collects."""
         size, count = self.spec.window_size, self.spec.scales
-        return "window", f"{size}x{size} window, padding={self.spec.padding}", [f"SSIM at {count} scale{'s' if count > 1 else ''}"]
+        window = f"{size}x{size} window" if self.spec.shape == "gaussian" else f"{size}x{size} {self.spec.shape} window"
+        window += "" if self.spec.link == "identity" else f" of the {self.spec.link}"
+        found = [f"SSIM at {count} scale{'s' if count > 1 else ''}", *(["abs"] if self.spec.beside else [])]
+        return "window", f"{window}, padding={self.spec.padding}", found
+
+
+def with_channel(weight: Tensor, pred: Tensor) -> Tensor:
+    """Return a weight as ``[B, 1 or C, *S]``."""
+    return weight.unsqueeze(1) if weight.dim() < pred.dim() else weight
+
+
+def inside(weight: Tensor, border: int) -> Tensor:
+    """Return weights ``[B, C, *S]`` without so many rows and columns at each side."""
+    for axis in range(2, weight.dim()):
+        weight = weight.narrow(axis, border, weight.shape[axis] - 2 * border)
+    return weight
 
 
 def scales(given: WindowGiven, spec: WindowSpec) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
-    """Yield predictions, targets and weights at each scale: means of 2x2 blocks (an odd side is cut), borders padded."""
+    """Yield predictions, targets and weights at each scale: means of blocks of side 2 (an odd side is cut), borders padded."""
     pred, target, weight = given.pred, given.target, given.weight
-    weight = weight.unsqueeze(1) if weight is not None and weight.dim() == 3 else weight
-    radius = spec.window_size // 2
+    weight = None if weight is None else with_channel(weight, pred)
+    pred = pred.to(result_dtype(pred)).sigmoid() if spec.link == "sigmoid" else pred
+    radius, sides = spec.window_size // 2, pred.dim() - 2
+    halved = functional.avg_pool2d if sides == 2 else functional.avg_pool3d
     for scale in range(spec.scales):
         if scale:
             dtype = result_dtype(pred)
-            pred, target = (functional.avg_pool2d(one.to(dtype), 2) for one in (pred, target))
-            weight = None if weight is None else functional.avg_pool2d(weight.to(dtype), 2)
+            pred, target = (halved(one.to(dtype), 2) for one in (pred, target))
+            weight = None if weight is None else halved(weight.to(dtype), 2)
         if spec.padding == "valid":
-            inner = None if weight is None else weight[..., radius : pred.shape[2] - radius, radius : pred.shape[3] - radius]
-            yield pred, target, inner
+            yield pred, target, None if weight is None else inside(weight, radius)
         else:
             # Not in halves: a border's pixel adds up the gradients of its reflections. Nor are there reflections of booleans.
             images = pred.to(result_dtype(pred)), target.to(result_dtype(pred))
-            p, t = (functional.pad(image, (radius,) * 4, PADDINGS[spec.padding]) for image in images)
+            p, t = (functional.pad(image, (radius,) * (2 * sides), PADDINGS[spec.padding]) for image in images)
             yield p, t, weight

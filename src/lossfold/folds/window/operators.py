@@ -22,6 +22,21 @@ def fold(
     return sums
 
 
+def once(
+    pred: Tensor, target: Tensor, weight: Tensor | None, above: Tensor, window: Sequence[float], c1: float, c2: float, border: int
+) -> Tensor:
+    """Return SSIM's errors and absolute differences of images with a border of zeros, times factors, whose gradient the pass finds.
+
+    Args:
+        pred, target: ``[B, C, H, W]``.
+        weight: of pixels, ``[B, 1, H, W]`` or ``[B, C, H, W]``; a place has that of the pixel in its middle.
+        above: the factors of ONCE, ``[2, C]``.
+        window, c1, c2: as for the fold.
+        border: the window's radius, or 0 where it is to fit in the image.
+    """
+    return OPERATORS.once((pred, target, weight, above, None), (list(window), c1, c2, border))
+
+
 def _definition(*arguments: Any) -> tuple[Tensor]:
     return (definition.fold(*arguments),)
 
@@ -46,4 +61,5 @@ OPERATORS = FoldOperators(
     _shapes,
 )
 OPERATORS.on_gpus(_on_gpus)
+OPERATORS.with_once("float[] window, float c1, float c2, int border", definition.once)  # of CPUs
 check_codes("window", kinds=KINDS)

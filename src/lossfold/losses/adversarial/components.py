@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from lossfold.errors import naming, python_scalar, wrong
-from lossfold.losses.adversarial.gan import DiscShiftLoss, GANLoss
+from lossfold.losses.adversarial.drift import DiscShiftLoss
+from lossfold.losses.adversarial.gan import GANLoss
 from lossfold.losses.adversarial.path_length import GeneratorPathRegularizer
 from lossfold.losses.adversarial.penalties import GradientPenaltyLoss, R1GradientPenalty
 from lossfold.losses.base import Loss, left_out

@@ -15,7 +15,7 @@ from lossfold.folds.checks import SCORE_DTYPES
 from lossfold.folds.fold import describe
 from lossfold.losses.base import Loss
 from lossfold.losses.features.frozen import exactly, wide
-from lossfold.losses.reduce import Addends, Last, divide, mean_of
+from lossfold.losses.reduce import REDUCTIONS, Addends, Last, divide, mean_of
 from lossfold.options import KIND, Word, configured, option
 from lossfold.registry import LOSSES
 
@@ -38,8 +38,13 @@ COSTS: dict[str, Callable[[Tensor, float, bool], Tensor]] = {
     "hinge": lambda x, label, real: functional.relu(1 - x if real else 1 + x),
     "smgan": lambda x, label, real: (x - label).square(),
     "ragan": cross_entropy,
+    "ragan-ls": lambda x, label, real: (x - 1 if real else x + 1).square(),
+    "rpgan": lambda x, label, real: -functional.logsigmoid(x if real else -x),
 }
 """What an output x costs by itself: of x, the label's value, and whether the target is real."""
+
+RELATIVISTIC = ("ragan", "ragan-ls", "rpgan")
+"""Types whose x is the output less what the discriminator says of the other kind."""
 
 
 @LOSSES.register
@@ -56,6 +61,9 @@ class GANLoss(Loss):
     ``"wgan-logistic-ns"``    softplus(−x) if real, softplus(x) if fake
     ``"hinge"``               relu(1 − x) if real, relu(1 + x) if fake; for the generator −x
     ``"ragan"``               as "vanilla", of x − mean(``other``), the outputs of the other kind
+    ``"ragan-ls"``            (x − mean(``other``) − 1)² if real, (x − mean(``other``) + 1)² if fake
+    ``"rpgan"``               softplus(``other`` − x) if real, softplus(x − ``other``) if fake: each output against its own
+                              other, so that one call is the whole loss of either network
     ``"smgan"``               inpainting: (x − t)² with t = real·(1 − b) + fake·b for fakes, b the blurred mask of the
                               hole; for the generator Σ m·(x − t)² / Σ m over the hole m
     ========================  =====================================================================================
@@ -65,6 +73,7 @@ class GANLoss(Loss):
         real_label_val, fake_label_val: the label values of "vanilla", "lsgan", "l1", "ragan" and "smgan".
         target_is_real: the call's, where the call does not say it, as in configs.
         is_disc: the same; False where neither says it.
+        reduction: "mean"; "sum" adds the costs up; "none" returns them, of a single tensor of outputs (of "smgan" times the mask).
         polarity: of "smgan": "paper" is the above; "inverted" exchanges real and fake in the target of fakes, as published code
             does.
         padding: of "smgan": what the blur finds beyond the mask's border: "replicate" the border again, so that a hole that reaches
@@ -86,7 +95,8 @@ class GANLoss(Loss):
     Reference:
         Goodfellow et al., Generative Adversarial Nets, NeurIPS 2014 (vanilla, wgan-logistic-ns); Mao et al., LSGAN, ICCV 2017;
         Arjovsky et al., Wasserstein GAN, ICML 2017; Lim and Ye, Geometric GAN, 2017 (hinge); Jolicoeur-Martineau, The
-        relativistic discriminator, ICLR 2019; Zeng et al., AOT-GAN, TVCG 2022 (smgan).
+        relativistic discriminator, ICLR 2019; rpgan: the same, On Relativistic f-Divergences, ICML 2020, and Huang et al., R3GAN,
+        NeurIPS 2024; Zeng et al., AOT-GAN, TVCG 2022 (smgan).
     """
 
     gan_type: str = field(kw_only=False, metadata={KIND: Word(among=tuple(COSTS))})
@@ -96,6 +106,7 @@ class GANLoss(Loss):
     is_disc: bool | None = option(None, of=bool)
     polarity: str = option("paper", words=("paper", "inverted"))
     padding: str = option("replicate", words=("replicate", "zeros"))
+    reduction: str = option("mean", words=REDUCTIONS)
 
     samples: ClassVar[tuple[dict[str, Any], ...]] = (
         {"gan_type": "vanilla", "target_is_real": True},
@@ -112,8 +123,8 @@ class GANLoss(Loss):
 
     @property
     def rounds(self) -> int:  # type: ignore[override]
-        """In how many rounds parts of a batch add up: of "ragan" the mean of the others comes first."""
-        return 2 if self.gan_type == "ragan" else 1
+        """In how many rounds parts of a batch add up: of relativistic averages the mean of the others comes first."""
+        return 2 if self.gan_type in ("ragan", "ragan-ls") else 1
 
     def given(self, name: str, value: bool | None) -> bool | None:
         """Return an argument of the call, or the option in its place."""
@@ -128,10 +139,10 @@ class GANLoss(Loss):
         """Refuse what does not fit the type; return the outputs and the others as lists."""
         kind = f"gan_type={self.gan_type!r}"
         outputs = as_list("input", input)
-        for name, value, wanted in (("mask", mask, "smgan"), ("other", other, "ragan")):
-            if value is not None and self.gan_type != wanted:
-                raise wrong(name, f"left out with {kind}", describe(value), f"it is for gan_type={wanted!r}")
-            if value is None and self.gan_type == wanted:
+        for name, value, wanted in (("mask", mask, ("smgan",)), ("other", other, RELATIVISTIC)):
+            if value is not None and self.gan_type not in wanted:
+                raise wrong(name, f"left out with {kind}", describe(value), f"it is for gan_type={' or '.join(map(repr, wanted))}")
+            if value is None and self.gan_type in wanted:
                 meant = "the hole, [B, 1, H, W]" if name == "mask" else "the outputs of the other kind"
                 raise wrong(name, f"given with {kind}", "None", meant)
         others = [] if other is None else as_list("other", other)
@@ -139,9 +150,15 @@ class GANLoss(Loss):
             raise wrong("other", f"{len(outputs)} outputs, as in input", str(len(others)))
         if others and others[0].device != outputs[0].device:
             raise wrong("other", f"on input's device {outputs[0].device}", str(others[0].device))
+        if self.gan_type == "rpgan":
+            for output, pair in zip(outputs, others, strict=True):
+                if pair.shape != output.shape:
+                    raise wrong("other", f"of input's shape {list(output.shape)}, each output's own other", str(list(pair.shape)))
         if mask is not None:
             for output in outputs:
                 check_hole(mask, output)
+        if self.reduction == "none" and isinstance(input, (list, tuple)):
+            raise wrong("reduction", "'mean' or 'sum' of a list of outputs", "'none'")
         return outputs, others
 
     def addends(
@@ -159,6 +176,9 @@ class GANLoss(Loss):
             raise wrong("target_is_real", "True or False", "None", hint)
         outputs, others = self.check(input, mask, other)
         outputs, others = list(map(wide, outputs)), list(map(wide, others))
+        if self.gan_type == "rpgan":
+            with exactly(outputs[0]):
+                return self.added([self.cost(x - y, real) for x, y in zip(outputs, others, strict=True)])
         if others:
             sums, counts = torch.stack([y.sum() for y in others]), torch.stack([y.new_full((), y.numel()) for y in others])
             return Addends((sums, counts), lambda sums, counts: self.against(outputs, divide(sums, counts), real))
@@ -166,13 +186,23 @@ class GANLoss(Loss):
             if mask is not None:
                 return self.in_hole(outputs, real, for_disc, mask)
             if self.gan_type == "hinge" and not for_disc:
-                return mean_of([-x for x in outputs])
-            return mean_of([self.cost(x, real) for x in outputs])
+                return self.added([-x for x in outputs])
+            return self.added([self.cost(x, real) for x in outputs])
 
     def against(self, outputs: list[Tensor], means: Tensor, real: bool) -> Addends:
         """Return what adds up of outputs from which the means of the others are taken."""
         with exactly(outputs[0]):
-            return mean_of([self.cost(x - mean.to(x.dtype), real) for x, mean in zip(outputs, means, strict=True)])
+            return self.added([self.cost(x - mean.to(x.dtype), real) for x, mean in zip(outputs, means, strict=True)])
+
+    def added(self, costs: list[Tensor], shown: list[Tensor] | None = None) -> Addends:
+        """Return what adds up of the outputs' costs, which a hole has been multiplied with where something is shown."""
+        if self.reduction == "none":
+            return Addends((costs[0],), lambda values: values)
+        if self.reduction == "mean" and shown is None:
+            return mean_of(costs)
+        above = torch.stack([cost.sum() for cost in costs]) / len(costs)
+        below = None if shown is None or self.reduction == "sum" else torch.stack([one.sum() for one in shown])
+        return Last(above, below).addends(above.dtype)
 
     def cost(self, x: Tensor, real: bool) -> Tensor:
         """Return what every output costs."""
@@ -188,14 +218,13 @@ class GANLoss(Loss):
         if not for_disc:
             shown = [hole.expand_as(x) for x in outputs]
             costs = [self.cost(torch.where(one > 0, x, 0.0), real) * one for x, one in zip(outputs, shown, strict=True)]
-            above = torch.stack([cost.sum() for cost in costs]) / len(costs)
-            return Last(above, torch.stack([one.sum() for one in shown])).addends(above.dtype)
+            return self.added(costs, shown)
         if real:
             return mean_of([self.cost(x, real) for x in outputs])
         labels = self.real_label_val, self.fake_label_val
         intact, filled = labels if self.polarity == "paper" else labels[::-1]
         wanted = torch.lerp(torch.full_like(hole, intact), torch.full_like(hole, filled), blurred(hole, self.padding))
-        return mean_of([(x - wanted).square() for x in outputs])
+        return self.added([(x - wanted).square() for x in outputs])
 
     def weight_in(
         self, input: object, target_is_real: bool | None = None, is_disc: bool | None = None, *others: object, **named: object
@@ -220,55 +249,13 @@ class GANLoss(Loss):
             is_disc: whether the loss is the discriminator's, and not the generator's.
             mask: for "smgan", ``[B, 1, H, W]`` or ``[B, H, W]``, bool or from 0 to 1; 1 is the hole. For real images too, whose
                 outputs are brought to its size.
-            other: for "ragan", the outputs for the images of the other kind, of any number, of which the mean counts.
+            other: for "ragan" and "ragan-ls", the outputs for the images of the other kind, of any number, of which the mean
+                counts; for "rpgan" as many as ``input`` has, in pairs.
 
         Returns:
-            A scalar, float32 (float64 for float64 outputs); 0 where nothing counts.
+            A scalar, float32 (float64 for float64 outputs); 0 where nothing counts. With ``reduction="none"`` each output's cost.
         """
         return self.weight_in(input, target_is_real, is_disc) * self.evaluate(input, target_is_real, is_disc, mask, other)
-
-
-@LOSSES.register
-@configured
-class DiscShiftLoss(Loss):
-    """How far a discriminator's outputs x have drifted from 0: the mean of x².
-
-    Args:
-        loss_weight: a factor on the result.
-        inputs: where the arguments stand in one dict of outputs.
-
-    Raises:
-        LossError: for options out of range, and outputs that are no floats.
-
-    Gradient:
-        Exact, 2·x / N.
-
-    Example:
-        >>> DiscShiftLoss()(torch.tensor([1.0, -3.0]))
-        tensor(0.5000)
-
-    Reference:
-        Karras et al., Progressive Growing of GANs, ICLR 2018.
-    """
-
-    loss_weight: float = 0.1
-
-    def addends(self, pred: Outputs) -> Addends:
-        """Return what adds up over parts of a batch."""
-        outputs = as_list("pred", pred)
-        with exactly(outputs[0]):
-            return mean_of([wide(x).square() for x in outputs])
-
-    def forward(self, pred: Outputs) -> Tensor:
-        """Return the loss.
-
-        Args:
-            pred: the discriminator's outputs, of any shape; or a list of them, which is averaged.
-
-        Returns:
-            A scalar, float32 (float64 for float64 outputs).
-        """
-        return self.weigh(self.evaluate(pred))
 
 
 def as_list(argument: str, outputs: object) -> list[Tensor]:

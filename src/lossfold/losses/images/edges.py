@@ -21,7 +21,8 @@ from lossfold.registry import LOSSES
 class GradientLoss(PairLoss):
     """The absolute error of the image gradient, Σ w·(|Sx p − Sx t| + |Sy p − Sy t|) / Σ w.
 
-    Sx = [-1 0 1; -2 0 2; -1 0 1], Sy its transpose, each channel by itself.
+    Sx = [-1 0 1; -2 0 2; -1 0 1], Sy its transpose, each channel by itself. In volumes there are three, [-1 0 1] along an axis and
+    [1 2 1] along both others.
 
     Args:
         padding: "zeros" around the image, or "replicate" continues its borders.
@@ -34,7 +35,7 @@ class GradientLoss(PairLoss):
         inputs: where the arguments stand in one dict of outputs.
 
     Raises:
-        LossError: for options, shapes or dtypes that are out of range; for tensors other than ``[B, C, H, W]``.
+        LossError: for options, shapes or dtypes that are out of range; for other than ``[B, C, H, W]`` and ``[B, C, D, H, W]``.
 
     Gradient:
         Exact; 0 where a response is 0, and where nothing counts.
@@ -51,6 +52,7 @@ class GradientLoss(PairLoss):
     padding: str = option("zeros", words=PADDINGS)
 
     images_only: ClassVar[bool] = True
+    volumes: ClassVar[bool] = True
     samples: ClassVar[tuple[dict[str, Any], ...]] = ({}, {"padding": "replicate", "link": "sigmoid"})
 
     def means(self) -> tuple[Mean, ...]:
@@ -63,6 +65,7 @@ class GradientLoss(PairLoss):
 class TVLoss(PairLoss):
     """Total variation: Σ w·|p_right − p| / Σ w + Σ w·|p_below − p| / Σ w, with ``order="l2"`` squares.
 
+    In volumes there is a third mean, of the steps from each plane to the next.
     The weight is that of p; the last column has no step to the right and the last row none below, and neither has their weight.
     It takes no target. A set called with ``(pred, target, weight)`` gives it prediction and weight.
 
@@ -77,7 +80,7 @@ class TVLoss(PairLoss):
         inputs: where the arguments stand in one dict of outputs.
 
     Raises:
-        LossError: for options, shapes or dtypes that are out of range; for tensors other than ``[B, C, H, W]``.
+        LossError: for options, shapes or dtypes that are out of range; for other than ``[B, C, H, W]`` and ``[B, C, D, H, W]``.
 
     Gradient:
         Exact; 0 for a step of 0, and where nothing counts. An image of one column (row) has no step to the right (below).
@@ -93,14 +96,19 @@ class TVLoss(PairLoss):
     order: str = option("l1", words=("l1", "l2"))
 
     images_only: ClassVar[bool] = True
+    volumes: ClassVar[bool] = True
     has_map: ClassVar[bool] = False
     has_target: ClassVar[bool] = False
     samples: ClassVar[tuple[dict[str, Any], ...]] = ({}, {"order": "l2", "link": "sigmoid"})
 
-    def means(self) -> tuple[Mean, ...]:
+    def means(self, axes: int = 2) -> tuple[Mean, ...]:
         """Return the formula."""
         kind = "step_sq" if self.order == "l2" else "step"
-        return tuple(Mean(1, ((1, (kind, axis)),), ("step_weight", axis)) for axis in range(len(AXES)))
+        return tuple(Mean(1, ((1, (kind, axis)),), ("step_weight", axis)) for axis in range(axes))
+
+    def means_of(self, given: PairGiven | None) -> tuple[Mean, ...]:
+        """Return the formula, for volumes with all axes."""
+        return self.means(len(AXES) if given is not None and len(given.shape) == 5 else 2)
 
     def check(self, pred: Any, weight: Any = None) -> PairGiven:  # type: ignore[override]
         """Refuse what can't be folded, or does not fit the options."""
@@ -122,8 +130,9 @@ class TVLoss(PairLoss):
         """Return the loss.
 
         Args:
-            pred: ``[B, C, H, W]`` predictions (logits with ``link="sigmoid"``); float16, bfloat16, float32 or float64.
-            weight: ``[B, 1, H, W]``, ``[B, C, H, W]`` or ``[B, H, W]`` float weights >= 0 or a boolean mask.
+            pred: ``[B, C, H, W]`` predictions (logits with ``link="sigmoid"``), or volumes ``[B, C, D, H, W]``; float16, bfloat16,
+                float32 or float64.
+            weight: ``[B, 1, *S]``, ``[B, C, *S]`` or ``[B, *S]`` float weights >= 0 or a boolean mask.
 
         Returns:
             A scalar, float32 (float64 for float64 predictions).

@@ -20,15 +20,14 @@ TAKEN = ("loss_weight", "inputs", "data_info", "reduction", "sample_wise")
 
 
 @configured
-class ElementwiseLoss(Loss):
-    """A loss of ``(pred, target, weight=None)`` by somebody's function of single elements; see :func:`elementwise_loss`."""
+class FunctionLoss(Loss):
+    """A loss of ``(pred, target, weight=None)`` by a function of single elements, which :func:`masked_loss` has made one."""
 
     reduction: str = option("mean", words=REDUCTIONS)
     sample_wise: bool = option(False)
 
-    registered: ClassVar[str] = ""
     function: ClassVar[Callable[..., Tensor]]
-    options: ClassVar[tuple[str, ...]] = ()
+    options: ClassVar[tuple[str, ...]] = ()  # which of its fields the function takes
 
     def settle(self) -> None:
         """Refuse wrong options; the function's own are its business."""
@@ -57,6 +56,13 @@ class ElementwiseLoss(Loss):
     def given(self) -> dict[str, Any]:
         """Return the options of the function."""
         return {name: getattr(self, name) for name in ("reduction", "sample_wise", *self.options)}
+
+
+@configured
+class ElementwiseLoss(FunctionLoss):
+    """A loss of ``(pred, target, weight=None)`` by somebody's function of single elements; see :func:`elementwise_loss`."""
+
+    registered: ClassVar[str] = ""
 
     def __repr__(self) -> str:
         return f"LOSSES[{self.registered!r}]{super().__repr__().removeprefix(type(self).__name__)}"

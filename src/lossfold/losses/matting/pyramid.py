@@ -33,7 +33,7 @@ class LaplacianPyramidLoss(PairLoss):
         inputs: where the arguments stand in one dict of outputs.
 
     Raises:
-        LossError: for options, shapes or dtypes that are out of range; for tensors other than ``[B, C, H, W]``.
+        LossError: for options, shapes or dtypes that are out of range; for other than ``[B, C, H, W]`` and ``[B, C, D, H, W]``.
 
     Gradient:
         Exact; 0 where a coefficient is 0, and where nothing counts.
@@ -52,6 +52,7 @@ class LaplacianPyramidLoss(PairLoss):
     region_argument: ClassVar[str] = "region"
     in_unit: ClassVar[bool] = True
     images_only: ClassVar[bool] = True
+    volumes: ClassVar[bool] = True
     has_map: ClassVar[bool] = False
     samples: ClassVar[tuple[dict[str, Any], ...]] = ({}, {"levels": 3, "residual": True, "link": "sigmoid"})
 
@@ -72,7 +73,7 @@ class LaplacianPyramidLoss(PairLoss):
         """Return the loss.
 
         Args:
-            pred: ``[B, C, H, W]`` alphas or images (logits with ``link="sigmoid"``).
+            pred: ``[B, C, H, W]`` alphas or images (logits with ``link="sigmoid"``), or volumes ``[B, C, D, H, W]``.
             target: of the same shape.
             region: ``[B, 1, H, W]``, ``[B, C, H, W]`` or ``[B, H, W]``, bool or float in [0, 1]: a weight on the coefficients,
                 at each level the means of its 2x2 blocks.

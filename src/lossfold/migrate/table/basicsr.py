@@ -25,7 +25,9 @@ BASICSR = peer(
             " 'fro' is not here",
             FEATURES,
         ),
-        "LPIPSLoss": read("LPIPSLoss()", "LPIPSLoss()", "not in 1.4.2 itself, but in projects on it; VGG16 alone here", FEATURES),
+        "LPIPSLoss": read(
+            "LPIPSLoss()", "LPIPSLoss()", "not in 1.4.2 itself, but in projects on it; AlexNet there, net='alexnet' here", FEATURES
+        ),
         "GANLoss": read(
             "GANLoss('wgan_softplus', loss_weight=0.1)",
             "GANLoss('wgan-logistic-ns', loss_weight=0.1)",
@@ -50,7 +52,12 @@ BASICSR = peer(
             "one NumPy image in BGR order from 0 to 255 there, a batch in RGB order here",
             IMAGES,
         ),
-        "GANFeatLoss": "not yet",
+        "GANFeatLoss": read(
+            "GANFeatLoss('l1', loss_weight=10)",
+            "10 * layers * FeatureMatchingLoss(skip_last=True)",
+            "the layers are added up there, and averaged here",
+            CRITIC,
+        ),
         "r1_penalty": read(
             "r1_penalty(real_pred, real)",
             "R1GradientPenalty(norm_mode='HWC')",

@@ -1,6 +1,6 @@
 """kornia's losses. Without ``reduction`` its focal and robust losses return maps."""
 
-from lossfold.migrate.rows import BINARY, IMAGES, MASKS, differs, equal, peer
+from lossfold.migrate.rows import BINARY, IMAGES, MASKS, differs, equal, peer, read
 
 REGISTRATION = "of registered images"
 
@@ -46,12 +46,15 @@ KORNIA = peer(
             ),
         ),
         "LovaszHingeLoss": equal("LovaszHingeLoss()", "LovaszLoss(link='hinge', exact=True)", BINARY),
-        "CharbonnierLoss": differs(
-            "CharbonnierLoss(reduction='mean')",
-            "CharbonnierLoss(eps=1.0)",
-            "sqrt(d² + 1) - 1 there, sqrt(d² + eps) here: with eps=1 the gradients are equal, and the values differ by 1",
-            IMAGES,
-            by=1,
+        "CharbonnierLoss": (
+            equal("CharbonnierLoss(reduction='mean')", "RobustLoss(alpha='charbonnier')", IMAGES),
+            differs(
+                "CharbonnierLoss(reduction='mean')",
+                "CharbonnierLoss(eps=1.0)",
+                "sqrt(d² + 1) - 1 there, sqrt(d² + eps) here: with eps=1 the gradients are equal, and the values differ by 1",
+                IMAGES,
+                by=1,
+            ),
         ),
         "PSNRLoss": differs(
             "PSNRLoss(1.0)",
@@ -77,14 +80,21 @@ KORNIA = peer(
             IMAGES,
             by=5.5e02,
         ),
-        "MS_SSIMLoss": "mixes SSIM of several sigmas with L1; MSSSIMLoss here is that of Wang et al. (2003)",
-        "SSIM3DLoss": "not yet",
+        "MS_SSIMLoss": equal("MS_SSIMLoss(compensation=1.0)", "MSSSIML1Loss(alpha=0.025)", IMAGES),
+        "SSIM3DLoss": read(
+            "SSIM3DLoss(11, padding='valid')",
+            "0.5 * SSIMLoss()",
+            "(1 - SSIM) / 2 there; its padding is 'same', by reflection, unless it is told 'valid'",
+            "pred [B, C, D, H, W], target [B, C, D, H, W]",
+        ),
         "HausdorffERLoss": "by erosions",
         "HausdorffERLoss3D": "by erosions",
-        "CauchyLoss": "not yet",
-        "GemanMcclureLoss": "not yet",
-        "WelschLoss": "not yet",
-        "InverseDepthSmoothnessLoss": "not yet",
+        "CauchyLoss": equal("CauchyLoss(reduction='mean')", "RobustLoss(alpha='cauchy')", IMAGES),
+        "GemanMcclureLoss": equal("GemanMcclureLoss(reduction='mean')", "RobustLoss(alpha='geman-mcclure')", IMAGES),
+        "WelschLoss": equal("WelschLoss(reduction='mean')", "RobustLoss(alpha='welsch')", IMAGES),
+        "InverseDepthSmoothnessLoss": equal(
+            "InverseDepthSmoothnessLoss()(pred[:, :1], target)", "EdgeAwareSmoothnessLoss()(pred[:, :1], target)", IMAGES
+        ),
         "MILossFromRef": REGISTRATION,
         "MILossFromRef2D": REGISTRATION,
         "MILossFromRef3D": REGISTRATION,

@@ -3,7 +3,7 @@
 ``lossfold.build(cfg, dialect="mmseg")`` builds them with their own meaning and call; the rows say what changes with ours.
 """
 
-from lossfold.migrate.rows import BINARY, ONE_HOT, differs, equal, peer, read
+from lossfold.migrate.rows import BINARY, IMAGES, ONE_HOT, differs, equal, peer, read
 
 ALL_PIXELS = "its mean divides by ignored pixels too, unless avg_non_ignore=True: theirs is ours times the share that counts"
 IGNORED_AS_BACKGROUND = (
@@ -121,7 +121,9 @@ MMSEG = peer(
         ),
         "HuasdorffDisstanceLoss": "not yet",
         "KLDivLoss": "of two networks' scores",
-        "SiLogLoss": "not yet",
+        "SiLogLoss": equal(
+            "SiLogLoss()(pred + 1, target + 1)", "SILogLoss(variance_focus=0.5, per_image=True)(pred + 1, target + 1)", IMAGES
+        ),
         "Accuracy": "a metric: lossfold.metrics.accuracy",
     },
 )

@@ -72,9 +72,17 @@ TORCHMETRICS = peer(
         ),
         "TotalVariation": differs("TotalVariation()(pred)", "TVLoss()(pred)", "sums there, means here", IMAGES, by=3.3e03),
         "LearnedPerceptualImagePatchSimilarity": read(
-            "LearnedPerceptualImagePatchSimilarity('vgg')", "LPIPSLoss()", "VGG16 alone here", FEATURES
+            "LearnedPerceptualImagePatchSimilarity('alex')",
+            "LPIPSLoss(net='alexnet', pretrained='torchvision')",
+            "nothing",
+            FEATURES,
         ),
-        "DeepImageStructureAndTextureSimilarity": "not yet",
+        "DeepImageStructureAndTextureSimilarity": read(
+            "DeepImageStructureAndTextureSimilarity()",
+            "DISTSLoss(pretrained='torchvision')",
+            "equal in value; its gradient is that of the image's own part alone, unless the network is asked with require_grad",
+            FEATURES,
+        ),
         "PeakSignalNoiseRatioWithBlockedEffect": "of compressed images",
         "ErrorRelativeGlobalDimensionlessSynthesis": SPECTRAL,
         "MemorizationInformedFrechetInceptionDistance": WHOLE,

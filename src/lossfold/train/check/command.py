@@ -25,6 +25,7 @@ TASKS: dict[str, tuple[type[TrainingData], str]] = {
     "segmentation": (modules.SegmentationData, "FolderData"),
     "matting": (modules.MattingData, "AlphaFolderData"),
     "restoration": (modules.RestorationData, "RestorationFolderData"),
+    "depth": (modules.DepthData, "DepthFolderData"),
     "gan": (modules.GANData, "GANFolderData"),
 }
 """Each task's class of data, and the one that reads folders."""

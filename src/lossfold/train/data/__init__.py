@@ -6,6 +6,9 @@ from lossfold.train.data.base import SegmentationData as SegmentationData
 from lossfold.train.data.collage import CollageData as CollageData
 from lossfold.train.data.composites import CompositeData as CompositeData
 from lossfold.train.data.composites import MattingData as MattingData
+from lossfold.train.data.depth_folders import DepthFolderData as DepthFolderData
+from lossfold.train.data.depth_maps import DepthData as DepthData
+from lossfold.train.data.depth_maps import MotorcycleData as MotorcycleData
 from lossfold.train.data.folders import FolderData as FolderData
 from lossfold.train.data.images import DigitsData as DigitsData
 from lossfold.train.data.images import FacesData as FacesData

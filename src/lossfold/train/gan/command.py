@@ -25,7 +25,7 @@ class GANCLI(TrainCLI):
     description = """Train a generator and a discriminator, each with losses from the configuration; measure how far the generated
 images are from held-out ones before and after (sliced Wasserstein distance), save grids of samples on the way, and write a report.
 Without data of your own, handwritten digits that scikit-learn ships; with --data GANFolderData --data.root DIR your own images.
-A packaged recipe is named with --recipe NAME (demo, faces), a file with --config FILE; later options win."""
+A packaged recipe is named with --recipe NAME (demo, r3gan, faces), a file with --config FILE; later options win."""
     module = GANWithCustomizedLoss
     data = GANData
     defaults = {  # noqa: RUF012

@@ -1,0 +1,1 @@
+"""Losses of depth, disparity and flow, whose targets have holes."""
