@@ -37,12 +37,15 @@ from lossfold.losses.images import psnr as psnr
 from lossfold.losses.images import ssim as ssim
 from lossfold.losses.masks import binary as binary
 from lossfold.losses.matting import composition as composition
+from lossfold.losses.shapes import cldice as cldice
+from lossfold.losses.shapes import hausdorff as hausdorff
 from lossfold.points import sample_points as sample_points
 from lossfold.points import sample_uncertain_points as sample_uncertain_points
 from lossfold.registry import LOSSES
 from lossfold.registry import snake_case as snake_case
 from lossfold.shapes.distances import distance_transform as distance_transform
 from lossfold.shapes.distances import signed_distance as signed_distance
+from lossfold.shapes.skeletons import soft_skeleton as soft_skeleton
 from lossfold.signatures import options_of
 from lossfold.trimaps import random_trimap as random_trimap
 from lossfold.trimaps import region_from_trimap as region_from_trimap
@@ -84,6 +87,7 @@ HELPERS = (
     "sample_points",
     "sample_uncertain_points",
     "signed_distance",
+    "soft_skeleton",
     "trimap_from_alpha",
 )
 OF_LOSSES = {

@@ -666,6 +666,51 @@ def charbonnier_comp_loss(
     loss_weight: float = 1.0,
     inputs: Mapping[str, str] | None = None,
 ) -> Tensor: ...
+def cl_dice_loss(
+    logits: Tensor,
+    labels: Tensor,
+    *,
+    weight: Tensor | None = None,
+    iterations: int = 3,
+    smooth: float = 1.0,
+    dice_weight: float = 0.0,
+    average: str = "macro",
+    absent: str = "skip",
+    include_background: bool = True,
+    link: str = "softmax",
+    ignore_index: int = -100,
+    class_weight: Sequence[float] | Tensor | None = None,
+    reduction: str = "mean",
+    per_image: bool = False,
+    align_corners: bool = False,
+    resize: bool = True,
+    validate: bool = False,
+    engine: str | None = None,
+    loss_weight: float = 1.0,
+    inputs: Mapping[str, str] | None = None,
+) -> Tensor: ...
+def hausdorff_dt_loss(
+    logits: Tensor,
+    labels: Tensor,
+    *,
+    weight: Tensor | None = None,
+    spacing: Spacing | None = None,
+    alpha: float = 2.0,
+    log: bool = False,
+    absent: str = "skip",
+    include_background: bool = True,
+    link: str = "softmax",
+    ignore_index: int = -100,
+    class_weight: Sequence[float] | Tensor | None = None,
+    reduction: str = "mean",
+    per_image: bool = False,
+    align_corners: bool = False,
+    resize: bool = True,
+    validate: bool = False,
+    engine: str | None = None,
+    loss_weight: float = 1.0,
+    inputs: Mapping[str, str] | None = None,
+) -> Tensor: ...
 def distance_transform(
     mask: Tensor,
     spacing: Spacing | None = None,
@@ -719,6 +764,11 @@ def signed_distance(
     ignore_index: int | None = None,
     spacing: Spacing | None = None,
     boundary: str = "both",
+) -> Tensor: ...
+def soft_skeleton(
+    image: Tensor,
+    iterations: int = 3,
+    counted: Tensor | None = None,
 ) -> Tensor: ...
 def trimap_from_alpha(
     alpha: Tensor,

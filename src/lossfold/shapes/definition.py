@@ -19,8 +19,8 @@ def squares_to(sources: Tensor, spacing: Tensor) -> Tensor:
 
     Each axis in turn: the smallest of f(q) + (spacing (x - q))^2 over its places q, for each difference x - q at once.
     """
-    squares = torch.zeros(sources.shape, dtype=widest_on(sources.device), device=sources.device)
-    squares = squares.masked_fill_(~sources, torch.inf)
+    wide = widest_on(sources.device)
+    squares = torch.where(sources, torch.zeros((), dtype=wide, device=sources.device), torch.inf)
     for axis in range(1, sources.ndim):
         length = sources.shape[axis]
         apart = spacing[:, axis - 1].to(squares).square().view(-1, *[1] * (sources.ndim - 1))
@@ -29,7 +29,7 @@ def squares_to(sources: Tensor, spacing: Tensor) -> Tensor:
             reach, cost = length - step, apart * step**2
             for to, origin in ((step, 0), (0, step)):
                 here = found.narrow(axis, to, reach)
-                torch.minimum(here, squares.narrow(axis, origin, reach) + cost, out=here)
+                here.clamp_(max=squares.narrow(axis, origin, reach) + cost)  # in transforms of torch.func, too
         squares = found
     return squares
 

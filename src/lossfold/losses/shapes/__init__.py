@@ -1,0 +1,1 @@
+"""Losses of shapes: of boundaries, distances and skeletons."""
