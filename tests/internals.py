@@ -18,7 +18,7 @@ from lossfold.folds.collect import collect
 from lossfold.losses.base import Loss
 from lossfold.losses.folded import Folded
 
-FOLDS = ("label", "dense", "pair", "window")
+FOLDS = ("label", "dense", "pair", "window", "shape")
 
 
 @functools.cache

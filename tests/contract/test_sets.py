@@ -36,7 +36,7 @@ def data_of(terms: dict[str, Case], target: str) -> Data:
 
 def named(data: Data, fold: str, pred: torch.Tensor) -> dict[str, Any]:
     """One dict of outputs, under all names that the losses of a fold have for their arguments."""
-    if fold in ("label", "dense"):
+    if fold in ("label", "dense", "shape"):
         return {"logits": pred, "labels": data.target, "weight": data.weight}
     return {"pred": pred, "target": data.target, "weight": data.weight, "region": data.weight, "mask": data.weight}
 

@@ -1,7 +1,7 @@
 """Soft skeletons by min and max pooling: in memory that does not grow with the iterations, with any number of derivatives.
 
-With x₀ the image, xₖ₊₁ the minimum of xₖ over a pixel and its neighbours along each axis, and oₖ the maximum of xₖ₊₁ over the block of
-3 pixels a side, what an opening takes away is δₖ = relu(xₖ - oₖ), and the skeleton, as a union of all of it::
+With x₀ the image, xₖ₊₁ the minimum of xₖ over a pixel and its neighbours along each axis, and oₖ the maximum of xₖ₊₁ over the block
+of 3 pixels a side, what an opening takes away is δₖ = relu(xₖ - oₖ), and the skeleton, as a union of all of it::
 
     S = 1 - Π (1 - δₖ),   k = 0 .. iterations
 
@@ -12,6 +12,7 @@ values, step by step, and nothing is kept of the steps before.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -71,9 +72,13 @@ def soft_skeleton(image: Tensor, iterations: int = 3, counted: Tensor | None = N
 
 def skeleton(image: Tensor, counted: Tensor | None, iterations: int) -> Tensor:
     """Return the soft skeleton of an image that is computed in its own dtype."""
-    if inside_transform() or not image.numel():
+    if not image.numel():
+        return image.clone()
+    if inside_transform():
         return definition(image, counted, iterations)
-    return lean(image.contiguous(), counted, iterations)  # type: ignore[no-any-return]
+    if torch.compiler.is_compiling():
+        return in_graphs(image.contiguous(), counted, iterations)  # type: ignore[no-any-return]
+    return Skeleton.apply(image.contiguous(), counted, iterations)  # type: ignore[no-any-return]
 
 
 def definition(image: Tensor, counted: Tensor | None, iterations: int) -> Tensor:
@@ -94,7 +99,7 @@ def removed(image: Tensor, opened: Tensor, counted: Tensor | None) -> Tensor:
 
 
 def pooled(image: Tensor, counted: Tensor | None, fill: float) -> Tensor:
-    """Return the minimum over the neighbours along each axis (``fill`` infinite), or the maximum over the block (minus infinite)."""
+    """Return the minimum over the neighbours along each axis (``fill`` infinite), or the maximum over the block (the other)."""
     source = image if counted is None else torch.where(counted, image, fill)
     best = source
     for axis in range(2, image.dim()):
@@ -141,7 +146,6 @@ def facing(best: Tensor, source: Tensor, axis: int) -> Iterator[tuple[Tensor, Te
     yield best.narrow(axis, 1, length), source.narrow(axis, 0, length)
 
 
-@torch.library.custom_op("lossfold_shapes::soft_skeleton", mutates_args=())
 def lean(image: Tensor, counted: Tensor | None, iterations: int) -> Tensor:
     """Return the soft skeleton; what the backward needs of the steps it finds again."""
     left = torch.ones_like(image)
@@ -152,12 +156,6 @@ def lean(image: Tensor, counted: Tensor | None, iterations: int) -> Tensor:
     return 1 - left
 
 
-@lean.register_fake
-def _(image: Tensor, counted: Tensor | None, iterations: int) -> Tensor:
-    return torch.empty_like(image)
-
-
-@torch.library.custom_op("lossfold_shapes::soft_skeleton_slope", mutates_args=())
 def slope(grad: Tensor, image: Tensor, counted: Tensor | None, iterations: int) -> Tensor:
     """Return the image's gradient: Σₖ g Πⱼ≠ₖ(1 - δⱼ), given to the pixel that xₖ came from and taken from the one of oₖ."""
     product, zeros, step = torch.ones_like(image), torch.zeros_like(image, dtype=torch.int32), image
@@ -184,22 +182,48 @@ def slope(grad: Tensor, image: Tensor, counted: Tensor | None, iterations: int) 
     return found.view(image.shape)
 
 
-@slope.register_fake
+class Skeleton(torch.autograd.Function):
+    """The soft skeleton, which keeps its image alone for the backward."""
+
+    @staticmethod
+    def forward(ctx: Any, image: Tensor, counted: Tensor | None, iterations: int) -> Tensor:
+        """Return the soft skeleton."""
+        ctx.iterations = iterations
+        ctx.save_for_backward(image, counted)
+        return lean(image, counted, iterations)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        """Return the gradient; with ``create_graph`` the definition's, which has all further derivatives."""
+        image, counted = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            return differentiate(image, (definition(image, counted, ctx.iterations),), (grad,)), None, None
+        return slope(grad.contiguous(), image, counted, ctx.iterations), None, None
+
+
+# Operators, so that graphs keep no more than the image either; called in graphs only, as the first call of any imports the compiler.
+in_graphs = torch.library.custom_op("lossfold_shapes::soft_skeleton", lean, mutates_args=())
+slope_in_graphs = torch.library.custom_op("lossfold_shapes::soft_skeleton_slope", slope, mutates_args=())
+
+
+@in_graphs.register_fake
+def _(image: Tensor, counted: Tensor | None, iterations: int) -> Tensor:
+    return torch.empty_like(image)
+
+
+@slope_in_graphs.register_fake
 def _(grad: Tensor, image: Tensor, counted: Tensor | None, iterations: int) -> Tensor:
     return torch.empty_like(image)
 
 
-def _save(ctx: object, inputs: tuple[Tensor, Tensor | None, int], output: Tensor) -> None:
-    image, counted, ctx.iterations = inputs  # type: ignore[attr-defined]
-    ctx.save_for_backward(image, counted)  # type: ignore[attr-defined]
+def _save(ctx: Any, inputs: tuple[Tensor, Tensor | None, int], output: Tensor) -> None:
+    image, counted, ctx.iterations = inputs
+    ctx.save_for_backward(image, counted)
 
 
-def _backward(ctx: object, grad: Tensor) -> tuple[Tensor, None, None]:
-    image, counted = ctx.saved_tensors  # type: ignore[attr-defined]
-    iterations: int = ctx.iterations  # type: ignore[attr-defined]
-    if torch.is_grad_enabled():  # create_graph=True: the definition has all further derivatives
-        return differentiate(image, (definition(image, counted, iterations),), (grad,)), None, None
-    return slope(grad.contiguous(), image, counted, iterations), None, None
+def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+    image, counted = ctx.saved_tensors
+    return slope_in_graphs(grad.contiguous(), image, counted, ctx.iterations), None, None
 
 
-lean.register_autograd(_backward, setup_context=_save)
+in_graphs.register_autograd(_backward, setup_context=_save)

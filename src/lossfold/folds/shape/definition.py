@@ -114,7 +114,7 @@ def masks(scores: Tensor, targets: Tensor, weight: Tensor | None, spec: ShapeSpe
         torch._assert_async(fine.all(), f"lossfold: {what}")
     if counted is not None:
         w, y = torch.where(counted, w, 0.0), torch.where(counted, y, torch.zeros_like(y))
-        z = torch.where(counted, z, 0.0)
+        z = torch.where(counted, z, 0.0).contiguous()  # the same bits in every layout
         if can_look(counted, False) and bool(counted.all()):
             counted = None  # and masks are as they are
     p = z if spec.link == "identity" else z.softmax(1) if spec.link == "softmax" else z.sigmoid()

@@ -102,6 +102,10 @@ class ShapeNeeds(ScoreNeeds[ShapeSpec]):
         scores, targets, weight = given.tensors
         return engines.select(self.engine, scores, weight, targets, lacks=lacking)
 
+    def serving(self) -> str:
+        """Say that plain PyTorch serves everything."""
+        return engines.forced(self.engine) or "eager"
+
     def describe(self) -> tuple[str, str, list[str]]:
         """Return the fold's name, how it reads what it is given, and what it collects."""
         return "shape", *super().describe()[1:]

@@ -31,7 +31,8 @@ class CLDiceLoss(ShapeLoss):
         Ts = (Σ w S(t) p + s) / (Σ w S(t) + s)      how much of the true skeleton is found
         loss_c = 1 - 2 Tp Ts / (Tp + Ts)
 
-    Macro (the default) is the mean over classes weighted by ``class_weight``; micro takes the weighted sums of all classes together.
+    Macro (the default) is the mean over classes weighted by ``class_weight``; micro takes the weighted sums of all classes
+    together.
     The memory does not grow with the iterations. A background's skeleton means little: see ``include_background``.
 
     Args:
@@ -69,9 +70,8 @@ class CLDiceLoss(ShapeLoss):
     average: str = option("macro", words=("macro", "micro"))
 
     samples: ClassVar[tuple[dict[str, Any], ...]] = (
-        {"iterations": 1},
-        {"link": "sigmoid", "dice_weight": 0.25, "absent": "count", "class_weight": "random", "iterations": 1},
-        {"link": "sigmoid", "average": "micro", "class_weight": "random", "include_background": False, "smooth": 0.5},
+        {"dice_weight": 0.25, "absent": "count", "class_weight": "random", "iterations": 1},
+        {"link": "sigmoid", "average": "micro", "include_background": False, "smooth": 0.5, "iterations": 2},
     )
 
     def asked(self) -> tuple[Sum, ...]:
@@ -88,9 +88,8 @@ class CLDiceLoss(ShapeLoss):
         """Return the loss from ΣS(p), ΣS(p)t, ΣS(t), ΣS(t)p and, for Dice, Σt, Σp and Σpt."""
         p, p_true, t, t_found, *rest = areas
         s = self.smooth
-        precision, sensitivity = (
-            (s + inside) / (s + of) if s else _score(inside, of) for inside, of in ((p_true, p), (t_found, t))
-        )
+        pairs = (p_true, p), (t_found, t)
+        precision, sensitivity = ((s + inside) / (s + of) if s else _score(inside, of) for inside, of in pairs)
         both = precision + sensitivity
         loss = 1 - divide(2 * precision * sensitivity, both)
         if not self.dice_weight:

@@ -64,7 +64,6 @@ class HausdorffDTLoss(ShapeLoss):
     spacing: float | Sequence[float] | None = None
 
     samples: ClassVar[tuple[dict[str, Any], ...]] = (
-        {},
         {"alpha": 1.0, "absent": "count", "class_weight": "random", "log": True},
         {"link": "sigmoid", "absent": "zero", "per_image": True, "spacing": 0.5},
     )
