@@ -36,6 +36,7 @@ OF_FOLDS: dict[str, dict[str, object]] = {
     },
 }
 OF_FOLDS["dense"] = OF_FOLDS["label"]
+OF_FOLDS["shape"] = OF_FOLDS["label"] | {"absent": "skip", "include_background": True}
 OVERLAP = {
     "average": "macro",
     "smooth": 1.0,
@@ -57,6 +58,8 @@ OWN: dict[str, dict[str, object]] = {
     "CEDiceLoss": {"ce_weight": 1.0, "dice_weight": 1.0, "label_smoothing": 0.0} | OVERLAP,
     "LovaszLoss": {"classes": "present", "bins": 4096, "exact": None, "per_image": None},
     "OhemCrossEntropyLoss": {"thresh": 0.7, "min_kept": 100_000, "top_k_ratio": None},
+    "HausdorffDTLoss": {"alpha": 2.0, "log": False, "spacing": None},
+    "CLDiceLoss": {"iterations": 3, "smooth": 1.0, "dice_weight": 0.0, "average": "macro"},
     "L1Loss": {},
     "MSELoss": {},
     "SmoothL1Loss": {"beta": 1.0},

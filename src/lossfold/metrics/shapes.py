@@ -1,4 +1,4 @@
-"""Metrics of shapes, of each image and class: distances between surfaces, centreline Dice, and how many parts are too many or few."""
+"""Metrics of shapes, of each image and class: distances between surfaces, centreline Dice, and numbers of parts."""
 # ruff: noqa: N803 - C is the number of classes
 
 from __future__ import annotations
@@ -96,7 +96,8 @@ def surface_distance(
         tensor([[0., 0.]], dtype=torch.float64)
 
     Reference:
-        Heimann et al., Comparison and evaluation of methods for liver segmentation from CT datasets, IEEE Trans. Medical Imaging 2009.
+        Heimann et al., Comparison and evaluation of methods for liver segmentation from CT datasets, IEEE Trans. Medical Imaging
+        2009.
     """
     who = "surface_distance"
     symmetric = python_scalar(symmetric)
@@ -292,8 +293,7 @@ def thinned(mask: Tensor, who: str) -> Tensor:
     try:
         from skimage.morphology import skeletonize  # type: ignore[import-not-found, unused-ignore]
     except ImportError:
-        raise LossError(
-            who, "preds", "given beside scikit-image, which has the skeletons", "without it", "pip install scikit-image"
-        ) from None
+        expected, hint = "given beside scikit-image, which has the skeletons", "pip install scikit-image"
+        raise LossError(who, "preds", expected, "without it", hint) from None
     lines = [torch.from_numpy(skeletonize(one.cpu().numpy())) > 0 for one in mask]
     return torch.stack(lines).to(mask.device)

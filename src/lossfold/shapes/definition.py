@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from lossfold.engines.transforms import inside_transform
 from lossfold.folds.arithmetic import widest_on
 
 MOST = 3  # dimensions of space
@@ -29,7 +30,11 @@ def squares_to(sources: Tensor, spacing: Tensor) -> Tensor:
             reach, cost = length - step, apart * step**2
             for to, origin in ((step, 0), (0, step)):
                 here = found.narrow(axis, to, reach)
-                here.clamp_(max=squares.narrow(axis, origin, reach) + cost)  # in transforms of torch.func, too
+                other = squares.narrow(axis, origin, reach) + cost
+                if inside_transform():  # which have no rule for out=
+                    here.copy_(torch.minimum(here, other))
+                else:
+                    torch.minimum(here, other, out=here)
         squares = found
     return squares
 

@@ -201,7 +201,7 @@ class Skeleton(torch.autograd.Function):
         return slope(grad.contiguous(), image, counted, ctx.iterations), None, None
 
 
-# Operators, so that graphs keep no more than the image either; called in graphs only, as the first call of any imports the compiler.
+# Operators, so that graphs keep no more than the image either; called in graphs only, as the first call imports the compiler.
 in_graphs = torch.library.custom_op("lossfold_shapes::soft_skeleton", lean, mutates_args=())
 slope_in_graphs = torch.library.custom_op("lossfold_shapes::soft_skeleton_slope", slope, mutates_args=())
 

@@ -71,7 +71,7 @@ class CLDiceLoss(ShapeLoss):
 
     samples: ClassVar[tuple[dict[str, Any], ...]] = (
         {"dice_weight": 0.25, "absent": "count", "class_weight": "random", "iterations": 1},
-        {"link": "sigmoid", "average": "micro", "include_background": False, "smooth": 0.5, "iterations": 2},
+        {"link": "sigmoid", "average": "micro", "smooth": 0.5, "iterations": 2},
     )
 
     def asked(self) -> tuple[Sum, ...]:
