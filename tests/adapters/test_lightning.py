@@ -15,7 +15,7 @@ import lossfold as lf
 
 pl = pytest.importorskip("lightning.pytorch")
 
-from lossfold.adapters.lightning import AdvanceLosses  # noqa: E402
+from lossfold.adapters.lightning import AdvanceLosses, ExplainLosses  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec", "ignore:.*does not have many workers")
 
@@ -115,3 +115,19 @@ def test_lightning_clis_own_parser_builds_sets() -> None:
     config = {"class_path": "lossfold.LossSet", "init_args": {"terms": {"ce": ce, "dice": term}}}
     built = parser.instantiate(parser.parse_object(copy.deepcopy({"model": {"loss": config}}))).model.loss
     assert repr(built) == repr(lf.build(config))
+
+
+def test_explanations_change_nothing_but_the_log(tmp_path: Path) -> None:
+    """The shares of both terms, in every second step; weights and random numbers as without."""
+    weights = []
+    for callback in (pl.Callback(), ExplainLosses(2, pictures=tmp_path / "pictures")):
+        torch.manual_seed(3)
+        module = Module()
+        trainer = fit(module, tmp_path, callback, max_epochs=1)
+        weights.append([parameter.detach().clone() for parameter in module.network.parameters()] + [torch.rand(2)])
+    assert all(torch.equal(one, other) for one, other in zip(*weights, strict=True))
+    assert trainer.callback_metrics["share/ce"] + trainer.callback_metrics["share/inner.dice"] == pytest.approx(1)
+    assert callback.found["criterion"].names == ("ce", "inner.dice") and not module.criterion._forward_hooks
+    assert sorted(path.name for path in (tmp_path / "pictures").iterdir()) == [f"criterion_{step:06}.png" for step in (0, 2, 4)]
+    with pytest.raises(lf.LossError, match="every"):
+        ExplainLosses(0)

@@ -29,16 +29,31 @@ def first_of(key: Callable[[Case], Any], among: Iterable[Case] = CASES) -> list[
 
 
 A_LOSS = first_of(lambda case: (case.fold, case.name, case.link, case.maps, case.engines))
-"""Each loss with its first sample of each link, as a map where it has one, and by sorting: for what the options don't change."""
+"""Each loss with its first sample of each link, as a map where it has one, and by sorting: for what the options don't change.
+
+Short runs take these, and every sample where values and derivatives are held to the truth, and where nothing counts.
+"""
 
 
-def each(cases: Iterable[Case] = CASES, *, among: Callable[[Case], bool] = lambda case: True) -> pytest.MarkDecorator:
-    """Parametrize `case`, and leave the engines to the test."""
-    return pytest.mark.parametrize("case", [pytest.param(case, id=f"{case.fold}-{case.id}") for case in cases if among(case)])
+def each(
+    cases: Iterable[Case] = CASES, *, among: Callable[[Case], bool] = lambda case: True, short: Iterable[Case] = A_LOSS
+) -> pytest.MarkDecorator:
+    """Parametrize `case`, and leave the engines to the test; what short runs leave out is slow."""
+    quick = list(short)
+    chosen = [case for case in cases if among(case)]
+    quick = quick if any(case in quick for case in chosen) else chosen
+    return pytest.mark.parametrize(
+        "case",
+        [pytest.param(case, id=f"{case.fold}-{case.id}", marks=[] if case in quick else [pytest.mark.slow]) for case in chosen],
+    )
 
 
 def every(
-    cases: Iterable[Case] = CASES, *, among: Callable[[Case], bool] = lambda case: True, engines: Iterable[str] = ENGINES
+    cases: Iterable[Case] = CASES,
+    *,
+    among: Callable[[Case], bool] = lambda case: True,
+    engines: Iterable[str] = ENGINES,
+    short: Iterable[Case] = A_LOSS,
 ) -> Callable[[Callable[..., None]], pytest.MarkDecorator]:
     """Parametrize `case`, and run the test with it forced onto every engine that it has, one after the other."""
 
@@ -52,6 +67,6 @@ def every(
                     test(case.changed(engine=engine), **fixtures)
 
         chosen = [case for case in cases if among(case) and set(engines) & set(case.engines)]
-        return each(chosen)(on_every_engine)
+        return each(chosen, short=short)(on_every_engine)
 
     return decorate

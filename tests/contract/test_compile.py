@@ -127,11 +127,15 @@ CHANGING: dict[str, Callable[[str], Any]] = {
 """The operators of the compiled engine also with a pyramid: the sides of each level follow those of the image."""
 
 
-SLOWLY = [pytest.param("eager", kind, marks=pytest.mark.slow) for kind in ("label-identity", "dense")]
-SHAPES = [("eager", "label"), ("eager", "pair"), *SLOWLY, *(("cpp", kind) for kind in CHANGING if "cpp" in ENGINES)]
+QUICK = [("eager", "label"), ("cpp", "label"), ("cpp", "pair")]
+SHAPES = [  # the definition of the window fold pads by fixed sides
+    pytest.param(engine, kind, marks=[pytest.mark.slow] * ((engine, kind) not in QUICK))
+    for engine, kind in itertools.product(ENGINES, CHANGING)
+    if (engine, kind) != ("eager", "window")
+]
 
 
-@pytest.mark.parametrize(("engine", "kind"), SHAPES)  # the definition of the window fold pads by fixed sides
+@pytest.mark.parametrize(("engine", "kind"), SHAPES)
 def test_fullgraph_with_shapes_that_change(kind: str, engine: str) -> None:
     loss = CHANGING[kind](engine)
     fold, _, link = kind.partition("-")

@@ -35,7 +35,7 @@ def against_oracle(case: Case, data: Data) -> None:
         close(gradient, slope, case.slope_tolerance)
 
 
-@each()
+@each(short=CASES)
 def test_samples_equal_the_oracle(case: Case) -> None:
     """In every kind of space, with every kind of targets and weights among them."""
     turn = CASES.index(case)
@@ -44,7 +44,7 @@ def test_samples_equal_the_oracle(case: Case) -> None:
         against_oracle(case, case.make(space, way=way, channels=case.counts[i % len(case.counts)], seed=3 + i))
 
 
-@each(PAIRED)
+@each(PAIRED, short=PAIRED)
 def test_options_equal_the_oracle(case: Case) -> None:
     """Every option's every value beside every other option's."""
     turn = PAIRED.index(case)

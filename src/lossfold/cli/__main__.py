@@ -1,4 +1,4 @@
-"""``lossfold info | list | show NAME | schema | migrate FILE | train TASK | check-data TASK | predict RUN | score ... | bench``."""
+"""``lossfold info | list | show | schema | migrate | train | check-data | predict | score | explain | verify | bench``."""
 
 from __future__ import annotations
 
@@ -25,6 +25,8 @@ PASSED_ON = {
     "check-data": ("lossfold.train.check", "what a training would see of your folders: sizes, classes, unusable files, duplicates"),
     "predict": ("lossfold.predict.command", "what a trained network says of images: lossfold predict RUN IMAGES"),
     "score": ("lossfold.score.command", "predictions and truth in two folders to a table: lossfold score PREDICTIONS TRUTH"),
+    "explain": ("lossfold.explain.command", "which term of a run's loss pulls how much, and where: lossfold explain RUN"),
+    "verify": ("lossfold.verify.command", "the contract, held against a loss of your own: lossfold verify package.module:MyLoss"),
     "bench": ("lossfold.bench", "speed and memory beside other libraries"),
 }
 """Commands with parsers of their own: the module whose `main(argv)` carries each out, and what it is for."""
@@ -90,7 +92,7 @@ def printed(arguments: argparse.Namespace) -> int:
         elif arguments.command == "schema":
             status = write_schema(arguments.output)
         else:
-            status = info() if arguments.command == "info" else show_losses(arguments.json, unicode_output())
+            status = info() if arguments.command == "info" else show_losses(arguments.json, arguments.markdown, unicode_output())
         sys.stdout.flush()
         return status
     except BrokenPipeError:  # head has seen enough
@@ -109,7 +111,9 @@ def main(argv: list[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     commands.add_parser("info", help="versions, engines and processor")
     listing = commands.add_parser("list", help="every loss, by family")
-    listing.add_argument("--json", action="store_true", help="for programs")
+    forms = listing.add_mutually_exclusive_group()
+    forms.add_argument("--json", action="store_true", help="for programs")
+    forms.add_argument("--markdown", action="store_true", help="as tables: which has ignored labels, weights, 3-D, ...")
     showing = commands.add_parser("show", help="one loss, preset or schedule: formula, options, shapes, a plot")
     named = showing.add_mutually_exclusive_group(required=True)
     named.add_argument("name", nargs="?", help="DiceLoss, mask_losses, Term, linear; `lossfold list` shows the losses")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import json
 import re
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -21,29 +20,57 @@ def summary(thing: object) -> str:
     return documentation(thing).partition("\n")[0]
 
 
+FAMILIES = {
+    "classes": "Losses of classes: scores against class indices, or targets of the scores' shape",
+    "masks": "Losses of masks: every channel a yes or no of its own",
+    "shapes": "Losses of shapes: boundaries, distances, skeletons",
+    "matting": "Losses of alpha mattes",
+    "images": "Losses of images, and of whatever is predicted with a target of its kind",
+    "depth": "Losses of depth and flow",
+    "features": "Losses of what frozen networks make of images",
+    "adversarial": "Losses of discriminators' outputs, and penalties on gradients",
+    "components": "MMagic's components: the same losses, by the names of its configs",
+    "sets": "Sets: several losses in one pass",
+}
+"""The families of lossfold's own losses, as they are listed."""
+OTHERS = "plug-ins"
+
+
 def family(maker: Callable[..., Any]) -> str:
-    """Return the name of the file that a loss stands in; of others' losses, their module."""
-    module = maker.__module__
-    return module.rpartition(".")[2] if module.startswith("lossfold.") else module
+    """Return the folder that a loss stands in; of others' losses, their module."""
+    _, *path = maker.__module__.split(".")
+    if not maker.__module__.startswith("lossfold."):
+        return maker.__module__
+    return next((name for name in reversed(path) if name in FAMILIES), "sets")
+
+
+def listed() -> dict[str, Callable[..., Any]]:
+    """Return every loss and preset by its name, family by family."""
+    makers: dict[str, Callable[..., Any]] = {**LOSSES, **PRESETS}
+    order = [*FAMILIES, *sorted({family(maker) for maker in makers.values()} - set(FAMILIES))]
+    return dict(sorted(makers.items(), key=lambda item: (order.index(family(item[1])), item[0])))
 
 
 def entries() -> list[dict[str, str]]:
     """Return every loss and preset: name, family, summary. Plug-ins are named without being imported."""
-    makers: dict[str, Callable[..., Any]] = {**LOSSES, **PRESETS}
-    found = [{"name": name, "family": family(maker), "summary": summary(maker)} for name, maker in makers.items()]
-    return found + [{"name": name, "family": "plug-ins", "summary": f"of {where}"} for name, where in LOSSES.plugins().items()]
+    found = [{"name": name, "family": family(maker), "summary": summary(maker)} for name, maker in listed().items()]
+    return found + [{"name": name, "family": OTHERS, "summary": f"of {where}"} for name, where in LOSSES.plugins().items()]
 
 
-def show_losses(as_json: bool = False, unicode: bool = True) -> int:
+def show_losses(as_json: bool = False, as_markdown: bool = False, unicode: bool = True) -> int:
     """Print every loss with the first line of its documentation, by family."""
+    if as_markdown:
+        from lossfold.cli.supports import table
+
+        print(table(listed(), FAMILIES, family))
+        return 0
     losses = entries()
     if as_json:
         print(json.dumps(losses, indent=2, ensure_ascii=not unicode))
         return 0
     width = max(len(one["name"]) for one in losses)
     for heading in dict.fromkeys(one["family"] for one in losses):
-        module = next((sys.modules.get(maker.__module__) for maker in LOSSES.values() if family(maker) == heading), None)
-        print(f"\n{heading}" + (f": {summary(module)}" if module else ""))
+        print(f"\n{FAMILIES.get(heading, heading)}")
         for one in losses:
             if one["family"] == heading:
                 print(f"  {one['name']:<{width}}  {one['summary']}")

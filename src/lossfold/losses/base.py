@@ -144,6 +144,7 @@ class Summable(nn.Module):
     """What adds up to a set: ``CrossEntropyLoss() + 0.5 * DiceLoss()``."""
 
     sum_of: ClassVar[Callable[..., nn.Module]]  # handed in by sets, which know losses; losses do not know sets
+    explained: ClassVar[Callable[..., Any]]  # handed in by lossfold.explain
 
     def __add__(self, other: nn.Module) -> nn.Module:
         return Summable.sum_of(self, other) if isinstance(other, nn.Module) else NotImplemented
@@ -152,6 +153,13 @@ class Summable(nn.Module):
         if isinstance(other, nn.Module):
             return Summable.sum_of(other, self)
         return Summable.sum_of(self) if other == 0 else NotImplemented  # what sum() begins with
+
+    def explain(self, *inputs: Any, **named: Any) -> Any:
+        """Say of one call which term pulls how much at the scores, where, and against which other; see :mod:`lossfold.explain`.
+
+        The arguments are those of a call, and the networks behind them are left alone: one pass more, and a gradient a term.
+        """
+        return Summable.explained(self, inputs, named)
 
 
 @configured

@@ -14,11 +14,13 @@ from lightning.pytorch.loggers import Logger
 from lightning_utilities.core.rank_zero import rank_zero_only
 from rich.table import Table
 
+from lossfold.adapters.lightning import ExplainLosses
 from lossfold.train.checkpoints import SafeCheckpointIO, checkpoints, read_checkpoint
 from lossfold.train.errors import TrainError
+from lossfold.train.length import EPOCHS, EnoughSteps, says_nothing
 from lossfold.train.run_folder import HeldOutFiles, RunFolder, RunLogger
 
-TRAINER_DEFAULTS = {"max_epochs": 20, "log_every_n_steps": 1, "num_sanity_val_steps": 0}
+TRAINER_DEFAULTS = {"log_every_n_steps": 1, "num_sanity_val_steps": 0}
 
 
 def resolve_recipes(task: str, argv: list[str]) -> list[str]:
@@ -100,6 +102,12 @@ class TrainCLI(LightningCLI):
             default=None,
             help="Write the last checkpoint after every so many steps, too, not only after each evaluation.",
         )
+        parser.add_argument(
+            "--explain_every_steps",
+            type=int | None,
+            default=50,
+            help="Log after so many steps which term of the loss pulls how much (share/TERM); null: never.",
+        )
         parser.add_argument("--score_before", type=bool, default=True, help="Score the held-out images before the training, too.")
         parser.add_argument(
             "--eval_tile",
@@ -112,6 +120,12 @@ class TrainCLI(LightningCLI):
             type=int | None,
             default=self.patience,
             help="Stop after so many evaluations without a better score; null: never.",
+        )
+        parser.add_argument(
+            "--least_steps",
+            type=int,
+            default=120,
+            help=f"Where no trainer.max_epochs, max_steps or max_time is given: {EPOCHS} epochs, or more for so many steps.",
         )
         parser.add_argument("--report_images", type=int, default=8, help="Held-out images that the report shows.")
         parser.set_defaults({name: {"class_path": path} for name, path in self.defaults.items()})
@@ -174,6 +188,10 @@ class TrainCLI(LightningCLI):
         theirs = given if isinstance(given, list) else [given] if isinstance(given, Logger) else []
         ours = RunLogger(self.folder, read_checkpoint(self.resume) if self.resume else None)
         callbacks: list[Callback] = [self.timer, HeldOutFiles(self.folder.held_out), *self.callbacks()]
+        if says_nothing(self.config_init.trainer):
+            callbacks.append(EnoughSteps(self.config.least_steps))
+        if self.config.explain_every_steps is not None:
+            callbacks.append(ExplainLosses(self.config.explain_every_steps))
         if self.config.patience is not None:
             callbacks.append(stopping(self.config.patience, *self.monitor))
         if self.config.trainer.enable_checkpointing is not False:

@@ -81,7 +81,22 @@ def loss_curves(rows: Sequence[Row]) -> list[str]:
         bound(axes, values, held_out[1])
         axes.legend(frameon=False, fontsize=9)
         panels.append(rendered(figure))
-    return panels
+    return panels + share_curves(rows)
+
+
+def share_curves(rows: Sequence[Row]) -> list[str]:
+    """The share of each term in the gradient at the scores, where it was logged."""
+    names = sorted({key for row in rows for key in row if key.startswith("share/")})
+    if not names:
+        return []
+    figure, axes = new_panel("share of the gradient")
+    for index, name in enumerate(names):
+        steps, values = series(rows, name)
+        colour, label = LINES[index % len(LINES)], name.removeprefix("share/")
+        axes.plot(steps, values, color=colour, marker="o", markersize=3, linewidth=1.5, label=label)
+    axes.set_ylim(0, 1)
+    axes.legend(frameon=False, fontsize=9)
+    return [rendered(figure)]
 
 
 def bound(axes: Axes, *lines: Sequence[float]) -> None:

@@ -1,0 +1,43 @@
+"""A run's losses, explained on a batch of its training data."""
+
+import warnings
+from pathlib import Path
+
+from lossfold.adapters.lightning import ExplainLosses
+from lossfold.explain.explanation import Explanation
+from lossfold.predict.loading import checkpoint_of, module_type
+from lossfold.train.checkpoints import read_checkpoint
+from lossfold.train.command import TrainCLI
+from lossfold.train.errors import TrainError
+from lossfold.train.gan.command import GANCLI
+from lossfold.train.matting.command import MattingCLI
+from lossfold.train.restoration.command import RestorationCLI
+from lossfold.train.run_folder import RunFolder
+from lossfold.train.segmentation.command import SegmentationCLI
+
+COMMANDS: tuple[type[TrainCLI], ...] = (SegmentationCLI, MattingCLI, RestorationCLI, GANCLI)
+QUIETLY = ["--trainer.fast_dev_run=true", "--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"]
+
+
+def explained(run: Path, checkpoint: str | None, seed: int) -> tuple[dict[str, Explanation], str]:
+    """Return the explanations of a run's sets by their names, and at which step the weights are.
+
+    Raises:
+        TrainError: there is no such run or checkpoint, or its loss has a single term.
+    """
+    path, folder = checkpoint_of(run, checkpoint), RunFolder(str(run))
+    if not folder.config.is_file():
+        raise TrainError(f"there is no {folder.config}; give a run's folder, which says what its data and losses are")
+    content = read_checkpoint(path)
+    kind = module_type(content["hyper_parameters"])
+    command = next(command for command in COMMANDS if issubclass(kind, command.module))
+    listener = ExplainLosses(every=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        cli = command(["--config", str(folder.config), *QUIETLY, "--ckpt_path=null", f"--seed_everything={seed}"])
+        cli.model.load_state_dict(content["state_dict"])
+        cli.trainer.callbacks.append(listener)  # type: ignore[attr-defined]
+        cli.trainer.fit(cli.model, datamodule=cli.datamodule)
+    if not listener.found:
+        raise TrainError("the loss of this run has a single term, which pulls alone")
+    return listener.found, f"step {content['global_step']:,}"
