@@ -26,7 +26,8 @@ LOSSFOLD_INLINE U* row_of(const Image& image, Sum kind, U* data) {
 }
 
 // Kinds that are summed at the label; the others run over all classes.
-LOSSFOLD_INLINE bool at_label(Sum kind) { return kind != Sum::prob && kind != Sum::prob_sq && kind != Sum::nll_all; }
+LOSSFOLD_INLINE bool of_map(Sum kind) { return kind == Sum::map_prob || kind == Sum::map_size; }
+LOSSFOLD_INLINE bool at_label(Sum kind) { return kind != Sum::prob && kind != Sum::prob_sq && kind != Sum::nll_all && !of_map(kind); }
 
 LOSSFOLD_INLINE bool is_hard(Sum kind) { return kind == Sum::hard_weight || kind == Sum::hard_nll; }
 
@@ -108,11 +109,13 @@ struct Block {
   T* powers;                          // (1-p_y)^gamma for each row of kinds
   T* kept;                            // 1 at the hard pixels
   T* slopes;                          // of each class's error, with a histogram
+  T* map;                             // rows as the scores', 0 where nothing counts; unused where the map is read in place
   int* label;
   bool maximal = false;            // high is there already
   bool exponential = false;        // rows are e_c already, inverse their sum, label_score z_y - m: they stay as they are
   const char* upcoming = nullptr;  // where the next block's first row starts, if its pixels are neighbours in memory
   long upcoming_step = 0;          // bytes to the next row
+  long after = 0;                  // the next block's first pixel
 
   Block(const Image& image_, Arena& arena) : image(image_), n(block_pixels<T>(image_)) {
     rows = arena.take<T>(n * image.classes);
@@ -121,10 +124,11 @@ struct Block {
     powers = arena.take<T>(n * (image.sums ? image.sums : 1));
     label = arena.take<int>(n);
     slopes = image.bins ? arena.take<T>(n * image.classes) : nullptr;
+    map = image.maps ? arena.take<T>(n * image.classes) : nullptr;
   }
   static long bytes(const Image& image) {
     const long n = block_pixels<T>(image);
-    const long wide = image.classes * (image.bins ? 2 : 1);
+    const long wide = image.classes * (1 + (image.bins > 0) + (image.maps != nullptr));
     return (n * (wide + 12 + image.sums) + 16 * alignment) * (long)sizeof(T) + n * (long)sizeof(int);
   }
 
@@ -154,6 +158,7 @@ struct Block {
       const long size = size_of(image.score_type);
       upcoming = (const char*)image.scores + (start + n) * size;
       upcoming_step = image.class_stride * size;
+      after = start + n;
     }
   }
 
@@ -198,6 +203,47 @@ struct Block {
     for (long p = 0; p < image.pixels; ++p) run(start + p, p * columns, images);
   }
   LOSSFOLD_INLINE long pixel_step() const { return image.abreast ? image.pixels : 1; }
+
+  // Where a pixel of class c is in tensors with a number for each class and pixel, and how far a run's next one is.
+  LOSSFOLD_INLINE long element(long c, long pixel) const {
+    if (!image.abreast) return c * image.pixels + pixel;
+    return (pixel / image.pixels * image.classes + c) * image.pixels + pixel % image.pixels;
+  }
+  LOSSFOLD_INLINE long element_step() const { return image.abreast ? image.classes * image.pixels : 1; }
+
+  // Whether the map may be read where it lies: where its type is that of the arithmetic, and all of the block counts.
+  LOSSFOLD_INLINE bool map_in_place(const T* w) const {
+    if (image.map_type != (sizeof(T) == 8 ? Type::f64 : Type::f32) || image.abreast || image.resized) return false;
+    typename Lanes<T>::I none = {};
+    for (long i = 0; i < live; i += width) none |= *(const V*)(w + i) == 0;
+    return !any(none);
+  }
+
+  // Ask for the map of a class some rows on, of this block or the next: not of a whole block, because rows that lie a power of two
+  // apart share the sets of the caches.
+  LOSSFOLD_INLINE void prefetch_map(long c) const {
+    if (!upcoming) return;
+    c += rows_ahead;
+    const long from = c < image.classes ? after - n : after, size = size_of(image.map_type);
+    c = c < image.classes ? c : c - image.classes;
+    if (c < image.classes) lossfold::prefetch((const char*)image.maps + (c * image.pixels + from) * size, n * size);
+  }
+  static constexpr long rows_ahead = 4;
+
+  // The map of class c, 0 where the weight w is: what does not count may be infinite or NaN there. each_row is each_block's.
+  template <class EachRow>
+  LOSSFOLD_INLINE const T* map_of(long c, const T* w, bool in_place, EachRow each_row) const {
+    const T* found = map + c * n;
+    prefetch_map(c);
+    each_row([&](long start, long row, long count) {
+      const long from = element(c, start);
+      if (in_place) found = (const T*)image.maps + from;  // there is one run, and no padding after it
+      else load(image.map_type, image.maps, from, element_step(), count, map + c * n + row);
+    });
+    if (!in_place)
+      for (long i = 0; i < live; i += width) at(map, c * n + i) = *(const V*)(w + i) == 0 ? V{} : at(map, c * n + i);
+    return found;
+  }
 
   // The block's rows become the gradient of its scores.
   LOSSFOLD_INLINE void write(void* gradient, const GradientLayout& layout, long start, long count) const {

@@ -31,7 +31,7 @@ std::string simd_levels() { return words_up_to(highest_level()); }
 
 }  // namespace
 
-STABLE_TORCH_LIBRARY_IMPL(lossfold_r5, CompositeExplicitAutograd, m) {
+STABLE_TORCH_LIBRARY_IMPL(lossfold_r6, CompositeExplicitAutograd, m) {
   m.impl("codes", TORCH_BOX(&codes));
   m.impl("simd_level", TORCH_BOX(&simd_level));
   m.impl("simd_levels", TORCH_BOX(&simd_levels));

@@ -101,20 +101,13 @@ struct DenseBlock {
         if (!(t[i] >= low && t[i] <= high)) *bad = {true, (double)t[i]};
   }
 
-  // Where a pixel of channel c is in tensors of the targets' shape, and how far a run's next one is.
-  LOSSFOLD_INLINE long element(long c, long pixel) const {
-    if (!image.abreast) return c * image.pixels + pixel;
-    return (pixel / image.pixels * image.classes + c) * image.pixels + pixel % image.pixels;
-  }
-  LOSSFOLD_INLINE long element_step() const { return image.abreast ? image.classes * image.pixels : 1; }
-
   // Targets `t` and weights `w` of channel c; each_row is each_block's.
   template <class EachRow>
   LOSSFOLD_INLINE void load_channel(long c, T* t, T* w, EachRow each_row) const {
     for (long i = 0; i < block.live; ++i) t[i] = 0, w[i] = block.weight[i];
     block.prefetch(c);
     each_row([&](long start, long row, long count) {
-      const long from = element(c, start), step = element_step();
+      const long from = block.element(c, start), step = block.element_step();
       if (block.upcoming) prefetch((const char*)image.targets + (from + count) * target_size, count * target_size);
       if (image.element_weight) {
         load(image.weight_type, image.element_weight, from, step, count, first);
@@ -177,6 +170,12 @@ struct DenseBlock {
       at(t, i) = w == 0 ? V{} : at(t, i);
     }
     return t;
+  }
+
+  // The map of channel c, whose weights are there.
+  template <class EachRow>
+  LOSSFOLD_INLINE const T* map_of(long c, EachRow each_row) const {
+    return block.map_of(c, weight, block.map_in_place(weight), each_row);
   }
 
   // A score; where nothing counts, 0.

@@ -55,7 +55,7 @@ struct UnfoldChannel {
   const DenseBinning<T>& binning;
   const DenseDerivatives<T>& d;
   const long c;
-  const T* t;
+  const T *t, *m;  // targets, and the map if it has a slope
   T* out;  // the gradient of the channel's scores; with softmax A
   T* logs_out;  // with softmax N
   double* total;  // the value of a loss that is linear in the logarithms' sums
@@ -64,7 +64,7 @@ struct UnfoldChannel {
   LOSSFOLD_INLINE void run() const {
     const DenseImage& image = dense.image;
     const T prob = d.at(DenseSum::prob, c), prob_sq = 2 * d.at(DenseSum::prob_sq, c), both = d.at(DenseSum::both, c);
-    const T apart = d.at(DenseSum::apart, c), nll = d.at(DenseSum::nll, c), nll_all = d.at(DenseSum::nll_all, c);
+    const T apart = d.at(DenseSum::apart, c), map_prob = d.at(DenseSum::map_prob, c), nll = d.at(DenseSum::nll, c), nll_all = d.at(DenseSum::nll_all, c);
     const T nll_not = d.at(DenseSum::nll_not, c), nll_not_all = d.at(DenseSum::nll_not_all, c);
     const bool hinge = d.slopes && image.hinge, errors = d.slopes && !image.hinge;
     const T* table = d.slopes ? d.slopes + 2 * c * image.bins : nullptr;
@@ -77,6 +77,7 @@ struct UnfoldChannel {
         V A = V{}, N = V{}, M = V{};
         if constexpr (Wanted::probability) {
           A = prob + prob_sq * x.p + both * y + apart * DenseBlock<T>::sign(x.p - y);
+          if (m) A += map_prob * *(const typename Lanes<T>::Loose*)(m + i);
           if (errors) A += binning.slope(c, i, t, table);
         }
         if constexpr (Wanted::logs) {
@@ -143,8 +144,9 @@ LOSSFOLD_INLINE void differentiate(const DenseBlock<T>& dense, const DenseBinnin
   const long n = block.n;
   const auto unfold = [&](long c, T* out, double* total) {
     const T* t = dense.take(c, each_row);
-    if (total) unfold_channel(UnfoldChannel<T, true>{dense, binning, d, c, t, out, logs, total});
-    else unfold_channel(UnfoldChannel<T, false>{dense, binning, d, c, t, out, logs, nullptr});
+    const T* m = d.of[(int)DenseSum::map_prob] ? dense.map_of(c, each_row) : nullptr;
+    if (total) unfold_channel(UnfoldChannel<T, true>{dense, binning, d, c, t, m, out, logs, total});
+    else unfold_channel(UnfoldChannel<T, false>{dense, binning, d, c, t, m, out, logs, nullptr});
   };
   dense.begin(each_row);
   if (image.link != Link::softmax) {
@@ -182,9 +184,7 @@ void unfold(const DenseImage& image, long begin, long end, void* work, const dou
     Grid<T> grid(block, arena);
     GridGradient<T> gradient(grid, layout, grad_scores, arena);
     const auto visit = [&](long y, long rows) {
-      differentiate(dense, binning, derivatives, logs, value, [&](auto run) {
-        for (long r = 0; r < rows; ++r) run((y + r) * grid.grid.columns + grid.first, r * grid.columns, grid.count);
-      });
+      differentiate(dense, binning, derivatives, logs, value, grid.runs(y, rows));
       gradient.add(rows, [&](long c, long i) { return block.at(block.rows, c * block.n + i); }, nullptr);
     };
     return grid.walk(begin, end, nullptr, visit, [&](long next) { gradient.hand_over(next); });

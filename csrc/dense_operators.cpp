@@ -20,13 +20,13 @@ const DenseKernels& dense_kernels() {
 // scores [B, K, *S] or [B, K, h, w], targets [B, K, *S], weight [B, *S] or [B, K, *S].
 struct DenseProblem : Problem {
   Tensor targets;
-  std::optional<Tensor> weight;
+  std::optional<Tensor> weight, maps;
   std::vector<DenseSum> kinds;
   std::vector<double> gammas;
   DenseImage dense;
   bool weight_of_elements = false;
 
-  DenseProblem(const Tensor& scores_, const Tensor& targets_, const std::optional<Tensor>& weight_, int64_t ignore_index, int64_t link,
+  DenseProblem(const Tensor& scores_, const Tensor& targets_, const std::optional<Tensor>& weight_, const std::optional<Tensor>& maps_, int64_t ignore_index, int64_t link,
                bool together, bool align_corners, const std::vector<int64_t>& kinds_, const std::vector<double>& gammas_, int64_t bins, bool hinge, bool may_join)
       : Problem(scores_, space_of(targets_, 2), align_corners, !together, may_join),
         targets(torch::stable::contiguous(targets_)), gammas(gammas_) {
@@ -40,6 +40,7 @@ struct DenseProblem : Problem {
                     "lossfold: sizes of scores, targets and weight differ");
     weight_of_elements = weight && weight->numel() == targets.numel() && channels > 1;
     if (weight) image.weight_type = type_of(*weight, "weight");
+    maps = take_maps(maps_, std::any_of(kinds.begin(), kinds.end(), [](DenseSum kind) { return kind == DenseSum::map_prob || kind == DenseSum::map_size; }));
     image.ignore_index = ignore_index;
     image.bins = static_cast<int>(bins);
     image.sums_stride = static_cast<int64_t>(kinds.size()) * image.classes;
@@ -60,6 +61,7 @@ struct DenseProblem : Problem {
     const int64_t element = (sample(i) * channels + channel(i)) * pixels, pixel = sample(i) * pixels;
     one.scores = offset(scores, start_of(scores, i));
     one.targets = offset(targets, element);
+    one.maps = maps ? offset(*maps, element) : nullptr;
     if (weight_of_elements && !split()) one.element_weight = offset(*weight, element);
     else if (weight) one.weight = offset(*weight, weight_of_elements ? element : pixel);
     return one;
@@ -81,10 +83,10 @@ void refuse_bad_targets(const std::vector<BadTarget>& bad, const DenseImage& ima
                     image.integers ? std::to_string(image.ignore_index) : "");
 }
 
-std::tuple<Tensor, Tensor> dense_fold(Tensor scores, Tensor targets, std::optional<Tensor> weight, int64_t ignore_index, int64_t link,
+std::tuple<Tensor, Tensor> dense_fold(Tensor scores, Tensor targets, std::optional<Tensor> weight, std::optional<Tensor> maps, int64_t ignore_index, int64_t link,
                                       bool together, bool align_corners, std::vector<int64_t> kinds, std::vector<double> gammas, int64_t bins,
                                       bool bins_per_image, bool hinge) {
-  const DenseProblem problem(scores, targets, weight, ignore_index, link, together, align_corners, kinds, gammas, bins, hinge, !(bins && bins_per_image));
+  const DenseProblem problem(scores, targets, weight, maps, ignore_index, link, together, align_corners, kinds, gammas, bins, hinge, !(bins && bins_per_image));
   const int64_t rows = kinds.size(), classes = problem.image.classes, size = rows * classes, channels = problem.channels;
   Tensor sums = zero_sums(scores, {problem.batch, rows, channels});
   double* const total = static_cast<double*>(sums.mutable_data_ptr());
@@ -118,7 +120,7 @@ std::vector<double> steepness(int64_t bins, bool hinge) {
 }
 
 Tensor dense_unfold(std::optional<Tensor> grad_sums, std::optional<Tensor> grad_table, Tensor scores, Tensor targets,
-                    std::optional<Tensor> weight, int64_t ignore_index, int64_t link, bool together, bool align_corners,
+                    std::optional<Tensor> weight, std::optional<Tensor> maps, int64_t ignore_index, int64_t link, bool together, bool align_corners,
                     std::vector<int64_t> kinds, std::vector<double> gammas, int64_t bins, bool, bool hinge) {
   if (!grad_table) bins = 0;
   if (!grad_sums) kinds.clear(), gammas.clear();
@@ -126,7 +128,7 @@ Tensor dense_unfold(std::optional<Tensor> grad_sums, std::optional<Tensor> grad_
   const Tensor grad = grad_sums ? torch::stable::contiguous(*grad_sums) : torch::stable::new_zeros(scores, {0}, ScalarType::Double);
   STD_TORCH_CHECK(grad.scalar_type() == ScalarType::Double && grad.numel() == (grad_sums ? scores.size(0) * each : 0), "lossfold: malformed gradient");
   const bool alike = same_for_all(static_cast<const double*>(grad.const_data_ptr()), grad_sums ? scores.size(0) : 0, each) && !(grad_table && grad_table->size(0) > 1);
-  const DenseProblem problem(scores, targets, weight, ignore_index, link, together, align_corners, kinds, gammas, bins, hinge, alike);
+  const DenseProblem problem(scores, targets, weight, maps, ignore_index, link, together, align_corners, kinds, gammas, bins, hinge, alike);
   const Slopes slopes(grad_table, problem, steepness(bins, hinge));
   const double* derivatives = static_cast<const double*>(grad.const_data_ptr());
   return problem.differentiate(dense_kernels().workspace(problem.dense), [&](int64_t b, int64_t, int64_t begin, int64_t end, void* memory, const GradientLayout& layout, void* out) {
@@ -136,11 +138,12 @@ Tensor dense_unfold(std::optional<Tensor> grad_sums, std::optional<Tensor> grad_
   });
 }
 
-std::tuple<Tensor, Tensor> dense_once(Tensor scores, Tensor targets, std::optional<Tensor> weight, Tensor above, std::optional<Tensor> below,
+std::tuple<Tensor, Tensor> dense_once(Tensor scores, Tensor targets, std::optional<Tensor> weight, std::optional<Tensor> maps, Tensor above, std::optional<Tensor> below,
                                       int64_t ignore_index, int64_t link, bool together, bool align_corners, std::vector<int64_t> kinds,
                                       std::vector<double> gammas, int64_t, bool, bool) {
-  const DenseProblem problem(scores, targets, weight, ignore_index, link, together, align_corners, kinds, gammas, 0, false, true);
+  const DenseProblem problem(scores, targets, weight, maps, ignore_index, link, together, align_corners, kinds, gammas, 0, false, true);
   const int64_t channels = problem.channels, size = static_cast<int64_t>(kinds.size()) * channels, bytes = dense_kernels().workspace(problem.dense);
+  STD_TORCH_CHECK(!maps, "lossfold: a map has no value and gradient in one pass");
   STD_TORCH_CHECK(!below || (below->scalar_type() == ScalarType::Double && below->numel() == channels && below->is_contiguous()), "lossfold: malformed coefficients");
   std::vector<BadTarget> bad(problem.images * problem.chunks());
   double counted = 1;
@@ -167,9 +170,9 @@ std::tuple<Tensor, Tensor> dense_once(Tensor scores, Tensor targets, std::option
   return {scaled.mean(each, scores), grad};
 }
 
-Tensor dense_map(Tensor scores, Tensor targets, std::optional<Tensor> weight, Tensor coef, int64_t ignore_index, int64_t link,
+Tensor dense_map(Tensor scores, Tensor targets, std::optional<Tensor> weight, std::optional<Tensor> maps, Tensor coef, int64_t ignore_index, int64_t link,
                  bool together, bool align_corners, std::vector<int64_t> kinds, std::vector<double> gammas, int64_t, bool, bool) {
-  const DenseProblem problem(scores, targets, weight, ignore_index, link, together, align_corners, kinds, gammas, 0, false, true);
+  const DenseProblem problem(scores, targets, weight, maps, ignore_index, link, together, align_corners, kinds, gammas, 0, false, true);
   coef = torch::stable::contiguous(coef);
   const int64_t rows = kinds.size(), channels = problem.channels;
   STD_TORCH_CHECK(coef.scalar_type() == ScalarType::Double && coef.numel() == rows * channels, "lossfold: malformed coefficients");
@@ -191,7 +194,7 @@ Tensor dense_map(Tensor scores, Tensor targets, std::optional<Tensor> weight, Te
 
 }  // namespace
 
-STABLE_TORCH_LIBRARY_IMPL(lossfold_r5, CPU, m) {
+STABLE_TORCH_LIBRARY_IMPL(lossfold_r6, CPU, m) {
   m.impl("dense_fold", TORCH_BOX(&dense_fold));
   m.impl("dense_unfold", TORCH_BOX(&dense_unfold));
   m.impl("dense_once", TORCH_BOX(&dense_once));

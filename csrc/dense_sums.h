@@ -11,7 +11,7 @@ struct SumChannel {
   using V = typename Lanes<T>::V;
   const DenseBlock<T>& dense;
   const long c;
-  const T* t;
+  const T *t, *m;  // targets, and the map if it is read
   double* sums;  // [kinds, classes]
 
   template <Link link, class Wanted>
@@ -29,13 +29,15 @@ struct SumChannel {
   template <Link link, class Wanted>
   LOSSFOLD_INLINE void add(long from, long step, double gamma, int gammas) const {
     const DenseImage& image = dense.image;
-    V weight = V{}, target = V{}, target_sq = V{}, prob = V{}, prob_sq = V{}, both = V{}, apart = V{};
+    V weight = V{}, target = V{}, target_sq = V{}, map_size = V{}, map_prob = V{}, prob = V{}, prob_sq = V{}, both = V{}, apart = V{};
     V nll = V{}, nll_all = V{}, nll_not = V{}, nll_not_all = V{}, focal = V{}, focal_not = V{}, focal_weight = V{};
     for (long i = from; i < dense.block.live; i += step) {
       const V w = dense.at(dense.weight, i), y = *(const V*)(t + i), wt = w * y;
       weight += w;
       target += wt;
       target_sq += wt * y;
+      const V far = m ? *(const typename Lanes<T>::Loose*)(m + i) : V{};
+      map_size += w * DenseBlock<T>::size(far);
       const Element<T> x = dense.template element<link, Wanted::logs, Wanted::probability>(dense.score(c, i), i);
       if constexpr (Wanted::probability) {
         const V wp = w * x.p;
@@ -43,6 +45,7 @@ struct SumChannel {
         prob_sq += wp * x.p;
         both += wt * x.p;
         apart += w * DenseBlock<T>::size(x.p - y);
+        map_prob += wp * far;
       }
       if constexpr (Wanted::logs) {
         nll += DenseBlock<T>::times(wt, x.nll);
@@ -60,7 +63,7 @@ struct SumChannel {
         dense.at(dense.ce, i) = ce;
       }
     }
-    const V found[] = {weight, target, target_sq, prob, prob_sq, both, apart, nll, nll_all, nll_not, nll_not_all, focal, focal_not, focal_weight};
+    const V found[] = {weight, target, target_sq, map_size, prob, prob_sq, both, apart, map_prob, nll, nll_all, nll_not, nll_not_all, focal, focal_not, focal_weight};
     for (int k = 0; k < image.dense_sums; ++k) {
       const DenseSum kind = image.dense_kinds[k];
       const bool further = kind >= DenseSum::focal && image.dense_gammas[k] != gamma;
@@ -97,7 +100,7 @@ void fold(const DenseImage& image, long begin, long end, void* work, double* sum
     dense.begin(each_row);
     for (long c = 0; c < image.classes; ++c) {
       const T* t = dense.take(c, each_row);
-      sum_channel(SumChannel<T>{dense, c, t, sums}, groups);
+      sum_channel(SumChannel<T>{dense, c, t, image.maps ? dense.map_of(c, each_row) : nullptr, sums}, groups);
       if (image.bins) binning.add(c, t, bins);
     }
   });
@@ -109,7 +112,7 @@ struct MapChannel {
   using V = typename Lanes<T>::V;
   const DenseBlock<T>& dense;
   const long c;
-  const T* t;
+  const T *t, *m;
   const double* coef;  // [kinds, classes]
   T* value;
 
@@ -127,6 +130,8 @@ struct MapChannel {
           case DenseSum::weight: total += a; break;
           case DenseSum::target: total += a * y; break;
           case DenseSum::target_sq: total += a * y * y; break;
+          case DenseSum::map_size: total += a * DenseBlock<T>::size(*(const typename Lanes<T>::Loose*)(m + i)); break;
+          case DenseSum::map_prob: total += a * x.p * *(const typename Lanes<T>::Loose*)(m + i); break;
           case DenseSum::prob: total += a * x.p; break;
           case DenseSum::prob_sq: total += a * x.p * x.p; break;
           case DenseSum::both: total += a * x.p * y; break;
@@ -171,10 +176,10 @@ void map(const DenseImage& image, long begin, long end, void* work, const double
       const T* t = dense.take(c, each_row);  // uses `first`, where there are weights for elements
       if (c == 0 || !together)
         for (long i = 0; i < block.live; ++i) value[i] = 0;
-      map_channel(MapChannel<T>{dense, c, t, coef, value}, groups);
+      map_channel(MapChannel<T>{dense, c, t, image.maps ? dense.map_of(c, each_row) : nullptr, coef, value}, groups);
       if (together && c + 1 < image.classes) continue;
       each_row([&](long start, long at, long count) {
-        const long to = together ? start : dense.element(c, start), step = together ? block.pixel_step() : dense.element_step();
+        const long to = together ? start : block.element(c, start), step = together ? block.pixel_step() : block.element_step();
         store(sizeof(T) == 8 ? Type::f64 : Type::f32, out, to, step, count, value + at);
       });
     }

@@ -133,6 +133,6 @@ Tensor distance(Tensor given, int64_t classes, int64_t ignore_index, std::vector
 
 }  // namespace
 
-STABLE_TORCH_LIBRARY_IMPL(lossfold_r5, CPU, m) { m.impl("distance", TORCH_BOX(&distance)); }
+STABLE_TORCH_LIBRARY_IMPL(lossfold_r6, CPU, m) { m.impl("distance", TORCH_BOX(&distance)); }
 
 }  // namespace lossfold

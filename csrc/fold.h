@@ -10,7 +10,7 @@ enum class Type : int { f64, f32, f16, bf16, i64, i32, u8 };
 // A fold's words are listed once: enumerators, and what codes() tells Python, follow from the list.
 #define LOSSFOLD_NAME(name) name,
 
-// The sums a fold can be asked for, per class c. w: pixel weight, p: probability, y: label.
+// The sums a fold can be asked for, per class c. w: pixel weight, p: probability, y: label, m: map.
 #define LOSSFOLD_SUMS(X) \
   X(weight)         /* sum of w where y = c */                               \
   X(prob)           /* sum of w p_c */                                       \
@@ -21,7 +21,9 @@ enum class Type : int { f64, f32, f16, bf16, i64, i32, u8 };
   X(focal)          /* sum of -w (1-p_c)^gamma log p_c where y = c */        \
   X(focal_weight)   /* sum of w (1-p_c)^gamma where y = c */                 \
   X(hard_weight)    /* sum of w over the hard pixels where y = c */          \
-  X(hard_nll)       /* sum of -w log p_c over the hard pixels where y = c */
+  X(hard_nll)       /* sum of -w log p_c over the hard pixels where y = c */ \
+  X(map_prob)       /* sum of w p_c m_c */                                   \
+  X(map_size)       /* sum of w |m_c| */
 enum class Sum : int { LOSSFOLD_SUMS(LOSSFOLD_NAME) count };
 
 struct GridShape {  // the scores' grid where it is not the labels': bilinear interpolation brings scores to the labels
@@ -41,6 +43,8 @@ struct Image {  // one image; strides in elements; labels and weights are contig
   int sums;  // how many rows of kinds and gammas
   const Sum* kinds;
   const double* gammas;
+  const void* maps;           // a number for each class and pixel, contiguous, as targets of the scores' shape; may be null
+  Type map_type;
   const unsigned char* kept;  // 1 at the hard pixels; null in the fold, which finds them
   int bins;                   // of the histogram of errors; 0 without
   long block;                 // pixels a block; 0: what suits the number of classes
@@ -89,16 +93,18 @@ struct BadLabel {
   X(identity)
 enum class Link : int { LOSSFOLD_LINKS(LOSSFOLD_NAME) count };
 
-// The sums it can be asked for, per channel. w: weight, t: target, p: probability, q: 1 - p, u: p (1-t) + q t,
+// The sums it can be asked for, per channel. w: weight, t: target, m: map, p: probability, q: 1 - p, u: p (1-t) + q t,
 // ce: -t log p - (1-t) log q.
 #define LOSSFOLD_DENSE_SUMS(X) \
   X(weight)        /* sum of w */                  \
   X(target)        /* sum of w t */                \
   X(target_sq)     /* sum of w t^2 */              \
+  X(map_size)      /* sum of w |m| */              \
   X(prob)          /* sum of w p */                \
   X(prob_sq)       /* sum of w p^2 */              \
   X(both)          /* sum of w p t */              \
   X(apart)         /* sum of w |p - t| */          \
+  X(map_prob)      /* sum of w p m */              \
   X(nll)           /* sum of -w t log p */         \
   X(nll_all)       /* sum of -w log p */           \
   X(nll_not)       /* sum of -w (1-t) log q */     \

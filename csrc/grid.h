@@ -262,6 +262,13 @@ struct Grid {
     }
   }
 
+  // each_row of a block of `rows` label rows from y on: see each_block.
+  LOSSFOLD_INLINE auto runs(long y, long rows) const {
+    return [this, y, rows](auto run) {
+      for (long r = 0; r < rows; ++r) run((y + r) * grid.columns + first, r * columns, count);
+    };
+  }
+
   // How many label rows from y on make a block: between the same rows of scores, and evenly spaced.
   long take_rows(long y, long last, Place place) {
     double spacing = 0, before = place.t;
@@ -286,12 +293,7 @@ template <class T, class Visit>
 LOSSFOLD_INLINE void each_block(Block<T>& block, Arena& arena, long begin, long end, BadLabel* bad, Visit visit) {
   if (block.image.resized) {
     Grid<T> grid(block, arena);
-    const auto block_of_rows = [&](long y, long rows) {
-      visit([&](auto run) {
-        for (long r = 0; r < rows; ++r) run((y + r) * grid.grid.columns + grid.first, r * grid.columns, grid.count);
-      });
-    };
-    return grid.walk(begin, end, bad, block_of_rows, [](long) {});
+    return grid.walk(begin, end, bad, [&](long y, long rows) { visit(grid.runs(y, rows)); }, [](long) {});
   }
   for (long start = begin; start < end; start += block.n) {
     const long count = end - start < block.n ? end - start : block.n;

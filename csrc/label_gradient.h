@@ -10,7 +10,7 @@ namespace {
 // The derivatives of the loss with respect to this image's sums, as T; a row is null where the sum was not asked for.
 template <class T>
 struct Derivatives {
-  T *rows, *prob, *prob_sq, *prob_at_label, *nll, *nll_all, *hard_nll;
+  T *rows, *prob, *prob_sq, *prob_at_label, *nll, *nll_all, *hard_nll, *map_prob;
   const T* slopes;  // of the errors, by class and bin; null without a histogram
   T nll_all_total;
   bool focal = false;
@@ -26,6 +26,7 @@ struct Derivatives {
     nll = row_of(image, Sum::nll, rows);
     nll_all = row_of(image, Sum::nll_all, rows);
     hard_nll = row_of(image, Sum::hard_nll, rows);
+    map_prob = row_of(image, Sum::map_prob, rows);
     for (int k = 0; k < image.sums; ++k) focal |= image.kinds[k] == Sum::focal || image.kinds[k] == Sum::focal_weight;
     if (prob_sq)
       for (long c = 0; c < image.classes; ++c) prob_sq[c] *= 2;
@@ -133,14 +134,30 @@ LOSSFOLD_APART void sum_distances(Block<T>& block, const Derivatives<T>& d, T* d
   block.exponentials(Dot<T, true>{block, d.nll_all, dot, 0});
 }
 
-template <class T, class Sink>
-LOSSFOLD_INLINE void unfold_softmax(Block<T>& block, const Derivatives<T>& d, const Binning<T>& binning, double* total, Sink sink) {
+// dot += sum_c e_c D_c through the map, whose rows are kept in the block for what follows.
+template <class T, class EachRow>
+LOSSFOLD_INLINE void add_map(const Block<T>& block, const T* slope, T* dot, EachRow each_row) {
+  typedef typename Lanes<T>::Loose Loose;
+  const bool in_place = block.map_in_place(block.weight);
+  for (long c = 0; c < block.image.classes; ++c) {
+    const T* m = block.map_of(c, block.weight, in_place, each_row);
+    const long at = c * block.n;
+    for (long i = 0; i < block.live; i += block.width) {
+      const auto far = slope[c] * *(const Loose*)(m + i);
+      block.at(block.map, at + i) = far;
+      if (dot) block.at(dot, i) += block.at(block.rows, at + i) * far;
+    }
+  }
+}
+
+template <class T, class EachRow, class Sink>
+LOSSFOLD_INLINE void unfold_softmax(Block<T>& block, const Derivatives<T>& d, const Binning<T>& binning, double* total, EachRow each_row, Sink sink) {
   using V = typename Lanes<T>::V;
   const long n = block.n, classes = block.image.classes, width = Lanes<T>::width;
   T *scale = block.high, *shift = block.label_score;
   T* dot = block.dot;  // sum_c p_c D_c without the label's part
   T* const distances = total && d.nll_all ? block.powers + (d.nll_all - d.rows) / classes * n : nullptr;
-  const bool own_score = d.prob_at_label || d.focal || total, mixed = d.prob || d.prob_sq || d.slopes || d.nll_all;
+  const bool own_score = d.prob_at_label || d.focal || total, mixed = d.prob || d.prob_sq || d.slopes || d.map_prob || d.nll_all;
   if (mixed)
     for (long i = 0; i < block.live; i += width) block.at(dot, i) = V{};
   if (!block.exponential) {
@@ -156,6 +173,7 @@ LOSSFOLD_INLINE void unfold_softmax(Block<T>& block, const Derivatives<T>& d, co
       block.at(dot, i) = sum;
     }
   }
+  if (d.map_prob) add_map(block, d.map_prob, dot, each_row);
   block.finish_softmax({own_score, d.focal || total, d.focal});
   if (mixed)
     for (long i = 0; i < block.live; i += width) block.at(dot, i) *= block.at(block.inverse, i);
@@ -193,6 +211,7 @@ LOSSFOLD_INLINE void unfold_softmax(Block<T>& block, const Derivatives<T>& d, co
     if (d.prob) slope += block.at(scale, i) * d.prob[c];
     if (d.prob_sq) slope += block.at(scale, i) * d.prob_sq[c] * (e * block.at(block.inverse, i));
     if (d.slopes) slope += block.at(scale, i) * block.at(block.slopes, c * n + i);
+    if (d.map_prob) slope += block.at(scale, i) * block.at(block.map, c * n + i);
     V dz = e * (slope + block.at(shift, i));
     if (d.nll_all) dz -= block.at(block.weight, i) * d.nll_all[c];
     return dz;
@@ -201,12 +220,13 @@ LOSSFOLD_INLINE void unfold_softmax(Block<T>& block, const Derivatives<T>& d, co
   else sink.take([&](long c, long i) { return block.at(block.rows, c * n + i) * block.at(shift, i); }, fix);
 }
 
-template <class T, class Sink>
-LOSSFOLD_INLINE void unfold_identity(Block<T>& block, const Derivatives<T>& d, const Binning<T>& binning, double* total, Sink sink) {
+template <class T, class EachRow, class Sink>
+LOSSFOLD_INLINE void unfold_identity(Block<T>& block, const Derivatives<T>& d, const Binning<T>& binning, double* total, EachRow each_row, Sink sink) {
   using V = typename Lanes<T>::V;
   const long n = block.n, classes = block.image.classes, width = Lanes<T>::width;
   block.gather_label(block.rows, block.label_score);
   block.finish_identity();
+  if (d.map_prob) add_map(block, d.map_prob, (T*)nullptr, each_row);
   if (d.slopes) binning.find_slopes(d.slopes);
   label_derivatives(block, d);
   if (total) {
@@ -231,6 +251,7 @@ LOSSFOLD_INLINE void unfold_identity(Block<T>& block, const Derivatives<T>& d, c
     if (d.prob) dp += d.prob[c];
     if (d.prob_sq) dp += p * d.prob_sq[c];
     if (d.slopes) dp += block.at(block.slopes, c * n + i);
+    if (d.map_prob) dp += block.at(block.map, c * n + i);
     if (d.nll_all) dp -= p < V{} + Block<T>::floor ? V{} : d.nll_all[c] / p;
     return block.at(block.weight, i) * dp;
   };
@@ -245,20 +266,20 @@ void unfold(const Image& image, long begin, long end, void* work, const double* 
   const Derivatives<T> derivatives(image, arena, grad, slopes);
   const Binning<T> binning(block, arena);
   BadLabel bad;  // the fold has refused labels out of range
-  const auto differentiate = [&](auto sink) {
-    if (image.softmax) unfold_softmax(block, derivatives, binning, value, sink);
-    else unfold_identity(block, derivatives, binning, value, sink);
+  const auto differentiate = [&](auto each_row, auto sink) {
+    if (image.softmax) unfold_softmax(block, derivatives, binning, value, each_row, sink);
+    else unfold_identity(block, derivatives, binning, value, each_row, sink);
   };
   if (image.resized) {
     Grid<T> grid(block, arena);
     GridGradient<T> gradient(grid, layout, grad_scores, arena);
-    const auto visit = [&](long, long rows) { differentiate(IntoGrid<T>{gradient, rows}); };
+    const auto visit = [&](long y, long rows) { differentiate(grid.runs(y, rows), IntoGrid<T>{gradient, rows}); };
     return grid.walk(begin, end, &bad, visit, [&](long next) { gradient.hand_over(next); });
   }
   for (long start = begin; start < end; start += block.n) {
     const long count = end - start < block.n ? end - start : block.n;
     block.read(start, count, &bad);
-    differentiate(InPlace<T>{block});
+    differentiate([&](auto run) { block.runs(start, count, run); }, InPlace<T>{block});
     block.write(grad_scores, layout, start, count);
   }
   finish_streaming();

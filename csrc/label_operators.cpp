@@ -39,11 +39,11 @@ void keep_hard(const LabelProblem& problem, const std::vector<char>& hardness, c
   });
 }
 
-std::tuple<Tensor, Tensor, Tensor> label_fold(Tensor scores, Tensor labels, std::optional<Tensor> weight, int64_t ignore_index,
+std::tuple<Tensor, Tensor, Tensor> label_fold(Tensor scores, Tensor labels, std::optional<Tensor> weight, std::optional<Tensor> maps, int64_t ignore_index,
                                               bool softmax, bool align_corners, std::vector<int64_t> kinds,
                                               std::vector<double> gammas, int64_t bins, bool bins_per_image, double thresh,
                                               int64_t min_kept, double ratio, bool hard_per_image) {
-  const LabelProblem problem(scores, labels, weight, {ignore_index, softmax, align_corners, kinds, gammas, bins, !(bins && bins_per_image)});
+  const LabelProblem problem(scores, labels, weight, maps, {ignore_index, softmax, align_corners, kinds, gammas, bins, !(bins && bins_per_image)});
   const int64_t rows = kinds.size(), classes = problem.image.classes, size = rows * classes, images = problem.images;
   Tensor sums = zero_sums(scores, {images, rows, classes});
   double* const total = static_cast<double*>(sums.mutable_data_ptr());
@@ -76,13 +76,13 @@ std::tuple<Tensor, Tensor, Tensor> label_fold(Tensor scores, Tensor labels, std:
 }
 
 Tensor label_unfold(std::optional<Tensor> grad_sums, std::optional<Tensor> grad_table, Tensor kept, Tensor scores, Tensor labels,
-                    std::optional<Tensor> weight, int64_t ignore_index, bool softmax, bool align_corners,
+                    std::optional<Tensor> weight, std::optional<Tensor> maps, int64_t ignore_index, bool softmax, bool align_corners,
                     std::vector<int64_t> kinds, std::vector<double> gammas, int64_t bins, bool, double, int64_t, double, bool) {
   if (!grad_table) bins = 0;
   const int64_t size = static_cast<int64_t>(kinds.size()) * scores.size(1), images = scores.size(0);
   const Tensor grad = grad_sums ? torch::stable::contiguous(*grad_sums) : torch::stable::new_zeros(scores, {images, size}, ScalarType::Double);
   const bool alike = grad.numel() == images * size && same_for_all(static_cast<const double*>(grad.const_data_ptr()), images, size);
-  LabelProblem problem(scores, labels, weight, {ignore_index, softmax, align_corners, kinds, gammas, bins, alike && !(grad_table && grad_table->size(0) > 1)});
+  LabelProblem problem(scores, labels, weight, maps, {ignore_index, softmax, align_corners, kinds, gammas, bins, alike && !(grad_table && grad_table->size(0) > 1)});
   problem.read_kept(&kept);
   STD_TORCH_CHECK(grad.scalar_type() == ScalarType::Double && grad.numel() == problem.images * size, "lossfold: malformed gradient");
   const Slopes slopes(grad_table, problem, std::vector<double>(bins, static_cast<double>(bins)));
@@ -92,12 +92,12 @@ Tensor label_unfold(std::optional<Tensor> grad_sums, std::optional<Tensor> grad_
   });
 }
 
-std::tuple<Tensor, Tensor> label_once(Tensor scores, Tensor labels, std::optional<Tensor> weight, Tensor above, std::optional<Tensor> below,
+std::tuple<Tensor, Tensor> label_once(Tensor scores, Tensor labels, std::optional<Tensor> weight, std::optional<Tensor> maps, Tensor above, std::optional<Tensor> below,
                                       int64_t ignore_index, bool softmax, bool align_corners, std::vector<int64_t> kinds,
                                       std::vector<double> gammas, int64_t, bool, double, int64_t, double, bool) {
-  const LabelProblem problem(scores, labels, weight, {ignore_index, softmax, align_corners, kinds, gammas, 0, true});
+  const LabelProblem problem(scores, labels, weight, maps, {ignore_index, softmax, align_corners, kinds, gammas, 0, true});
   const int64_t classes = problem.image.classes, bytes = label_kernels().workspace(problem.image);
-  STD_TORCH_CHECK(!problem.has_hard() && (!below || (below->numel() == classes && below->is_contiguous())), "lossfold: malformed coefficients");
+  STD_TORCH_CHECK(!problem.has_hard() && !maps && (!below || (below->numel() == classes && below->is_contiguous())), "lossfold: malformed coefficients");
   const std::vector<double> ones(classes, 1.0);
   const double* const factors = below ? static_cast<const double*>(below->const_data_ptr()) : ones.data();
   std::vector<BadLabel> bad(problem.images * problem.chunks());
@@ -113,10 +113,10 @@ std::tuple<Tensor, Tensor> label_once(Tensor scores, Tensor labels, std::optiona
   return {scaled.mean(values, scores), grad};
 }
 
-Tensor label_map(Tensor scores, Tensor labels, std::optional<Tensor> weight, Tensor coef, Tensor kept, int64_t ignore_index,
+Tensor label_map(Tensor scores, Tensor labels, std::optional<Tensor> weight, std::optional<Tensor> maps, Tensor coef, Tensor kept, int64_t ignore_index,
                  bool softmax, bool align_corners, std::vector<int64_t> kinds, std::vector<double> gammas, int64_t, bool, double,
                  int64_t, double, bool) {
-  LabelProblem problem(scores, labels, weight, {ignore_index, softmax, align_corners, kinds, gammas, 0, true});
+  LabelProblem problem(scores, labels, weight, maps, {ignore_index, softmax, align_corners, kinds, gammas, 0, true});
   problem.read_kept(&kept);
   coef = torch::stable::contiguous(coef);
   STD_TORCH_CHECK(coef.scalar_type() == ScalarType::Double &&
@@ -138,7 +138,7 @@ Tensor label_map(Tensor scores, Tensor labels, std::optional<Tensor> weight, Ten
 
 }  // namespace
 
-STABLE_TORCH_LIBRARY_IMPL(lossfold_r5, CPU, m) {
+STABLE_TORCH_LIBRARY_IMPL(lossfold_r6, CPU, m) {
   m.impl("label_fold", TORCH_BOX(&label_fold));
   m.impl("label_unfold", TORCH_BOX(&label_unfold));
   m.impl("label_once", TORCH_BOX(&label_once));

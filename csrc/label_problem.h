@@ -17,12 +17,13 @@ struct LabelOptions {
 
 struct LabelProblem : Problem {
   Tensor labels;
-  std::optional<Tensor> weight;
+  std::optional<Tensor> weight, maps;
   std::vector<Sum> kinds;
   std::vector<double> gammas;
   const uint8_t* kept = nullptr;
 
-  LabelProblem(const Tensor& scores_, const Tensor& labels_, const std::optional<Tensor>& weight_, const LabelOptions& options)
+  LabelProblem(const Tensor& scores_, const Tensor& labels_, const std::optional<Tensor>& weight_, const std::optional<Tensor>& maps_,
+               const LabelOptions& options)
       : Problem(scores_, space_of(labels_, 1), options.align_corners, false, options.may_join), labels(torch::stable::contiguous(labels_)), gammas(options.gammas) {
     if (weight_) weight = torch::stable::contiguous(*weight_);
     STD_TORCH_CHECK(options.kinds.size() == gammas.size() && gammas.size() <= max_sums, "lossfold: malformed label fold");
@@ -32,6 +33,7 @@ struct LabelProblem : Problem {
     }
     STD_TORCH_CHECK(labels.numel() == images * pixels && (!weight || weight->numel() == labels.numel()),
                     "lossfold: sizes of scores, labels and weight differ");
+    maps = take_maps(maps_, std::any_of(kinds.begin(), kinds.end(), of_map));
     image.label_type = type_of(labels, "labels");
     STD_TORCH_CHECK(image.label_type >= Type::i64, "lossfold: the dtype of the labels");
     if (weight) image.weight_type = type_of(*weight, "weight");
@@ -43,6 +45,8 @@ struct LabelProblem : Problem {
     image.bins = static_cast<int>(options.bins);
     image.sums_stride = image.sums * image.classes;
   }
+
+  static bool of_map(Sum kind) { return kind == Sum::map_prob || kind == Sum::map_size; }
 
   // The same, of each image apart.
   LabelProblem apart() const {
@@ -67,6 +71,7 @@ struct LabelProblem : Problem {
     one.scores = offset(scores, start_of(scores, b));
     one.labels = offset(labels, b * pixels);
     one.weight = weight ? offset(*weight, b * pixels) : nullptr;
+    one.maps = maps ? offset(*maps, b * channels * pixels) : nullptr;
     one.kept = kept ? kept + b * pixels : nullptr;
     return one;
   }

@@ -139,25 +139,50 @@ LOSSFOLD_INLINE void evaluate(Block<T>& block, double* nll_all) {
   block.finish_softmax({block.has(Sum::prob_at_label) || hard, block.has(Sum::nll) || hard || block.has_focal(), block.has_focal()});
 }
 
-template <class T>
-LOSSFOLD_INLINE void sum_probabilities(Block<T>& block, double* prob, double* prob_sq) {
+// Where the sums over all classes and pixels go, [classes] each; null where nobody asks.
+struct Wide {
+  double *prob, *prob_sq, *map_prob, *map_size;
+  explicit Wide(const Image& image, double* sums)
+      : prob(row_of(image, Sum::prob, sums)), prob_sq(row_of(image, Sum::prob_sq, sums)),
+        map_prob(row_of(image, Sum::map_prob, sums)), map_size(row_of(image, Sum::map_size, sums)) {}
+};
+
+template <class T, class EachRow>
+LOSSFOLD_INLINE void sum_probabilities(Block<T>& block, const Wide& to, EachRow each_row) {
   using V = typename Lanes<T>::V;
+  typedef typename Lanes<T>::Loose Loose;
   const long n = block.n, width = Lanes<T>::width;
   T *scale = block.first, *inverse = block.inverse;
+  const bool with_map = to.map_prob || to.map_size, in_place = with_map && block.map_in_place(block.weight);
   for (long i = 0; i < block.live; i += width) block.at(scale, i) = block.at(block.weight, i) * block.at(inverse, i);
   for (long c = 0; c < block.image.classes; ++c) {
     T* row = block.rows + c * n;
-    double* const cells[] = {prob ? prob + c : nullptr, prob_sq ? prob_sq + c : nullptr};
-    if (prob_sq) {
+    const T* m = with_map ? block.map_of(c, block.weight, in_place, each_row) : nullptr;
+    double* const cells[] = {to.prob ? to.prob + c : nullptr, to.prob_sq ? to.prob_sq + c : nullptr, to.map_prob ? to.map_prob + c : nullptr};
+    if (to.prob_sq) {
       block.add_up(cells, [&](long i, V* sums) {
         const V e = block.at(row, i), wp = e * block.at(scale, i);
         sums[0] += wp;
         sums[1] += wp * e * block.at(inverse, i);
+        if (m) sums[2] += wp * *(const Loose*)(m + i);
       });
-    } else {
+    } else if (to.map_prob) {
+      double* const both[] = {cells[0], cells[2]};
+      block.add_up(both, [&](long i, V* sums) {
+        const V wp = block.at(row, i) * block.at(scale, i);
+        sums[0] += wp;
+        sums[1] += wp * *(const Loose*)(m + i);
+      });
+    } else if (to.prob) {
       double* const cell[] = {cells[0]};
       block.add_up(cell, [&](long i, V* sum) { *sum += block.at(row, i) * block.at(scale, i); });
     }
+    if (!to.map_size) continue;
+    double* const cell[] = {to.map_size + c};
+    block.add_up(cell, [&](long i, V* sum) {
+      const V x = *(const Loose*)(m + i);
+      *sum += block.at(block.weight, i) * (x < 0 ? -x : x);
+    });
   }
 }
 
@@ -195,12 +220,12 @@ void fold(const Image& image, long begin, long end, void* work, const LabelResul
   Block<T> block(image, arena);
   LabelTable<T> table(image, arena);
   Binning<T> binning(block, arena);
-  double *prob = row_of(image, Sum::prob, result.sums), *prob_sq = row_of(image, Sum::prob_sq, result.sums);
   double* nll_all = row_of(image, Sum::nll_all, result.sums);
+  const Wide wide(image, result.sums);
   const T* values[max_sums];
   each_block(block, arena, begin, end, bad, [&](auto each_row) {
     evaluate(block, nll_all);
-    if (prob || prob_sq) sum_probabilities(block, prob, prob_sq);
+    if (wide.prob || wide.prob_sq || wide.map_prob || wide.map_size) sum_probabilities(block, wide, each_row);
     if (image.bins) binning.add(result.bins);
     if (result.hardness)
       each_row([&](long start, long at, long count) { write_hardness(block, (T)result.thresh, (T*)result.hardness + start, at, count); });
@@ -245,7 +270,8 @@ void map(const Image& image, long begin, long end, void* work, const double* coe
   Block<T> block(image, arena);
   const long n = block.n, classes = image.classes, width = Lanes<T>::width;
   const double *prob = row_of(image, Sum::prob, coef), *prob_sq = row_of(image, Sum::prob_sq, coef);
-  const double* nll_all = row_of(image, Sum::nll_all, coef);
+  const double *nll_all = row_of(image, Sum::nll_all, coef), *map_prob = row_of(image, Sum::map_prob, coef);
+  const double* map_size = row_of(image, Sum::map_size, coef);
   double* no_sums = nullptr;
   T* value = block.second;
   each_block(block, arena, begin, end, bad, [&](auto each_row) {
@@ -264,13 +290,17 @@ void map(const Image& image, long begin, long end, void* work, const double* coe
     } else {
       evaluate(block, no_sums);
     }
-    for (long c = 0; c < classes; ++c)
+    for (long c = 0; c < classes; ++c) {
+      const T* m = map_prob || map_size ? block.map_of(c, block.weight, false, each_row) : nullptr;
       for (long i = 0; i < block.live; i += width) {
         const V q = image.softmax ? block.at(block.rows, c * n + i) * block.at(block.inverse, i) : block.at(block.rows, c * n + i);
         if (prob) block.at(value, i) += (T)prob[c] * q;
         if (prob_sq) block.at(value, i) += (T)prob_sq[c] * q * q;
         if (nll_all && !image.softmax) block.at(value, i) += (T)nll_all[c] * block.neg_log(q);
+        if (map_prob) block.at(value, i) += (T)map_prob[c] * q * *(const V*)(m + i);
+        if (map_size) block.at(value, i) += (T)map_size[c] * (*(const V*)(m + i) < 0 ? -*(const V*)(m + i) : *(const V*)(m + i));
       }
+    }
     for (long i = 0; i < block.live; i += width) block.at(value, i) *= block.at(block.weight, i);
     block.raise_powers(0);
     for (int k = 0; k < image.sums; ++k) {

@@ -304,7 +304,7 @@ std::tuple<Tensor, Tensor> pair_once(Tensor pred, Tensor target, std::vector<Ten
 
 }  // namespace
 
-STABLE_TORCH_LIBRARY_IMPL(lossfold_r5, CPU, m) {
+STABLE_TORCH_LIBRARY_IMPL(lossfold_r6, CPU, m) {
   m.impl("pair_fold", TORCH_BOX(&pair_fold));
   m.impl("pair_once", TORCH_BOX(&pair_once));
   m.impl("pair_unfold", TORCH_BOX(&pair_unfold));

@@ -115,6 +115,8 @@ struct Problem {
     image.kinds = nullptr;
     image.gammas = nullptr;
     image.kept = nullptr;
+    image.maps = nullptr;
+    image.map_type = Type::f32;
     if (image.resized)
       image.grid = {space[0], space[1], scores.size(2), scores.size(3), scores.stride(2), scores.stride(3), align_corners};
     cut(may_split ? batch * channels : batch);
@@ -151,6 +153,17 @@ struct Problem {
     int64_t most = 0;
     for (int64_t i = 0; i < chunks(); ++i) most = std::max(most, edges[i + 1] - edges[i]);
     return std::max(most, joined * pixels);
+  }
+
+  // The map of a call, if there is one, contiguous.
+  std::optional<Tensor> take_maps(const std::optional<Tensor>& maps, bool wanted) {
+    STD_TORCH_CHECK(maps || !wanted, "lossfold: sums of a map without one");
+    if (!maps) return std::nullopt;
+    const Tensor found = torch::stable::contiguous(*maps);
+    image.map_type = type_of(found, "map");
+    STD_TORCH_CHECK(found.numel() == batch * channels * pixels && image.map_type <= Type::bf16, "lossfold: malformed map");
+    image.maps = found.const_data_ptr();  // of the first image; says that there is one
+    return found;
   }
 
   bool split() const { return images != batch; }

@@ -116,7 +116,7 @@ Tensor window_unfold(std::optional<Tensor> grad_sums, Tensor pred, Tensor target
 
 }  // namespace
 
-STABLE_TORCH_LIBRARY_IMPL(lossfold_r5, CPU, m) {
+STABLE_TORCH_LIBRARY_IMPL(lossfold_r6, CPU, m) {
   m.impl("window_fold", TORCH_BOX(&window_fold));
   m.impl("window_unfold", TORCH_BOX(&window_unfold));
 }

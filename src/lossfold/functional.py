@@ -37,6 +37,7 @@ from lossfold.losses.images import psnr as psnr
 from lossfold.losses.images import ssim as ssim
 from lossfold.losses.masks import binary as binary
 from lossfold.losses.matting import composition as composition
+from lossfold.losses.shapes import boundary as boundary
 from lossfold.losses.shapes import cldice as cldice
 from lossfold.losses.shapes import hausdorff as hausdorff
 from lossfold.points import sample_points as sample_points

@@ -187,6 +187,32 @@ class PerClass(Kind):
 
 
 @dataclass(frozen=True, eq=False, repr=False)
+class PerAxis(Kind):
+    """A number > 0 for all axes of space, one for each, or None; kept as a number or a tuple."""
+
+    none: bool = True
+
+    @property
+    def limits(self) -> dict[str, Any]:
+        """The range of each number."""
+        return {"exclusiveMinimum": 0}
+
+    def admits(self, value: object) -> bool:
+        """Whether a value is one."""
+        found = value if value is None or isinstance(value, (int, float)) else listed(value)
+        numbers = found if isinstance(found, (list, tuple)) else [found]
+        return value is None or (len(numbers) > 0 and all(is_number(x) and x > 0 for x in numbers))
+
+    def expected(self, value: object) -> str:
+        """Say what would be right in place of a value."""
+        return "a number > 0, or one for each axis of space"
+
+    def normal(self, value: Any) -> Any:
+        """Return a list, an array or a tensor as a tuple."""
+        return value if value is None or isinstance(value, (int, float)) else tuple(float(x) for x in listed(value))
+
+
+@dataclass(frozen=True, eq=False, repr=False)
 class Only(Kind):
     """Nothing but its default, of which something else may become of later."""
 
@@ -208,6 +234,7 @@ def option(
     words: Iterable[str] | None = None,
     others: bool = False,
     each_class: bool = False,
+    each_axis: bool = False,
     between: tuple[float, float] | None = None,
     at_least: float | None = None,
     more_than: float | None = None,
@@ -226,6 +253,7 @@ def option(
         words: the texts that it may be.
         others: whether it may be something other than a text as well, which the loss checks in ``settle``.
         each_class: it is a list with a number >= 0 for each class, or None; with ``of=float`` a number for all of them will do.
+        each_axis: it is a number > 0, a list with one for each axis of space, or None.
         between, at_least, more_than, at_most, less_than: the range of a number.
         odd: an odd integer.
     """
@@ -235,6 +263,8 @@ def option(
         kind: Kind = Word(none, tuple(words), others)
     elif each_class:
         kind = PerClass(one=of is float)
+    elif each_axis:
+        kind = PerAxis()
     elif (of or type(default)) is bool:
         kind = Truth(none)
     else:

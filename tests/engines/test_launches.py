@@ -106,13 +106,13 @@ def test_label_folds(
     options = label.flat(needs.spec)
     host = label.OPERATORS.host()
     with Count("cuda") as forward:
-        sums, table, kept = host.fold(scores, labels, weight, *options)
+        sums, table, kept = host.fold(scores, labels, weight, None, *options)
     own, launched[:] = len(launched), []
     assert not forward.waits and not forward.copies
     assert own + beside(forward) <= most[0], (own, forward.kernels)
     grad = None if not table.numel() else torch.empty_like(table)
     with Count("cuda") as backward:
-        assert host.unfold(torch.empty_like(sums), grad, kept, scores, labels, weight, *options).shape == scores.shape
+        assert host.unfold(torch.empty_like(sums), grad, kept, scores, labels, weight, None, *options).shape == scores.shape
     assert not backward.waits and not backward.copies
     assert len(launched) + beside(backward) <= most[1] + (stride > 1), (launched, backward.kernels)
 
@@ -126,7 +126,7 @@ def test_dense_folds(link: str, gpu: FakeTensorMode, monkeypatch: pytest.MonkeyP
     options = dense.flat(needs.spec)
     host = dense.OPERATORS.host()
     with Count("cuda") as counter:
-        sums, _ = host.fold(scores, targets, None, *options)
-        host.unfold(torch.empty_like(sums), None, scores, targets, None, *options)
+        sums, _ = host.fold(scores, targets, None, None, *options)
+        host.unfold(torch.empty_like(sums), None, scores, targets, None, None, *options)
     assert not counter.waits and not counter.copies
     assert len(launched) + beside(counter) <= 4, (launched, counter.kernels)

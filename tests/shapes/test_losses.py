@@ -107,9 +107,9 @@ def test_edges_of_masks() -> None:
     shifted = one.roll(2, -1)
     # The two pixels are wrong, and each 2 from the other's mask and 1 from its own end.
     assert far(shifted, one).item() == pytest.approx(2 * (1 + 2) / 30)
-    assert far(shifted, one, spacing=[[1.0, 0.5]]).item() == pytest.approx(2 * (0.5 + 1.0) / 30)
+    assert far(shifted, one, spacings=[[1.0, 0.5]]).item() == pytest.approx(2 * (0.5 + 1.0) / 30)
     assert lf.HausdorffDTLoss(link="identity", alpha=1.0, spacing=[1.0, 0.5])(shifted, one).item() == pytest.approx(0.1)
-    both_samples = far(torch.cat([shifted] * 2), torch.cat([one] * 2), spacing=[[1.0, 1.0], [1.0, 0.5]])
+    both_samples = far(torch.cat([shifted] * 2), torch.cat([one] * 2), spacings=[[1.0, 1.0], [1.0, 0.5]])
     assert both_samples.item() == pytest.approx((0.2 + 0.1) / 2)
 
 

@@ -77,7 +77,7 @@ def plan_for(leaves: Sequence[Leaf], passes: Sequence[Pass], inputs: tuple[Any, 
     for one in passes:
         for call in one.calls:
             checked = call.checked
-            if not isinstance(checked, Given) or call.gate is not None:
+            if not isinstance(checked, Given) or checked.maps is not None or call.gate is not None:
                 return None
             if not all(mine is his for mine, his in zip(checked, inputs, strict=False)):
                 return None

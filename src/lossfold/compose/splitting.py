@@ -62,6 +62,8 @@ def why_not_in_tiles(call: Call) -> str:
         return "reference_area is relative to the area of whole images"
     if getattr(call.checked, "normalizer", None) is not None:
         return "normalizer counts the masks of whole images"
+    if getattr(loss, "of_whole_images", False):
+        return "what it is weighed by is made of whole images"
     spec = call.leaf.needs(call.checked).spec
     hard = getattr(spec, "hard", None)
     if hard is not None and hard.per_image:

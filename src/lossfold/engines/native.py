@@ -14,7 +14,7 @@ if tuple(int(part) for part in torch.__version__.split(".")[:2]) < OLDEST_TORCH:
     needed = ".".join(map(str, OLDEST_TORCH))
     raise ImportError(f"lossfold needs torch {needed} or newer, and {torch.__version__} is here: pip install --upgrade torch")
 
-NAMESPACE = "lossfold_r5"
+NAMESPACE = "lossfold_r6"
 """Of all operators. It carries a revision, raised whenever a registered shape or gradient changes: ``torch.compile`` keys its disk
 cache on the operator's name."""
 

@@ -187,9 +187,10 @@ class FoldOperators:
             return (None, *rest)
         if torch.is_grad_enabled():
             return (differentiate(arguments[0], (self.map_definition(*arguments, *ctx.options),), (grad,)), *rest)
-        scores, targets, weight, coef, *kept = arguments
+        count = self.inputs.count(",") + 1
+        (scores, targets, weight, *others), (coef, *kept) = arguments[:count], arguments[count:]
         coefs = [coef.expand(len(scores), -1, -1).contiguous(), *[None] * (len(self.outputs) - 1)]
-        return (self._unfold(*coefs, *kept, scores, targets, weighed(grad, weight), *ctx.options), *rest)
+        return (self._unfold(*coefs, *kept, scores, targets, weighed(grad, weight), *others, *ctx.options), *rest)
 
 
 Flat = TypeVar("Flat", bound=Callable[..., Any])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, TypeVar
 
 import torch
@@ -27,15 +27,21 @@ class Given(NamedTuple):
     as_masks: bool = False  # [N, *S] are N masks, and have no channels yet
     kept: Tensor | None = None  # [B, *S], the hard pixels, where they have been chosen among those of other parts, too
     known: dict[Any, Any] | None = None  # what a loss remembers of calls like this one
+    maps: Tensor | None = None  # [B, C, *S], what is made of the targets' side for each class and pixel: distances, say
 
     def same(self, other: Given) -> bool:
-        """Whether both hold the same tensors, read alike."""
+        """Whether both hold the same tensors, read alike.
+
+        A pass has one map; those that read none share it too, but for GPUs: the kernels there have no maps, and serve them apart.
+        """
         alike = self.scores is other.scores and self.targets is other.targets and self.weight is other.weight
-        return alike and self.kind == other.kind and self.as_masks == other.as_masks and self.kept is other.kept
+        alike = alike and self.kind == other.kind and self.as_masks == other.as_masks and self.kept is other.kept
+        apart = (self.maps is not None and other.maps is not None) or self.scores.device.type in engines.triton.DEVICES[1]
+        return alike and (self.maps is other.maps or not apart)
 
     def merge(self, other: Given) -> Given:
-        """Return the arguments of a pass that two calls share: they are the same."""
-        return self
+        """Return the arguments of a pass that two calls share: they are the same, with the map of the one that has it."""
+        return self if other.maps is None or self.maps is not None else self.other(maps=other.maps)
 
     def other(self, **parts: Any) -> Given:
         """Return the arguments with other tensors among them."""
@@ -78,6 +84,7 @@ class ScoreSpec:
     align_corners: bool
     sums: tuple[Sum, ...]
     bins: Bins | None = None
+    maps: str = field(default="", kw_only=True)  # what the map is, of those sums that read one
 
     @property
     def reading(self) -> tuple[object, ...]:
@@ -117,6 +124,11 @@ class ScoreNeeds(Needs[AnyScoreSpec]):
             return False
         return bins.sorts(len(scores), math.prod(space))
 
+    def maps_of(self, given: Given) -> Tensor | None:
+        """Return the map of a call, of which each sum that reads one has to have it."""
+        assert given.maps is not None or not any(kind.startswith("map_") for kind, _ in self.spec.sums), "sums of a map without one"
+        return given.maps
+
     def reads_alike(self, other: AnyScoreSpec) -> bool:
         """Whether one pass can read scores and targets for both, and collect their sums and histograms."""
         mine, yours = self.spec.bins, other.bins
@@ -124,6 +136,7 @@ class ScoreNeeds(Needs[AnyScoreSpec]):
             self.spec.reading == other.reading
             and (mine is None or yours is None or replace(mine, per_image=False) == replace(yours, per_image=False))
             and len(self.spec.sums) + len(other.sums) <= MOST_SUMS
+            and (not self.spec.maps or not other.maps or self.spec.maps == other.maps)
         )
 
     def joined(self, other: AnyScoreSpec) -> AnyScoreSpec:
@@ -132,9 +145,10 @@ class ScoreNeeds(Needs[AnyScoreSpec]):
         bins = mine or yours
         if mine and yours:
             bins = replace(mine, per_image=mine.per_image or yours.per_image)
-        return replace(self.spec, sums=more_of(self.spec.sums, other.sums), bins=bins)
+        return replace(self.spec, sums=more_of(self.spec.sums, other.sums), bins=bins, maps=self.spec.maps or other.maps)
 
     def describe(self) -> tuple[str, str, list[str]]:
         """Return the fold's name, how it reads what it is given, and what it collects."""
         texts = texts_of(self.spec.sums) + ([f"bins({self.spec.bins.count})"] if self.spec.bins else [])
-        return "scores", f"link={self.spec.link}, ignore_index={self.spec.ignore_index}", texts
+        map_ = f", map={self.spec.maps}" if self.spec.maps else ""
+        return "scores", f"link={self.spec.link}, ignore_index={self.spec.ignore_index}{map_}", texts

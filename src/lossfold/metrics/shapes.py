@@ -12,7 +12,7 @@ from lossfold.errors import LossError, is_number, naming, python_scalar
 from lossfold.folds.checks import plain
 from lossfold.metrics.counts import check_classes, check_maps, check_option, check_range
 from lossfold.metrics.parts import parts_of
-from lossfold.shapes.distances import NOBODY, Spacing, _run, _spacing
+from lossfold.shapes.distances import NOBODY, Spacing, _run, spacing_of
 
 MOST = 3  # dimensions of space
 
@@ -248,7 +248,7 @@ def distances_of(
 ) -> Tensor:
     """Return what is measured between the surfaces of each class, ``[B, C]``."""
     with naming(who):
-        steps = _spacing(spacing, len(preds), preds.dim() - 1) if isinstance(preds, Tensor) else []
+        steps = spacing_of(spacing, len(preds), preds.dim() - 1) if isinstance(preds, Tensor) else []
     flat = [number for own in steps for number in own]
     rows, nothing = [], []
     for p, t, counted in masks_of(who, preds, labels, C, ignore):

@@ -51,7 +51,7 @@ def distance_transform(mask: Tensor, spacing: Spacing | None = None, *, squared:
         if mask.dtype != torch.bool or not 3 <= mask.ndim <= definition.MOST + 2:
             got = f"{mask.dtype} {list(mask.shape)}"
             raise wrong("mask", "bool [B, K, *S] with S of one to three sizes", got, "mask > 0.5, or labels == c")
-        steps = _spacing(spacing, mask.shape[0], mask.ndim - 2)
+        steps = spacing_of(spacing, mask.shape[0], mask.ndim - 2)
         each = [number for own in steps for _ in range(mask.shape[1]) for number in own]
         return _run(mask.flatten(0, 1), 0, NOBODY, each, False, 0.0, 0.0, squared).view(mask.shape)
 
@@ -106,7 +106,7 @@ def signed_distance(
             raise wrong("ignore_index", "left out for masks, which are bool", repr(ignore_index), "use labels")
         if num_classes is not None and not (isinstance(num_classes, int) and 1 <= num_classes < 65535):
             raise wrong("num_classes", "an integer from 1 to 65534", repr(num_classes))
-        steps = _spacing(spacing, len(target), target.ndim - 1 - masks)
+        steps = spacing_of(spacing, len(target), target.ndim - 1 - masks)
         least = {min(own) for own in steps} or {1.0}
         if len(least) > 1 and boundary != "both":
             raise wrong("spacing", "with the same smallest number for all samples", repr(spacing), "boundary='both' takes any")
@@ -144,7 +144,7 @@ def _run(given: Tensor, classes: int, ignore_index: int, *rest: Any) -> Tensor:
     return definition.distance(given, classes, ignore_index, *rest)
 
 
-def _spacing(spacing: Spacing | None, samples: int, axes: int) -> list[list[float]]:
+def spacing_of(spacing: Spacing | None, samples: int, axes: int) -> list[list[float]]:
     """Return each sample's spacing along each axis."""
     expected = f"a positive number, {axes} of them, or {axes} for each of {samples} samples"
     given: Any = spacing.tolist() if isinstance(spacing, Tensor) else 1.0 if spacing is None else spacing

@@ -44,6 +44,12 @@ SPECIFIC: dict[str, dict[str, list[Any]]] = {
         "include_background": [True, False],
         "smooth": [0.0, 1.0],
     },
+    "BoundaryLoss": {
+        "link": ["softmax", "sigmoid", "identity"],
+        "boundary": ["inner", "outer"],
+        "absent": ["skip", "count"],
+        "include_background": [True, False],
+    },
     "LovaszLoss": {
         "link": ["sigmoid", "identity", "hinge"],
         "classes": ["present", "all", [0, 3]],

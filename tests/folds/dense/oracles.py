@@ -14,6 +14,7 @@ import numpy as np
 
 from tests.folds.label.oracles.common import FLOOR, SCORE_FLOOR, Array, at_least, settle, weights_of
 from tests.folds.label.oracles.lovasz import by_sorting, jaccard_loss
+from tests.shapes import maps
 
 Options = dict[str, Any]
 
@@ -296,6 +297,18 @@ def lovasz(x: Array, t: Array, w: Array | None, options: Options) -> Any:
     return settle(parts, options["reduction"])
 
 
+def of_map(name: str) -> Callable[[Array, Array, Array | None, Options], Any]:
+    """A loss that weighs probabilities by a map of the targets."""
+
+    def value(x: Array, t: Array, w: Array | None, options: Options) -> Any:
+        together = options["link"] == "softmax"
+        m = maps.MAPS[name](*maps.masks_of_targets(t, options.get("ignore_index", -100), together), options)
+        g = grid(x, t, w, options, together)
+        return maps.loss(name, g.whole.p, g.w, m.reshape(g.w.shape), options | {"loss_weight": 1.0})
+
+    return value
+
+
 ORACLES: dict[str, Callable[[Array, Array, Array | None, Options], Any]] = {
     "BinaryCrossEntropyLoss": binary_cross_entropy,
     "CrossEntropyLoss": cross_entropy,
@@ -305,6 +318,7 @@ ORACLES: dict[str, Callable[[Array, Array, Array | None, Options], Any]] = {
     "TverskyLoss": overlap(_tversky),
     "GeneralizedDiceLoss": generalized_dice,
     "LovaszLoss": lovasz,
+    **{name: of_map(name) for name in maps.MAPS},
 }
 LINKS = {"BinaryCrossEntropyLoss": "sigmoid"}
 

@@ -14,7 +14,8 @@ from torch.nn import functional
 
 from tests.contract.case import Data
 from tests.folds.dense.elements import element_weights
-from tests.folds.label.plain import _dice, _jaccard, _lovasz_by_sorting, _mean, _rises, _tversky
+from tests.folds.label.plain import COSTS, _dice, _jaccard, _lovasz_by_sorting, _mean, _rises, _tversky, of_map
+from tests.shapes import maps
 
 if TYPE_CHECKING:
     from tests.folds.dense.cases import DenseCase
@@ -29,6 +30,7 @@ class Elements:
         x, options = data.pred.flatten(2) if data.pred.dim() > 2 else data.pred[..., None], case.options
         exact = element_weights(case, data)
         self.case, self.options, self.shape, self.z = case, options, data.truth.shape, x
+        self.truth = data.truth
         self.soft = data.truth.is_floating_point()
         self.w = exact.reshape(x.shape).to(x.dtype)
         self.t = torch.where(exact != 0, data.truth, 0).reshape(x.shape).to(x.dtype)
@@ -192,6 +194,15 @@ def lovasz(e: Elements) -> Tensor:
     return e.settle(values.sum(1), v.sum(1), e.counted.any(1))
 
 
+def of_targets(name: str) -> Callable[[Elements], Tensor]:
+    def loss(e: Elements) -> Tensor:
+        found = maps.masks_of_targets(e.truth.detach().cpu().numpy(), e.case.ignore_index, e.case.together)
+        m = torch.from_numpy(maps.MAPS[name](*found, e.options)).to(e.p).reshape(e.p.shape)
+        return of_map(name, e.p, e.w, m, e.v[:, 0], e.options)
+
+    return loss
+
+
 PLAIN: dict[str, Callable[[Elements], Tensor]] = {
     "BinaryCrossEntropyLoss": binary_cross_entropy,
     "CrossEntropyLoss": cross_entropy,
@@ -201,6 +212,7 @@ PLAIN: dict[str, Callable[[Elements], Tensor]] = {
     "TverskyLoss": overlap(_tversky),
     "GeneralizedDiceLoss": generalized_dice,
     "LovaszLoss": lovasz,
+    **{name: of_targets(name) for name in COSTS},
 }
 
 

@@ -15,6 +15,7 @@ from tests import internals
 from tests.contract.case import ENGINES, Case, Data, Space, Way
 from tests.folds.label import oracles, plain, steps
 from tests.folds.label.rounding import rounding_of_p
+from tests.shapes import maps as shapes
 
 PER_CLASS = {"class_weight": [0.5, 2.0, 1.0, 0.25, 1.5], "alpha": [0.2, 0.6, 0.4, 0.9, 0.1]}
 """What a sample's "random" stands for."""
@@ -68,6 +69,11 @@ class ScoreCase(Case):
     @property
     def tables(self) -> bool:
         return self.maps or (self.by_image and self.reduction == "none")
+
+    @property
+    def pixelwise(self) -> bool:
+        """A pixel of a shape has a part in what its neighbours weigh."""
+        return self.name not in shapes.MAPS
 
     @property
     def sorts(self) -> bool:

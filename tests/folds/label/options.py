@@ -38,6 +38,13 @@ SPECIFIC: dict[str, dict[str, list[Any]]] = {
         "smooth": [0.0, 1.0],
     },
     "LovaszLoss": {"classes": ["present", "all", [0, 3], [2]], "bins": [4096, 64], "exact": [False, True]},
+    "BoundaryLoss": {
+        "boundary": ["inner", "both"],
+        "spacing": [None, 0.7],
+        "normalize": ["none", "extent"],
+        "absent": ["skip", "count"],
+        "include_background": [True, False],
+    },
     "OhemCrossEntropyLoss": {"thresh": [0.3, 0.7], "min_kept": [0, 2, 9, 1000], "top_k_ratio": [None, 0.35, 1.0]},
 }
 OPTIONS = {name: COMMON | own for name, own in SPECIFIC.items()}

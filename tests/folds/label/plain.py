@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from tests.shapes import maps
+
 Options = dict[str, Any]
 
 
@@ -35,6 +37,7 @@ class Pixels:
         given = options.get("class_weight")
         self.v = torch.tensor([1.0] * self.classes if given is None else given, dtype=x.dtype, device=x.device)
         self.shape = labels.shape
+        self.labels = labels
 
     def at_label(self, values: Tensor) -> Tensor:
         return values.gather(1, self.y.unsqueeze(1)).squeeze(1)
@@ -236,6 +239,35 @@ def lovasz(px: Pixels, options: Options) -> Tensor:
     return _reduce(values.sum(1), v.sum(1), counts.any(1), options)
 
 
+def of_map(name: str, p: Tensor, w: Tensor, m: Tensor, v: Tensor, options: Options) -> Tensor:
+    """A loss that weighs probabilities by a map, ``[B, C, P]`` each."""
+    per_image = options.get("per_image", False)
+    v = v if options.get("include_background", True) else torch.cat([0 * v[:1], v[1:]])
+    number, weight, size = (_rows(x.sum(2), per_image) for x in (w * p * m, w.expand_as(p), w * m.abs()))
+    counts = (size if options.get("absent", "skip") == "skip" else weight) != 0
+    shares = torch.where(counts, v, 0)
+    costs = torch.where(shares != 0, v * COSTS[name](number, weight, size, options), 0)
+    if options.get("reduction") == "none":
+        return costs if per_image else costs[0]
+    return _reduce(costs.sum(1), shares.sum(1), counts.any(1), options)
+
+
+def _boundary(number: Tensor, weight: Tensor, size: Tensor, options: Options) -> Tensor:
+    return number / torch.where(weight != 0, weight, 1)
+
+
+COSTS: dict[str, Callable[[Tensor, Tensor, Tensor, Options], Tensor]] = {"BoundaryLoss": _boundary}
+
+
+def of_labels(name: str) -> Callable[[Pixels, Options], Tensor]:
+    def loss(px: Pixels, options: Options) -> Tensor:
+        found = maps.masks_of(px.labels.long().cpu().numpy(), px.classes, options.get("ignore_index", -100))
+        m = torch.from_numpy(maps.MAPS[name](*found, options)).to(px.p).reshape(px.p.shape)
+        return of_map(name, px.p, px.w[:, None], m, px.v, options)
+
+    return loss
+
+
 def ce_dice(px: Pixels, options: Options) -> Tensor:
     weights = options.get("ce_weight", 1.0), options.get("dice_weight", 1.0)
     return weights[0] * cross_entropy(px, options) + weights[1] * dice(px, options)
@@ -251,6 +283,7 @@ PLAIN: dict[str, Callable[[Pixels, Options], Tensor]] = {
     "CEDiceLoss": ce_dice,
     "OhemCrossEntropyLoss": ohem,
     "LovaszLoss": lovasz,
+    **{name: of_labels(name) for name in COSTS},
 }
 
 

@@ -29,16 +29,17 @@ class Collected(NamedTuple):
 
 
 class Elements(NamedTuple):
-    """Targets, weights and scores ``[B, K, P]``, and what follows from the scores: p and 1 - p."""
+    """Targets, weights and scores ``[B, K, P]``, what follows from the scores, p and 1 - p, and the map, if any."""
 
     t: Tensor
     w: Tensor
     z: Tensor
     p: Tensor
     q: Tensor
+    m: Tensor | None = None
 
 
-def fold(scores: Tensor, targets: Tensor, weight: Tensor | None, spec: DenseSpec) -> Collected:
+def fold(scores: Tensor, targets: Tensor, weight: Tensor | None, spec: DenseSpec, maps: Tensor | None = None) -> Collected:
     """Sum over the elements, for each image and channel, what ``spec`` names.
 
     Args:
@@ -48,14 +49,17 @@ def fold(scores: Tensor, targets: Tensor, weight: Tensor | None, spec: DenseSpec
             pixel, where they count together).
         weight: ``[B, *S]`` float or bool pixel weights, ``[B, K, *S]`` weights of elements, or None for 1.
         spec: what to collect.
+        maps: ``[B, K, *S]`` floats of the targets' resolution, for the sums that read a map.
     """
-    found = elements(scores, targets, weight, spec)
+    found = elements(scores, targets, weight, spec, maps)
     sums = torch.stack([total(share) for share in _shares(found, spec)], 1)
     table = _table(found, spec.bins) if spec.bins else scores.new_empty(0)
     return Collected(sums, table)
 
 
-def integrand(scores: Tensor, targets: Tensor, weight: Tensor | None, coef: Tensor, spec: DenseSpec) -> Tensor:
+def integrand(
+    scores: Tensor, targets: Tensor, weight: Tensor | None, coef: Tensor, spec: DenseSpec, maps: Tensor | None = None
+) -> Tensor:
     """Return the fold's integrand: the sum over kinds k of ``coef[k, c]`` times each element's share.
 
     Args:
@@ -64,15 +68,15 @@ def integrand(scores: Tensor, targets: Tensor, weight: Tensor | None, coef: Tens
     Returns:
         ``[B, K, *S]`` (``[B, *S]``, summed over the channels, where these count together) in float32, float64 for float64 scores.
     """
-    found = elements(scores, targets, weight, spec)
+    found = elements(scores, targets, weight, spec, maps)
     values = torch.zeros((), dtype=found.z.dtype, device=scores.device)
     for share, factors in zip(_shares(found, spec), coef.to(values), strict=True):
         values = values + times(factors[:, None], share)
     return values.sum(1).reshape(len(targets), *targets.shape[2:]) if spec.together else values.reshape(targets.shape)
 
 
-def elements(scores: Tensor, targets: Tensor, weight: Tensor | None, spec: DenseSpec) -> Elements:
-    """Bring scores, targets and weights together; where nothing counts, target, score and weight are 0."""
+def elements(scores: Tensor, targets: Tensor, weight: Tensor | None, spec: DenseSpec, maps: Tensor | None = None) -> Elements:
+    """Bring scores, targets, weights and map together; where nothing counts, all of them are 0."""
     z = resize(scores, targets.shape[2:], spec.align_corners)
     z, t = ((x.flatten(2) if x.dim() > 2 else x[..., None]).contiguous() for x in (z, targets))
     whole = not targets.is_floating_point() and targets.dtype != torch.bool
@@ -90,10 +94,11 @@ def elements(scores: Tensor, targets: Tensor, weight: Tensor | None, spec: Dense
     w = torch.where(counted, w, 0.0).expand(t.shape)
     t = torch.where(counted, t.to(z.dtype), 0.0)
     z = torch.where(counted, z, 0.0)
+    m = None if maps is None else torch.where(counted, maps.reshape(z.shape).to(z.dtype), 0.0)
     if spec.link == "identity":
-        return Elements(t, w, z, z, 1 - z)
+        return Elements(t, w, z, z, 1 - z, m)
     p = z.softmax(1) if spec.link == "softmax" else z.sigmoid()
-    return Elements(t, w, z, p, 1 - p if spec.link == "softmax" else (-z).sigmoid())
+    return Elements(t, w, z, p, 1 - p if spec.link == "softmax" else (-z).sigmoid(), m)
 
 
 class Parts(NamedTuple):
@@ -106,6 +111,7 @@ class Parts(NamedTuple):
     nll_not: Tensor  # -log (1 - p)
     miss: Tensor  # p (1 - t) + (1 - p) t
     ce: Tensor  # -t log p - (1 - t) log (1 - p)
+    m: Tensor  # the map
 
 
 def times(factor: Tensor, value: Tensor) -> Tensor:
@@ -117,10 +123,12 @@ SHARES: dict[str, Callable[[Parts, float], Tensor]] = {
     "weight": lambda x, gamma: x.w,
     "target": lambda x, gamma: x.w * x.t,
     "target_sq": lambda x, gamma: x.w * x.t * x.t,
+    "map_size": lambda x, gamma: x.w * x.m.abs(),
     "prob": lambda x, gamma: x.w * x.p,
     "prob_sq": lambda x, gamma: x.w * x.p * x.p,
     "both": lambda x, gamma: x.w * x.t * x.p,
     "apart": lambda x, gamma: x.w * (x.p - x.t).abs(),
+    "map_prob": lambda x, gamma: x.w * x.p * x.m,
     "nll": lambda x, gamma: times(x.w * x.t, x.nll),
     "nll_all": lambda x, gamma: x.w * x.nll,
     "nll_not": lambda x, gamma: times(x.w - x.w * x.t, x.nll_not),
@@ -130,12 +138,12 @@ SHARES: dict[str, Callable[[Parts, float], Tensor]] = {
     "focal_weight": lambda x, gamma: x.w * x.miss**gamma,
 }
 """What each element adds to each kind of sum."""
-WITHOUT_LOGS = ("weight", "target", "target_sq", "prob", "prob_sq", "both", "apart")
+WITHOUT_LOGS = ("weight", "target", "target_sq", "map_size", "prob", "prob_sq", "both", "apart", "map_prob")
 
 
 def _shares(found: Elements, spec: DenseSpec) -> list[Tensor]:
     """Return what each element adds for each sum, ``[B, K, P]``."""
-    t, w, z, p, q = found
+    t, w, z, p, q, m = found
     nll = nll_not = miss = ce = z
     if any(kind not in WITHOUT_LOGS for kind, _ in spec.sums):
         if spec.link == "sigmoid":
@@ -145,7 +153,7 @@ def _shares(found: Elements, spec: DenseSpec) -> list[Tensor]:
             nll_not = -q.clamp_min(PROBABILITY_FLOOR).log()
         ce = times(t, nll) + times(1 - t, nll_not)
         miss = (p * (1 - t) + q * t).clamp_min(torch.finfo(z.dtype).tiny)  # keeps every power of it differentiable
-    return shares_of(Parts(t, w, p, nll, nll_not, miss, ce), spec.sums, SHARES)
+    return shares_of(Parts(t, w, p, nll, nll_not, miss, ce, z if m is None else m), spec.sums, SHARES)
 
 
 def errors_of(found: Elements, hinge: bool) -> tuple[Tensor, Tensor]:

@@ -22,31 +22,31 @@ from lossfold.folds.bins import Slots
 from lossfold.folds.dense import definition
 from lossfold.folds.dense.definition import Collected
 from lossfold.folds.dense.definition import integrand as integrand
-from lossfold.folds.dense.elements import FOCAL, Elements, Sums, elements, gammas, has, miss_of
+from lossfold.folds.dense.elements import FOCAL, OF_P, Elements, Sums, elements, gammas, has, miss_of
 from lossfold.folds.dense.slopes import unfold
 from lossfold.folds.dense.spec import KINDS, DenseSpec
 
 
-def fold(scores: Tensor, targets: Tensor, weight: Tensor | None, spec: DenseSpec) -> Collected:
+def fold(scores: Tensor, targets: Tensor, weight: Tensor | None, spec: DenseSpec, maps: Tensor | None = None) -> Collected:
     """Compute :func:`lossfold.folds.dense.definition.fold`."""
     rare = spec.link == "softmax" and has(spec, "nll_not", "nll_not_all", *FOCAL)  # no loss asks for that
     if rare or any(kind not in KINDS for kind, _ in spec.sums):
-        return definition.fold(scores, targets, weight, spec)
-    return Collected(*LEAN.run(spec, scores, targets, weight))
+        return definition.fold(scores, targets, weight, spec, maps)
+    return Collected(*LEAN.run(spec, scores, targets, weight, maps))
 
 
-def _definition(spec: DenseSpec, scores: Tensor, targets: Tensor, weight: Tensor | None) -> Collected:
-    return definition.fold(scores, targets, weight, spec)
+def _definition(spec: DenseSpec, scores: Tensor, targets: Tensor, weight: Tensor | None, maps: Tensor | None) -> Collected:
+    return definition.fold(scores, targets, weight, spec, maps)
 
 
 def _fold(
-    spec: DenseSpec, scores: Tensor, targets: Tensor, weight: Tensor | None, keep: bool
+    spec: DenseSpec, scores: Tensor, targets: Tensor, weight: Tensor | None, maps: Tensor | None, keep: bool
 ) -> tuple[Collected, tuple[Tensor, ...]]:
     """Make the pass; kept is -t log p - (1-t) log q, if the gradient reads it."""
-    found = elements(spec, scores, targets, weight, check=True)
+    found = elements(spec, scores, targets, weight, maps, check=True)
     focal = has(spec, "focal", "focal_not")
     p = None
-    if has(spec, "prob", "prob_sq", "both", "apart", *FOCAL) or (spec.bins and not spec.bins.hinge):
+    if has(spec, *OF_P, *FOCAL) or (spec.bins and not spec.bins.hinge):
         p = found.z if spec.link == "identity" else found.z.sigmoid() if spec.link == "sigmoid" else found.z.softmax(1)
     sums = _sums_of_targets(spec, found) | _sums_of_p(spec, found, p)
     cross, unknown = _sums_of_logs(spec, found, sums, focal)
@@ -63,7 +63,7 @@ def _fold(
 
 def _table(spec: DenseSpec, found: Elements, p: Tensor | None) -> tuple[Tensor, Tensor]:
     """Return the histogram of the errors, and every error's slot."""
-    bins, (t, z, w) = spec.bins, found
+    bins, (t, z, w, _) = spec.bins, found
     assert bins is not None
     slots = Slots(bins, z.shape)
     foreground = torch.gt(t, 0.5, out=slots.empty(t.new_empty(0, dtype=torch.bool)))
@@ -82,7 +82,7 @@ def _table(spec: DenseSpec, found: Elements, p: Tensor | None) -> tuple[Tensor, 
 
 
 def _sums_of_targets(spec: DenseSpec, found: Elements) -> Sums:
-    t, _, w = found
+    t, _, w, m = found
     sums: Sums = {}
     for kind, number in spec.sums:
         match kind:
@@ -94,6 +94,8 @@ def _sums_of_targets(spec: DenseSpec, found: Elements) -> Sums:
                 sums[kind, number] = found.summed(t)
             case "target_sq":
                 sums[kind, number] = found.summed(t * t)
+            case "map_size" if m is not None:
+                sums[kind, number] = found.summed(m.abs())
     return sums
 
 
@@ -111,6 +113,8 @@ def _sums_of_p(spec: DenseSpec, found: Elements, p: Tensor | None) -> Sums:
                 sums[kind, number] = found.summed(p * found.t)
             case "apart":
                 sums[kind, number] = found.summed((p - found.t).abs_())
+            case "map_prob" if found.m is not None:
+                sums[kind, number] = found.summed(p * found.m)
     return sums
 
 

@@ -13,6 +13,7 @@ from lossfold.folds.fold import Sum
 
 Sums = dict[Sum, Tensor]
 FOCAL = ("focal", "focal_not", "focal_weight")
+OF_P = ("prob", "prob_sq", "both", "apart", "map_prob")
 
 
 def has(spec: DenseSpec, *kinds: str) -> bool:
@@ -26,11 +27,15 @@ def gammas(spec: DenseSpec) -> list[float]:
 
 
 class Elements(NamedTuple):
-    """Targets and scores ``[B, K, P]``, 0 where nothing counts, and weights ``[B, 1, P]`` or ``[B, K, P]``; None for 1."""
+    """Targets and scores ``[B, K, P]``, 0 where nothing counts, and weights ``[B, 1, P]`` or ``[B, K, P]``; None for 1.
+
+    Likewise the map, if there is one.
+    """
 
     t: Tensor
     z: Tensor
     w: Tensor | None
+    m: Tensor | None
 
     def log(self, link: str) -> Tensor:
         """Return log p."""
@@ -56,8 +61,10 @@ class Elements(NamedTuple):
         return total(values if self.w is None else values * self.w, add=torch.nansum) + unknown
 
 
-def elements(spec: DenseSpec, scores: Tensor, targets: Tensor, weight: Tensor | None, check: bool = False) -> Elements:
-    """Bring scores, targets and weights together; see :func:`lossfold.folds.dense.definition.elements`."""
+def elements(
+    spec: DenseSpec, scores: Tensor, targets: Tensor, weight: Tensor | None, maps: Tensor | None, check: bool = False
+) -> Elements:
+    """Bring scores, targets, weights and map together; see :func:`lossfold.folds.dense.definition.elements`."""
     z = resize(scores, targets.shape[2:], spec.align_corners)
     z, t = ((x.flatten(2) if x.dim() > 2 else x[..., None]).contiguous() for x in (z, targets))
     whole = not targets.is_floating_point() and targets.dtype != torch.bool
@@ -69,14 +76,16 @@ def elements(spec: DenseSpec, scores: Tensor, targets: Tensor, weight: Tensor | 
     if out is not None and spec.together and out.shape[1] > 1:
         out = out.any(1, keepdim=True)
     t = t.to(z.dtype)
+    m = None if maps is None else maps.reshape(z.shape).to(z.dtype)
     if out is not None:
         t, z = torch.where(out, 0.0, t), torch.where(out, 0.0, z)
+        m = None if m is None else torch.where(out, 0.0, m)
         w = (~out).to(z.dtype) if w is None else torch.where(out, 0.0, w)
     if check and targets.dtype != torch.bool:
         low, high = (0.0, 1.0) if whole else (-0.01, 1.01)
         least, largest = t.aminmax()
         torch._assert_async((least >= low) & (largest <= high), "lossfold: a target is out of range [0, 1]")
-    return Elements(t, z, w)
+    return Elements(t, z, w, m)
 
 
 def miss_of(spec: DenseSpec, found: Elements, p: Tensor) -> Tensor:

@@ -39,11 +39,13 @@ class DenseNeeds(ScoreNeeds[DenseSpec]):
         """Make the pass over a call's arguments, which have been checked."""
         scores, targets, weight = given.tensors
         self.look(scores, targets, weight)
-        fixed, dtype = not targets.requires_grad and (weight is None or not weight.requires_grad), result_dtype(scores)
+        maps, dtype = self.maps_of(given), result_dtype(scores)
+        fixed = not any(one is not None and one.requires_grad for one in (targets, weight, maps))
         spec = self.spec
         sorts = self.sorts(scores, targets.shape[2:])
         if scores.dim() == 2 and not self.apart:  # without space, images that are added anyway serve as pixels
             scores, targets, weight = as_pixels(scores, targets, weight)
+            maps = None if maps is None else maps.t()[None]
         with refusing_targets(targets, spec.ignore_index):
             if sorts:
                 spec = replace(spec, bins=None)
@@ -52,12 +54,12 @@ class DenseNeeds(ScoreNeeds[DenseSpec]):
                 hinge = self.spec.bins is not None and self.spec.bins.hinge
                 sums, errors = definition.with_errors(scores, targets, weight, asked, hinge)
                 if not alone:
-                    run = replace(self, spec=spec)._engine(scores, targets, weight).among(eager, operators)
-                    sums = run.fold(scores, targets, weight, spec).sums
+                    run = replace(self, spec=spec)._engine(scores, targets, weight, maps).among(eager, operators)
+                    sums = run.fold(scores, targets, weight, spec, maps).sums
                 return Fold(sums, spec.sums, dtype, CONSTANT if fixed else (), None, given.kind, errors)
             weight, unit = in_units(weight, spec.bins)
-            engine = self._engine(scores, targets, weight, given.known if unit is None else None)
-            sums, table = engine.among(eager, operators).fold(scores, targets, weight, spec)
+            engine = self._engine(scores, targets, weight, maps, given.known if unit is None else None)
+            sums, table = engine.among(eager, operators).fold(scores, targets, weight, spec, maps)
         table = table if spec.bins else None
         fold = Fold(sums, spec.sums, dtype, CONSTANT if fixed else (), table, given.kind, launches=engine.launches)
         return fold if unit is None else fold.scaled(unit)
@@ -76,7 +78,7 @@ class DenseNeeds(ScoreNeeds[DenseSpec]):
 
     def engine_for(self, given: Given) -> engines.Engine:
         """Return the engine that serves a call."""
-        return self._engine(*given.tensors, given.known)
+        return self._engine(*given.tensors, given.maps, given.known)
 
     def has_once(self, given: Given) -> bool:
         """Whether the engine that serves a call finds its value and gradient in one pass."""
@@ -96,14 +98,17 @@ class DenseNeeds(ScoreNeeds[DenseSpec]):
         """Return each element's share (each pixel's, where channels count together) of the sums weighted by ``coef [K, C]``."""
         scores, targets, weight = given.tensors
         self.look(scores, targets, weight)
-        run = self._engine(scores, targets, weight).among(eager, operators)
+        maps = self.maps_of(given)
+        run = self._engine(scores, targets, weight, maps).among(eager, operators)
         with refusing_targets(targets, self.spec.ignore_index):
-            values: Tensor = run.integrand(scores, targets, weight, coef, self.spec)
+            values: Tensor = run.integrand(scores, targets, weight, coef, self.spec, maps)
         return values
 
-    def _engine(self, scores: Tensor, targets: Tensor, weight: Tensor | None, known: Known | None = None) -> engines.Engine:
+    def _engine(
+        self, scores: Tensor, targets: Tensor, weight: Tensor | None, maps: Tensor | None = None, known: Known | None = None
+    ) -> engines.Engine:
         lacking = lacks(self.spec, scores, targets)
-        return recall(known, self.spec, lambda: engines.select(self.engine, scores, weight, targets, lacks=lacking))
+        return recall(known, self.spec, lambda: engines.select(self.engine, scores, weight, targets, maps, lacks=lacking))
 
     def describe(self) -> tuple[str, str, list[str]]:
         """Return the fold's name, how it reads what it is given, and what it collects."""

@@ -21,19 +21,21 @@ OPTIONS = (
 )
 
 
-def fold(scores: Tensor, targets: Tensor, weight: Tensor | None, spec: DenseSpec) -> Collected:
+def fold(scores: Tensor, targets: Tensor, weight: Tensor | None, spec: DenseSpec, maps: Tensor | None = None) -> Collected:
     """Compute :func:`lossfold.folds.dense.definition.fold` by an operator."""
-    return Collected(*OPERATORS.fold((scores, targets, weight), flat(spec)))
+    return Collected(*OPERATORS.fold((scores, targets, weight, maps), flat(spec)))
 
 
 def once(scores: Tensor, targets: Tensor, weight: Tensor | None, above: Tensor, below: Tensor | None, spec: DenseSpec) -> Tensor:
     """Compute :func:`lossfold.folds.label.operators.once` for targets of the scores' shape."""
-    return OPERATORS.once((scores, targets, weight, above, below), flat(spec))
+    return OPERATORS.once((scores, targets, weight, None, above, below), flat(spec))
 
 
-def integrand(scores: Tensor, targets: Tensor, weight: Tensor | None, coef: Tensor, spec: DenseSpec) -> Tensor:
+def integrand(
+    scores: Tensor, targets: Tensor, weight: Tensor | None, coef: Tensor, spec: DenseSpec, maps: Tensor | None = None
+) -> Tensor:
     """Compute :func:`lossfold.folds.dense.definition.integrand` by an operator."""
-    values: Tensor = MAP(scores, targets, weight, coef.detach(), *flat(spec))
+    values: Tensor = MAP(scores, targets, weight, maps, coef.detach(), *flat(spec))
     return values
 
 
@@ -69,15 +71,17 @@ def _on_gpus() -> Any:
     return host
 
 
-def _definition(scores: Tensor, targets: Tensor, weight: Tensor | None, *options: Any) -> Collected:
-    return definition.fold(scores, targets, weight, spec_of(*options))
+def _definition(scores: Tensor, targets: Tensor, weight: Tensor | None, maps: Tensor | None, *options: Any) -> Collected:
+    return definition.fold(scores, targets, weight, spec_of(*options), maps)
 
 
-def _map_definition(scores: Tensor, targets: Tensor, weight: Tensor | None, coef: Tensor, *options: Any) -> Tensor:
-    return definition.integrand(scores, targets, weight, coef, spec_of(*options))
+def _map_definition(
+    scores: Tensor, targets: Tensor, weight: Tensor | None, maps: Tensor | None, coef: Tensor, *options: Any
+) -> Tensor:
+    return definition.integrand(scores, targets, weight, coef, spec_of(*options), maps)
 
 
-def _shapes(scores: Tensor, targets: Tensor, weight: Any, *options: Any) -> tuple[Tensor, Tensor]:
+def _shapes(scores: Tensor, targets: Tensor, weight: Any, maps: Any, *options: Any) -> tuple[Tensor, Tensor]:
     spec = spec_of(*options)
     images, channels = scores.shape[:2]
     sums = scores.new_empty((images, len(spec.sums), channels), dtype=torch.float64)
@@ -85,14 +89,13 @@ def _shapes(scores: Tensor, targets: Tensor, weight: Any, *options: Any) -> tupl
     return sums, scores.new_empty((rows, 4, channels, spec.bins.count) if spec.bins else (0,), dtype=torch.float64)
 
 
-def _map_shapes(scores: Tensor, targets: Tensor, weight: Any, coef: Any, *options: Any) -> Tensor:
+def _map_shapes(scores: Tensor, targets: Tensor, weight: Any, maps: Any, coef: Any, *options: Any) -> Tensor:
     shape = (len(targets), *targets.shape[2:]) if spec_of(*options).together else targets.shape
     return scores.new_empty(shape, dtype=torch.float64 if scores.dtype == torch.float64 else torch.float32)
 
 
-OPERATORS = FoldOperators(
-    "dense", "Tensor scores, Tensor targets, Tensor? weight", OPTIONS, ("sums", "table"), (), _definition, _shapes
-)
+INPUTS = "Tensor scores, Tensor targets, Tensor? weight, Tensor? maps"
+OPERATORS = FoldOperators("dense", INPUTS, OPTIONS, ("sums", "table"), (), _definition, _shapes)
 MAP = OPERATORS.with_map(_map_definition, _map_shapes)
 OPERATORS.with_once()
 OPERATORS.on_gpus(_on_gpus)

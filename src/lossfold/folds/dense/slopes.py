@@ -14,7 +14,7 @@ from lossfold.folds.arithmetic import (
 )
 from lossfold.folds.bins import Slots
 from lossfold.folds.dense.definition import integrand as integrand
-from lossfold.folds.dense.elements import FOCAL, Elements, Sums, elements, gammas, has, miss_of
+from lossfold.folds.dense.elements import FOCAL, OF_P, Elements, Sums, elements, gammas, has, miss_of
 from lossfold.folds.dense.spec import DenseSpec
 
 
@@ -26,10 +26,11 @@ def unfold(
     scores: Tensor,
     targets: Tensor,
     weight: Tensor | None,
+    maps: Tensor | None,
 ) -> Tensor:
     """Return the gradient of the scores, given those of the sums and of the histogram."""
     (grad, by_bin), (cross, bins) = grads, kept
-    found, dtype = elements(spec, scores, targets, weight), computed_in(scores)
+    found, dtype = elements(spec, scores, targets, weight, maps), computed_in(scores)
     shape = len(scores), len(spec.sums), scores.shape[1]
     rows = found.z.new_zeros(shape) if grad is None else slopes_of(grad, dtype)
     named = {one: rows[:, place, :, None] for place, one in enumerate(spec.sums)}
@@ -57,6 +58,10 @@ def _by_p(found: Elements, p: Tensor, named: Sums) -> Tensor | None:
         slope = torch.lerp(both * 0 if slope is None else slope, both if slope is None else slope + both, found.t)
     if square is not None:
         slope = p * (2 * square) if slope is None else torch.addcmul(slope, p, 2 * square)
+    by_map = named.get(("map_prob", 0.0))
+    if by_map is not None:
+        assert found.m is not None
+        slope = found.m * by_map if slope is None else torch.addcmul(slope, found.m, by_map)
     error = named.get(("error", 0.0))
     if error is not None:
         slope = error if slope is None else error.add_(slope)
@@ -99,9 +104,9 @@ def rows_of(*found: Tensor | None) -> Tensor:
 
 
 def _through_sigmoid(spec: DenseSpec, found: Elements, named: Sums, cross: Tensor) -> Tensor:
-    t, z, _ = found
+    t, z, _, _ = found
     slope = through = by_cross = None
-    p = z.sigmoid() if has(spec, "prob", "prob_sq", "both", "apart", *FOCAL) or ("error", 0.0) in named else z
+    p = z.sigmoid() if has(spec, *OF_P, *FOCAL) or ("error", 0.0) in named else z
     if has(spec, *FOCAL):
         through, by_cross = _focal(spec, t, miss_of(spec, found, p), cross, named)
     minus_n, m = named.get(("nll", 0.0)), named.get(("nll_not", 0.0))
@@ -130,7 +135,7 @@ def _through_sigmoid(spec: DenseSpec, found: Elements, named: Sums, cross: Tenso
 
 
 def _through_softmax(spec: DenseSpec, found: Elements, named: Sums, cross: Tensor) -> Tensor:
-    t, z, _ = found
+    t, z, _, _ = found
     by_log = None
     if ("nll", 0.0) in named:
         by_log = t * named["nll", 0.0]
@@ -150,7 +155,7 @@ def _through_softmax(spec: DenseSpec, found: Elements, named: Sums, cross: Tenso
 
 
 def _of_probabilities(spec: DenseSpec, found: Elements, named: Sums, cross: Tensor) -> Tensor:
-    t, p, _ = found
+    t, p, _, _ = found
     by_p = _by_p(found, p, named)
     slope = torch.zeros_like(p) if by_p is None else by_p.expand_as(p).clone()
     by_cross = None

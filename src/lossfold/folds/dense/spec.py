@@ -6,16 +6,18 @@ from dataclasses import dataclass
 
 from lossfold.folds.scores import ScoreSpec
 
-# The sums, per channel (w: weight, t: target, p: probability, q: 1 - p, u: p (1-t) + q t,
+# The sums, per channel (w: weight, t: target, m: map, p: probability, q: 1 - p, u: p (1-t) + q t,
 # ce: -t log p - (1-t) log q). A kind's code is its place here.
 KINDS = (
     "weight",  # sum of w
     "target",  # sum of w t
     "target_sq",  # sum of w t^2
+    "map_size",  # sum of w |m|
     "prob",  # sum of w p
     "prob_sq",  # sum of w p^2
     "both",  # sum of w p t
     "apart",  # sum of w |p - t|
+    "map_prob",  # sum of w p m
     "nll",  # sum of -w t log p
     "nll_all",  # sum of -w log p
     "nll_not",  # sum of -w (1-t) log q
@@ -24,7 +26,7 @@ KINDS = (
     "focal_not",  # sum of w (1-t) u^gamma ce
     "focal_weight",  # sum of w u^gamma
 )
-CONSTANT = ("weight", "target", "target_sq")  # kinds that have no part of the scores
+CONSTANT = ("weight", "target", "target_sq", "map_size")  # kinds that have no part of the scores
 LINKS = ("softmax", "sigmoid", "identity")  # how scores become p; a link's code is its place here
 
 

@@ -34,16 +34,17 @@ class Collected(NamedTuple):
 
 
 class Pixels(NamedTuple):
-    """Every pixel's part: labels, weights and ``counted`` are ``[B, 1, P]``, the scores ``[B, C, P]``."""
+    """Every pixel's part: labels, weights and ``counted`` are ``[B, 1, P]``, the scores and the map, if any, ``[B, C, P]``."""
 
     y: Tensor
     w: Tensor
     counted: Tensor
     z: Tensor
     log_p: Tensor
+    m: Tensor | None = None
 
 
-def fold(scores: Tensor, labels: Tensor, weight: Tensor | None, spec: LabelSpec) -> Collected:
+def fold(scores: Tensor, labels: Tensor, weight: Tensor | None, spec: LabelSpec, maps: Tensor | None = None) -> Collected:
     """Sum over the pixels, for each image and class, what ``spec`` names.
 
     Args:
@@ -52,8 +53,9 @@ def fold(scores: Tensor, labels: Tensor, weight: Tensor | None, spec: LabelSpec)
         labels: ``[B, *S]`` integers in ``[0, C)`` or ``ignore_index``.
         weight: ``[B, *S]`` float or bool pixel weights, or None for 1.
         spec: what to collect.
+        maps: ``[B, C, *S]`` floats of the labels' resolution, for the sums that read a map.
     """
-    found = pixels(scores, labels, weight, spec)
+    found = pixels(scores, labels, weight, spec, maps)
     kept = _kept(found, spec.softmax, spec.hard) if spec.hard else None
     classes = scores.shape[1]
     shares = _shares(found, spec, kept)
@@ -64,7 +66,9 @@ def fold(scores: Tensor, labels: Tensor, weight: Tensor | None, spec: LabelSpec)
     return Collected(torch.stack(sums, 1), table, mask)
 
 
-def integrand(scores: Tensor, labels: Tensor, weight: Tensor | None, coef: Tensor, kept: Tensor, spec: LabelSpec) -> Tensor:
+def integrand(
+    scores: Tensor, labels: Tensor, weight: Tensor | None, coef: Tensor, kept: Tensor, spec: LabelSpec, maps: Tensor | None = None
+) -> Tensor:
     """Return the fold's integrand: the sum over kinds k and classes c of ``coef[k, c]`` times each pixel's share.
 
     Args:
@@ -74,7 +78,7 @@ def integrand(scores: Tensor, labels: Tensor, weight: Tensor | None, coef: Tenso
     Returns:
         ``[B, *S]`` in float32 (float64 for float64 scores), 0 at ignored pixels.
     """
-    found = pixels(scores, labels, weight, spec)
+    found = pixels(scores, labels, weight, spec, maps)
     shares = _shares(found, spec, kept.reshape(found.y.shape) if spec.hard else None)
     values = torch.zeros((), dtype=found.z.dtype, device=scores.device)
     for share, factors in zip(shares, coef.to(values), strict=True):
@@ -85,8 +89,8 @@ def integrand(scores: Tensor, labels: Tensor, weight: Tensor | None, coef: Tenso
     return values.reshape(labels.shape)
 
 
-def pixels(scores: Tensor, labels: Tensor, weight: Tensor | None, spec: LabelSpec) -> Pixels:
-    """Bring scores, labels and weights together at every pixel; those that do not count get label 0, scores 0, weight 0."""
+def pixels(scores: Tensor, labels: Tensor, weight: Tensor | None, spec: LabelSpec, maps: Tensor | None = None) -> Pixels:
+    """Bring everything together at every pixel; those that do not count get label 0, scores 0, weight 0, map 0."""
     classes = scores.shape[1]
     y = labels.flatten(1)[:, None].long() if labels.dim() > 1 else labels[:, None, None].long()
     counted = y != spec.ignore_index
@@ -105,11 +109,12 @@ def pixels(scores: Tensor, labels: Tensor, weight: Tensor | None, spec: LabelSpe
     w = torch.where(counted, w, 0.0)
     y = torch.where(counted, y, 0)
     z = torch.where(counted, z, 0.0)  # an ignored pixel's scores take no part: they may be infinite or NaN
-    return Pixels(y, w, counted, z, z.log_softmax(1) if spec.softmax else z.clamp_min(PROBABILITY_FLOOR).log())
+    m = None if maps is None else torch.where(counted, maps.reshape(z.shape).to(z.dtype), 0.0)
+    return Pixels(y, w, counted, z, z.log_softmax(1) if spec.softmax else z.clamp_min(PROBABILITY_FLOOR).log(), m)
 
 
 class Parts(NamedTuple):
-    """What the sums are made of at every pixel: ``[B, 1, P]``, but for p and log_p, ``[B, C, P]``."""
+    """What the sums are made of at every pixel: ``[B, 1, P]``, but for p, log_p and the map, ``[B, C, P]``."""
 
     y: Tensor
     w: Tensor
@@ -118,6 +123,7 @@ class Parts(NamedTuple):
     nll: Tensor  # -log p_y
     miss: Tensor  # 1 - p_y
     hard: Tensor
+    m: Tensor  # the map, [B, C, P]
 
 
 def not_below_0(nll: Tensor) -> Tensor:
@@ -136,25 +142,27 @@ SHARES: dict[str, Callable[[Parts, float], Tensor]] = {
     "focal_weight": lambda x, gamma: x.w * x.miss**gamma,
     "hard_weight": lambda x, gamma: torch.where(x.hard, x.w, 0.0),
     "hard_nll": lambda x, gamma: torch.where(x.hard, x.w * not_below_0(x.nll), 0.0),
+    "map_prob": lambda x, gamma: x.w * x.p * x.m,
+    "map_size": lambda x, gamma: x.w * x.m.abs(),
 }
 """What each pixel adds to each kind of sum: ``[B, 1, P]`` for the label's class, or ``[B, C, P]`` for every class."""
-WITHOUT_P = ("weight", "nll", "nll_all", "focal", "focal_weight", "hard_weight", "hard_nll")
+WITHOUT_P = ("weight", "nll", "nll_all", "focal", "focal_weight", "hard_weight", "hard_nll", "map_size")
 
 
 def _shares(pixels: Pixels, spec: LabelSpec, kept: Tensor | None) -> list[Tensor]:
     """Return what each pixel adds for each sum."""
-    y, w, _, z, log_p = pixels
+    y, w, _, z, log_p, m = pixels
     nll = -log_p.gather(1, y)
     miss = -torch.expm1(-nll) if spec.softmax else 1 - z.gather(1, y)
     miss = miss.clamp_min(torch.finfo(z.dtype).tiny)  # keeps every power of it differentiable at p = 1
     p = log_p.exp() if spec.softmax and any(kind not in WITHOUT_P for kind, _ in spec.sums) else z
     hard = torch.zeros_like(y, dtype=torch.bool) if kept is None else kept.bool()
-    return shares_of(Parts(y, w, log_p, p, nll, miss, hard), spec.sums, SHARES)
+    return shares_of(Parts(y, w, log_p, p, nll, miss, hard, z if m is None else m), spec.sums, SHARES)
 
 
 def _kept(pixels: Pixels, softmax: bool, hard: Hard) -> Tensor:
     """Return the mask of the hard pixels, ``[B, 1, P]``."""
-    y, _, counted, z, log_p = pixels
+    y, _, counted, z, log_p, _ = pixels
     p = (z.detach().softmax(1) if softmax else z.detach()).gather(1, y)
     return hard_pixels(-log_p.detach().gather(1, y)[:, 0], p[:, 0], counted[:, 0], hard)[:, None]
 
@@ -204,7 +212,7 @@ def with_errors(scores: Tensor, labels: Tensor, weight: Tensor | None, spec: Lab
 
 
 def _errors(pixels: Pixels, softmax: bool) -> Errors:
-    y, w, _, z, log_p = pixels
+    y, w, _, z, log_p, _ = pixels
     foreground = y == torch.arange(z.shape[1], device=z.device)[:, None]
     p = log_p.exp() if softmax else clamped(z)
     return Errors(foreground, torch.where(foreground, 1 - p, p), w.expand(len(z), 1, z.shape[2]))

@@ -30,15 +30,15 @@ Sums = dict[Sum, Tensor]
 FOCAL = ("focal", "focal_weight")
 
 
-def fold(scores: Tensor, labels: Tensor, weight: Tensor | None, spec: LabelSpec) -> Collected:
+def fold(scores: Tensor, labels: Tensor, weight: Tensor | None, spec: LabelSpec, maps: Tensor | None = None) -> Collected:
     """Compute :func:`lossfold.folds.label.definition.fold`."""
     if any(kind not in KINDS for kind, _ in spec.sums):
-        return definition.fold(scores, labels, weight, spec)
-    return Collected(*LEAN.run(spec, scores, labels, weight))
+        return definition.fold(scores, labels, weight, spec, maps)
+    return Collected(*LEAN.run(spec, scores, labels, weight, maps))
 
 
-def _definition(spec: LabelSpec, scores: Tensor, labels: Tensor, weight: Tensor | None) -> Collected:
-    return definition.fold(scores, labels, weight, spec)
+def _definition(spec: LabelSpec, scores: Tensor, labels: Tensor, weight: Tensor | None, maps: Tensor | None) -> Collected:
+    return definition.fold(scores, labels, weight, spec, maps)
 
 
 class Kept(NamedTuple):
@@ -68,11 +68,11 @@ def has(spec: LabelSpec, *kinds: str) -> bool:
 
 def reads_p(spec: LabelSpec) -> bool:
     """Whether sums read every class's probability, and not the label's -log p alone."""
-    return spec.bins is not None or has(spec, "prob", "prob_sq", "prob_at_label")
+    return spec.bins is not None or has(spec, "prob", "prob_sq", "prob_at_label", "map_prob")
 
 
 def _fold(
-    spec: LabelSpec, scores: Tensor, labels: Tensor, weight: Tensor | None, keep: bool
+    spec: LabelSpec, scores: Tensor, labels: Tensor, weight: Tensor | None, maps: Tensor | None, keep: bool
 ) -> tuple[Collected, tuple[Tensor, ...]]:
     slots, counts = slots_of(labels, weight, spec.ignore_index, scores.shape[1])
     z = resize(scores, labels.shape[1:], spec.align_corners)
@@ -97,6 +97,8 @@ def _fold(
         p = torch.exp(-nll) if spec.softmax else -slots.minus_at(state)
         mask = hard_pixels(nll, p, ~slots.out, spec.hard).byte()
     kept = Kept(state, slots.y, nll, w, mask, nothing)
+    if maps is not None:
+        sums |= _sums_of_map(spec, kept, slots.out, maps)
     sums |= _sums_of_p(spec, kept) | _sums_at_label(spec, kept, slots)
     if weight is None:
         sums["weight", 0.0] = counts
@@ -130,6 +132,17 @@ def _sums_of_p(spec: LabelSpec, kept: Kept) -> Sums:
             sums["prob", 0.0] = total(weighted)
         if has(spec, "prob_sq"):
             sums["prob_sq", 0.0] = total(weighted * p if weighted is p else weighted.mul_(p))
+    return sums
+
+
+def _sums_of_map(spec: LabelSpec, kept: Kept, out: Tensor, maps: Tensor) -> Sums:
+    sums: Sums = {}
+    m, w = maps.reshape(kept.state.shape).to(kept.state.dtype), kept.w
+    for kind in ("map_prob", "map_size"):
+        if has(spec, kind):
+            share = kept.state * m if kind == "map_prob" else m.abs()
+            share = share.mul_(w[:, None]) if w.numel() else share
+            sums[kind, 0.0] = total(share.masked_fill_(out[:, None], 0))
     return sums
 
 
@@ -174,7 +187,8 @@ def _unfold(
     spec: LabelSpec,
     scores: Tensor,
     labels: Tensor,
-    *_: object,
+    weight: Tensor | None,
+    maps: Tensor | None,
 ) -> Tensor:
     kept, grad, by_bin = Kept(*saved), grads[0], grads[1]
     slots = frame(kept.y, spec.ignore_index, scores.shape[1])
@@ -183,6 +197,9 @@ def _unfold(
     named = {kind: rows[:, place, :, None] for place, (kind, _) in enumerate(spec.sums)}
     if spec.bins and by_bin is not None:
         named["bins"] = BinSlots(spec.bins, torch.Size((*shape[::2], kept.y.shape[1]))).slopes(kept.bins, by_bin, rows.dtype)
+    if maps is not None and "map_prob" in named:
+        m = maps.reshape(len(scores), scores.shape[1], -1).to(rows.dtype) * named["map_prob"]
+        named["map"] = m.masked_fill_(slots.out[:, None], 0)
     if spec.softmax:
         slope = _through_softmax(spec, kept, slots, rows, named, owned)
     else:
@@ -225,6 +242,8 @@ def _times_p(p: Tensor, named: dict[str, Tensor]) -> Tensor | None:
     slope = p * named["prob"] if "prob" in named else None
     if "bins" in named:
         slope = torch.mul(p, named["bins"], out=torch.empty_like(p)) if slope is None else slope.addcmul_(p, named["bins"])
+    if "map" in named:
+        slope = torch.mul(p, named["map"], out=torch.empty_like(p)) if slope is None else slope.addcmul_(p, named["map"])
     if "prob_sq" in named:
         square = (p * (2 * named["prob_sq"])).mul_(p)
         slope = square if slope is None else slope.add_(square)
@@ -237,6 +256,8 @@ def _of_probabilities(spec: LabelSpec, kept: Kept, slots: Slots, rows: Tensor, n
     slope = counted * named["prob"] if "prob" in named else torch.zeros_like(p)
     if "bins" in named:
         slope.addcmul_(named["bins"].masked_fill((p < 0) | (p > 1), 0), counted)
+    if "map" in named:
+        slope.addcmul_(named["map"], counted)
     if "prob_sq" in named:
         slope.addcmul_(p * (2 * named["prob_sq"]), counted)
     if "nll_all" in named:

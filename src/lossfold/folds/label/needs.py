@@ -55,11 +55,11 @@ class LabelNeeds(ScoreNeeds[LabelSpec]):
         """Make the pass over a call's arguments, which have been checked."""
         scores, labels, weight = given.tensors
         self.look(scores, labels, weight)
-        needs = self
+        needs, maps = self, self.maps_of(given)
         if given.kept is not None:  # sums over pixels that are chosen already are plain sums
             weight = given.kept if weight is None else torch.where(given.kept, weight, torch.zeros_like(weight))
             needs = self.asking(sums=tuple((kind.removeprefix("hard_"), number) for kind, number in self.spec.sums), hard=None)
-        constants = CONSTANT if weight is None or not weight.requires_grad else ()
+        constants = () if any(one is not None and one.requires_grad for one in (weight, maps)) else CONSTANT
         if self.sorts(scores, labels.shape[1:]):
             plain = replace(self.spec, bins=None)
             alone = all(kind == "weight" for kind, _ in plain.sums)
@@ -69,11 +69,11 @@ class LabelNeeds(ScoreNeeds[LabelSpec]):
                 )
             if not alone:
                 needs = replace(self, spec=plain)
-                sums = needs._fold(needs._engine(scores, labels, weight), scores, labels, weight).sums
+                sums = needs._fold(needs._engine(scores, labels, weight, maps), scores, labels, weight, maps).sums
             return Fold(sums, self.spec.sums, result_dtype(scores), constants, None, given.kind, errors)
         weight, unit = in_units(weight, self.spec.bins)
-        engine = needs._engine(scores, labels, weight, given.known if unit is None else None)
-        collected = needs._fold(engine, scores, labels, weight)
+        engine = needs._engine(scores, labels, weight, maps, given.known if unit is None else None)
+        collected = needs._fold(engine, scores, labels, weight, maps)
         table = collected.table if self.spec.bins else None
         made = collected.sums, self.spec.sums, result_dtype(scores), constants, table, given.kind
         fold = Fold(*made, launches=engine.launches)
@@ -81,7 +81,7 @@ class LabelNeeds(ScoreNeeds[LabelSpec]):
 
     def engine_for(self, given: Given) -> engines.Engine:
         """Return the engine that serves a call."""
-        return self._engine(*given.tensors, given.known)
+        return self._engine(*given.tensors, given.maps, given.known)
 
     def has_once(self, given: Given) -> bool:
         """Whether the engine that serves a call finds its value and gradient in one pass."""
@@ -101,14 +101,14 @@ class LabelNeeds(ScoreNeeds[LabelSpec]):
         """Return the map ``[B, *S]`` of each pixel's share, the sums weighted by ``coef [K, C]``."""
         scores, labels, weight = given.tensors
         self.look(scores, labels, weight)
-        kept = labels.new_empty(0, dtype=torch.uint8)
-        engine = self._engine(scores, labels, weight)
+        kept, maps = labels.new_empty(0, dtype=torch.uint8), self.maps_of(given)
+        engine = self._engine(scores, labels, weight, maps)
         if self.spec.hard:
             with torch.no_grad():
-                kept = self._fold(engine, scores, labels, weight).kept
+                kept = self._fold(engine, scores, labels, weight, maps).kept
         run = engine.among(eager, operators)
         with refusing_labels(scores.shape[1], labels, self.spec.ignore_index):
-            values: Tensor = run.integrand(scores, labels, weight, coef, kept, self.spec)
+            values: Tensor = run.integrand(scores, labels, weight, coef, kept, self.spec, maps)
         return values
 
     def look(self, scores: Tensor, labels: Tensor, weight: Tensor | None) -> None:
@@ -121,17 +121,23 @@ class LabelNeeds(ScoreNeeds[LabelSpec]):
 
     def kept(self, given: Given) -> Tensor:
         """Return the mask ``[B, *S]`` of the hard pixels."""
-        return self._fold(self._engine(*given.tensors), *given.tensors).kept
+        return self._fold(self._engine(*given.tensors, given.maps), *given.tensors, given.maps).kept
 
-    def _engine(self, scores: Tensor, labels: Tensor, weight: Tensor | None, known: Known | None = None) -> engines.Engine:
-        return recall(known, self.spec, lambda: engines.select(self.engine, scores, weight, lacks=lacks(self.spec, scores, labels)))
+    def _engine(
+        self, scores: Tensor, labels: Tensor, weight: Tensor | None, maps: Tensor | None = None, known: Known | None = None
+    ) -> engines.Engine:
+        lacking = lacks(self.spec, scores, labels)
+        return recall(known, self.spec, lambda: engines.select(self.engine, scores, weight, maps, lacks=lacking))
 
-    def _fold(self, engine: engines.Engine, scores: Tensor, labels: Tensor, weight: Tensor | None) -> Collected:
+    def _fold(
+        self, engine: engines.Engine, scores: Tensor, labels: Tensor, weight: Tensor | None, maps: Tensor | None
+    ) -> Collected:
         if scores.dim() == 2 and not self.apart:  # without space, images that are added anyway serve as pixels
             scores, labels, weight = as_pixels(scores, labels, weight)
+            maps = None if maps is None else maps.t()[None]
         run = engine.among(eager, operators)
         with refusing_labels(scores.shape[1], labels, self.spec.ignore_index):
-            collected: Collected = run.fold(scores, labels, weight, self.spec)
+            collected: Collected = run.fold(scores, labels, weight, self.spec, maps)
         return collected
 
     def describe(self) -> tuple[str, str, list[str]]:

@@ -22,19 +22,21 @@ OPTIONS = (
 )
 
 
-def fold(scores: Tensor, labels: Tensor, weight: Tensor | None, spec: LabelSpec) -> Collected:
+def fold(scores: Tensor, labels: Tensor, weight: Tensor | None, spec: LabelSpec, maps: Tensor | None = None) -> Collected:
     """Compute :func:`lossfold.folds.label.definition.fold` by an operator."""
-    return Collected(*OPERATORS.fold((scores, labels, weight), flat(spec)))
+    return Collected(*OPERATORS.fold((scores, labels, weight, maps), flat(spec)))
 
 
 def once(scores: Tensor, labels: Tensor, weight: Tensor | None, above: Tensor, below: Tensor | None, spec: LabelSpec) -> Tensor:
     """Return Σ above·S of all images' sums, over Σ below·W if below is given, by an operator that finds the gradient as well."""
-    return OPERATORS.once((scores, labels, weight, above, below), flat(spec))
+    return OPERATORS.once((scores, labels, weight, None, above, below), flat(spec))
 
 
-def integrand(scores: Tensor, labels: Tensor, weight: Tensor | None, coef: Tensor, kept: Tensor, spec: LabelSpec) -> Tensor:
+def integrand(
+    scores: Tensor, labels: Tensor, weight: Tensor | None, coef: Tensor, kept: Tensor, spec: LabelSpec, maps: Tensor | None = None
+) -> Tensor:
     """Compute :func:`lossfold.folds.label.definition.integrand` by an operator."""
-    values: Tensor = MAP(scores, labels, weight, coef.detach(), kept, *flat(spec))
+    values: Tensor = MAP(scores, labels, weight, maps, coef.detach(), kept, *flat(spec))
     return values
 
 
@@ -65,15 +67,17 @@ def _on_gpus() -> Any:
     return host
 
 
-def _definition(scores: Tensor, labels: Tensor, weight: Tensor | None, *options: Any) -> tuple[Tensor, Tensor]:
-    return definition.fold(scores, labels, weight, spec_of(*options))[:2]
+def _definition(scores: Tensor, labels: Tensor, weight: Tensor | None, maps: Tensor | None, *options: Any) -> tuple[Tensor, Tensor]:
+    return definition.fold(scores, labels, weight, spec_of(*options), maps)[:2]
 
 
-def _map_definition(scores: Tensor, labels: Tensor, weight: Tensor | None, coef: Tensor, kept: Tensor, *options: Any) -> Tensor:
-    return definition.integrand(scores, labels, weight, coef, kept, spec_of(*options))
+def _map_definition(
+    scores: Tensor, labels: Tensor, weight: Tensor | None, maps: Tensor | None, coef: Tensor, kept: Tensor, *options: Any
+) -> Tensor:
+    return definition.integrand(scores, labels, weight, coef, kept, spec_of(*options), maps)
 
 
-def _shapes(scores: Tensor, labels: Tensor, weight: Any, *options: Any) -> tuple[Tensor, Tensor, Tensor]:
+def _shapes(scores: Tensor, labels: Tensor, weight: Any, maps: Any, *options: Any) -> tuple[Tensor, Tensor, Tensor]:
     spec = spec_of(*options)
     images, classes = scores.shape[:2]
     sums = scores.new_empty((images, len(spec.sums), classes), dtype=torch.float64)
@@ -86,9 +90,8 @@ def _map_shapes(scores: Tensor, labels: Tensor, *rest: Any) -> Tensor:
     return scores.new_empty(labels.shape, dtype=torch.float64 if scores.dtype == torch.float64 else torch.float32)
 
 
-OPERATORS = FoldOperators(
-    "label", "Tensor scores, Tensor labels, Tensor? weight", OPTIONS, ("sums", "table"), ("kept",), _definition, _shapes
-)
+INPUTS = "Tensor scores, Tensor labels, Tensor? weight, Tensor? maps"
+OPERATORS = FoldOperators("label", INPUTS, OPTIONS, ("sums", "table"), ("kept",), _definition, _shapes)
 MAP = OPERATORS.with_map(_map_definition, _map_shapes)
 OPERATORS.with_once()
 OPERATORS.on_gpus(_on_gpus)

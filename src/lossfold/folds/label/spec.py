@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from lossfold.folds.scores import ScoreSpec
 
-# The sums, per class c (w: pixel weight, p: probability, y: label). A kind's code is its place here.
+# The sums, per class c (w: pixel weight, p: probability, y: label, m: map). A kind's code is its place here.
 KINDS = (
     "weight",  # sum of w where y = c
     "prob",  # sum of w p_c
@@ -18,8 +18,10 @@ KINDS = (
     "focal_weight",  # sum of w (1 - p_c)^gamma where y = c
     "hard_weight",  # sum of w over the hard pixels where y = c
     "hard_nll",  # sum of -w log p_c over the hard pixels where y = c
+    "map_prob",  # sum of w p_c m_c
+    "map_size",  # sum of w |m_c|
 )
-CONSTANT = ("weight", "hard_weight")  # kinds that have no part of the scores
+CONSTANT = ("weight", "hard_weight", "map_size")  # kinds that have no part of the scores
 
 
 @dataclass(frozen=True)

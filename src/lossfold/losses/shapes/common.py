@@ -15,7 +15,7 @@ from lossfold.losses.classes.overlap import included
 from lossfold.losses.reduce import Ratio
 from lossfold.losses.scores import LABELS, ScoreLoss
 from lossfold.options import configured, option
-from lossfold.shapes.distances import _spacing
+from lossfold.shapes.distances import spacing_of
 
 WEIGHT: Sum = ("weight", 0.0)
 TARGET: Sum = ("target", 0.0)
@@ -32,13 +32,13 @@ class ShapeLoss(ScoreLoss):
     takes_normalizer: ClassVar[bool] = False
     dense_links: ClassVar[tuple[str, ...]] = ("softmax", "sigmoid", "identity")
 
-    def check(self, logits: Any, labels: Any, weight: Any = None, spacing: Any = None) -> Any:
+    def check(self, logits: Any, labels: Any, weight: Any = None, spacings: Any = None) -> Any:
         """Refuse what can't be folded, or does not fit the options."""
         read = super().check(logits, labels, weight)
         axes = read.tensors[0].dim() - 2
         if not 1 <= axes <= MOST:
             raise wrong("logits", "[B, C, *S] with S of one to three sizes", f"a tensor {list(logits.shape)}")
-        return ShapeGiven(read, _spacing(spacing, len(read.tensors[0]), axes))
+        return ShapeGiven(read, spacing_of(spacings, len(read.tensors[0]), axes))
 
     def asked(self) -> tuple[Sum, ...]:
         """Return the sums that the formula reads."""

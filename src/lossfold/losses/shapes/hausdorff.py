@@ -8,13 +8,13 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from lossfold.errors import is_number
 from lossfold.folds.fold import Fold, Sum
 from lossfold.losses.reduce import Ratio, divide
 from lossfold.losses.shapes.common import TARGET, WEIGHT, ShapeLoss
-from lossfold.options import configured, listed, option
+from lossfold.options import configured, option
 from lossfold.registry import LOSSES
-from lossfold.shapes.distances import Spacing
+
+Spacings = Tensor | Sequence[Sequence[float]]
 
 
 @LOSSES.register
@@ -32,7 +32,7 @@ class HausdorffDTLoss(ShapeLoss):
     Args:
         alpha: α > 0.
         log: log(1 + loss) of the mean over the classes, or of the sum (each class's with ``reduction="none"``).
-        spacing: from pixel to pixel: one number, or one for each axis; in a call also one row for each sample.
+        spacing: from pixel to pixel: one number, or one for each axis of space; None for 1.
         absent: what a class without pixels costs: ``"skip"`` leaves it out, ``"count"`` takes the formula's value, ``"zero"``
             counts it at no cost.
         include_background: whether class 0 takes part.
@@ -61,30 +61,20 @@ class HausdorffDTLoss(ShapeLoss):
 
     alpha: float = option(2.0, more_than=0)
     log: bool = option(False)
-    spacing: float | Sequence[float] | None = None
+    spacing: float | Sequence[float] | None = option(None, each_axis=True)
 
     samples: ClassVar[tuple[dict[str, Any], ...]] = (
         {"alpha": 1.0, "absent": "count", "class_weight": "random", "log": True},
         {"link": "sigmoid", "absent": "zero", "per_image": True, "spacing": 0.5},
     )
 
-    def settle(self) -> None:
-        """Refuse wrong options."""
-        super().settle()
-        found = listed(self.spacing)
-        numbers = found if isinstance(found, (list, tuple)) else [1.0 if found is None else found]
-        fine = 1 <= len(numbers) <= 3 and all(is_number(one) and one > 0 for one in numbers)
-        self.require("spacing", fine, "None, a positive number, or one for each axis of space")
-        kept = tuple(float(one) for one in found) if isinstance(found, (list, tuple)) else found
-        object.__setattr__(self, "spacing", kept)
-
     def asked(self) -> tuple[Sum, ...]:
         """Return the sums that the formula reads."""
         return (WEIGHT, TARGET, ("far", float(self.alpha)))
 
-    def check(self, logits: Any, labels: Any, weight: Any = None, spacing: Any = None) -> Any:
+    def check(self, logits: Any, labels: Any, weight: Any = None, spacings: Any = None) -> Any:
         """Refuse what can't be folded, or does not fit the options."""
-        return super().check(logits, labels, weight, self.spacing if spacing is None else spacing)
+        return super().check(logits, labels, weight, self.spacing if spacings is None else spacings)
 
     @property
     def joint(self) -> bool:
@@ -108,15 +98,15 @@ class HausdorffDTLoss(ShapeLoss):
         logits: Tensor,
         labels: Tensor,
         weight: Tensor | None = None,
-        spacing: Spacing | None = None,
+        spacings: Spacings | None = None,
     ) -> Tensor:
         """Return the loss.
 
         Args:
             logits, labels, weight: as for :class:`DiceLoss`, with one to three dimensions in space.
-            spacing: in place of the option; also ``[B, len(S)]``, for each sample.
+            spacings: ``[B, len(S)]``, each sample's own spacing, in place of the option, on the host.
 
         Returns:
             A scalar, float32 (float64 for float64 logits); with ``reduction="none"`` a value for each class.
         """
-        return self.weigh(self.evaluate(logits, labels, weight, spacing))
+        return self.weigh(self.evaluate(logits, labels, weight, spacings))

@@ -44,7 +44,9 @@ def vessels(green: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.bool_], npt.ND
     grey = green.astype(np.float64) / 255
     field = ndimage.binary_fill_holes(opening(green > FIELD, disk(3)))  # type: ignore[no-untyped-call]
     known = ndimage.binary_erosion(field, iterations=RIM)
-    ground = ndimage.gaussian_filter(np.where(field, grey, 0), 16) / np.maximum(ndimage.gaussian_filter(field.astype(float), 16), 1e-3)
+    ground = ndimage.gaussian_filter(np.where(field, grey, 0), 16) / np.maximum(
+        ndimage.gaussian_filter(field.astype(float), 16), 1e-3
+    )
     flat = np.where(field, grey - ground, 0)
     strength = np.where(known, frangi(flat, sigmas=SCALES, black_ridges=True, beta=0.5, gamma=None), 0)  # type: ignore[no-untyped-call]
     strength = strength / np.quantile(strength[known], 0.995)
@@ -63,6 +65,7 @@ class Retina:
         size: height and width of a crop in pixels.
         count: number of crops; None: those that lie side by side, as they are.
         seed: decides every crop.
+        ignored: label of what does not count.
     """
 
     image: Tensor
@@ -70,6 +73,7 @@ class Retina:
     size: int
     count: int | None
     seed: int
+    ignored: int
 
     def __len__(self) -> int:
         return len(self.places) if self.count is None else self.count
@@ -79,7 +83,7 @@ class Retina:
         """The corners of crops side by side, of which most pixels count."""
         height, width = self.labels.shape
         corners = [(y, x) for y in range(0, height - self.size + 1, self.size) for x in range(0, width - self.size + 1, self.size)]
-        return [at for at in corners if (self._at(*at)[1] != self.labels.max()).float().mean() > 0.5]
+        return [at for at in corners if (self._at(*at)[1] != self.ignored).float().mean() > 0.5]
 
     def _at(self, y: int, x: int) -> tuple[Tensor, Tensor]:
         return self.image[:, y : y + self.size, x : x + self.size], self.labels[y : y + self.size, x : x + self.size]
@@ -133,7 +137,9 @@ class VesselsData(SegmentationData):
         task: Task = "binary",
     ) -> None:
         if not 32 <= image_size <= SIDE // 4 or image_size % 16:
-            raise TrainError(f"data.image_size: VesselsData cuts crops of 32 to {SIDE // 4} pixels, a multiple of 16; got {image_size}")
+            raise TrainError(
+                f"data.image_size: VesselsData cuts crops of 32 to {SIDE // 4} pixels, a multiple of 16; got {image_size}"
+            )
         super().__init__(["vessel"], ignore_index, batch_size, val_batch_size, num_workers, seed, 16, task)
         self.image_size = self.image_side = image_size
         self.train_images = train_images
@@ -148,7 +154,7 @@ class VesselsData(SegmentationData):
         for name, columns, count in (("train_set", TRAIN_COLUMNS, self.train_images), ("val_set", HELD_OUT_COLUMNS, None)):
             left, right = (round(share * SIDE) for share in columns)
             side = image[..., left:right].contiguous(), labels[:, left:right].contiguous()
-            setattr(self, name, Retina(*side, self.image_size, count, self.seed))
+            setattr(self, name, Retina(*side, self.image_size, count, self.seed, self.ignore_index))
 
     def describe(self) -> str:
         """What the images are, and how the truth was made."""

@@ -14,9 +14,11 @@ from typing import Any
 import numpy as np
 
 from tests.folds.label.oracles.common import Array as Array
+from tests.folds.label.oracles.common import probabilities
 from tests.folds.label.oracles.lovasz import lovasz
 from tests.folds.label.oracles.overlap import dice, generalized_dice, jaccard, tversky
 from tests.folds.label.oracles.pixelwise import cross_entropy, focal, ohem
+from tests.shapes import maps
 
 
 def ce_dice(
@@ -41,6 +43,21 @@ def ce_dice(
     return ce_weight * entropy + dice_weight * region
 
 
+def of_map(name: str) -> Callable[..., Any]:
+    """A loss that weighs probabilities by a map of the labels."""
+
+    def value(scores: Array, labels: Array, weight: Array | None = None, **options: Any) -> Any:
+        batch, classes = scores.shape[:2]
+        inside, counted = maps.masks_of(labels.astype(np.int64), classes, options.get("ignore_index", -100))
+        m = maps.MAPS[name](inside, counted, options).reshape(batch, classes, -1)
+        w = np.ones(labels.shape) if weight is None else np.asarray(weight, np.float64)
+        w = np.where(counted.reshape(m.shape), w.reshape(batch, 1, -1), 0)
+        x = np.where(w != 0, scores.reshape(batch, classes, -1), 0)
+        return maps.loss(name, probabilities(x, options.get("link", "softmax")), w, m, options)
+
+    return value
+
+
 ORACLES: dict[str, Callable[..., Any]] = {
     "CrossEntropyLoss": cross_entropy,
     "FocalLoss": focal,
@@ -51,6 +68,7 @@ ORACLES: dict[str, Callable[..., Any]] = {
     "CEDiceLoss": ce_dice,
     "OhemCrossEntropyLoss": ohem,
     "LovaszLoss": lovasz,
+    **{name: of_map(name) for name in maps.MAPS},
 }
 
 

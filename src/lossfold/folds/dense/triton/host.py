@@ -111,7 +111,7 @@ class Call(NamedTuple):
 
 
 def fold(
-    scores: Tensor, targets: Tensor, weight: Tensor | None, ignore_index: int, link: int, together: bool, align_corners: bool,
+    scores: Tensor, targets: Tensor, weight: Tensor | None, maps: None, ignore_index: int, link: int, together: bool, align_corners: bool,
     kinds: Sequence[int], gammas: Sequence[float], bins: int, bins_per_image: bool, hinge: bool,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Implement ``dense_fold``."""
@@ -130,7 +130,7 @@ def fold(
 
 def unfold(
     grad_sums: Tensor | None, grad_table: Tensor | None, scores: Tensor, targets: Tensor, weight: Tensor | None,
-    ignore_index: int, link: int, together: bool, align_corners: bool,
+    maps: None, ignore_index: int, link: int, together: bool, align_corners: bool,
     kinds: Sequence[int], gammas: Sequence[float], bins: int, bins_per_image: bool, hinge: bool,
 ) -> Tensor:  # fmt: skip
     """Implement ``dense_unfold``."""
@@ -157,7 +157,7 @@ def unfold(
 
 
 def once(
-    scores: Tensor, targets: Tensor, weight: Tensor | None, above: Tensor, below: Tensor | None, ignore_index: int, link: int,
+    scores: Tensor, targets: Tensor, weight: Tensor | None, maps: None, above: Tensor, below: Tensor | None, ignore_index: int, link: int,
     together: bool, align_corners: bool, kinds: Sequence[int], gammas: Sequence[float], *rest: Any,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Implement ``dense_once``, of channels by themselves."""
@@ -186,7 +186,7 @@ def once(
 
 
 def map(
-    scores: Tensor, targets: Tensor, weight: Tensor | None, coef: Tensor, ignore_index: int, link: int, together: bool,
+    scores: Tensor, targets: Tensor, weight: Tensor | None, maps: None, coef: Tensor, ignore_index: int, link: int, together: bool,
     align_corners: bool, kinds: Sequence[int], gammas: Sequence[float], *rest: Any,
 ) -> Tensor:  # fmt: skip
     """Implement ``dense_map``."""

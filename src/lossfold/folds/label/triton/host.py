@@ -27,7 +27,7 @@ def launches(call: Call) -> ModuleType:
 
 
 def fold(
-    scores: Tensor, labels: Tensor, weight: Tensor | None, ignore_index: int, softmax: bool, align_corners: bool,
+    scores: Tensor, labels: Tensor, weight: Tensor | None, maps: None, ignore_index: int, softmax: bool, align_corners: bool,
     kinds: Sequence[int], gammas: Sequence[float], bins: int, bins_per_image: bool, *selection: Any,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """Implement ``label_fold``."""
@@ -64,7 +64,7 @@ def fold(
 
 def unfold(
     grad_sums: Tensor | None, grad_table: Tensor | None, kept: Tensor,
-    scores: Tensor, labels: Tensor, weight: Tensor | None, ignore_index: int, softmax: bool, align_corners: bool,
+    scores: Tensor, labels: Tensor, weight: Tensor | None, maps: None, ignore_index: int, softmax: bool, align_corners: bool,
     kinds: Sequence[int], gammas: Sequence[float], *rest: Any,
 ) -> Tensor:  # fmt: skip
     """Implement ``label_unfold``."""
@@ -78,7 +78,7 @@ def unfold(
 
 
 def once(
-    scores: Tensor, labels: Tensor, weight: Tensor | None, above: Tensor, below: Tensor | None, ignore_index: int, softmax: bool,
+    scores: Tensor, labels: Tensor, weight: Tensor | None, maps: None, above: Tensor, below: Tensor | None, ignore_index: int, softmax: bool,
     align_corners: bool, kinds: Sequence[int], gammas: Sequence[float], *rest: Any,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Implement ``label_once``."""
@@ -91,7 +91,7 @@ def once(
 
 
 def map(
-    scores: Tensor, labels: Tensor, weight: Tensor | None, coef: Tensor, kept: Tensor, ignore_index: int, softmax: bool,
+    scores: Tensor, labels: Tensor, weight: Tensor | None, maps: None, coef: Tensor, kept: Tensor, ignore_index: int, softmax: bool,
     align_corners: bool, kinds: Sequence[int], gammas: Sequence[float], *rest: Any,
 ) -> Tensor:  # fmt: skip
     """Implement ``label_map``."""
