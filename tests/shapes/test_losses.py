@@ -1,8 +1,8 @@
 """Hausdorff and clDice beside MONAI's, where these are right; soft skeletons by definition; what does not count; memory.
 
-Where MONAI's differ: SoftclDiceLoss adds 1e-4 to the harmonic mean's denominator, so that a perfect prediction costs (set to nothing
-here); it adds up classes within an image, never classes apart; neither it nor HausdorffDTLoss knows ignored pixels or weights, and
-both count classes that are absent (``absent="count"``).
+Where MONAI's differ: SoftclDiceLoss adds 1e-4 to the harmonic mean's denominator, so that a perfect prediction costs (set to
+nothing here); it adds up the classes of an image, never each apart; neither it nor HausdorffDTLoss knows ignored pixels or weights,
+and both count classes that are absent (``absent="count"``).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def masks(kind: str) -> tuple[Tensor, Tensor]:
         return 2 * torch.randn(2, 3, 5, 6, 7), torch.randint(0, 3, (2, 5, 6, 7))
     horse = torch.from_numpy(data.horse() == 0)[None, ::4, ::4].long()
     logits = functional.avg_pool2d(functional.one_hot(horse.roll(3, -1), 2).movedim(-1, 1).float(), 3, 1, 1)
-    return 6 * logits + 0.01 * torch.randn_like(logits), horse
+    return 6 * logits.double() + 0.01 * torch.randn(logits.shape, dtype=torch.float64), horse  # without ties
 
 
 def both(loss: Any, peer: Any, logits: Tensor, labels: Tensor, targets: Tensor, tight: float = 1e-5) -> None:
@@ -46,7 +46,7 @@ def both(loss: Any, peer: Any, logits: Tensor, labels: Tensor, targets: Tensor, 
 @pytest.mark.parametrize("background", [True, False])
 def test_beside_monai(kind: str, background: bool) -> None:
     logits, labels = masks(kind)
-    targets = functional.one_hot(labels, logits.shape[1]).movedim(-1, 1).float()
+    targets = functional.one_hot(labels, logits.shape[1]).movedim(-1, 1).to(logits)
     peer: dict[str, Any] = {"softmax": True, "include_background": background}
     mine: dict[str, Any] = {"include_background": background}
     for alpha, log in ((2.0, False), (1.5, True)):
@@ -58,7 +58,7 @@ def test_beside_monai(kind: str, background: bool) -> None:
 
 def test_dice_and_cldice_of_one_channel_beside_monai() -> None:
     logits, labels = masks("horse")
-    logits, target = logits[:, 1:], labels[:, None].float()
+    logits, target = logits[:, 1:], labels[:, None].to(logits)
     for share in (0.3, 1.0):
         peer = monai.SoftDiceclDiceLoss(iter_=2, alpha=share, smooth=1e-20, sigmoid=True, smooth_nr=1.0, smooth_dr=1.0)
         both(lf.CLDiceLoss(link="sigmoid", iterations=2, dice_weight=1 - share), peer, logits, target, target)

@@ -14,8 +14,6 @@ from lossfold.losses.shapes.common import TARGET, WEIGHT, ShapeLoss
 from lossfold.options import configured, option
 from lossfold.registry import LOSSES
 
-Spacings = Tensor | Sequence[Sequence[float]]
-
 
 @LOSSES.register
 @configured
@@ -98,7 +96,7 @@ class HausdorffDTLoss(ShapeLoss):
         logits: Tensor,
         labels: Tensor,
         weight: Tensor | None = None,
-        spacings: Spacings | None = None,
+        spacings: Tensor | Sequence[Sequence[float]] | None = None,
     ) -> Tensor:
         """Return the loss.
 

@@ -48,7 +48,8 @@ def vessels(green: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.bool_], npt.ND
         ndimage.gaussian_filter(field.astype(float), 16), 1e-3
     )
     flat = np.where(field, grey - ground, 0)
-    strength = np.where(known, frangi(flat, sigmas=SCALES, black_ridges=True, beta=0.5, gamma=None), 0)  # type: ignore[no-untyped-call]
+    ridges = frangi(flat, sigmas=SCALES, black_ridges=True, beta=0.5, gamma=None)  # type: ignore[no-untyped-call]
+    strength = np.where(known, ridges, 0)
     strength = strength / np.quantile(strength[known], 0.995)
     found = apply_hysteresis_threshold(strength, LOW, HIGH)  # type: ignore[no-untyped-call]
     parts, _ = ndimage.label(found, np.ones((3, 3)))
@@ -137,9 +138,8 @@ class VesselsData(SegmentationData):
         task: Task = "binary",
     ) -> None:
         if not 32 <= image_size <= SIDE // 4 or image_size % 16:
-            raise TrainError(
-                f"data.image_size: VesselsData cuts crops of 32 to {SIDE // 4} pixels, a multiple of 16; got {image_size}"
-            )
+            sizes = f"crops of 32 to {SIDE // 4} pixels, a multiple of 16"
+            raise TrainError(f"data.image_size: VesselsData cuts {sizes}; got {image_size}")
         super().__init__(["vessel"], ignore_index, batch_size, val_batch_size, num_workers, seed, 16, task)
         self.image_size = self.image_side = image_size
         self.train_images = train_images
@@ -159,6 +159,6 @@ class VesselsData(SegmentationData):
     def describe(self) -> str:
         """What the images are, and how the truth was made."""
         return (
-            f"{len(self.train_set)} crops a round of the left part of one photograph of a retina, {len(self.val_set)} held out of its "
-            "right part; the truth is a classical filter's (Frangi's vesselness with hysteresis), not a physician's"
+            f"{len(self.train_set)} crops a round of the left part of a retina's photograph, {len(self.val_set)} held out of "
+            "its right part; the truth is a classical filter's (Frangi's vesselness with hysteresis), not a physician's"
         )
