@@ -1,7 +1,7 @@
 """Draw docs/shapes_maps.png and docs/shapes_pulls.png again: `python docs/shape_pictures.py`.
 
-The image is a crop of scikit-image's retina, with the vessels that `VesselsData` finds as the truth; the prediction is that truth with
-a vessel cut, one not found, a false blob, and soft edges.
+The image is a crop of scikit-image's retina, with the vessels that `VesselsData` finds as the truth; the prediction is that truth
+with a vessel cut, one not found, a false blob, and soft edges.
 """
 
 from __future__ import annotations

@@ -19,6 +19,7 @@ from lossfold.compose.matting import Terms
 from lossfold.losses.adversarial.gan import Outputs
 from lossfold.losses.adversarial.path_length import Generator
 from lossfold.losses.adversarial.penalties import Discriminator
+from lossfold.losses.shapes.boundary import Spacings
 from lossfold.shapes.distances import Spacing
 
 HELPERS: tuple[str, ...]

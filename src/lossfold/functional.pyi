@@ -9,6 +9,7 @@ from lossfold.compose.matting import Terms
 from lossfold.losses.adversarial.gan import Outputs
 from lossfold.losses.adversarial.path_length import Generator
 from lossfold.losses.adversarial.penalties import Discriminator
+from lossfold.losses.shapes.boundary import Spacings
 from lossfold.shapes.distances import Spacing
 
 HELPERS: tuple[str, ...]
@@ -719,7 +720,7 @@ def hausdorff_dt_loss(
     labels: Tensor,
     *,
     weight: Tensor | None = None,
-    spacings: Spacings | None = None,
+    spacings: Tensor | Sequence[Sequence[float]] | None = None,
     alpha: float = 2.0,
     log: bool = False,
     spacing: float | Sequence[float] | None = None,
