@@ -28,3 +28,4 @@ autodoc_typehints = "signature"
 autodoc_member_order = "bysource"
 napoleon_custom_sections = [("Gradient", "returns_style")]
 nitpicky = False
+smartquotes = False

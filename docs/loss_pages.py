@@ -148,7 +148,7 @@ def options(name: str, maker: Callable[..., Any], meanings: dict[str, dict[str, 
         kind = str(option).partition(": ")[2]
         kind = kind if option.required else kind.rpartition(" = ")[0]
         default = ", required" if option.required else f" = `{option.default!r}`"
-        text = meaning_of(name, option.name, meanings).replace("\n", " ")
+        text = re.sub(r"^([>+-])", r"\\\1", meaning_of(name, option.name, meanings).replace("\n", " "))
         lines.append(f"- **`{option.name}`**: `{kind}`{default}" + f"  \n  {text}" * bool(text))
     return "\n".join(lines) or "None."
 

@@ -16,6 +16,7 @@ from lossfold.compose.schedules import CosineSchedule as CosineSchedule
 from lossfold.compose.schedules import LinearSchedule as LinearSchedule
 from lossfold.compose.schedules import StepSchedule as StepSchedule
 from lossfold.compose.term import Term as Term
+from lossfold.compose.uncertainty import UncertaintyWeights as UncertaintyWeights
 from lossfold.config.build import build as build
 from lossfold.config.build import build_loss as build_loss
 from lossfold.config.export import to_config as to_config

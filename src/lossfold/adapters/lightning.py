@@ -97,7 +97,8 @@ class ExplainLosses(pl.Callback):
                 return
             heard.append(True)  # before it calls the set itself
             self.found[name] = found = explain(criterion, inputs, named)
-            pl_module.log_dict(found.log(prefix))
+            for logger in trainer.loggers:  # a module's own log() would write the value again in every step that follows
+                logger.log_metrics(found.log(prefix), step=trainer.fit_loop.epoch_loop._batches_that_stepped)
             if self.pictures is not None and trainer.is_global_zero:
                 self.pictures.mkdir(parents=True, exist_ok=True)
                 found.picture(self.pictures / f"{name}_{trainer.global_step:06d}.png")

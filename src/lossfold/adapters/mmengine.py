@@ -5,17 +5,22 @@ from __future__ import annotations
 from typing import Any
 
 from mmengine.config import ConfigDict
+from mmengine.evaluator import BaseMetric
 from mmengine.hooks import Hook
-from mmengine.registry import HOOKS, Registry
-from torch import nn
+from mmengine.registry import HOOKS, METRICS, Registry
+from torch import Tensor, nn
 
+from lossfold import metrics
+from lossfold.adapters.metrics import checked_accumulator, named_values
 from lossfold.adapters.steps import advance
 from lossfold.compose.loss_set import LossSet
 from lossfold.config.build import build
 from lossfold.config.dialects import Dialect, dialect_named
 from lossfold.config.dialects.heads import called_by_heads
-from lossfold.errors import LossError
+from lossfold.errors import LossError, nearest
+from lossfold.metrics.accumulators import Accumulator
 from lossfold.registry import LOSSES
+from lossfold.routing import walk
 
 
 def register_into(registry: Registry, *, prefix: str = "", force: bool = False, dialect: str | None = None) -> list[str]:
@@ -84,3 +89,55 @@ class AdvanceLosses(Hook):
         wrapper = runner.optim_wrapper
         if any(one.should_update() for one in (wrapper.values() if hasattr(wrapper, "optim_wrappers") else [wrapper])):
             advance(runner.model)
+
+
+@METRICS.register_module()
+class LossfoldMetric(BaseMetric):
+    """An accumulator of `lossfold.metrics` in MMEngine: ``val_evaluator=dict(type="LossfoldMetric", metric="IoU", C=19)``.
+
+    Args:
+        metric: an accumulator, or the name of one with its options beside.
+        pred, target: where a sample's class map ``[H, W]`` or ``[1, H, W]`` stands in it, as dotted paths.
+        collect_device, prefix: MMEngine's.
+        options: of the accumulator, where it is named.
+
+    Raises:
+        LossError: for a metric of no such name, or something else.
+    """
+
+    default_prefix = "lossfold"
+
+    def __init__(
+        self,
+        metric: str | Accumulator,
+        *,
+        pred: str = "pred_sem_seg.data",
+        target: str = "gt_sem_seg.data",
+        collect_device: str = "cpu",
+        prefix: str | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(collect_device=collect_device, prefix=prefix)
+        if isinstance(metric, str):
+            names = [name for name, one in vars(metrics).items() if isinstance(one, type) and issubclass(one, Accumulator)]
+            if metric not in names or metric == "Accumulator":
+                raise LossError("LossfoldMetric", "metric", "the name of an accumulator", repr(metric), nearest(metric, names))
+            metric = getattr(metrics, metric)(**options)
+        self.score, self.paths = checked_accumulator("LossfoldMetric", metric), (pred, target)
+
+    def process(self, data_batch: Any, data_samples: Any) -> None:
+        """Add the samples of a batch; MMEngine collects the sums of all ranks."""
+        for sample in data_samples:
+            maps = [walk(path, path, sample) for path in self.paths]
+            one, other = (value if value.dim() == 3 else value[None] for value in maps)
+            self.score.reset()
+            self.score.update(one, other)
+            self.results.append([value.cpu().clone() for value in self.score.buffers()])
+
+    def compute_metrics(self, results: list[list[Tensor]]) -> dict[str, float]:
+        """Return the metric of all samples, each of which stands for itself."""
+        self.score.reset()
+        for sums in results:
+            for total, value in zip(self.score.buffers(), sums, strict=True):
+                total.add_(value.to(total.device))
+        return named_values(type(self.score).__name__.lower(), self.score.compute())

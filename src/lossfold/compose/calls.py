@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from lossfold.compose.arguments import Handed, arguments_for, conditions_of, names_of
@@ -118,7 +117,4 @@ def output_of(
                 raise wrong("result", "a scalar tensor", describe(value))
             terms[leaf.name], weighted[leaf.name] = value.detach(), value if call is None else call.weigh(value)
     first, *others = [*summed, *(value for name, value in weighted.items() if name not in fused)]
-    total = sum(others, first)
-    if torch.compiler.is_compiling():
-        weighted = {name: value.detach() for name, value in weighted.items()}
-    return LossOutput(total, terms, weighted)
+    return LossOutput(sum(others, first), terms, weighted)

@@ -49,8 +49,8 @@ class LossSet(Summable):
     of the training is done.
 
     Args:
-        terms: losses by name, as a dict, as keywords, or both. A set among them gives terms named ``"outer.inner"``;
-            ``criterion["outer"]`` is the set.
+        terms: losses by name, as a dict, as keywords, or both; or a list of losses, named after their
+            classes. A set among them gives terms named ``"outer.inner"``; ``criterion["outer"]`` is the set.
         loss_weight: a factor on every term.
         sync: the losses are those of the batches of all ranks together, the same on every rank, to rounding those of one
             process. What the terms add up goes through one all_reduce a call (:meth:`plan` says how many bytes). Without a process
@@ -84,7 +84,7 @@ class LossSet(Summable):
 
     def __init__(
         self,
-        terms: Mapping[str, nn.Module] | None = None,
+        terms: Mapping[str, nn.Module] | Sequence[nn.Module] | None = None,
         *,
         loss_weight: float = 1.0,
         sync: bool = False,
@@ -100,8 +100,10 @@ class LossSet(Summable):
         if not sync and (process_group is not None or gradients != "mean"):
             raise LossError(who, "sync", "True with process_group= or gradients=", "False")
         self.ranks = Ranks(process_group, gradients) if sync else None
+        if isinstance(terms, (list, tuple)):
+            terms = self.named(terms)
         if terms is not None and not isinstance(terms, Mapping):
-            raise LossError(who, "terms", "a dict of losses by name", type(terms).__name__)
+            raise LossError(who, "terms", "a dict of losses by name, or a list of them", type(terms).__name__)
         for name in (terms or {}).keys() & named.keys():
             raise LossError(who, name, "given once", "the name of two terms")
         self.calls_at_start = 0
@@ -275,6 +277,10 @@ class LossSet(Summable):
 
         A keyword that the condition of a term is named after is for that alone.
         """
+        return self.output(inputs, named).closed()
+
+    def output(self, inputs: tuple[Any, ...], named: dict[str, Any]) -> LossOutput:
+        """Return the losses of a call, each with its graph."""
         if named or not are_plain(inputs):
             inputs, named = plain((inputs, named))
         known = self.memory.of(likeness(self, LossSet, inputs)) if not named and self.ranks is None else None
@@ -318,6 +324,11 @@ class LossSet(Summable):
     @staticmethod
     def sum_of(*losses: nn.Module) -> LossSet:
         """Return a set of losses and of the terms of sets, named after their classes, and numbered where a name is taken."""
+        return LossSet(LossSet.named(losses))
+
+    @staticmethod
+    def named(losses: Sequence[nn.Module]) -> dict[str, nn.Module]:
+        """Return losses by names; those of plain sets are their terms."""
         terms: dict[str, nn.Module] = {}
         for loss in losses:
             pairs: list[tuple[str, nn.Module]] = [("", loss)]
@@ -325,12 +336,12 @@ class LossSet(Summable):
                 pairs = list(zip(loss.names, loss.members, strict=True))
             for name, one in pairs:
                 inner = one.loss if isinstance(one, Term) else one
-                name = free = name or snake_case(type(inner).__name__)
+                name = free = name or getattr(inner, "loss_name", None) or snake_case(type(inner).__name__)
                 number = 2
                 while free in terms:
                     free, number = f"{name}_{number}", number + 1
                 terms[free] = one
-        return LossSet(terms)
+        return terms
 
     def __rmul__(self, factor: float) -> Self:
         factor = python_scalar(factor)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.utils._pytree import register_pytree_node, tree_map
 
@@ -23,6 +24,12 @@ class LossOutput:
     total: Tensor
     terms: dict[str, Tensor]
     weighted: dict[str, Tensor]
+
+    def closed(self) -> LossOutput:
+        """Return what leaves a graph: in compiled code the weighted terms without theirs."""
+        if not torch.compiler.is_compiling():
+            return self
+        return LossOutput(self.total, self.terms, {name: value.detach() for name, value in self.weighted.items()})
 
     def backward(self, *args: Any, **named: Any) -> None:
         """Differentiate the total; arguments are those of :meth:`torch.Tensor.backward`."""

@@ -154,6 +154,12 @@ class Summable(nn.Module):
             return Summable.sum_of(other, self)
         return Summable.sum_of(self) if other == 0 else NotImplemented  # what sum() begins with
 
+    def __truediv__(self, divisor: Any) -> nn.Module:
+        divisor = python_scalar(divisor)
+        if not is_number(divisor) or divisor == 0:
+            return NotImplemented
+        return self * (1 / divisor)  # type: ignore[no-any-return]  # losses, sets and terms have it
+
     def explain(self, *inputs: Any, **named: Any) -> Any:
         """Say of one call which term pulls how much at the scores, where, and against which other; see :mod:`lossfold.explain`.
 

@@ -81,6 +81,20 @@ class Accumulator(nn.Module):
             self.synced = True
         return self
 
+    def as_torchmetrics(self, *, mean: bool = False, **options: Any) -> Any:
+        """Return a ``torchmetrics.Metric`` like it, which Lightning logs, resets and adds up over ranks.
+
+        Args:
+            mean: whether its ``compute()`` is the mean over the classes that have a value, a scalar for ``self.log``.
+            options: further options of ``torchmetrics.Metric``.
+
+        Raises:
+            LossError: without torchmetrics.
+        """
+        from lossfold.metrics.trackers import as_torchmetrics  # which knows this class
+
+        return as_torchmetrics(self, mean=mean, **options)
+
     def refuse_synced(self, what: str) -> None:
         """Refuse what would count pixels once for each rank."""
         if self.synced:

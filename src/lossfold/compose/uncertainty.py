@@ -1,0 +1,65 @@
+"""Weights of a set's terms that are learned beside the network."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lossfold.compose.loss_set import LossSet
+from lossfold.compose.output import LossOutput
+from lossfold.errors import LossError
+
+
+class UncertaintyWeights(nn.Module):
+    """A set whose terms are weighed by what the network can't know of each: Σ exp(-s_i)·L_i + s_i / 2, with s_i learned.
+
+    s_i is the logarithm of a task's variance σ_i². L_i is the term times its weight in the set: give a squared error the 1/2 of
+    its Gaussian (``0.5 * MSELoss()``), and a cross entropy 1. Give ``parameters()`` of this module to the optimiser, too, best
+    without weight decay. It is called as the set is, and can't be a term of another.
+
+    Args:
+        criterion: the set.
+        start: s of every term at first.
+
+    Raises:
+        LossError: for something that is no set.
+
+    Gradient:
+        Of s_i it is 1/2 - exp(-s_i)·L_i: where a term is 1/2 in the mean, s_i stays. A term that falls below 0 has no lower bound.
+
+    Reference:
+        Kendall, Gal and Cipolla, Multi-Task Learning Using Uncertainty to Weigh Losses, CVPR 2018.
+
+    Example:
+        >>> criterion = UncertaintyWeights(LossSet(ce=CrossEntropyLoss(), dice=DiceLoss()))
+        >>> out = criterion(torch.randn(2, 5, 8, 8), torch.randint(0, 5, (2, 8, 8)))
+        >>> out.backward()
+        >>> criterion.log_variances.grad.shape
+        torch.Size([2])
+    """
+
+    def __init__(self, criterion: LossSet, *, start: float = 0.0) -> None:
+        super().__init__()
+        if not isinstance(criterion, LossSet):
+            raise LossError("UncertaintyWeights", "criterion", "a LossSet", type(criterion).__name__)
+        self.criterion = criterion
+        self.names = [leaf.name for leaf in criterion.leaves()]
+        self.log_variances = nn.Parameter(torch.full((len(self.names),), float(start)))
+
+    def weights(self) -> dict[str, float]:
+        """Return exp(-s) of every term, for logging."""
+        return dict(zip(self.names, (-self.log_variances.detach()).exp().tolist(), strict=True))
+
+    def forward(self, *inputs: Any, **named: Any) -> LossOutput:
+        """Return what the set returns, with the learned weights; ``terms`` are those of the set, before any weight."""
+        out = self.criterion.output(inputs, named)
+        weighted: dict[str, Tensor] = {}
+        for name, s in zip(self.names, self.log_variances.unbind(), strict=True):
+            weighted[name] = torch.exp(-s) * out.weighted[name] + s / 2
+        first, *others = weighted.values()
+        return LossOutput(sum(others, first), out.terms, weighted).closed()
+
+    def __repr__(self) -> str:
+        return f"UncertaintyWeights({self.criterion!r})"
