@@ -30,11 +30,13 @@ def peak(action: Callable[[], object]) -> float:
 
 
 def step(skeleton: Callable[[Tensor, int], Tensor], image: Tensor, iterations: int) -> None:
+    """One forward and backward."""
     leaf = image.clone().requires_grad_()
     skeleton(leaf, iterations).sum().backward()
 
 
 def main() -> None:
+    """Print a line for each."""
     torch.set_num_threads(1)
     for shape in SHAPES:
         image = torch.rand(shape)
