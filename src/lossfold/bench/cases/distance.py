@@ -16,6 +16,7 @@ from ..inputs import dense_sample
 Transform = Callable[[Tensor], Tensor]
 ONE_BY_ONE = "called for each class and image, as it takes one at a time"
 LACKING = {
+    "lossfold-eager": "is for devices without the operator, and takes a time that grows with the square of a side",
     "torchvision": "has no distance transform",
     "smp": "has no distance transform",
     "toolbelt": "has no distance transform",
@@ -56,23 +57,9 @@ def by_monai(masks: Tensor) -> Tensor:
     return torch.stack([torch.as_tensor(transform(one)) for one in masks])
 
 
-def own(engine: str | None) -> Entry:
-    """lossfold's, with an engine forced: the operator, or the definition."""
-
-    def build() -> LossFunction:
-        lossfold = import_module("lossfold")
-        if engine == "eager":
-            definition = import_module("lossfold.shapes.definition")
-
-            def plain(masks: Tensor) -> Tensor:
-                flat = masks.flatten(0, 1)
-                steps = [1.0] * (len(flat) * (flat.dim() - 1))
-                return definition.distance(flat, 0, -1, steps, False, 0.0, 0.0, False).view(masks.shape)  # type: ignore[no-any-return]
-
-            return far(plain)
-        return far(lossfold.functional.distance_transform)
-
-    return Entry(build)
+def by_lossfold() -> LossFunction:
+    """lossfold's, by its operator."""
+    return far(import_module("lossfold").functional.distance_transform)
 
 
 DISTANCE = Case(
@@ -82,8 +69,7 @@ DISTANCE = Case(
     sample=mask_sample,
     passes=2,
     entries={
-        "lossfold-cpp": own(None),
-        "lossfold-eager": own("eager"),
+        "lossfold-cpp": Entry(by_lossfold),
         "scipy": Entry(lambda: far(by_scipy), note=ONE_BY_ONE),
         "monai": Entry(lambda: far(by_monai), note="distance_transform_edt, which calls SciPy's for each class on CPUs"),
     },
