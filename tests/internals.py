@@ -19,7 +19,7 @@ from lossfold.losses.base import Loss
 from lossfold.losses.folded import Folded
 from lossfold.losses.scores import ScoreLoss
 
-FOLDS = ("label", "dense", "pair", "window")
+FOLDS = ("label", "dense", "pair", "window", "shape")
 
 
 @functools.cache

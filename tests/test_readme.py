@@ -117,14 +117,16 @@ def test_docstring_examples(own_registry: None) -> None:
     from lossfold.compose import presets as sets
     from lossfold.config import build, export, schema
     from lossfold.losses.images import masked
-    from lossfold.metrics import accumulators, functions, restoration
+    from lossfold.metrics import accumulators, functions, means, restoration
     from lossfold.metrics import matting as errors
+    from lossfold.metrics import shapes as surfaces
+    from lossfold.shapes import skeletons, soft_skeletons
 
     names = {name: getattr(lf, name) for name in dir(lf)} | {"lossfold": lf} | {"torch": __import__("torch")}
     features = "lossfold.losses.features."  # whose examples have a test of their own, because they build networks
     modules = {cls.__module__ for cls in lf.LOSSES.values() if not cls.__module__.startswith(features)}
     losses = [sys.modules[name] for name in sorted(modules) if name.startswith("lossfold.losses.") and "components" not in name]
-    helpers = (points, trimaps, functions, accumulators, errors, restoration)
+    helpers = (points, trimaps, functions, accumulators, errors, restoration, means, surfaces, skeletons, soft_skeletons)
     for module in (build, export, schema, registry, loss_set, term, schedules, presets, sets, criteria, masked, *helpers, *losses):
         result = doctest.testmod(module, extraglobs=names)
         assert result.attempted and not result.failed, module.__name__

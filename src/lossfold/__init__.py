@@ -93,6 +93,8 @@ from lossfold.losses.matting.regions import KnownSmoothL1Loss as KnownSmoothL1Lo
 from lossfold.losses.matting.regions import MattingGradientLoss as MattingGradientLoss
 from lossfold.losses.matting.regions import UnknownL1Loss as UnknownL1Loss
 from lossfold.losses.shapes.boundary import BoundaryLoss as BoundaryLoss
+from lossfold.losses.shapes.cldice import CLDiceLoss as CLDiceLoss
+from lossfold.losses.shapes.hausdorff import HausdorffDTLoss as HausdorffDTLoss
 from lossfold.losses.shapes.skeleton import SkeletonRecallLoss as SkeletonRecallLoss
 from lossfold.losses.shapes.structure import StructureLoss as StructureLoss
 from lossfold.registry import LOSSES as LOSSES

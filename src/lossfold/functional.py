@@ -52,6 +52,8 @@ from lossfold.losses.images import ssim as ssim
 from lossfold.losses.masks import binary as binary
 from lossfold.losses.matting import composition as composition
 from lossfold.losses.shapes import boundary as boundary
+from lossfold.losses.shapes import cldice as cldice
+from lossfold.losses.shapes import hausdorff as hausdorff
 from lossfold.losses.shapes import skeleton as skeleton
 from lossfold.losses.shapes import structure as structure
 from lossfold.matching import mask_costs as mask_costs
@@ -63,6 +65,7 @@ from lossfold.registry import snake_case as snake_case
 from lossfold.shapes.distances import distance_transform as distance_transform
 from lossfold.shapes.distances import signed_distance as signed_distance
 from lossfold.shapes.skeletons import tubed_skeleton as tubed_skeleton
+from lossfold.shapes.soft_skeletons import soft_skeleton as soft_skeleton
 from lossfold.signatures import options_of
 from lossfold.trimaps import random_trimap as random_trimap
 from lossfold.trimaps import region_from_trimap as region_from_trimap
@@ -106,6 +109,7 @@ HELPERS = (
     "sample_points",
     "sample_uncertain_points",
     "signed_distance",
+    "soft_skeleton",
     "trimap_from_alpha",
     "tubed_skeleton",
 )

@@ -11,6 +11,7 @@ from lossfold.losses.adversarial.matching import Features
 from lossfold.losses.adversarial.path_length import Generator
 from lossfold.losses.adversarial.penalties import Discriminator
 from lossfold.losses.depth.flow import Flows
+from lossfold.losses.shapes.boundary import Spacings
 from lossfold.shapes.distances import Spacing
 
 HELPERS: tuple[str, ...]
@@ -1018,7 +1019,53 @@ def boundary_loss(
     absent: str = "skip",
     include_background: bool = True,
     link: str = "softmax",
-    ignore_index: int = -100,
+    ignore_index: int | Sequence[int] = -100,
+    class_weight: Sequence[float] | Tensor | None = None,
+    reduction: str = "mean",
+    per_image: bool = False,
+    align_corners: bool = False,
+    resize: bool = True,
+    validate: bool = False,
+    engine: str | None = None,
+    loss_weight: float = 1.0,
+    inputs: Mapping[str, str] | None = None,
+) -> Tensor: ...
+def cl_dice_loss(
+    logits: Tensor,
+    labels: Tensor,
+    *,
+    weight: Tensor | None = None,
+    iterations: int = 3,
+    smooth: float = 1.0,
+    dice_weight: float = 0.0,
+    average: str = "macro",
+    absent: str = "skip",
+    include_background: bool = True,
+    link: str = "softmax",
+    ignore_index: int | Sequence[int] = -100,
+    class_weight: Sequence[float] | Tensor | None = None,
+    reduction: str = "mean",
+    per_image: bool = False,
+    align_corners: bool = False,
+    resize: bool = True,
+    validate: bool = False,
+    engine: str | None = None,
+    loss_weight: float = 1.0,
+    inputs: Mapping[str, str] | None = None,
+) -> Tensor: ...
+def hausdorff_dt_loss(
+    logits: Tensor,
+    labels: Tensor,
+    *,
+    weight: Tensor | None = None,
+    spacings: Tensor | Sequence[Sequence[float]] | None = None,
+    alpha: float = 2.0,
+    log: bool = False,
+    spacing: float | Sequence[float] | None = None,
+    absent: str = "skip",
+    include_background: bool = True,
+    link: str = "softmax",
+    ignore_index: int | Sequence[int] = -100,
     class_weight: Sequence[float] | Tensor | None = None,
     reduction: str = "mean",
     per_image: bool = False,
@@ -1041,7 +1088,7 @@ def skeleton_recall_loss(
     absent: str = "skip",
     include_background: bool = False,
     link: str = "softmax",
-    ignore_index: int = -100,
+    ignore_index: int | Sequence[int] = -100,
     class_weight: Sequence[float] | Tensor | None = None,
     reduction: str = "mean",
     per_image: bool = False,
@@ -1058,13 +1105,14 @@ def structure_loss(
     *,
     weight: Tensor | None = None,
     normalizer: float | Tensor | None = None,
+    annotated: Tensor | None = None,
     kernel_size: int = 31,
     factor: float = 5.0,
     smooth: float = 1.0,
     compat: str | None = None,
     absent: str = "count",
     link: str = "sigmoid",
-    ignore_index: int = -100,
+    ignore_index: int | Sequence[int] = -100,
     class_weight: Sequence[float] | Tensor | None = None,
     reduction: str = "mean",
     per_image: bool = True,
@@ -1140,6 +1188,11 @@ def signed_distance(
     ignore_index: int | None = None,
     spacing: Spacing | None = None,
     boundary: str = "both",
+) -> Tensor: ...
+def soft_skeleton(
+    image: Tensor,
+    iterations: int = 3,
+    counted: Tensor | None = None,
 ) -> Tensor: ...
 def trimap_from_alpha(
     alpha: Tensor,

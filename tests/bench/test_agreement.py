@@ -263,8 +263,9 @@ OWN = [f"lossfold-{engine}" for engine in lf.engines.available()]
 
 
 @pytest.mark.parametrize("logits", ["random", "trained"])
-@pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("provider", ["eager", *OWN])
+@pytest.mark.parametrize(
+    ("provider", "case"), [(key, name) for key in ("eager", *OWN) for name, case in CASES.items() if key in case.entries]
+)
 def test_own_engines_and_plain_pytorch_agree_on_every_case(provider: str, case: str, logits: str) -> None:
     assert judged(case, provider, replace(SETTING, logits=logits))
 

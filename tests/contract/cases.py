@@ -13,10 +13,11 @@ from tests.contract.case import ENGINES, Case
 from tests.folds.dense.cases import dense_cases
 from tests.folds.label.cases import label_cases
 from tests.folds.pair.cases import pair_cases
+from tests.folds.shape.cases import shape_cases
 from tests.folds.window.cases import window_cases
 
 native = pytest.mark.skipif("cpp" not in ENGINES, reason="no compiled engine here")
-CASES: list[Case] = [*label_cases(), *dense_cases(), *pair_cases(), *window_cases()]
+CASES: list[Case] = [*label_cases(), *dense_cases(), *pair_cases(), *window_cases(), *shape_cases()]
 
 
 def first_of(key: Callable[[Case], Any], among: Iterable[Case] = CASES) -> list[Case]:

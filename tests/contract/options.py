@@ -11,6 +11,7 @@ from tests.contract.case import Case
 from tests.folds.dense import options as dense
 from tests.folds.label import options as label
 from tests.folds.pair import options as pair
+from tests.folds.shape import options as shape
 from tests.folds.window import options as window
 
 Row = dict[str, Any]
@@ -53,6 +54,6 @@ def pairwise(options: dict[str, list[Any]], together: Callable[[Row], bool] = la
 def option_cases() -> list[Case]:
     """The rows of every loss's options."""
     found: list[Case] = []
-    for fold in (label, dense, pair, window):
+    for fold in (label, dense, pair, window, shape):
         found += [fold.case_of(name, row) for name, options in fold.OPTIONS.items() for row in pairwise(options, fold.together)]
     return found

@@ -75,7 +75,7 @@ def test_the_function_is_the_module(case: Case) -> None:
     data = case.make(way=case.rich)
     truth = evaluate(case.build(), data)
     leaf = data.leaf()
-    of_scores = case.fold in ("label", "dense")
+    of_scores = case.fold in ("label", "dense", "shape")
     rest = {"weight": leaf.call[2]} if of_scores and len(leaf.call) > 2 else {}
     result = value(function(*leaf.call[: len(leaf.call) - len(rest)], **rest, **case.options))
     both_same((result.detach(), slope_of(result, leaf.pred)), truth)

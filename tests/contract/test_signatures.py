@@ -38,6 +38,7 @@ OF_FOLDS: dict[str, dict[str, object]] = {
     },
 }
 OF_FOLDS["dense"] = OF_FOLDS["label"]
+OF_FOLDS["shape"] = OF_FOLDS["label"] | {"absent": "skip", "include_background": True}
 OVERLAP = {
     "average": "macro",
     "smooth": 1.0,
@@ -80,6 +81,8 @@ OWN: dict[str, dict[str, object]] = {
         "absent": "count",
         "per_image": True,
     },
+    "HausdorffDTLoss": {"alpha": 2.0, "log": False, "spacing": None},
+    "CLDiceLoss": {"iterations": 3, "smooth": 1.0, "dice_weight": 0.0, "average": "macro"},
     "L1Loss": {},
     "MSELoss": {},
     "SmoothL1Loss": {"beta": 1.0},

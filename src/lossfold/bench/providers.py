@@ -59,6 +59,8 @@ PROVIDERS: dict[str, Provider] = {
         Provider("toolbelt", "toolbelt", "pytorch_toolbelt", "pytorch-toolbelt", library=True),
         Provider("torchmetrics", "torchmetrics", "torchmetrics", "torchmetrics", library=True),
         Provider("piq", "piq", "piq", "piq", library=True),
+        Provider("scipy", "SciPy", "scipy", "scipy", library=True, devices=("cpu",)),
+        Provider("scikit-image", "scikit-image", "skimage", "scikit-image", library=True, devices=("cpu",)),
         Provider("pytorch-msssim", "pytorch-msssim", "pytorch_msssim", "pytorch-msssim", library=True),
     )
 }

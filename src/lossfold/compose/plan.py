@@ -127,7 +127,7 @@ def line(
     """
     fold, how, collected = needs.describe()
     places = "".join(f", {name}={path!r}" for name, path in source.items() if path not in (name, ""))
-    serving = engine.name if engine is not None else engines.forced(needs.engine) or engines.serving()
+    serving = engine.name if engine is not None else needs.serving()
     told = f"{fold} fold ({how}, {serving}{places}): {', '.join(map(text, leaves))} [{', '.join(collected)}]"
     if once is None:  # dtypes and devices decide
         leaf, *others = leaves

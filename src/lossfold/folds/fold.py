@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from typing_extensions import Self
 
+from lossfold import engines
 from lossfold.engines import Engine
 from lossfold.errors import LossError, wrong
 from lossfold.folds.histogram import Errors
@@ -187,6 +188,10 @@ class Needs(Generic[Spec]):
     def engine_for(self, given: Any) -> Engine | None:
         """Return the engine that serves a call; None where only the pass itself finds out."""
         return None
+
+    def serving(self) -> str:
+        """Say which engine serves what, before there is a call."""
+        return engines.forced(self.engine) or engines.serving()
 
     def describe(self) -> tuple[str, str, list[str]]:
         """Return the fold's name, how it reads what it is given, and what it collects."""

@@ -29,6 +29,15 @@ from lossfold.metrics.matting import matting_conn as matting_conn
 from lossfold.metrics.matting import matting_grad as matting_grad
 from lossfold.metrics.matting import matting_mse as matting_mse
 from lossfold.metrics.matting import matting_sad as matting_sad
+from lossfold.metrics.means import Betti0Error as Betti0Error
+from lossfold.metrics.means import BoundaryF1 as BoundaryF1
+from lossfold.metrics.means import CLDice as CLDice
+from lossfold.metrics.means import Hausdorff95 as Hausdorff95
+from lossfold.metrics.means import SurfaceDistance as SurfaceDistance
 from lossfold.metrics.restoration import RestorationMetrics as RestorationMetrics
 from lossfold.metrics.restoration import psnr as psnr
 from lossfold.metrics.restoration import ssim as ssim
+from lossfold.metrics.shapes import betti0_error as betti0_error
+from lossfold.metrics.shapes import cldice as cldice
+from lossfold.metrics.shapes import hausdorff95 as hausdorff95
+from lossfold.metrics.shapes import surface_distance as surface_distance

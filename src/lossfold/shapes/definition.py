@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from lossfold.engines.transforms import inside_transform
 from lossfold.folds.arithmetic import widest_on
 
 MOST = 3  # dimensions of space
@@ -19,8 +20,8 @@ def squares_to(sources: Tensor, spacing: Tensor) -> Tensor:
 
     Each axis in turn: the smallest of f(q) + (spacing (x - q))^2 over its places q, for each difference x - q at once.
     """
-    squares = torch.zeros(sources.shape, dtype=widest_on(sources.device), device=sources.device)
-    squares = squares.masked_fill_(~sources, torch.inf)
+    wide = widest_on(sources.device)
+    squares = torch.where(sources, torch.zeros((), dtype=wide, device=sources.device), torch.inf)
     for axis in range(1, sources.ndim):
         length = sources.shape[axis]
         apart = spacing[:, axis - 1].to(squares).square().view(-1, *[1] * (sources.ndim - 1))
@@ -29,7 +30,11 @@ def squares_to(sources: Tensor, spacing: Tensor) -> Tensor:
             reach, cost = length - step, apart * step**2
             for to, origin in ((step, 0), (0, step)):
                 here = found.narrow(axis, to, reach)
-                torch.minimum(here, squares.narrow(axis, origin, reach) + cost, out=here)
+                other = squares.narrow(axis, origin, reach) + cost
+                if inside_transform():  # which have no rule for out=
+                    here.copy_(torch.minimum(here, other))
+                else:
+                    torch.minimum(here, other, out=here)
         squares = found
     return squares
 

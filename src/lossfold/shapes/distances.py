@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from lossfold.engines import forced, native
+from lossfold.engines.transforms import inside_transform
 from lossfold.errors import is_number, naming, wrong
 from lossfold.folds.looks import can_look
 from lossfold.shapes import definition, operators
@@ -135,7 +136,8 @@ def _check_labels(labels: Tensor, classes: int, ignored: int) -> None:
 def _run(given: Tensor, classes: int, ignore_index: int, *rest: Any) -> Tensor:
     """Call the compiled operator where it can serve, else the definition."""
     choice = forced(None)
-    if given.device.type in ("cpu", "meta") and not native.PROBLEM and choice in (None, "cpp"):
+    serves = not native.PROBLEM and choice in (None, "cpp") and not inside_transform()
+    if given.device.type in ("cpu", "meta") and serves:
         given = given.to(torch.int64) if classes and given.dtype not in (torch.uint8, torch.int32) else given
         return operators.distance(given, classes, ignore_index, *rest)
     given = given.long() if classes else given

@@ -1,7 +1,7 @@
 """The cases by name: one file a family; a new family adds its tuple to `FAMILIES`."""
 
 from ..case import Case
-from . import combined, cross_entropy, dense, dice, focal, label_resolution, lovasz, matting, ohem, similarity
+from . import combined, cross_entropy, dense, dice, distance, focal, label_resolution, lovasz, matting, ohem, similarity
 
 FAMILIES: tuple[tuple[Case, ...], ...] = (
     cross_entropy.CASES,
@@ -14,6 +14,7 @@ FAMILIES: tuple[tuple[Case, ...], ...] = (
     dense.CASES,
     matting.CASES,
     similarity.CASES,
+    distance.CASES,
 )
 
 CASES: dict[str, Case] = {case.name: case for family in FAMILIES for case in family}

@@ -1,1 +1,1 @@
-"""Losses of shapes: of boundaries, distances and skeletons, which are made of the targets alone."""
+"""Losses of shapes: of boundaries, distances and skeletons."""

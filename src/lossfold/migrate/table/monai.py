@@ -182,17 +182,28 @@ MONAI = peer(
             ),
         ),
         "GlobalMutualInformationLoss": REGISTRATION,
-        "HausdorffDTLoss": NOT_YET,
+        "HausdorffDTLoss": equal(
+            "HausdorffDTLoss(softmax=True, to_onehot_y=True, include_background=True)", "HausdorffDTLoss(absent='count')"
+        ),
         "JukeboxLoss": "of spectra of volumes",
         "LocalNormalizedCrossCorrelationLoss": REGISTRATION,
-        "LogHausdorffDTLoss": NOT_YET,
+        "LogHausdorffDTLoss": equal(
+            "LogHausdorffDTLoss(softmax=True, to_onehot_y=True, include_background=True)",
+            "HausdorffDTLoss(log=True, absent='count')",
+        ),
         "MCCLoss": (
             equal("MCCLoss(softmax=True, to_onehot_y=True)", "MCCLoss(per_image=True, absent='count')"),
             equal("MCCLoss(sigmoid=True, batch=True)", "MCCLoss(link='sigmoid', absent='count')", MASKS),
         ),
         "NACLLoss": "smooths labels by their neighbours",
         "SURELoss": "of a denoiser without a target",
-        "SoftDiceclDiceLoss": NOT_YET,
-        "SoftclDiceLoss": NOT_YET,
+        "SoftDiceclDiceLoss": equal(
+            "SoftDiceclDiceLoss(softmax=True, to_onehot_y=True, smooth=1e-20)",
+            "LossSet(dice=0.5 * DiceLoss(per_image=True, absent='count'),"
+            " cldice=0.5 * CLDiceLoss(average='micro', per_image=True))",
+        ),
+        "SoftclDiceLoss": equal(
+            "SoftclDiceLoss(softmax=True, to_onehot_y=True, smooth=1e-20)", "CLDiceLoss(average='micro', per_image=True)"
+        ),
     },
 )

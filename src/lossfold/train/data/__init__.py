@@ -18,3 +18,4 @@ from lossfold.train.data.objects import ObjectsData as ObjectsData
 from lossfold.train.data.photographs import PhotographData as PhotographData
 from lossfold.train.data.restoration import RestorationData as RestorationData
 from lossfold.train.data.restoration_folders import RestorationFolderData as RestorationFolderData
+from lossfold.train.data.vessels import VesselsData as VesselsData

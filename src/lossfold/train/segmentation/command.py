@@ -22,7 +22,7 @@ class SegmentationCLI(TrainCLI):
     description = """Train a network that labels every pixel, score it on held-out images before and after, and write a report.
 Without data of your own the task is composed of photographs and textures that installed packages ship.
 Labels may be one of several classes, or with --model.task binary or multilabel a yes or no for each channel.
-A packaged recipe is named with --recipe NAME (demo, binary, multilabel), a file with --config FILE; later options win."""
+A packaged recipe is named with --recipe NAME (demo, binary, multilabel, vessels), a file with --config FILE; later options win."""
     module = SegmentationModule
     data = SegmentationData
     defaults = {"data": "lossfold.train.data.CollageData", "model.network": "lossfold.train.nets.SmallUNet"}  # noqa: RUF012
@@ -54,8 +54,8 @@ A packaged recipe is named with --recipe NAME (demo, binary, multilabel), a file
         before, after = self.model.before, self.model.scores
         return {
             "classes": self.datamodule.class_names,
-            "before": before and {"miou": before.mean, "iou": before.iou},
-            "after": {"miou": after.mean, "iou": after.iou},
+            "before": before and {"miou": before.mean, "iou": before.iou} | (before.shapes or {}),
+            "after": {"miou": after.mean, "iou": after.iou} | (after.shapes or {}),
         }
 
     def table(self) -> Table:

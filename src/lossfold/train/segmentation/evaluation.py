@@ -32,11 +32,13 @@ class Scores:
         iou: one value per class; None where a class is neither present nor predicted.
         pixels: number of labelled pixels of each class.
         counted: number of pixels that could have been of each class.
+        shapes: scores of shapes by name, where they are asked for.
     """
 
     iou: list[float | None]
     pixels: list[int]
     counted: list[int]
+    shapes: dict[str, float] | None = None
 
     @classmethod
     def of(cls, confusion: Tensor) -> "Scores":
@@ -69,6 +71,24 @@ def percent(value: float | None) -> str:
     return "–" if value is None or math.isnan(value) else f"{100 * value:.1f} %"
 
 
+def shape_rows(before: Scores | None, after: Scores) -> list[tuple[str, str, str]]:
+    """Scores of shapes, before the training and after it, for people."""
+    rows = []
+    for name, value in (after.shapes or {}).items():
+        old = before.shapes[name] if before and before.shapes else None
+        texts = [("–" if x is None else f"{x:.2f}") if name == "betti0_error" else percent(x) for x in (old, value)]
+        rows.append((SHAPES[name], *texts))
+    return rows  # type: ignore[return-value]
+
+
+SHAPES = {
+    "cldice": "centreline Dice (clDice)",
+    "betti0_error": "parts too many or few (Betti-0 error)",
+    "boundary_f1": "boundary F1, within 1 pixel",
+}
+"""Scores of shapes, as people call them."""
+
+
 def score_table(class_names: Sequence[str], before: Scores | None, after: Scores) -> Table:
     """IoU per class on the held-out images, before the training and after it."""
     table = Table(title="IoU on held-out images")
@@ -80,4 +100,6 @@ def score_table(class_names: Sequence[str], before: Scores | None, after: Scores
         table.add_row(escape(name), percent(after.shares[index]), percent(old), percent(after.iou[index]))
     table.add_section()
     table.add_row("mean (mIoU)", "", percent(before.mean if before else None), percent(after.mean), style="bold")
+    for title, old, new in shape_rows(before, after):
+        table.add_row(title, "", old, new)
     return table

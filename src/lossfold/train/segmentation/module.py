@@ -1,5 +1,6 @@
 """The Lightning module of segmentation: a loss from plain values, what scores say, and IoU."""
 
+import dataclasses
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from lossfold.train.schedules import Schedule
 from lossfold.train.segmentation.balance import Balance, class_counts, weigh, weights_of
 from lossfold.train.segmentation.criterion import build_criterion, check_targets
 from lossfold.train.segmentation.evaluation import Scores, channel_counts
+from lossfold.train.segmentation.shapes import ShapeScores
 
 
 class SegmentationModule(TrainingModule):
@@ -39,6 +41,7 @@ class SegmentationModule(TrainingModule):
             whole batch, whatever the loss.
         class_weights: multiclass: weights from the training samples for the terms that are means over pixels. balanced: inversely
             proportional to a class's share; sqrt: to its square root. None: those that `loss` says.
+        shape_scores: binary: score shapes as well as overlap: centreline Dice, numbers of parts, and boundaries.
     """
 
     scores_type = Scores
@@ -58,6 +61,7 @@ class SegmentationModule(TrainingModule):
         sync: bool = True,
         micro_batches: int = 1,
         class_weights: Balance | None = None,
+        shape_scores: bool = False,
     ) -> None:
         super().__init__(network, optimizer, schedule, warmup, lr_scheduler, channels_last, sync, micro_batches)
         self.keep_hyperparameters()
@@ -70,6 +74,9 @@ class SegmentationModule(TrainingModule):
         self.weights: tuple[float, ...] | None = None
         if class_weights and task != "multiclass":
             raise TrainError("model.class_weights is for the task multiclass; give losses of channels a pos_weight in model.loss")
+        if shape_scores and task != "binary":
+            raise TrainError("model.shape_scores is for the task binary: one channel, whose shape is scored")
+        self.shapes = ShapeScores(ignore_index) if shape_scores else None
 
     def setup(self, stage: str) -> None:
         """Weigh the classes, if they are to be, by what the training samples hold; see `TaskModule.setup`."""
@@ -109,6 +116,8 @@ class SegmentationModule(TrainingModule):
         classes = len(self.class_names)
         columns = classes if self.task == "multiclass" else 4
         self.counts = torch.zeros(classes, columns, dtype=torch.int64, device=self.device)
+        if self.shapes is not None:
+            self.shapes.reset()
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         """One held-out batch: its losses, and its pixels into the counts of the score."""
@@ -120,12 +129,18 @@ class SegmentationModule(TrainingModule):
             self.counts += confusion(predicted, labels, len(self.class_names), self.ignore_index)
         else:
             self.counts += channel_counts(predicted, labels, self.ignore_index)
+        if self.shapes is not None:
+            self.shapes.update(predicted[:, 0].long(), labels.view(predicted[:, 0].shape))
 
     def on_validation_epoch_end(self) -> None:
         """Score the held-out images."""
         counts = self.trainer.strategy.reduce(self.counts, reduce_op="sum")
         assert isinstance(counts, Tensor)
         self.scores = Scores.of(counts) if self.task == "multiclass" else Scores.of_channels(counts)
+        if self.shapes is not None:
+            found = self.shapes.compute()
+            self.scores = dataclasses.replace(self.scores, shapes=found)
+            self.log_dict({f"val/{name}": value for name, value in found.items()})
         self.scored_at = self.trainer.global_step
         named = zip(self.class_names, self.scores.iou, strict=True)
         values = {f"val/iou/{name}": value for name, value in named if value is not None}

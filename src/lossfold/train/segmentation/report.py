@@ -14,7 +14,7 @@ from lossfold.train.data.depth import eight_bits
 from lossfold.train.pictures import Array, class_colours, png
 from lossfold.train.report import file_name, shown_ones, write_page
 from lossfold.train.run_folder import RunFolder
-from lossfold.train.segmentation.evaluation import Scores, percent
+from lossfold.train.segmentation.evaluation import Scores, percent, shape_rows
 from lossfold.train.segmentation.module import SegmentationModule
 from lossfold.train.segmentation.pictures import channel_map, error_map, label_map, score_curves
 
@@ -77,6 +77,7 @@ def write_report(
         best=percent(best),
         score_curves=score_curves(rows, data.class_names, _colours(model)) if rows else [],
         classes=_class_rows(data.class_names, _colours(model), model.before, model.scores),
+        shapes=shape_rows(model.before, model.scores),
         channels=model.task != "multiclass",
         examples=_examples(model, data, images),
         ignore_index=data.ignore_index,

@@ -1,0 +1,1 @@
+"""The fold of shapes: sums over what follows from a whole mask, its distances and its skeleton."""
