@@ -105,7 +105,7 @@ class BoundaryLoss(MapLoss):
 
     def map_of(self, given: Given, spacings: Spacings | None = None, *_: Any) -> Tensor:
         """Return the signed distance of each class, or of each mask."""
-        scores, targets, _ = given.tensors
+        scores, targets, _weight = given.tensors
         space = targets.shape[1 if given.kind == LABELS else 2 :]
         if not space:  # a pixel by itself has no boundary
             return torch.zeros_like(scores, dtype=torch.float32)
@@ -115,12 +115,12 @@ class BoundaryLoss(MapLoss):
         if given.kind == LABELS:
             try:
                 return signed_distance(
-                    targets, scores.shape[1], ignore_index=self.ignore_index, spacing=spacing, boundary=self.boundary
+                    targets, scores.shape[1], ignore_index=self.ignored[0], spacing=spacing, boundary=self.boundary
                 )
             except LossError as error:
-                expected = f"in [0, {scores.shape[1]}) or ignore_index={self.ignore_index}"
+                expected = f"in [0, {scores.shape[1]}) or ignore_index={self.ignored[0]}"
                 raise wrong("labels", expected, error.got) from None
-        inside, ignored = ignored_masks(given, self.ignore_index, self.together)
+        inside, ignored = ignored_masks(given, self.ignored[0], self.together)
         if ignored is None:
             return signed_distance(inside, spacing=spacing, boundary=self.boundary)
         codes = torch.where(ignored, 2, inside.to(torch.uint8)).flatten(0, 1)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from lossfold.folds.fold import Fold, Sum
-from lossfold.losses.classes.overlap import included
+from lossfold.losses.classes.averages import included
 from lossfold.losses.reduce import Ratio, divide
 from lossfold.losses.scores import times
 from lossfold.losses.shapes.common import TARGET, WEIGHT, ShapeLoss
@@ -110,7 +110,7 @@ class CLDiceLoss(ShapeLoss):
         whole = self.cost(*(times(area, v).sum(1, keepdim=True) for area in areas))
         return Ratio(torch.where(something, whole, 0.0), something.to(whole))
 
-    def forward(self, logits: Tensor, labels: Tensor, weight: Tensor | None = None) -> Tensor:
+    def forward(self, logits: Tensor, labels: Tensor, weight: Tensor | None = None) -> Tensor:  # type: ignore[override]
         """Return the loss.
 
         Args:

@@ -11,7 +11,7 @@ from lossfold.errors import wrong
 from lossfold.folds.fold import Fold, Sum
 from lossfold.folds.shape.needs import ShapeGiven, ShapeNeeds
 from lossfold.folds.shape.spec import ShapeSpec
-from lossfold.losses.classes.overlap import included
+from lossfold.losses.classes.averages import included
 from lossfold.losses.reduce import Ratio
 from lossfold.losses.scores import LABELS, ScoreLoss
 from lossfold.options import configured, option
@@ -32,7 +32,7 @@ class ShapeLoss(ScoreLoss):
     takes_normalizer: ClassVar[bool] = False
     dense_links: ClassVar[tuple[str, ...]] = ("softmax", "sigmoid", "identity")
 
-    def check(self, logits: Any, labels: Any, weight: Any = None, spacings: Any = None) -> Any:
+    def check(self, logits: Any, labels: Any, weight: Any = None, spacings: Any = None) -> Any:  # type: ignore[override]
         """Refuse what can't be folded, or does not fit the options."""
         read = super().check(logits, labels, weight)
         axes = read.tensors[0].dim() - 2
@@ -47,7 +47,7 @@ class ShapeLoss(ScoreLoss):
     def needs_for(self, kind: str) -> Any:
         """Return the fold that a kind of targets wants."""
         together = self.together and kind != LABELS
-        spec = ShapeSpec(self.link, self.ignore_index, self.align_corners, self.asked(), together=together)
+        spec = ShapeSpec(self.link, self.ignored[0], self.align_corners, self.asked(), together=together)
         return ShapeNeeds(spec, self.engine, apart=self.by_image, validate=self.validate)
 
     def counted(self, classes: int) -> set[int]:

@@ -70,7 +70,7 @@ class HausdorffDTLoss(ShapeLoss):
         """Return the sums that the formula reads."""
         return (WEIGHT, TARGET, ("far", float(self.alpha)))
 
-    def check(self, logits: Any, labels: Any, weight: Any = None, spacings: Any = None) -> Any:
+    def check(self, logits: Any, labels: Any, weight: Any = None, spacings: Any = None) -> Any:  # type: ignore[override]
         """Refuse what can't be folded, or does not fit the options."""
         return super().check(logits, labels, weight, self.spacing if spacings is None else spacings)
 
@@ -91,7 +91,7 @@ class HausdorffDTLoss(ShapeLoss):
         mean = above if self.reduction == "sum" else divide(above, below)
         return Ratio(mean.log1p(), (below != 0).to(mean))
 
-    def forward(
+    def forward(  # type: ignore[override]
         self,
         logits: Tensor,
         labels: Tensor,

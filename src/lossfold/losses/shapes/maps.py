@@ -13,7 +13,7 @@ from lossfold.folds.dense.needs import DenseNeeds
 from lossfold.folds.fold import Fold, Sum, describe
 from lossfold.folds.label.needs import LabelNeeds
 from lossfold.folds.scores import Given, with_channel
-from lossfold.losses.classes.overlap import included
+from lossfold.losses.classes.averages import included
 from lossfold.losses.reduce import Ratio
 from lossfold.losses.scores import LABELS, WEIGHT, ScoreLoss, times
 from lossfold.options import configured, option

@@ -92,8 +92,8 @@ class SkeletonRecallLoss(MapLoss):
                 "lossfold.functional.tubed_skeleton, where data are loaded",
             )
         if given.kind == LABELS:
-            return of_labels(targets, scores.shape[1], self.ignore_index, self.do_tube)
-        return of_masks(ignored_masks(given, self.ignore_index, self.together)[0], self.do_tube)
+            return of_labels(targets, scores.shape[1], self.ignored[0], self.do_tube)
+        return of_masks(ignored_masks(given, self.ignored[0], self.together)[0], self.do_tube)
 
     def sums(self, kind: str) -> tuple[Sum, ...]:
         """Return the sums that the formula reads."""

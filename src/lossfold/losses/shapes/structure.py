@@ -85,7 +85,7 @@ class StructureLoss(ScoreLoss):
         fits = self.compat is None or (self.per_image and self.reduction == "mean" and self.absent == "count")
         self.require("compat", fits, "None, or with reduction='mean', per_image=True and absent='count'")
 
-    def check(self, logits: Any, labels: Any, weight: Any = None, normalizer: float | Tensor | None = None) -> Given:
+    def check(self, logits: Any, labels: Any, weight: Any = None, normalizer: float | Tensor | None = None) -> Given:  # type: ignore[override]
         """Refuse what can't be folded, or does not fit the options; and weigh the pixels."""
         given = super().check(logits, labels, weight, normalizer)
         if self.compat is not None and normalizer is not None:
@@ -95,7 +95,7 @@ class StructureLoss(ScoreLoss):
     def at_edges(self, given: Given) -> Given:
         """Return a call's arguments with the weight w (1 + factor ``|m - t|``)."""
         scores, targets, weight = given.tensors
-        u = edge_weight(targets, self.ignore_index, self.kernel_size, self.factor, computed_in(scores))
+        u = edge_weight(targets, self.ignored[0], self.kernel_size, self.factor, computed_in(scores))
         if weight is not None:
             weight = weight if weight.dim() == u.dim() else weight.unsqueeze(1)
             u = torch.where(weight != 0, weight.to(u.dtype), 0.0) * u
