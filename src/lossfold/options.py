@@ -250,7 +250,7 @@ class PerAxis(Kind):
     def admits(self, value: object) -> bool:
         """Whether a value is one."""
         found = value if value is None or isinstance(value, (int, float)) else listed(value)
-        numbers: Sequence[Any] = found if isinstance(found, (list, tuple)) else [found]
+        numbers: Any = found if isinstance(found, (list, tuple)) else [found]
         return value is None or (len(numbers) > 0 and all(is_number(x) and x > 0 for x in numbers))
 
     def expected(self, value: object) -> str:
