@@ -129,7 +129,7 @@ def something(**options: Any) -> lf.LossSet:
 
 def samples() -> Iterator[Any]:
     labels = (torch.int64, torch.int32, torch.uint8)
-    for turn, classes in enumerate((1, 2, 3, 19, 21, 150, 300, 301)):
+    for turn, classes in enumerate((2, 3, 19, 21, 150, 300, 301), 1):  # class indices of one channel are refused
         given = classes, ("softmax", "identity")[turn % 2], DTYPES[turn % 3], labels[turn % 3] if classes < 255 else torch.int64
         yield pytest.param(*given, marks=[] if classes in (3, 300) else [pytest.mark.slow])
 
