@@ -673,7 +673,7 @@ def boundary_loss(
     weight: Tensor | None = None,
     normalizer: float | Tensor | None = None,
     distance: Tensor | None = None,
-    spacings: Spacings | None = None,
+    spacings: Tensor | Sequence[Sequence[float]] | None = None,
     boundary: str = "inner",
     spacing: float | Sequence[float] | None = None,
     normalize: str = "none",

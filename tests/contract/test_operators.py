@@ -60,7 +60,13 @@ def seen() -> dict[str, list[Any]]:
                 if fold in OF_TARGETS:
                     continue
                 kinds = [a.dtype if isinstance(a, Tensor) else a is None for a in args if not isinstance(a, int | float)]
-                special = case.name in ("BoundaryLoss", "LovaszLoss", "OhemCrossEntropyLoss", "LaplacianPyramidLoss", "MattingGradientLoss")
+                special = case.name in (
+                    "BoundaryLoss",
+                    "LovaszLoss",
+                    "OhemCrossEntropyLoss",
+                    "LaplacianPyramidLoss",
+                    "MattingGradientLoss",
+                )
                 key = f"{func}{kinds}{case.link}{case.name if special else ''}"
                 found[fold].setdefault(key, (func, args, kwargs))
     return {fold: list(calls.values()) for fold, calls in found.items()}

@@ -20,7 +20,9 @@ from tests.internals import Watch
 engines = pytest.mark.parametrize("engine", [engine for engine in ENGINES if engine != "triton"])
 
 
-def given(space: tuple[int, ...] = (13, 11), batch: int = 2, classes: int = 4, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
+def given(
+    space: tuple[int, ...] = (13, 11), batch: int = 2, classes: int = 4, dtype: torch.dtype = torch.float64
+) -> tuple[Tensor, Tensor]:
     """Logits and labels, some of them ignored."""
     labels = torch.randint(0, classes, (batch, *space))
     labels[torch.rand(labels.shape) < 0.2] = 255
@@ -29,9 +31,7 @@ def given(space: tuple[int, ...] = (13, 11), batch: int = 2, classes: int = 4, d
 
 def criterion(engine: str | None, **options: Any) -> lf.LossSet:
     common: dict[str, Any] = {"ignore_index": 255, "engine": engine}
-    return lf.LossSet(
-        ce=lf.CrossEntropyLoss(**common), dice=lf.DiceLoss(**common), boundary=lf.BoundaryLoss(**common, **options)
-    )
+    return lf.LossSet(ce=lf.CrossEntropyLoss(**common), dice=lf.DiceLoss(**common), boundary=lf.BoundaryLoss(**common, **options))
 
 
 def by_hand(logits: Tensor, labels: Tensor, m: Tensor, weight: Tensor | None = None) -> Tensor:
@@ -49,7 +49,9 @@ def value_and_slope(result: Tensor, logits: Tensor) -> tuple[Tensor, Tensor]:
 def test_maps_of_every_kind(space: tuple[int, ...], engine: str) -> None:
     """Given in any dtype and layout, side by side in small images, with numbers that are none where nothing counts."""
     batch = 40 if space == (3, 3) else 2
-    for dtype, weighted in itertools.product((torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.uint8), (False, True)):
+    for dtype, weighted in itertools.product(
+        (torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.uint8), (False, True)
+    ):
         logits, labels = given(space, batch)
         weight = torch.rand(labels.shape, dtype=torch.float64) if weighted else None
         m = torch.randint(0, 5, (batch, *space, 4)).to(dtype).movedim(-1, 1)
@@ -219,5 +221,5 @@ def test_bad_input_is_refused(what: str) -> None:
     logits, labels = given()
     with pytest.raises(lf.LossError, match=f"BoundaryLoss.*{words}"):
         lf.BoundaryLoss(ignore_index=255)(**{"logits": logits, "labels": labels, **named})
-    with pytest.raises(lf.LossError, match="StructureLoss.*compat"):
+    with pytest.raises(lf.LossError, match=r"StructureLoss.*compat"):
         lf.StructureLoss(compat="published", reduction="sum")

@@ -36,7 +36,7 @@ class Given(NamedTuple):
         """
         alike = self.scores is other.scores and self.targets is other.targets and self.weight is other.weight
         alike = alike and self.kind == other.kind and self.as_masks == other.as_masks and self.kept is other.kept
-        apart = self.maps is not None and other.maps is not None or self.scores.device.type in engines.triton.DEVICES[1]
+        apart = (self.maps is not None and other.maps is not None) or self.scores.device.type in engines.triton.DEVICES[1]
         return alike and (self.maps is other.maps or not apart)
 
     def merge(self, other: Given) -> Given:

@@ -16,13 +16,16 @@ INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 LIBRARY.define("skeleton(Tensor masks, bool tube) -> Tensor")
 
 
-def tubed_skeleton(target: Tensor, num_classes: int | None = None, *, ignore_index: int | None = None, do_tube: bool = True) -> Tensor:
+def tubed_skeleton(
+    target: Tensor, num_classes: int | None = None, *, ignore_index: int | None = None, do_tube: bool = True
+) -> Tensor:
     """Return the skeleton of each mask, or of each class, widened by a pixel to all sides, inside of the mask.
 
     For data loaders: it runs on the CPU, in scikit-image (``pip install scikit-image``), mask by mask.
 
     Args:
-        target: labels ``[B, *S]`` of integers with ``num_classes``, or masks ``[B, K, *S]`` of bool; one to three dimensions in space.
+        target: labels ``[B, *S]`` of integers with ``num_classes``, or masks ``[B, K, *S]`` of bool, with one to three dimensions
+            in space.
         num_classes: how many classes the labels have.
         ignore_index: the label of pixels that belong to no class.
         do_tube: False leaves the skeleton as thin as it is.
@@ -106,5 +109,7 @@ def _thinned() -> Any:
     return skeletonize
 
 
-torch.library.register_fake(f"{NAMESPACE}::skeleton", lambda masks, tube: torch.empty_like(masks, memory_format=torch.contiguous_format), lib=LIBRARY)
+torch.library.register_fake(
+    f"{NAMESPACE}::skeleton", lambda masks, tube: torch.empty_like(masks, memory_format=torch.contiguous_format), lib=LIBRARY
+)
 LIBRARY.impl("skeleton", _skeleton, "CPU")

@@ -323,7 +323,11 @@ def structure(x: Array, t: Array, w: Array | None, options: Options) -> Any:
     found = [z.sum(2) if options["per_image"] else z.sum((0, 2))[None] for z in (both, union, cross, u, g.w * c.t)]
     both, union, cross, total, true = found
     counts = (true if options.get("absent") == "skip" else total) != 0
-    cost = 1 - np.where(union + s != 0, (both + s) / np.where(union + s != 0, union + s, 1), 1) + cross / np.where(total != 0, total, 1)
+    cost = (
+        1
+        - np.where(union + s != 0, (both + s) / np.where(union + s != 0, union + s, 1), 1)
+        + cross / np.where(total != 0, total, 1)
+    )
     shares = np.where(counts, v, 0)
     costs = np.where(shares != 0, v * cost, 0)
     if options["reduction"] == "none":

@@ -205,10 +205,13 @@ def of_targets(name: str) -> Callable[[Elements], Tensor]:
 
 
 def structure(e: Elements) -> Tensor:
-    u = e.w * edge_weight(e.truth, e.case.ignore_index, e.options.get("kernel_size", 31), e.options.get("factor", 5.0), e.w.dtype).reshape(e.w.shape)
+    u = e.w * edge_weight(
+        e.truth, e.case.ignore_index, e.options.get("kernel_size", 31), e.options.get("factor", 5.0), e.w.dtype
+    ).reshape(e.w.shape)
     s = e.options.get("smooth", 1.0)
     both, union, cross, total, true = (
-        e.rows(z.sum(2)) for z in (u * e.p * e.t, u * (e.p + e.t - e.p * e.t), u * (e.t * e.nll + (1 - e.t) * e.nll_not), u, u * e.t)
+        e.rows(z.sum(2))
+        for z in (u * e.p * e.t, u * (e.p + e.t - e.p * e.t), u * (e.t * e.nll + (1 - e.t) * e.nll_not), u, u * e.t)
     )
     ratio = torch.where(union + s != 0, (both + s) / torch.where(union + s != 0, union + s, 1), 1)
     cost = 1 - ratio + cross / torch.where(total != 0, total, 1)

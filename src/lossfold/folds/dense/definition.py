@@ -75,9 +75,7 @@ def integrand(
     return values.sum(1).reshape(len(targets), *targets.shape[2:]) if spec.together else values.reshape(targets.shape)
 
 
-def elements(
-    scores: Tensor, targets: Tensor, weight: Tensor | None, spec: DenseSpec, maps: Tensor | None = None
-) -> Elements:
+def elements(scores: Tensor, targets: Tensor, weight: Tensor | None, spec: DenseSpec, maps: Tensor | None = None) -> Elements:
     """Bring scores, targets, weights and map together; where nothing counts, all of them are 0."""
     z = resize(scores, targets.shape[2:], spec.align_corners)
     z, t = ((x.flatten(2) if x.dim() > 2 else x[..., None]).contiguous() for x in (z, targets))

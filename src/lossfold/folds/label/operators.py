@@ -67,9 +67,7 @@ def _on_gpus() -> Any:
     return host
 
 
-def _definition(
-    scores: Tensor, labels: Tensor, weight: Tensor | None, maps: Tensor | None, *options: Any
-) -> tuple[Tensor, Tensor]:
+def _definition(scores: Tensor, labels: Tensor, weight: Tensor | None, maps: Tensor | None, *options: Any) -> tuple[Tensor, Tensor]:
     return definition.fold(scores, labels, weight, spec_of(*options), maps)[:2]
 
 

@@ -13,7 +13,7 @@ from lossfold.losses.scores import LABELS, WEIGHT
 from lossfold.losses.shapes.maps import MAP_PROB, MAP_SIZE, MapLoss, ignored_masks
 from lossfold.options import configured, option
 from lossfold.registry import LOSSES
-from lossfold.shapes.skeletons import check_space, of_labels, of_masks
+from lossfold.shapes.skeletons import of_labels, of_masks
 
 
 @LOSSES.register
@@ -64,7 +64,10 @@ class SkeletonRecallLoss(MapLoss):
     include_background: bool = option(False)
 
     map_argument: ClassVar[str] = "skeleton"
-    samples: ClassVar[tuple[dict[str, Any], ...]] = ({}, {"smooth": 0.0, "absent": "count", "include_background": True, "class_weight": "random", "per_image": True})
+    samples: ClassVar[tuple[dict[str, Any], ...]] = (
+        {},
+        {"smooth": 0.0, "absent": "count", "include_background": True, "class_weight": "random", "per_image": True},
+    )
     dense_samples: ClassVar[tuple[dict[str, Any], ...]] = ({"link": "sigmoid", "include_background": True},)
 
     @property
@@ -82,7 +85,12 @@ class SkeletonRecallLoss(MapLoss):
         """Return the tubed skeleton of each class, or of each mask."""
         scores, targets, _w = given.tensors
         if targets.device.type not in ("cpu", "meta"):
-            raise wrong("skeleton", "given off the CPU", f"labels on {targets.device}", "lossfold.functional.tubed_skeleton, where data are loaded")
+            raise wrong(
+                "skeleton",
+                "given off the CPU",
+                f"labels on {targets.device}",
+                "lossfold.functional.tubed_skeleton, where data are loaded",
+            )
         if given.kind == LABELS:
             return of_labels(targets, scores.shape[1], self.ignore_index, self.do_tube)
         return of_masks(ignored_masks(given, self.ignore_index, self.together)[0], self.do_tube)

@@ -53,7 +53,9 @@ def of_map(name: str) -> Callable[..., Any]:
         w = np.ones(labels.shape) if weight is None else np.asarray(weight, np.float64)
         w = np.where(counted.reshape(m.shape), w.reshape(batch, 1, -1), 0)
         x = np.where(w != 0, scores.reshape(batch, classes, -1), 0)
-        return maps.loss(name, probabilities(x, options.get("link", "softmax")), w, m, inside.reshape(m.shape), options | {"of_labels": True})
+        return maps.loss(
+            name, probabilities(x, options.get("link", "softmax")), w, m, inside.reshape(m.shape), options | {"of_labels": True}
+        )
 
     return value
 
