@@ -22,6 +22,14 @@ from lossfold.losses.scores import ScoreLoss
 FOLDS = ("label", "dense", "pair", "window", "shape")
 
 
+def of_two_classes(sample: dict[str, Any]) -> dict[str, Any]:
+    """A sample's options, with numbers for two classes where the contract takes random ones."""
+    pairs = {"distances": [[0.0, 1.0], [0.5, 0.0]]}
+    return {
+        key: pairs.get(key, [0.5, 2.0]) if value == "random" and key != "pretrained" else value for key, value in sample.items()
+    }
+
+
 @functools.cache
 def folded(fold: str) -> tuple[str, ...]:
     """The registered losses of a fold, as the plan of a set of each of them tells."""

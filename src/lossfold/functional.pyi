@@ -11,7 +11,6 @@ from lossfold.losses.adversarial.matching import Features
 from lossfold.losses.adversarial.path_length import Generator
 from lossfold.losses.adversarial.penalties import Discriminator
 from lossfold.losses.depth.flow import Flows
-from lossfold.losses.shapes.boundary import Spacings
 from lossfold.shapes.distances import Spacing
 
 HELPERS: tuple[str, ...]
@@ -1012,7 +1011,7 @@ def boundary_loss(
     weight: Tensor | None = None,
     normalizer: float | Tensor | None = None,
     distance: Tensor | None = None,
-    spacings: Spacings | None = None,
+    spacings: Tensor | Sequence[Sequence[float]] | None = None,
     boundary: str = "inner",
     spacing: float | Sequence[float] | None = None,
     normalize: str = "none",

@@ -249,9 +249,10 @@ class PerAxis(Kind):
 
     def admits(self, value: object) -> bool:
         """Whether a value is one."""
-        found = value if value is None or isinstance(value, (int, float)) else listed(value)
-        numbers: Any = found if isinstance(found, (list, tuple)) else [found]
-        return value is None or (len(numbers) > 0 and all(is_number(x) and x > 0 for x in numbers))
+        if value is None or isinstance(value, (int, float)):
+            return value is None or (is_number(value) and value > 0)
+        numbers = listed(value)
+        return isinstance(numbers, (list, tuple)) and len(numbers) > 0 and all(is_number(x) and x > 0 for x in numbers)
 
     def expected(self, value: object) -> str:
         """Say what would be right in place of a value."""

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import lossfold as lf
+from tests import internals
 from tests.contract.case import same_bits
 from tests.folds.label.cases import LabelCase
 
@@ -52,7 +53,7 @@ SAMPLES = [(name, options) for name, cls in lf.LOSSES.items() for options in get
 
 @pytest.mark.parametrize(("name", "options"), SAMPLES, ids=str)
 def test_every_loss_round_trips(name: str, options: dict[str, Any], tmp_path: Path) -> None:
-    options = {key: [0.5, 2.0] if value == "random" and key != "pretrained" else value for key, value in options.items()}
+    options = internals.of_two_classes(options)
     loss = lf.LOSSES[name](**options)
     if not options.get("is_disc"):  # which has no weight of its own
         loss = 0.25 * loss

@@ -13,6 +13,7 @@ import torch
 import lossfold as lf
 from lossfold.config.describe import described, meanings_of
 from lossfold.config.schema import schema
+from tests import internals
 from tests.config.dialects import DIALECTS
 from tests.config.test_export import SETS
 from tests.config.test_random import ALLOW, configs, settings
@@ -34,8 +35,7 @@ def test_every_dialect_fits(dialect: str) -> None:
 @pytest.mark.parametrize("name", lf.LOSSES)
 def test_every_loss_fits(name: str) -> None:
     for sample in getattr(lf.LOSSES[name], "samples", ()):
-        options = {key: [0.5, 2.0] if value == "random" and key != "pretrained" else value for key, value in sample.items()}
-        config = lf.to_config(lf.LOSSES[name](**options))
+        config = lf.to_config(lf.LOSSES[name](**internals.of_two_classes(sample)))
         for fitting in (config, {"class_path": f"lossfold.{name}", "init_args": {k: v for k, v in config.items() if k != "type"}}):
             lf.build(fitting)
             validator().validate(fitting)

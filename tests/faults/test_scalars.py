@@ -16,6 +16,7 @@ from lossfold import metrics
 from lossfold.losses.features.frozen import FrozenLoss
 from lossfold.options import Number, Truth, Word
 from lossfold.registry import LOSSES
+from tests import internals
 
 SCALARS: dict[str, tuple[Callable[[Any], Any], ...]] = {
     "bool": (numpy.bool_, torch.tensor),
@@ -30,7 +31,7 @@ SCALARS: dict[str, tuple[Callable[[Any], Any], ...]] = {
 )
 def test_every_option_of_every_loss(name: str) -> None:
     cls = LOSSES[name]
-    base = dict(cls.samples[0]) if getattr(cls, "samples", ()) else {}
+    base = internals.of_two_classes(cls.samples[0])
     tried = 0
     for option, kind in cls.kinds.items():
         default = base.get(option, getattr(cls, option, None))

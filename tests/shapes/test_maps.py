@@ -221,5 +221,5 @@ def test_bad_input_is_refused(what: str) -> None:
     logits, labels = given()
     with pytest.raises(lf.LossError, match=f"BoundaryLoss.*{words}"):
         lf.BoundaryLoss(ignore_index=255)(**{"logits": logits, "labels": labels, **named})
-    with pytest.raises(lf.LossError, match="StructureLoss.*compat"):
+    with pytest.raises(lf.LossError, match=r"StructureLoss.*compat"):
         lf.StructureLoss(compat="published", reduction="sum")

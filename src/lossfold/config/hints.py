@@ -7,7 +7,7 @@ from collections.abc import Collection
 
 from lossfold.errors import nearest, nearest_name
 from lossfold.foreign import translation
-from lossfold.options import Number, PerAxis, PerClass, Truth
+from lossfold.options import Labels, Number, PerAxis, PerClass, Truth
 
 WRITTEN_TRUTHS = {"yes": "true", "on": "true", "y": "true", "no": "false", "off": "false", "n": "false"}
 WRITTEN_TRUTHS |= {"true": "true", "false": "false"}
@@ -40,7 +40,7 @@ def unfit_text(value: object, kind: object) -> str:
         return ""
     if isinstance(kind, Truth) and value.lower() in WRITTEN_TRUTHS:
         return f"it is a text here: write {WRITTEN_TRUTHS[value.lower()]} without quotes"
-    if isinstance(kind, (Number, PerAxis, PerClass)) and is_written_number(value):
+    if isinstance(kind, (Labels, Number, PerAxis, PerClass)) and is_written_number(value):
         dotless = re.fullmatch(r"[-+]?[0-9]+[eE].*|.*[eE][0-9].*", value)
         return "it is a text here, in quotes" + ("; or 1e-3 was read by PyYAML, which wants 1.0e-3" if dotless else "")
     return ""

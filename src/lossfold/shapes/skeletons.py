@@ -24,7 +24,8 @@ def tubed_skeleton(
     For data loaders: it runs on the CPU, in scikit-image (``pip install scikit-image``), mask by mask.
 
     Args:
-        target: labels ``[B, *S]`` of integers with ``num_classes``, or masks ``[B, K, *S]`` of bool; one to three dimensions in space.
+        target: labels ``[B, *S]`` of integers with ``num_classes``, or masks ``[B, K, *S]`` of bool, with one to three dimensions
+            in space.
         num_classes: how many classes the labels have.
         ignore_index: the label of pixels that belong to no class.
         do_tube: False leaves the skeleton as thin as it is.

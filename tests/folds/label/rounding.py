@@ -19,7 +19,8 @@ def rounding_of_p(case: LabelCase, data: Data, cotangent: Tensor | None = None, 
     """What rounding p in float32 moves the gradient by: that of z is p times the difference of p's and their mean.
 
     It matters where nearly nothing is left of the difference, at saturated pixels: in a Lovász loss, where that of a class
-    without foreground hangs on the one largest p, where a map weighs each p, and at label resolution. Largest errors of thousands of pixels can be
+    without foreground hangs on the one largest p, where a map weighs each p, and at label resolution.
+    Largest errors of thousands of pixels can be
     compared by a factor; those of one pixel, and that one saturated, are luck.
 
     Args:

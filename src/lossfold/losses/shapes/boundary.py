@@ -19,8 +19,6 @@ from lossfold.options import configured, option
 from lossfold.registry import LOSSES
 from lossfold.shapes.distances import AT, signed_distance, spacing_of
 
-Spacings = Tensor | Sequence[Sequence[float]]
-
 
 @LOSSES.register
 @configured
@@ -32,7 +30,7 @@ class BoundaryLoss(MapLoss):
         loss_c = Σ w p_c φ_c / Σ w
 
     and the mean over classes weighted by ``class_weight``. It is not bounded below and has no scale of its own: take it beside
-    :class:`DiceLoss` or :class:`CrossEntropyLoss`, with a weight that grows. Distances are found in the call, unless they are given;
+    :class:`DiceLoss` or :class:`CrossEntropyLoss`, with a weight that grows. Distances are found in the call unless they are given;
     they are those of whole images, and a pixel that is ignored neither is part of a class nor of what surrounds it.
 
     Args:
@@ -45,8 +43,8 @@ class BoundaryLoss(MapLoss):
             counts it at no cost.
         include_background: whether class 0 takes part.
         class_weight: C numbers >= 0.
-        link: ``"softmax"`` for logits, ``"sigmoid"`` for logits of independent channels (targets of their shape, inside above 1/2),
-            ``"identity"`` for probabilities.
+        link: ``"softmax"`` for logits, ``"sigmoid"`` for logits of independent channels (targets of their shape, inside above
+            1/2), ``"identity"`` for probabilities.
         ignore_index: the label of pixels that do not count.
         reduction: ``"mean"`` over classes, ``"sum"``, or ``"none"``: ``[C]``, ``[B, C]`` with ``per_image``, weighted, 0 for
             classes left out.
@@ -103,9 +101,9 @@ class BoundaryLoss(MapLoss):
             raise wrong("spacings", "left out beside distance, which has them", type(spacings).__name__)
         return self.mapped(given, distance, spacings)
 
-    def map_of(self, given: Given, spacings: Spacings | None = None, *_: Any) -> Tensor:
+    def map_of(self, given: Given, spacings: Tensor | Sequence[Sequence[float]] | None = None, *_: Any) -> Tensor:
         """Return the signed distance of each class, or of each mask."""
-        scores, targets, _weight = given.tensors
+        scores, targets, _w = given.tensors
         space = targets.shape[1 if given.kind == LABELS else 2 :]
         if not space:  # a pixel by itself has no boundary
             return torch.zeros_like(scores, dtype=torch.float32)
@@ -128,7 +126,7 @@ class BoundaryLoss(MapLoss):
         both = signed_distance(codes, 2, ignore_index=2, spacing=spacing, boundary=self.boundary)
         return both[:, 1].reshape(inside.shape)
 
-    def rows_of(self, spacings: Spacings | None, samples: int, space: torch.Size) -> list[list[float]]:
+    def rows_of(self, spacings: Tensor | Sequence[Sequence[float]] | None, samples: int, space: torch.Size) -> list[list[float]]:
         """Return each sample's spacing along each axis, in the units that distances are wanted in."""
         given = self.spacing if spacings is None else spacings
         rows = spacing_of(given, samples, len(space))
@@ -157,7 +155,7 @@ class BoundaryLoss(MapLoss):
         weight: Tensor | None = None,
         normalizer: float | Tensor | None = None,
         distance: Tensor | None = None,
-        spacings: Spacings | None = None,
+        spacings: Tensor | Sequence[Sequence[float]] | None = None,
     ) -> Tensor:
         """Return the loss.
 

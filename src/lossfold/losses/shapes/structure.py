@@ -144,7 +144,7 @@ class StructureLoss(ScoreLoss):
 
 
 def edge_weight(targets: Tensor, ignore_index: int, size: int, factor: float, dtype: torch.dtype) -> Tensor:
-    """Return 1 + factor ``|m - t|`` of targets ``[B, K, *S]``, m their mean in a window of the counted ones, zeros beyond the image."""
+    """Return 1 + factor ``|m - t|`` of targets ``[B, K, *S]``, m their mean in a window of counted ones, 0 beyond the image."""
     whole = not targets.is_floating_point() and targets.dtype != torch.bool
     ignored = targets == ignore_index if whole else None
     t = targets.to(dtype)

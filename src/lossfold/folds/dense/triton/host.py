@@ -111,7 +111,8 @@ class Call(NamedTuple):
 
 
 def fold(
-    scores: Tensor, targets: Tensor, weight: Tensor | None, maps: None, ignore_index: int, link: int, together: bool, align_corners: bool,
+    scores: Tensor, targets: Tensor, weight: Tensor | None, maps: None, ignore_index: int, link: int, together: bool,
+    align_corners: bool,
     kinds: Sequence[int], gammas: Sequence[float], bins: int, bins_per_image: bool, hinge: bool,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Implement ``dense_fold``."""
@@ -130,7 +131,8 @@ def fold(
 
 def unfold(
     grad_sums: Tensor | None, grad_table: Tensor | None, scores: Tensor, targets: Tensor, weight: Tensor | None,
-    maps: None, ignore_index: int, link: int, together: bool, align_corners: bool,
+    maps: None, ignore_index: int, link: int, together: bool,
+    align_corners: bool,
     kinds: Sequence[int], gammas: Sequence[float], bins: int, bins_per_image: bool, hinge: bool,
 ) -> Tensor:  # fmt: skip
     """Implement ``dense_unfold``."""
@@ -157,8 +159,8 @@ def unfold(
 
 
 def once(
-    scores: Tensor, targets: Tensor, weight: Tensor | None, maps: None, above: Tensor, below: Tensor | None, ignore_index: int, link: int,
-    together: bool, align_corners: bool, kinds: Sequence[int], gammas: Sequence[float], *rest: Any,
+    scores: Tensor, targets: Tensor, weight: Tensor | None, maps: None, above: Tensor, below: Tensor | None,
+    ignore_index: int, link: int, together: bool, align_corners: bool, kinds: Sequence[int], gammas: Sequence[float], *rest: Any,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Implement ``dense_once``, of channels by themselves."""
     if not targets.numel():

@@ -78,8 +78,8 @@ def unfold(
 
 
 def once(
-    scores: Tensor, labels: Tensor, weight: Tensor | None, maps: None, above: Tensor, below: Tensor | None, ignore_index: int, softmax: bool,
-    align_corners: bool, kinds: Sequence[int], gammas: Sequence[float], *rest: Any,
+    scores: Tensor, labels: Tensor, weight: Tensor | None, maps: None, above: Tensor, below: Tensor | None,
+    ignore_index: int, softmax: bool, align_corners: bool, kinds: Sequence[int], gammas: Sequence[float], *rest: Any,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Implement ``label_once``."""
     if not labels.numel():
