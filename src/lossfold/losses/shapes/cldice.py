@@ -110,7 +110,9 @@ class CLDiceLoss(ShapeLoss):
         whole = self.cost(*(times(area, v).sum(1, keepdim=True) for area in areas))
         return Ratio(torch.where(something, whole, 0.0), something.to(whole))
 
-    def forward(self, logits: Tensor, labels: Tensor, weight: Tensor | None = None) -> Tensor:
+    def forward(  # type: ignore[override]
+        self, logits: Tensor, labels: Tensor, weight: Tensor | None = None
+    ) -> Tensor:
         """Return the loss.
 
         Args:

@@ -91,7 +91,7 @@ class HausdorffDTLoss(ShapeLoss):
         mean = above if self.reduction == "sum" else divide(above, below)
         return Ratio(mean.log1p(), (below != 0).to(mean))
 
-    def forward(
+    def forward(  # type: ignore[override]
         self,
         logits: Tensor,
         labels: Tensor,
