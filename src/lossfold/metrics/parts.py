@@ -41,6 +41,7 @@ def parts_by_edges(mask: Tensor, connectivity: int) -> Tensor:
             there.append(slice(max(x, 0), None if x >= 0 else x))
         both = mask[tuple(here)] & mask[tuple(there)]
         ends.append((nodes[tuple(here)][both], nodes[tuple(there)][both]))
-    root = roots_of_edges(*(torch.cat(side) for side in zip(*ends, strict=True)), mask.numel())
+    first, second = (torch.cat(side) for side in zip(*ends, strict=True))
+    root = roots_of_edges(first, second, mask.numel())
     alone = mask & (root.view(mask.shape) == nodes)
     return alone.flatten(1).sum(1)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -105,9 +106,8 @@ def surface_distance(
 
     def measure(pairs: list[tuple[Tensor, Tensor]]) -> Tensor:
         pairs = pairs if symmetric else pairs[:1]
-        total = sum(torch.where(on, far, 0.0).sum(1) for far, on in pairs)
-        count = sum(on.sum(1) for _, on in pairs)
-        return total / count  # type: ignore[operator]
+        total = torch.stack([torch.where(on, far, 0.0).sum(1) for far, on in pairs]).sum(0)
+        return total / torch.stack([on.sum(1) for _, on in pairs]).sum(0)
 
     return distances_of(who, preds, labels, C, spacing, empty, ignore, measure)
 
@@ -295,5 +295,6 @@ def thinned(mask: Tensor, who: str) -> Tensor:
     except ImportError:
         expected, hint = "given beside scikit-image, which has the skeletons", "pip install scikit-image"
         raise LossError(who, "preds", expected, "without it", hint) from None
-    lines = [torch.from_numpy(skeletonize(one.cpu().numpy())) > 0 for one in mask]
+    thin: Callable[..., Any] = skeletonize
+    lines = [torch.from_numpy(thin(one.cpu().numpy())) > 0 for one in mask]
     return torch.stack(lines).to(mask.device)

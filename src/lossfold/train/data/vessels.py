@@ -37,7 +37,7 @@ def vessels(green: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.bool_], npt.ND
     Returns:
         The vessels, and where they can be known: inside the round field of view, away from its rim.
     """
-    from scipy import ndimage
+    from scipy import ndimage  # type: ignore[import-untyped]
     from skimage.filters import apply_hysteresis_threshold, frangi
     from skimage.morphology import disk, opening
 

@@ -76,9 +76,9 @@ def shape_rows(before: Scores | None, after: Scores) -> list[tuple[str, str, str
     rows = []
     for name, value in (after.shapes or {}).items():
         old = before.shapes[name] if before and before.shapes else None
-        texts = [("–" if x is None else f"{x:.2f}") if name == "betti0_error" else percent(x) for x in (old, value)]
-        rows.append((SHAPES[name], *texts))
-    return rows  # type: ignore[return-value]
+        first, last = (("–" if x is None else f"{x:.2f}") if name == "betti0_error" else percent(x) for x in (old, value))
+        rows.append((SHAPES[name], first, last))
+    return rows
 
 
 SHAPES = {
@@ -100,6 +100,6 @@ def score_table(class_names: Sequence[str], before: Scores | None, after: Scores
         table.add_row(escape(name), percent(after.shares[index]), percent(old), percent(after.iou[index]))
     table.add_section()
     table.add_row("mean (mIoU)", "", percent(before.mean if before else None), percent(after.mean), style="bold")
-    for title, old, new in shape_rows(before, after):
-        table.add_row(title, "", old, new)
+    for title, *values in shape_rows(before, after):
+        table.add_row(title, "", *values)
     return table
