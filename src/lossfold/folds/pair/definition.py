@@ -126,7 +126,7 @@ class Values:
                 return step.abs() if kind == "step" else step * step if kind == "step_sq" else torch.ones_like(step)
             case "laplacian" | "laplacian_weight":
                 level = int(number)
-                found = self.coefficients[level] if level < len(self.coefficients) else d[..., :0]
+                found = self.coefficients[level] if level < len(self.coefficients) else corner(d, (0,) * (d.dim() - 2))
             case "low_pass" | "low_pass_weight":
                 found = self.images[min(int(number), len(self.images) - 1)]
             case _:
