@@ -11,7 +11,6 @@ from lossfold.losses.adversarial.matching import Features
 from lossfold.losses.adversarial.path_length import Generator
 from lossfold.losses.adversarial.penalties import Discriminator
 from lossfold.losses.depth.flow import Flows
-from lossfold.losses.shapes.boundary import Spacings
 from lossfold.shapes.distances import Spacing
 
 HELPERS: tuple[str, ...]
