@@ -142,6 +142,11 @@ class Case:
         return True
 
     @property
+    def elsewhere(self) -> bool:
+        """Whether its plain call takes tensors that are not the CPU's."""
+        return self.name != "SkeletonRecallLoss"
+
+    @property
     def maps(self) -> bool:
         """Whether the result is a number for each pixel."""
         return False

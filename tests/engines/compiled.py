@@ -68,10 +68,10 @@ def of_labels(
         weight = torch.empty(labels.shape, device="meta") if weighted else None
         codes, numbers = [KINDS.index(kind) for kind in kinds], [2.0 * kind.startswith("focal") for kind in kinds]
         options = (255, softmax, False, codes, numbers, bins, False, 0.7, 1000, 0.0, False)
-        sums, table, kept = label.fold(scores, labels, weight, *options)
-        label.unfold(sums, table if bins else None, kept, scores, labels, weight, *options)
+        sums, table, kept = label.fold(scores, labels, weight, None, *options)
+        label.unfold(sums, table if bins else None, kept, scores, labels, weight, None, *options)
         if maps and not bins:
-            label.map(scores, labels, weight, sums[0], kept, *options)
+            label.map(scores, labels, weight, None, sums[0], kept, *options)
 
     return call
 
@@ -95,10 +95,10 @@ def of_targets(
         weight = torch.empty(scores.shape, device="meta") if each else None
         codes, numbers = [DENSE_KINDS.index(kind) for kind in kinds], [2.0 * kind.startswith("focal") for kind in kinds]
         options = (255, LINKS.index(link), link == "softmax", False, codes, numbers, bins, False, hinge)
-        sums, table = dense.fold(scores, targets, weight, *options)
-        dense.unfold(sums, table if bins else None, scores, targets, weight, *options)
+        sums, table = dense.fold(scores, targets, weight, None, *options)
+        dense.unfold(sums, table if bins else None, scores, targets, weight, None, *options)
         if not bins:
-            dense.map(scores, targets, weight, sums[0], *options)
+            dense.map(scores, targets, weight, None, sums[0], *options)
 
     return call
 
@@ -143,11 +143,11 @@ def of_one_pass(fold: str, classes: int, kinds: tuple[str, ...], dtype: torch.dt
         if fold == "label":
             labels = torch.empty(2, 512, 1024, dtype=torch.int64, device="meta")
             options = (255, True, False, [KINDS.index(kind) for kind in kinds], gammas)
-            _, gradient = label.once(scores, labels, None, above, above[0], *options)
+            _, gradient = label.once(scores, labels, None, None, above, above[0], *options)
         elif fold == "dense":
             targets = torch.empty(scores.shape, dtype=torch.uint8, device="meta")
             options = (255, LINKS.index("sigmoid"), False, False, [DENSE_KINDS.index(kind) for kind in kinds], gammas)
-            _, gradient = dense.once(scores, targets, None, above, above[0], *options)
+            _, gradient = dense.once(scores, targets, None, None, above, above[0], *options)
         else:
             codes = [PAIR_KINDS.index(kind) for kind in kinds]
             _, gradient = pair.once(scores, scores, [], above[:, :1], None, 0, 0, codes, [1e-6] * len(kinds), [-1] * len(kinds))

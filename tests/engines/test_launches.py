@@ -35,7 +35,7 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeTensorMode]:
         yield mode
 
 
-@each(A_LOSS)
+@each(A_LOSS, among=lambda case: case.elsewhere)
 def test_nothing_hangs_on_values(case: Case, gpu: FakeTensorMode) -> None:
     """Shapes, dtypes and options say what is launched; a second call copies nothing. (Backward, `test_devices` says the same.)"""
     with unset_fake_temporarily():

@@ -20,7 +20,7 @@ from tests.internals import Watch
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
-SERVED = [case for case in CASES if case.engines != ("eager",) and not getattr(case, "sorts", False)]
+SERVED = [case for case in CASES if case.elsewhere and case.engines != ("eager",) and not getattr(case, "sorts", False)]
 
 
 def is_pixelwise_sum(case: Case) -> bool:
@@ -28,7 +28,7 @@ def is_pixelwise_sum(case: Case) -> bool:
     return case.fold in ("pair", "window") and case.reduction == "sum"
 
 
-@each(among=lambda case: not is_pixelwise_sum(case))
+@each(among=lambda case: case.elsewhere and not is_pixelwise_sum(case))
 def test_no_worse_than_plain_pytorch(case: Case) -> None:
     """By whatever engine serves, in every space and with every kind of targets and weights, at each dtype."""
     for turn, dtype in enumerate(DTYPES):

@@ -18,6 +18,12 @@ Array = npt.NDArray[Any]
 Options = dict[str, Any]
 
 
+def numbers_of(tensor: torch.Tensor) -> Array:
+    """A tensor as an array; of a fake one there is nothing to look at."""
+    tensor.sum().item()
+    return np.asarray(tensor.detach().cpu().numpy())
+
+
 def masks_of(labels: Array, classes: int, ignored: int) -> tuple[Array, Array]:
     """Which pixels ``[B, C, *S]`` belong to each class, and which of them count."""
     inside = np.stack([labels == c for c in range(classes)], 1)

@@ -202,7 +202,7 @@ def lovasz(e: Elements) -> Tensor:
 
 def of_targets(name: str) -> Callable[[Elements], Tensor]:
     def loss(e: Elements) -> Tensor:
-        found = maps.masks_of_targets(e.truth.detach().cpu().numpy(), e.case.ignore_index, e.case.together)
+        found = maps.masks_of_targets(maps.numbers_of(e.truth), e.case.ignore_index, e.case.together)
         m = torch.from_numpy(maps.PLAIN[name](*found, e.options)).to(e.p).reshape(e.p.shape)
         return of_map(name, e.p, e.w, m, None, e.v[:, 0], e.options)
 

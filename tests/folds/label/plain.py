@@ -271,7 +271,7 @@ COSTS: dict[str, Callable[[Tensor, Tensor, Tensor, Options], Tensor]] = {"Bounda
 
 def of_labels(name: str) -> Callable[[Pixels, Options], Tensor]:
     def loss(px: Pixels, options: Options) -> Tensor:
-        found = maps.masks_of(px.labels.long().cpu().numpy(), px.classes, options.get("ignore_index", -100))
+        found = maps.masks_of(maps.numbers_of(px.labels.long()), px.classes, options.get("ignore_index", -100))
         m = torch.from_numpy(maps.PLAIN[name](*found, options)).to(px.p).reshape(px.p.shape)
         return of_map(name, px.p, px.w[:, None], m, px.hot if name == "BoundaryLoss" else None, px.v, options)
 

@@ -201,6 +201,8 @@ def test_unknown_options(name: str) -> None:
         "CEDiceLoss": lf.functional.ce_dice_loss,
         "LovaszLoss": lf.functional.lovasz_loss,
         "OhemCrossEntropyLoss": lf.functional.ohem_cross_entropy_loss,
+        "BoundaryLoss": lf.functional.boundary_loss,
+        "SkeletonRecallLoss": lf.functional.skeleton_recall_loss,
     }[name]
     with pytest.raises((lf.LossError, TypeError), match="ignore_indx"):
         function(LOGITS, LABELS, ignore_indx=3)
