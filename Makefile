@@ -24,7 +24,7 @@ setup: .venv/ready  ## make .venv with everything, and compile the C++ engine
 	$(BIN)/uv pip install --quiet --python .venv --constraint constraints.txt torch torchvision setuptools
 	LOSSFOLD_REQUIRE_NATIVE=1 $(BIN)/uv pip install --quiet --python .venv --constraint constraints.txt \
 	  --no-build-isolation --editable ".[dev]"
-	$(BIN)/uv pip install --quiet --python .venv --constraint constraints.txt --no-deps $(ALONE)
+	$(BIN)/uv pip install --quiet --python .venv --constraint constraints.txt --no-deps --compile-bytecode $(ALONE)
 	touch $@
 
 demo: setup  ## train a small network on real photographs, two to three minutes: mIoU before and after, and a report

@@ -55,6 +55,8 @@ def test_a_wrong_option_loads_nothing_heavy() -> None:
         ("segmentation", ["--data", "FolderData", "--data.rot=x"], "--data.rot; did you mean --data.root?"),
         ("segmentation", ["--data.init_args.image_siz=3"], "--data.image_siz; did you mean --data.image_size?"),
         ("segmentation", ["--model.network", "lossfold.train.nets.SmallUNet", "--model.network.widht=3"], "--model.network.width?"),
+        ("segmentation", ["--data", "FoldersData"], "--data: there is no FoldersData; did you mean FolderData?"),
+        ("matting", ["--data=Xyz"], "choose from AlphaFolderData, "),
         ("segmentation", ["--overwrite", "maybe"], "--overwrite must be true or false, got 'maybe'"),
         ("restoration", ["--trainer.max_steps=many"], "--trainer.max_steps must be a number"),
         ("matting", ["--model.warmup", "slow"], "--model.warmup must be a number"),

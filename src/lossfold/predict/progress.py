@@ -27,3 +27,4 @@ def progress(count: int) -> Iterator[Callable[[str, float], None]]:
             before += share >= 1
 
         yield tell
+        bar.update(task, completed=count, description="")  # also of what was there already, or failed

@@ -70,6 +70,10 @@ def complaint(task: str, argv: list[str]) -> str:
                 wrong = f"--{name} needs --data {FOLDERS[task]}, your own files"
         elif first == "trainer" and rest:
             wrong = _wrong(trainer, rest.partition(".")[0], "" if "." in rest else value, "trainer.")
+        elif name.rstrip("+") in ("data", "data.class_path"):
+            wrong = _no_class(HERE / "data", value)
+            if wrong:
+                return f"--data: {wrong}"
         elif first in ("model", "data", "trainer"):
             continue
         else:
@@ -124,6 +128,25 @@ def _of_class(path: str, rest: str, value: str, prefix: str) -> str:
     folder = {"": HERE / "data", "lossfold.train.data": HERE / "data", "lossfold.train.nets": HERE / "nets"}.get(package)
     file = folder and name and _home(folder, name)
     return _wrong(_signature(file, name), parts[0], "" if len(parts) > 1 else value, prefix) if file else ""
+
+
+def _no_class(folder: Path, name: str) -> str:
+    """What is wrong with the name of a class of ours; paths of other packages are for the parser."""
+    names = [
+        each.asname or each.name
+        for node in ast.walk(_parsed(folder / "__init__.py"))
+        if isinstance(node, ast.ImportFrom)
+        for each in node.names
+    ]
+    if not name.isidentifier() or name in names:
+        return ""
+    near = get_close_matches(name, names, n=1, cutoff=0.6)
+    listed = [
+        one
+        for one in names
+        if one.endswith("Data") and one not in ("SegmentationData", "MattingData", "RestorationData", "GANData")
+    ]
+    return f"there is no {name}" + (f"; did you mean {near[0]}?" if near else f"; choose from {', '.join(listed)}")
 
 
 def _home(folder: Path, name: str) -> Path | None:

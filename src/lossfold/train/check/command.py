@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -96,7 +97,7 @@ def report(data: Any, named: bool, picture: str | None, output: str | None) -> i
             lines = [f"  {other.files[0]}  is  {one.files[0]}" for one, other in pairs[:LISTED]]
             console.print(f"{len(pairs)} image(s) {title}:", *lines, sep="\n", markup=False, soft_wrap=True)
     if problems:
-        lines = [f"  {one.problem}" for one in problems[:LISTED]]
+        lines = [f"  {line}" for line in _alike(problems)[:LISTED]]
         console.print(f"{len(problems)} of {len(everything)} can't be used:", *lines, sep="\n", markup=False, soft_wrap=True)
     if picture:
         usable = [(side, key) for side, found in zip(sides, looks, strict=True) for key, one in enumerate(found) if not one.problem]
@@ -106,6 +107,21 @@ def report(data: Any, named: bool, picture: str | None, output: str | None) -> i
     if output:
         Path(output).write_text(json.dumps(_plain(looks, same, alike), indent=2) + "\n", "utf-8")
     return 1 if problems else 0
+
+
+def _alike(problems: Sequence[Look]) -> list[str]:
+    """What is wrong, once for all files of which the same is said, but for their names and the values in them."""
+    groups: dict[str, list[Look]] = {}
+    for one in problems:
+        words = one.problem
+        for file in one.files:
+            words = words.replace(str(file), "").replace(file.name, "")
+        groups.setdefault(re.sub(r"\d+", "", words), []).append(one)
+    lines = []
+    for first, *others in groups.values():
+        names = ", ".join(one.files[-1].name for one in others[:LISTED]) + ", ..." * (len(others) > LISTED)
+        lines.append(first.problem + f"; likewise {len(others)} more: {names}" * bool(others))
+    return lines
 
 
 def _images(looks: Sequence[Sequence[Look]]) -> Table:
