@@ -17,7 +17,8 @@ from tests.folds.dense.cases import DenseCase
 from tests.folds.label.cases import LabelCase, ScoreCase
 
 engines = pytest.mark.parametrize("engine", ENGINES)
-LOGITS = [case for case in CASES if isinstance(case, ScoreCase) and case.link != "identity"]
+LOGITS = [case for case in CASES if isinstance(case, ScoreCase) and case.link != "identity" and case.name != "ExpLogLoss"]
+"""Of that one the power of -log p, whose slope has no limit towards 0, makes what -log p is rounded by any size."""
 
 
 def tolerance(dtype: torch.dtype) -> float:

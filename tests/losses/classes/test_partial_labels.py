@@ -162,3 +162,23 @@ def test_volumes_are_scored_at_label_resolution(align_corners: bool) -> None:
     for engine in set(lf.engines.available()) - {"eager"}:
         refused(lambda engine=engine: lf.DiceLoss(engine=engine)(z, y), "engine", "interpolation of volumes|runs on")
     refused(lambda: lf.DiceLoss(resize=False)(z, y), "labels", "resize=False")
+
+
+@pytest.mark.parametrize("per_image", [False, True])
+def test_parts_of_losses_of_maps(per_image: bool) -> None:
+    """What sums a map up itself is exact over micro-batches."""
+    y, z = labels(3, 6, 7), scores(3, CLASSES, 6, 7)
+    criterion = lf.LossSet(
+        wasserstein=lf.GeneralizedWassersteinDiceLoss(weighting="volume", per_image=per_image),
+        power=lf.ExpLogLoss(per_image=per_image),
+    )
+    out = criterion(z, y)
+    out.backward()
+    whole, slope = criterion.accumulate(), z.grad
+    parts = [z.detach()[i : i + 1].requires_grad_() for i in range(3)]
+    for i, part in enumerate(parts):
+        whole.add(part, y[i : i + 1])
+    for i, part in enumerate(parts):
+        whole.backward(part, y[i : i + 1])
+    torch.testing.assert_close(whole.output.total, out.total.detach())
+    torch.testing.assert_close(torch.cat([part.grad for part in parts if part.grad is not None]), slope)

@@ -136,7 +136,7 @@ SHARES: dict[str, Callable[[Parts, float], Tensor]] = {
     "focal": lambda x, gamma: times(x.w * x.t, x.miss**gamma * x.ce),
     "focal_not": lambda x, gamma: times(x.w - x.w * x.t, x.miss**gamma * x.ce),
     "focal_weight": lambda x, gamma: x.w * x.miss**gamma,
-    "focal_of": lambda x, gamma: times(x.w * x.t, (-torch.expm1(-x.nll)).clamp_min(torch.finfo(x.p.dtype).tiny) ** gamma * x.nll),
+    "focal_of": lambda x, gamma: times(x.w * x.t, (1 - x.p).clamp_min(torch.finfo(x.p.dtype).tiny) ** gamma * x.nll),
 }
 """What each element adds to each kind of sum."""
 WITHOUT_LOGS = ("weight", "target", "target_sq", "map_size", "prob", "prob_sq", "both", "apart", "map_prob")

@@ -162,7 +162,7 @@ MONAI = peer(
                 "two classes alone; the focal part is a mean over channels, half of the paper's sum; no sigmoid is applied,"
                 " although its documentation says so; each image has a Tversky index of its own",
                 BINARY,
-                by=0.1,
+                by=0.34,
             ),
         ),
         "BarlowTwinsLoss": "of vectors",
