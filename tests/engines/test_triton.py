@@ -104,7 +104,7 @@ def test_launches() -> None:
 @pytest.mark.parametrize("key", ["CUDA", "XPU"])
 def test_operators_are_there(fold: str, key: str) -> None:
     """Whatever this build of PyTorch was made for, and with or without the compiled library."""
-    for name in internals.registered(fold):
+    for name in internals.registered(fold) - {f"{internals.NAMESPACE}::window_once"}:  # which CPUs alone have
         assert torch._C._dispatch_has_kernel_for_dispatch_key(name, key)
 
 

@@ -140,7 +140,9 @@ def write_images_sheet(journal: Journal, predictor: Predictor, images: dict[str,
         failed=list(done.failed.items()),
         samples=False,
         script=script,
-        score=f"lossfold score {output.as_posix()}/predictions TRUTH"
+        score="lossfold.metrics.DepthMetrics: update(predicted / 256, measured)"
+        if predictor.name == "depth"
+        else f"lossfold score {output.as_posix()}/predictions TRUTH"
         + (f" --task {predictor.name}" if predictor.name != "multiclass" else ""),
     )
 
