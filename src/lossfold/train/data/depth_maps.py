@@ -129,8 +129,8 @@ class MotorcycleData(DepthData):
 
     caveat = (
         "All parts are of one photograph: the same garage, camera and light. The scores say that the losses train from real "
-        "depths with holes, and not that the network knows any other place. The part that is held out was chosen after another split, "
-        "the left to train and the right held out, had scored worse than a constant depth: this one asks for less."
+        "depths with holes, and not that the network knows any other place. The part that is held out was chosen after another, "
+        "the right of the picture, had scored worse than a constant depth: this one asks for less."
     )
 
     def __init__(
