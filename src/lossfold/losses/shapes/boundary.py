@@ -58,8 +58,8 @@ class BoundaryLoss(MapLoss):
 
     Example:
         >>> logits, labels = torch.randn(2, 5, 8, 8), torch.randint(0, 5, (2, 8, 8))
-        >>> grows = LinearSchedule(start=0.0, end=1.0, steps=1000)
-        >>> criterion = LossSet(dice=DiceLoss(), boundary=Term(BoundaryLoss(), schedule=grows))
+        >>> growing = Term(BoundaryLoss(), schedule=LinearSchedule(start=0.0, end=1.0, steps=1000))
+        >>> criterion = LossSet(dice=DiceLoss(), boundary=growing)
         >>> criterion(logits, labels).total.shape  # one pass serves both
         torch.Size([])
 
