@@ -169,6 +169,17 @@ class Case:
         return True
 
     @property
+    def plain_sums(self) -> bool:
+        """Whether something of it is added up in plain PyTorch beside the passes."""
+        return self.name in ("ExpLogLoss", "GeneralizedWassersteinDiceLoss")
+
+    @property
+    def powers(self) -> bool:
+        """Whether it raises each pixel's loss to a power below 1: steep where there is next to none, and rounded as PyTorch's
+        power is, which takes another function for the last elements of a row."""
+        return self.name == "ExpLogLoss"
+
+    @property
     def counts_pixels(self) -> bool:
         """Whether the number of pixels matters beside their weights, so that a weight of 2 is no second pixel."""
         return False

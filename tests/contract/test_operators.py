@@ -33,7 +33,7 @@ def expected(case: Case) -> list[str]:
     return [f"{fold}_{what}" for what in ("fold", "unfold") for fold in passes for _ in range(scales)]
 
 
-@every(engines=["cpp"])
+@every(engines=["cpp"], among=lambda case: not case.plain_sums)
 def test_one_fold_and_one_unfold(case: Case) -> None:
     """And nothing of the kind from the definition."""
     data = case.make(way=case.rich)

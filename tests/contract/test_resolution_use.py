@@ -184,7 +184,6 @@ BAD: dict[str, tuple[tuple[Any, ...], list[str]]] = {
     "labels without pixels": ((LOGITS, torch.zeros(2, 0, 8, dtype=torch.int64)), ["labels", "2, 0, 8"]),
     "logits without nodes": ((LOGITS[:, :, :0], torch.zeros(2, 6, 8, dtype=torch.int64)), ["labels|logits", "2, 6, 8|2, 5, 0, 4"]),
     "a longer line": ((LOGITS[..., 0], torch.zeros(2, 6, dtype=torch.int64)), ["labels", "2, 3", "2, 6"]),
-    "a larger volume": ((LOGITS[..., None], torch.zeros(2, 6, 8, 2, dtype=torch.int64)), ["labels", "2, 3, 4, 1", "2, 6, 8, 2"]),
     "weights of the logits' size": (
         (LOGITS, torch.zeros(2, 6, 8, dtype=torch.int64), torch.ones(2, 3, 4)),
         ["weight", "2, 6, 8", "2, 3, 4"],

@@ -45,7 +45,7 @@ def tubed_skeleton(
 
     Example:
         >>> tubed_skeleton(torch.tensor([[[0, 1, 1, 1], [0, 1, 1, 1], [0, 1, 1, 1]]]), 2)[0, 1].int().tolist()
-        [[0, 1, 1, 1], [0, 1, 1, 1], [0, 1, 1, 1]]
+        [[0, 1, 1, 1], [0, 1, 1, 1], [0, 1, 1, 0]]
     """
     with naming("tubed_skeleton"):
         masks = target.dtype == torch.bool

@@ -37,6 +37,20 @@ SPECIFIC: dict[str, dict[str, list[Any]]] = {
         "include_background": [True, False],
         "smooth": [0.0, 1.0],
     },
+    "MCCLoss": {
+        "average": ["macro"],
+        "absent": ["skip", "count", "zero"],
+        "include_background": [True, False],
+        "smooth": [0.0, 0.5],
+    },
+    "PolyLoss": {"epsilon": [1.0, -0.5], "gamma": [0.0, 2.0]},
+    "AsymmetricFocalLoss": {"delta": [0.7, 0.4], "gamma": [2.0, 0.5]},
+    "AsymmetricFocalTverskyLoss": {"delta": [0.7, 0.4], "gamma": [0.75, 0.5], "absent": ["skip", "count"], "smooth": [1.0, 0.1]},
+    "GeneralizedWassersteinDiceLoss": {
+        "distances": [[[0.0, 1.0, 0.5, 1.0], [1.0, 0.0, 0.7, 0.2], [0.5, 0.7, 0.0, 1.0], [1.0, 0.2, 1.0, 0.0]]],
+        "weighting": ["foreground", "volume"],
+        "smooth": [1e-5, 0.5],
+    },
     "LovaszLoss": {"classes": ["present", "all", [0, 3], [2]], "bins": [4096, 64], "exact": [False, True]},
     "BoundaryLoss": {
         "boundary": ["inner", "both"],
