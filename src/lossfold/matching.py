@@ -12,6 +12,7 @@ from torch.nn import functional
 from lossfold.errors import LossError, is_number, python_scalar
 from lossfold.folds.checks import SCORE_DTYPES
 from lossfold.folds.fold import describe
+from lossfold.losses.features.frozen import exactly
 
 ALPHA, GAMMA = 0.25, 2.0  # of the focal cost
 
@@ -59,7 +60,7 @@ def mask_costs(
         weights[name] = weight = python_scalar(weight)
         if not is_number(weight) or (name == "smooth" and weight < 0):
             raise LossError(who, name, "a number" + " >= 0" * (name == "smooth"), repr(weight))
-    with torch.no_grad():
+    with torch.no_grad(), exactly(logits):  # in float16 a share of a mean vanishes, and sums of many points overflow
         dtype = torch.float64 if logits.dtype == torch.float64 else torch.float32
         z, t = logits.flatten(1).to(dtype), masks.flatten(1).to(dtype)
         points = max(1, z.shape[1])
@@ -93,7 +94,7 @@ def match(costs: Tensor | Sequence[Tensor]) -> Any:
 
     Args:
         costs: ``[N, M]`` of one image, or a list of such tensors, one for each image, of any N and M; NaN and infinite costs are
-            taken as the largest.
+            taken as larger than all others together.
 
     Returns:
         ``(predictions, objects)``, int64 ``[min(N, M)]`` each on the costs' device, in the order of the predictions; of a list of
@@ -124,14 +125,20 @@ def match(costs: Tensor | Sequence[Tensor]) -> Any:
     if not tables:
         return []
     device = tables[0].device
-    flat = torch.cat([table.detach().flatten().float() for table in tables]).cpu()  # one transfer, whatever the number of images
-    most = torch.finfo(torch.float32).max
-    flat = flat.nan_to_num(most, most, -most).double()
+    flat = torch.cat([table.detach().flatten() for table in tables]).cpu().double()  # one transfer, whatever the number of images
     found, start = [], 0
     for table in tables:
-        rows, columns = linear_sum_assignment(flat[start : start + table.numel()].view(table.shape).numpy())
+        rows, columns = linear_sum_assignment(bounded(flat[start : start + table.numel()].view(table.shape)).numpy())
         found.append(torch.stack([torch.from_numpy(rows), torch.from_numpy(columns)]).long())
         start += table.numel()
     there = torch.cat(found, 1).to(device)
     pairs = [(part[0], part[1]) for part in torch.split(there, [one.shape[1] for one in found], 1)]
     return pairs if many else pairs[0]
+
+
+def bounded(costs: Tensor) -> Tensor:
+    """Return costs with numbers in the place of NaN and infinities: as large as it takes to avoid them, lest the others round."""
+    known = costs[costs.isfinite()]
+    low, high = (known.min(), known.max()) if known.numel() else (costs.new_zeros(()),) * 2
+    apart = min(costs.shape) * (high - low) + high.abs() + low.abs() + 1
+    return torch.where(costs == -torch.inf, low - apart, torch.where(costs.isfinite(), costs, high + apart))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 
 import pytest
 import torch
@@ -130,3 +131,28 @@ def test_matching() -> None:
     holes = torch.tensor([[torch.nan, 1.0], [2.0, torch.inf]])
     assert [one.tolist() for one in lf.functional.match(holes)] == [[0, 1], [1, 0]]
     refused(lambda: lf.functional.match([torch.zeros(3)]), "match", r"\[N, M\]")
+
+
+def test_costs_under_autocast() -> None:
+    """Are those without it: matching is done within a training step's autocast."""
+    z, t = torch.randn(6, 50), torch.rand(4, 50) > 0.5
+    with torch.autocast("cpu", torch.bfloat16):
+        costs = lf.functional.mask_costs(z, t, focal=2.0)
+    torch.testing.assert_close(costs, lf.functional.mask_costs(z, t, focal=2.0), rtol=0, atol=0)
+
+
+def test_matching_beside_infinite_costs() -> None:
+    """Is the cheapest of the rest, whatever the number of those that can't be avoided; costs in float64 are not rounded."""
+    for seed in range(20):
+        costs = torch.rand(6, 6, generator=torch.Generator().manual_seed(seed))
+        costs[2], costs[:, 4] = torch.nan, torch.inf
+        rows, columns = lf.functional.match(costs)
+        free = torch.where(costs.isfinite(), costs, 0.0)
+        least = min(
+            sum(free[r, c].item() for r, c in zip((0, 1, 3, 4, 5), order, strict=True))
+            for order in itertools.permutations((0, 1, 2, 3, 5))
+        )
+        assert free[rows, columns].sum().item() <= least + 1e-5
+    close = torch.tensor([[1.0, 1.0 + 1e-12], [1.0, 1.0 + 2e-12]], dtype=torch.float64)
+    assert lf.functional.match(close)[1].tolist() == [1, 0]
+    assert lf.functional.match(torch.tensor([[1.0, -torch.inf], [5.0, 2.0]]))[1].tolist() == [1, 0]
