@@ -98,7 +98,8 @@ def invariant(
     above, below = [float((weights * rho)[order].sum())], [2 * float(weights.sum())]
     for k in range(scales):
         r, v = residual[:: 2**k, :: 2**k], w[:: 2**k, :: 2**k]
-        steps = (np.abs(np.diff(r, axis=1)) * v[:, 1:] * v[:, :-1]).sum() + (np.abs(np.diff(r, axis=0)) * v[1:] * v[:-1]).sum()
+        beside, below_it = np.minimum(v[:, 1:], v[:, :-1]), np.minimum(v[1:], v[:-1])
+        steps = (np.abs(np.diff(r, axis=1)) * beside).sum() + (np.abs(np.diff(r, axis=0)) * below_it).sum()
         above.append(factor * float(steps))
         below.append(float(v.sum()))
     return above, below
@@ -206,3 +207,11 @@ def test_flow() -> None:
     ):
         with pytest.raises(lf.LossError, match=message):
             lf.EPELoss()(*call)
+
+
+def test_a_factor_on_weights_changes_nothing() -> None:
+    """Neither the data term nor that of the gradients."""
+    pred, target, weight = scene()
+    loss = lf.ScaleShiftInvariantLoss()
+    close(loss(pred, target, 0.25 * weight), loss(pred, target, weight))
+    close(loss(pred, target, torch.full_like(weight, 0.5)), loss(pred, target))

@@ -95,7 +95,7 @@ class ScaleShiftInvariantLoss(Loss):
         Args:
             pred: disparities ``[B, 1, H, W]``; float16, bfloat16, float32 or float64.
             target: of the same shape; infinite or NaN where nothing was measured.
-            weight: ``[B, 1, H, W]`` or ``[B, H, W]`` float weights >= 0 or a boolean mask.
+            weight: ``[B, 1, H, W]`` or ``[B, H, W]`` float weights >= 0 or a boolean mask; a step has its lesser end's.
 
         Returns:
             A scalar, float32 (float64 for float64 predictions).
@@ -106,7 +106,8 @@ class ScaleShiftInvariantLoss(Loss):
 def steps(residual: Tensor, weight: Tensor, dim: int) -> Tensor:
     """Return what each step between neighbours costs."""
     size = residual.shape[dim] - 1
-    both = weight.narrow(dim, 1, size) * weight.narrow(dim, 0, size) if size > 0 else weight.narrow(dim, 0, 0)
+    size = max(0, size)
+    both = torch.minimum(weight.narrow(dim, weight.shape[dim] - size, size), weight.narrow(dim, 0, size))
     return residual.diff(dim=dim).abs() * both
 
 
