@@ -45,6 +45,14 @@ def test_means_over_batches() -> None:
     spoilt = metrics.DepthMetrics(["abs_rel"])
     spoilt.update(broken, target)
     assert spoilt.compute()["abs_rel"].isnan()
+    blank = pred.clone()
+    blank[4, 0, 0, 0] = torch.nan  # in the image of which nothing counts
+    same = metrics.DepthMetrics()
+    same.update(blank, target)
+    close(same.compute()["abs_rel"], found["abs_rel"])
+    dead = metrics.DepthMetrics(align="median")  # predictions that no factor mends
+    dead.update(0 * pred, target)
+    assert dead.compute()["abs_rel"].isnan()
     for options, message in (({"metrics": ["mae"]}, "metrics must be a list"), ({"align": "mean"}, "align must be one of")):
         with pytest.raises(lf.LossError, match=message):
             metrics.DepthMetrics(**options)

@@ -142,3 +142,12 @@ def test_wrong_calls_are_refused(name: str) -> None:
     ):
         with pytest.raises(lf.LossError, match=rf"{name}: {word}"):
             call()
+
+
+def test_centrelines_of_solid_volumes() -> None:
+    """Of a cube scikit-image leaves nothing; a right prediction is right nevertheless."""
+    cube = torch.ones(1, 4, 4, 4).long()
+    assert lf.metrics.cldice(cube, cube, 2)[0].tolist() == [100, 100]
+    half = cube.clone()
+    half[:, 2:] = 0
+    assert 0 < lf.metrics.cldice(half, cube, 2)[0, 1] < 100

@@ -127,7 +127,8 @@ class DepthMetrics(Accumulator):
         if values.device != self.total.device:
             expected = f"on the accumulator's device {self.total.device}"
             raise LossError("DepthMetrics", "pred", expected, f"{values.device}", "move it: .to(device)")
-        seen = ~values[0].isnan() | ~pred.flatten(1).isfinite().all(1)  # a network's NaN is a score, too
+        # whatever NaN a network has where nothing counts; elsewhere it is a score, too
+        seen = measured(*plain((pred, target, weight)), positive=True).weight.flatten(1).any(1)
         self.total += torch.where(seen, values, 0.0).sum(1)
         self.count += seen.sum()
 

@@ -289,7 +289,7 @@ def quantile(values: Tensor, among: Tensor, share: float) -> Tensor:
 
 
 def thinned(mask: Tensor, who: str) -> Tensor:
-    """Return the skeletons of masks ``[B, *S]``, by scikit-image."""
+    """Return the skeletons of masks ``[B, *S]``, by scikit-image; of a solid volume, of which that leaves nothing, the mask."""
     try:
         from skimage.morphology import skeletonize  # type: ignore[import-not-found, unused-ignore]
     except ImportError:
@@ -297,4 +297,6 @@ def thinned(mask: Tensor, who: str) -> Tensor:
         raise LossError(who, "preds", expected, "without it", hint) from None
     thin: Callable[..., Any] = skeletonize
     lines = [torch.from_numpy(thin(one.cpu().numpy())) > 0 for one in mask]
-    return torch.stack(lines).to(mask.device)
+    found = torch.stack(lines).to(mask.device)
+    some = found.flatten(1).any(1).view(-1, *[1] * (mask.dim() - 1))
+    return torch.where(some, found, mask)
