@@ -131,3 +131,33 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert "share/ce" in head and "share/dice" in head and "share of the gradient" not in head
     assert main(["explain", str(tmp_path / "none")]) == 1
     assert "best or last.ckpt" in capsys.readouterr().err
+
+
+def test_states_of_losses_stay_as_they_are() -> None:
+    terms = lf.LossSet(lecam=lf.LeCamRegularizer())
+    real, fake = torch.randn(5, requires_grad=True), torch.randn(5)
+    terms(real, fake)
+    before = [one.clone() for one in terms.buffers()]
+    terms.explain(real + 3, fake - 3)
+    assert all(torch.equal(one, other) for one, other in zip(before, terms.buffers(), strict=True))
+
+
+def test_in_inference_mode() -> None:
+    scores, labels = batch()
+    shares = criterion().explain(scores, labels).shares
+    with torch.inference_mode():
+        torch.testing.assert_close(criterion().explain(1 * scores, 1 * labels).shares, shares)
+    torch.testing.assert_close(criterion().explain(scores, labels).shares, shares)
+
+
+def test_all_heads_of_a_list() -> None:
+    """Are the first argument, where none asks for a gradient: also beside a weight of floats."""
+    scores, labels = batch()
+    heads = [scores, torch.randn(3, 4, 4, 5)]
+    found = lf.presets.deep_supervision(lf.CrossEntropyLoss(), 2).explain(heads, labels, torch.ones(3, 7, 9))
+    assert set(found.maps) == {"scores.0", "scores.1"} and found.shares.min() > 0
+
+
+def test_broken_scores_are_no_zeros() -> None:
+    scores, labels = batch()
+    assert lf.LossSet(ce=lf.CrossEntropyLoss()).explain(scores * torch.nan, labels).shares.isnan().all()

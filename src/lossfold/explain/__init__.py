@@ -6,7 +6,8 @@ with matplotlib, and as HTML), `run` and `command` (``lossfold explain RUN``).
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -25,7 +26,8 @@ def explain(criterion: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]
     Args:
         criterion: a set, or one loss.
         inputs, named: the arguments of a call. Gradients are taken at the tensors in them that require one, in dicts and lists
-            too; where none does, at the first argument. Halves are taken as float32, in which small gradients stay.
+            too; where none does, at the first argument, a list of heads as a whole. Halves are taken as float32, in which small
+            gradients stay.
 
     Returns:
         Values, shares, cosines, and the gradients' norms by class, by image and by pixel.
@@ -34,14 +36,26 @@ def explain(criterion: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]
         LossError: what the criterion refuses, and where there is no tensor to take gradients at.
     """
     criterion = criterion if isinstance(criterion, LossSet) else LossSet({snake_case(type(criterion).__name__): criterion})
-    (inputs, named), leaves = with_leaves(type(criterion).__name__, inputs, named)
-    devices = [leaf.device for leaf in leaves.values() if leaf.device.type == "cuda"]
-    with torch.enable_grad(), torch.random.fork_rng(devices), criterion.alone() if criterion.ranks else nullcontext():
-        out = criterion(*inputs, **named)
+    with torch.inference_mode(False), torch.enable_grad(), kept(criterion), criterion.alone() if criterion.ranks else nullcontext():
+        (inputs, named), leaves = with_leaves(type(criterion).__name__, inputs, named)
+        with torch.random.fork_rng([leaf.device for leaf in leaves.values() if leaf.device.type == "cuda"]):
+            out = criterion(*inputs, **named)
         slopes = {name: gradients(value, leaves) for name, value in out.weighted.items()}
     values = {name: float(value) for name, value in out.terms.items()}
     weighted = {name: float(value.detach()) for name, value in out.weighted.items()}
     return Explanation.of(values, weighted, slopes)
+
+
+@contextmanager
+def kept(criterion: nn.Module) -> Iterator[None]:
+    """Leave buffers as they are, such as moving means, which a call in training moves."""
+    before = [(buffer, buffer.clone()) for buffer in criterion.buffers()]
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for buffer, value in before:
+                buffer.copy_(value)
 
 
 def gradients(value: Tensor, leaves: dict[str, Tensor]) -> dict[str, Tensor]:

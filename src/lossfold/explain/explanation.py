@@ -131,7 +131,7 @@ def dot(one: Tensor, other: Tensor) -> Tensor:
 
 def divided(above: Tensor, below: Tensor) -> Tensor:
     """Return a quotient, 0 where there is nothing to divide by."""
-    return torch.where(below > 0, above / torch.where(below > 0, below, 1.0), 0.0)
+    return torch.where(below == 0, 0.0, above / torch.where(below == 0, 1.0, below))
 
 
 def size(gradients: Tensor, keep: int) -> Tensor:

@@ -19,13 +19,26 @@ FIRST = "scores"
 def with_leaves(who: str, inputs: tuple[Any, ...], named: dict[str, Any]) -> tuple[Call, dict[str, Tensor]]:
     """Return a call without the networks behind it, and by their paths the tensors that ask for a gradient in it."""
     given = dict(found((inputs, named)))
-    asking = [one for one in given.values() if one.requires_grad] or list(given.values())[:1]
+    asking = [one for one in given.values() if one.requires_grad] or first_of(given)
     if not asking:
         raise LossError(who, "arguments", "with scores to take gradients at", "no floating tensor")
     twins = {id(one): twin(one) for one in asking}
     leaves = {path: twins[id(one)] for path, one in given.items() if id(one) in twins}
-    call: Call = changed((inputs, named), lambda one: twins.get(id(one), one.detach()))
+    call: Call = changed((inputs, named), lambda one: twins[id(one)] if id(one) in twins else recordable(one))
     return call, leaves
+
+
+def first_of(given: Mapping[str, Tensor]) -> list[Tensor]:
+    """Return the first tensor, and with it the list that it is the first of."""
+    first = next(iter(given), "")
+    if not first.endswith(".0"):
+        return list(given.values())[:1]
+    return [one for path, one in given.items() if path.rpartition(".")[0] == first.removesuffix(".0")]
+
+
+def recordable(one: Tensor) -> Tensor:
+    """Return a tensor without a graph, which autograd may keep; those of inference mode it may not."""
+    return one.clone() if one.is_inference() else one.detach()
 
 
 def twin(one: Tensor) -> Tensor:
@@ -40,21 +53,21 @@ def found(call: Call) -> Iterator[tuple[str, Tensor]]:
     one_dict = inputs[0] if len(inputs) == 1 and isinstance(inputs[0], Mapping) else {}
     start = one_dict or {FIRST if not index else str(index): one for index, one in enumerate(inputs)}
     stack: list[tuple[str, Any]] = [*start.items(), *named.items()]
-    while stack:
+    while stack:  # depth first, so that what is in the first argument comes first
         path, one = stack.pop(0)
         if isinstance(one, Tensor) and one.is_floating_point() and id(one) not in seen:
             seen.add(id(one))
             yield path, one
         elif isinstance(one, Mapping):
-            stack += [(f"{path}.{key}", value) for key, value in one.items()]
+            stack[:0] = [(f"{path}.{key}", value) for key, value in one.items()]
         elif isinstance(one, (list, tuple)):
-            stack += [(f"{path}.{index}", value) for index, value in enumerate(one)]
+            stack[:0] = [(f"{path}.{index}", value) for index, value in enumerate(one)]
 
 
 def changed(tree: Any, change: Callable[[Tensor], Tensor]) -> Any:
-    """Return nested dicts, lists and tuples with every floating tensor changed."""
+    """Return nested dicts, lists and tuples with every tensor changed."""
     if isinstance(tree, Tensor):
-        return change(tree) if tree.is_floating_point() else tree
+        return change(tree)
     if isinstance(tree, Mapping):
         return {key: changed(value, change) for key, value in tree.items()}
     if isinstance(tree, tuple) and hasattr(tree, "_fields"):
