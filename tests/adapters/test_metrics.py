@@ -73,6 +73,13 @@ def test_hf_metrics() -> None:
     assert compute((logits[2:], labels[2:]), compute_result=True) == pytest.approx(found)
 
 
+def test_hf_metrics_of_volumes() -> None:
+    logits, labels = torch.randn(1, 3, 2, 3, 4), torch.randint(0, 3, (1, 4, 6, 8))
+    wide = torch.nn.functional.interpolate(logits, (4, 6, 8), mode="trilinear").argmax(1)
+    truth = whole(metrics.IoU(C=3), [(wide, labels)])
+    assert hf_metrics(metrics.IoU(C=3))((logits, labels))["mean_iou"] == pytest.approx(truth.mean().item())
+
+
 def test_in_mmengine() -> None:
     pytest.importorskip("mmengine")
     from mmengine.evaluator import Evaluator

@@ -55,3 +55,9 @@ def test_they_settle_where_the_formula_says() -> None:
         assert weight * out.terms[name].item() * (0.5 if "." in name else 1) == pytest.approx(0.5, rel=1e-3)
     with pytest.raises(lf.LossError, match="UncertaintyWeights: criterion"):
         lf.UncertaintyWeights(lf.DiceLoss())  # type: ignore[arg-type]
+
+
+def test_a_start_that_is_no_number() -> None:
+    for start in (float("nan"), "0", True):
+        with pytest.raises(lf.LossError, match="UncertaintyWeights: start must be a number"):
+            lf.UncertaintyWeights(lf.LossSet(ce=lf.CrossEntropyLoss()), start=start)  # type: ignore[arg-type]

@@ -51,7 +51,8 @@ def hf_metrics(metric: Accumulator, name: str = "") -> Callable[..., dict[str, f
         given = (prediction.predictions, prediction.label_ids) if hasattr(prediction, "predictions") else prediction
         logits, labels = (torch.as_tensor(one[0] if isinstance(one, tuple) else one) for one in given)
         if logits.shape[2:] != labels.shape[1:]:
-            logits = interpolate(logits.float(), tuple(labels.shape[1:]), mode="bilinear", align_corners=False)
+            mode = {3: "linear", 5: "trilinear"}.get(logits.dim(), "bilinear")
+            logits = interpolate(logits.float(), tuple(labels.shape[1:]), mode=mode, align_corners=False)
         score.update(logits.argmax(1), labels)
         if not compute_result:
             return {}

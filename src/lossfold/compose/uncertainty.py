@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from lossfold.compose.loss_set import LossSet
 from lossfold.compose.output import LossOutput
-from lossfold.errors import LossError
+from lossfold.errors import LossError, is_number, python_scalar
 
 
 class UncertaintyWeights(nn.Module):
@@ -24,7 +24,7 @@ class UncertaintyWeights(nn.Module):
         start: s of every term at first.
 
     Raises:
-        LossError: for something that is no set.
+        LossError: for something that is no set, and a start that is no number.
 
     Gradient:
         Of s_i it is 1/2 - exp(-s_i)·L_i: where a term is 1/2 in the mean, s_i stays. A term that falls below 0 has no lower bound.
@@ -44,6 +44,9 @@ class UncertaintyWeights(nn.Module):
         super().__init__()
         if not isinstance(criterion, LossSet):
             raise LossError("UncertaintyWeights", "criterion", "a LossSet", type(criterion).__name__)
+        start = python_scalar(start)
+        if not is_number(start):
+            raise LossError("UncertaintyWeights", "start", "a number", repr(start))
         self.criterion = criterion
         self.names = [leaf.name for leaf in criterion.leaves()]
         self.log_variances = nn.Parameter(torch.full((len(self.names),), float(start)))
