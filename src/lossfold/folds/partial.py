@@ -81,8 +81,9 @@ class Partial:
         if weight is not None:
             w = (weight if weight.dim() == targets.dim() else weight.unsqueeze(1)).to(dtype)
         self.counted = torch.where(counts, w, 0.0).expand(targets.shape)
-        t = torch.where(counts, targets.to(dtype), 0.0)
-        above = positive.to(dtype) * t
+        seen = counts if weight is None or weight.requires_grad else counts & (w != 0)  # elsewhere any number may stand, and NaN
+        t = torch.where(seen, targets.to(dtype), 0.0)
+        above = torch.where(seen, positive.to(dtype), 1.0) * t
         factor = above + (1 - t)
         return scores, torch.where(factor == 0, 0.0, above / torch.where(factor == 0, 1.0, factor)), self.counted * factor
 

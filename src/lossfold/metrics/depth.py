@@ -128,7 +128,8 @@ class DepthMetrics(Accumulator):
             expected = f"on the accumulator's device {self.total.device}"
             raise LossError("DepthMetrics", "pred", expected, f"{values.device}", "move it: .to(device)")
         # whatever NaN a network has where nothing counts; elsewhere it is a score, too
-        seen = measured(*plain((pred, target, weight)), positive=True).weight.flatten(1).any(1)
+        p, t, w = plain((pred, target, weight))
+        seen = measured(p, t, w, positive=True).weight.flatten(1).any(1)
         self.total += torch.where(seen, values, 0.0).sum(1)
         self.count += seen.sum()
 

@@ -297,6 +297,4 @@ def thinned(mask: Tensor, who: str) -> Tensor:
         raise LossError(who, "preds", expected, "without it", hint) from None
     thin: Callable[..., Any] = skeletonize
     lines = [torch.from_numpy(thin(one.cpu().numpy())) > 0 for one in mask]
-    found = torch.stack(lines).to(mask.device)
-    some = found.flatten(1).any(1).view(-1, *[1] * (mask.dim() - 1))
-    return torch.where(some, found, mask)
+    return torch.stack([line if line.any() else one.cpu() for line, one in zip(lines, mask, strict=True)]).to(mask.device)

@@ -130,6 +130,16 @@ def test_positive_weights_of_elements(engine: str) -> None:
     refused(lambda: lf.BinaryCrossEntropyLoss()(z, soft, pos_weight_map=a[:, :2]), "pos_weight_map", "of shape")
 
 
+def test_positive_weights_of_what_does_not_count() -> None:
+    """May be NaN: of ignored elements, and of those without a weight."""
+    z, a, w = scores(2, 3, 4, 5), torch.rand(2, 3, 4, 5, dtype=torch.float64), torch.ones(2, 4, 5)
+    hard, blank = (torch.rand(2, 3, 4, 5) > 0.5).long(), a.clone()
+    hard[:, :, 0], w[:, 1] = -100, 0
+    blank[:, :, :2] = torch.nan
+    loss = lf.BinaryCrossEntropyLoss()
+    both_equal(loss(z, hard, w, pos_weight_map=blank), loss(z, hard, w, pos_weight_map=a), z)
+
+
 def test_focal_loss_of_targets_under_softmax() -> None:
     """One-hot targets are labels, in every engine; soft ones and several at once are sums over the classes."""
     z, y = scores(2, CLASSES, 4, 5), labels(2, 4, 5)
