@@ -115,3 +115,13 @@ def test_feature_matching() -> None:
     ):
         with pytest.raises(lf.LossError, match=message):
             lf.FeatureMatchingLoss()(*wrong)
+
+
+def test_moving_means_without_outputs() -> None:
+    """Stay: an empty batch says nothing of a mean, be it the first."""
+    loss, real = lf.LeCamRegularizer(), REAL.clone().requires_grad_()
+    assert loss(real[:0], FAKE[:0]) == 0 and loss.means.isnan().all()
+    loss(real, FAKE)
+    before = loss.means.clone()
+    assert loss(real[:0], FAKE).isfinite()
+    torch.testing.assert_close(loss.means, before, rtol=1e-12, atol=1e-12)

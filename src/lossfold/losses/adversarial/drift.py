@@ -116,18 +116,20 @@ class LeCamRegularizer(Loss):
         sums = torch.stack([torch.stack([x.detach().sum(dtype=before.dtype) for x in xs]).sum() for xs in kinds])
         counts = sums.new_tensor([sum(x.numel() for x in xs) for xs in kinds])
 
-        def about(sums: Tensor, counts: Tensor) -> Addends:
+        def costs_of(sums: Tensor, counts: Tensor) -> Addends:
             now = divide(sums, counts)
-            moved = torch.where(before.isnan(), now, before + (1 - self.decay) * (now - before))
+            there = counts != 0  # no outputs say nothing of a mean
+            moved = torch.where(there, torch.where(before.isnan(), now, before + (1 - self.decay) * (now - before)), before)
             self.move(moved)
-            of_real, of_fake = (moved if self.training else torch.where(before.isnan(), now, before)).detach()
+            about = moved if self.training else torch.where(before.isnan(), now, before)
+            of_real, of_fake = torch.where(about.isnan() & ~there, 0.0, about).detach()
             with exactly(kinds[0][0]):
                 away = [[x - of_fake.to(x.dtype) for x in kinds[0]], [of_real.to(x.dtype) - x for x in kinds[1]]]
                 costs = [[(x.relu() if self.clipped else x).square() for x in xs] for xs in away]
             shares = [1 / len(xs) for xs in costs for _ in xs]
             return mean_of([cost for xs in costs for cost in xs], shares)
 
-        return Addends((sums, counts), about)
+        return Addends((sums, counts), costs_of)
 
     def move(self, moved: Tensor) -> None:
         """Take new moving means, of outputs that did not overflow."""
