@@ -113,7 +113,7 @@ def test_moving_over() -> None:
 def test_docstring_examples(own_registry: None) -> None:
     import doctest
 
-    from lossfold import points, presets, registry, trimaps
+    from lossfold import points, registry, trimaps
     from lossfold.compose import loss_set, schedules, term
     from lossfold.compose import matting as criteria
     from lossfold.compose import presets as sets
@@ -122,6 +122,7 @@ def test_docstring_examples(own_registry: None) -> None:
     from lossfold.metrics import accumulators, functions, means, restoration
     from lossfold.metrics import matting as errors
     from lossfold.metrics import shapes as surfaces
+    from lossfold.presets import heads, pictures
     from lossfold.shapes import skeletons, soft_skeletons
 
     names = {name: getattr(lf, name) for name in dir(lf)} | {"lossfold": lf} | {"torch": __import__("torch")}
@@ -129,6 +130,21 @@ def test_docstring_examples(own_registry: None) -> None:
     modules = {cls.__module__ for cls in lf.LOSSES.values() if not cls.__module__.startswith(features)}
     losses = [sys.modules[name] for name in sorted(modules) if name.startswith("lossfold.losses.") and "components" not in name]
     helpers = (points, trimaps, functions, accumulators, errors, restoration, means, surfaces, skeletons, soft_skeletons)
-    for module in (build, export, schema, registry, loss_set, term, schedules, presets, sets, criteria, masked, *helpers, *losses):
+    for module in (
+        build,
+        export,
+        schema,
+        registry,
+        loss_set,
+        term,
+        schedules,
+        heads,
+        pictures,
+        sets,
+        criteria,
+        masked,
+        *helpers,
+        *losses,
+    ):
         result = doctest.testmod(module, extraglobs=names)
         assert result.attempted and not result.failed, module.__name__

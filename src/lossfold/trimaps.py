@@ -8,7 +8,7 @@ from torch import Tensor
 from lossfold.errors import LossError, is_number, python_scalar
 from lossfold.folds.checks import SCORE_DTYPES
 from lossfold.folds.fold import describe
-from lossfold.options import listed
+from lossfold.kinds import listed
 
 INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 WIDEST = 1000  # pixels of erosion and dilation; squares of distances stay exact in float32 far beyond it

@@ -7,7 +7,7 @@ import torch
 
 import lossfold as lf
 from tests.contract.case import Case, close, random_cotangent, run, same_bits
-from tests.contract.cases import CASES, each, every, native
+from tests.contract.cases import each, every, native
 
 
 def twice_the_same(case: Case) -> bool:
@@ -15,7 +15,7 @@ def twice_the_same(case: Case) -> bool:
     return case.fold in ("pair", "window") and case.reduction == "sum"
 
 
-@every(among=lambda case: not twice_the_same(case), short=CASES)
+@every(among=lambda case: not twice_the_same(case))
 def test_first_and_second_derivatives(case: Case) -> None:
     """With two kinds of targets and weights."""
     engine = case.options["engine"]

@@ -113,7 +113,15 @@ def splits_into_tiles(case: Case) -> bool:
     hard = case.name == "OhemCrossEntropyLoss" and case.options.get("per_image")
     sorts = getattr(case, "sorts", False)
     plain = not case.is_set or case.fold == "label"
-    return case.pixelwise and plain and not case.scales_with_area and not hard and not sorts and case.fold != "window"
+    return (
+        case.pixelwise
+        and plain
+        and not case.plain_sums
+        and not case.scales_with_area
+        and not hard
+        and not sorts
+        and case.fold != "window"
+    )
 
 
 TILED = [case for case in CASES if case.reduction != "none" and splits_into_tiles(case)]

@@ -64,7 +64,9 @@ def test_a_run_leaves_log_grids_checkpoints_scores_and_report(train: Train, caps
     page = (folder / "report.html").read_text()
     assert "http" not in page and "StyleGenerator" in page and "ResidualDiscriminator" in page and "R1GradientPenalty" in page
     terms = sum(key.startswith("train/") for key in rows(folder)[0])
-    assert page.count("data:image/") == terms + 2 + 3 + 3  # curves of losses and scores; moments; real images, nearest ones, lines
+    assert (
+        page.count("data:image/") == terms + 1 + 2 + 3 + 3
+    )  # curves of losses, their shares and scores; moments; real images, nearest ones, lines
     assert all(f"step {step}" in page for step in (0, 6, 12))
     model = GANWithCustomizedLoss.load_from_checkpoint(folder / "checkpoints" / "best.ckpt")
     assert model(torch.zeros(2, 6)).shape == (2, 1, 8, 8) and list(model.generator_criterion.names) == ["adversarial", "path"]

@@ -56,7 +56,9 @@ def test_a_run_leaves_log_checkpoints_scores_and_report(train: Train, capsys: py
     assert scores["before"] != scores["after"] and scores["steps"] == 12
     page = (folder / "report.html").read_text()
     assert "http" not in page and "MattingLoss" in page and "MattingUNet" in page and "true colours" in page
-    assert page.count("data:image/") == 5 + 4 + 2 * 8  # curves of terms and errors, and all eight pictures of two images
+    assert (
+        page.count("data:image/") == 5 + 1 + 4 + 2 * 8
+    )  # curves of terms, their shares and errors, and all eight pictures of two images
     model = MattingModule.load_from_checkpoint(folder / "checkpoints" / "best.ckpt")
     images, trimaps = torch.zeros(1, 3, 33, 50, dtype=torch.uint8), torch.full((1, 1, 33, 50), 0.5)
     assert model(images, trimaps).shape == (1, 1, 33, 50)
@@ -85,7 +87,7 @@ def test_a_killed_run_continues_exactly(train: Train, monkeypatch: pytest.Monkey
     assert [row[key] for row in rows(whole) if row[key]] == [row[key] for row in rows(resumed) if row[key]]
     first, second = (json.loads((folder / "scores.json").read_text()) for folder in (whole, resumed))
     assert all(first[when] == second[when] for when in ("trimap", "before", "after"))
-    assert (resumed / "report.html").read_text().count("data:image/") == 5 + 4 + 2 * 8
+    assert (resumed / "report.html").read_text().count("data:image/") == 5 + 1 + 4 + 2 * 8
 
 
 def test_training_lowers_the_errors(train: Train) -> None:

@@ -62,7 +62,7 @@ def test_a_run_leaves_log_checkpoints_scores_and_report(train: Train, capsys: py
     page = (folder / "report.html").read_text()
     assert "http" not in page and "SSIMLoss" in page and "RestorationNet" in page and "reduced 2 times" in page
     assert (
-        page.count("data:image/") == 3 + 2 + 2 * 8
+        page.count("data:image/") == 3 + 1 + 2 + 2 * 8
     )  # curves of terms and scores; four versions of two images, whole and in detail
     model = RestorationModule.load_from_checkpoint(folder / "checkpoints" / "best.ckpt")
     assert model(torch.zeros(1, 3, 33, 50, dtype=torch.uint8)).shape == (1, 3, 66, 100)
@@ -94,7 +94,7 @@ def test_a_killed_run_continues_exactly(train: Train, monkeypatch: pytest.Monkey
     assert [row[key] for row in rows(whole_run) if row[key]] == [row[key] for row in rows(resumed) if row[key]]
     first, second = (json.loads((folder / "scores.json").read_text()) for folder in (whole_run, resumed))
     assert all(first[when] == second[when] for when in ("input", "before", "after"))
-    assert (resumed / "report.html").read_text().count("data:image/") == 3 + 2 + 2 * 8
+    assert (resumed / "report.html").read_text().count("data:image/") == 3 + 1 + 2 + 2 * 8
 
 
 def test_a_frozen_network_of_the_loss_stays_out_of_checkpoints(train: Train) -> None:

@@ -48,7 +48,7 @@ def test_a_run_leaves_log_checkpoints_scores_and_report(train: Train, capsys: py
     scores = json.loads((folder / "scores.json").read_text())
     assert len(scores["classes"]) == len(scores["after"]["iou"]) == 6 and 0 <= scores["before"]["miou"] <= 1
     page = (folder / "report.html").read_text()
-    assert "http" not in page and page.count("data:image/png;base64,") == 3 + 1 + 2 * 4
+    assert "http" not in page and page.count("data:image/png;base64,") == 3 + 1 + 1 + 2 * 4
     assert "DiceLoss(" in page and "SmallUNet" in page and "ignored (label 255)" in page
     assert "checkpoints/best.ckpt, checkpoints/last.ckpt" in page and "lossfold.load(" in page
     model = SegmentationModule.load_from_checkpoint(folder / "checkpoints" / "best.ckpt")

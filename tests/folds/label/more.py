@@ -79,7 +79,7 @@ def tversky_cost(both: Tensor, predicted: Tensor, true: Tensor, n: Tensor, optio
     missed = errors / torch.where(below == 0, 1, below)
     tiny = torch.finfo(missed.dtype).tiny
     focal = torch.where(missed > tiny, missed.clamp_min(tiny) ** (1 - gamma), 0)
-    return torch.where(torch.arange(both.shape[1]) == 0, missed, focal)
+    return torch.where(torch.arange(both.shape[1], device=both.device) == 0, missed, focal)
 
 
 def unified_focal(px: Pixels, options: Options) -> Tensor:
@@ -89,13 +89,13 @@ def unified_focal(px: Pixels, options: Options) -> Tensor:
 
 
 def wasserstein(px: Pixels, options: Options) -> Tensor:
-    given, eye = options.get("distances"), torch.eye(px.classes, dtype=px.p.dtype)
-    matrix = 1 - eye if given is None else torch.tensor(given, dtype=px.p.dtype) / max(map(max, given))
+    given, eye = options.get("distances"), torch.eye(px.classes, dtype=px.p.dtype, device=px.p.device)
+    matrix = 1 - eye if given is None else torch.tensor(given, dtype=px.p.dtype, device=px.p.device) / max(map(max, given))
     delta = (px.p * matrix[px.y].movedim(-1, 1)).sum(1)
     per_image, smooth = options.get("per_image", False), options.get("smooth", 1e-5)
     wrong, size = (_rows((px.hot * (px.w * x)[:, None]).sum(2), per_image) for x in (delta, torch.ones_like(delta)))
     volume = options.get("weighting", "foreground") == "volume"
-    alpha = px.v / (size + 1) if volume else px.v * (torch.arange(px.classes) > 0)
+    alpha = px.v / (size + 1) if volume else px.v * (torch.arange(px.classes, device=px.v.device) > 0)
     right = 2 * (alpha * (size - wrong)).sum(1)
     errors = ((alpha if volume else 1) * wrong).sum(1)
     counts = size.sum(1) != 0

@@ -17,13 +17,14 @@ from tests.folds.shape.oracles import Options
 
 def depth(mask: Tensor, counted: Tensor, step: float) -> Tensor:
     found = np.zeros(tuple(mask.shape))
+    masks, all_seen = mask.cpu().numpy(), counted.cpu().numpy()
     for index in np.ndindex(*mask.shape[:2]):
-        inside, seen = mask[index].numpy(), counted[index].numpy()
+        inside, seen = masks[index], all_seen[index]
         for side in (inside, ~inside):
             if (seen & ~side).any():
                 far = ndimage.distance_transform_edt(~(seen & ~side), sampling=step)
                 found[index] += np.where(seen & side, far, 0)
-    return torch.from_numpy(found)
+    return torch.from_numpy(found).to(mask.device)
 
 
 def pool(image: Tensor, counted: Tensor, block: bool) -> Tensor:
@@ -69,8 +70,8 @@ def evaluate(name: str, data: Data, options: Options, labels: bool) -> Tensor:
     link = options.get("link", "softmax")
     p = torch.where(counted, z if link == "identity" else z.softmax(1) if link == "softmax" else z.sigmoid(), 0)
     reduction, absent = options.get("reduction", "mean"), options.get("absent", "skip")
-    v = torch.tensor(options.get("class_weight", [1.0] * classes)).to(z)
-    v = v * (torch.arange(classes) >= (0 if options.get("include_background", True) else 1))
+    v = torch.tensor(options.get("class_weight", [1.0] * classes), dtype=z.dtype, device=z.device)
+    v = v * (torch.arange(classes, device=z.device) >= (0 if options.get("include_background", True) else 1))
 
     def summed(x: Tensor) -> Tensor:
         rows = x.sum(space)

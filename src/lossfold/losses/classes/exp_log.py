@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from lossfold.folds.arithmetic import total_dtype
 from lossfold.folds.scores import Given
 from lossfold.losses.maps import MapLoss
 from lossfold.losses.reduce import Ratio
@@ -30,7 +31,7 @@ class PowerCrossEntropy(MapLoss):
         labels, w = self.counted_pixels(given)
         scores = given.tensors[0]
         needs = self.needs(given).asking(sums=(NLL,))
-        nll = needs.integrate(scores.new_ones((1, scores.shape[1]), dtype=torch.float64), given.other(weight=w != 0))
+        nll = needs.integrate(scores.new_ones((1, scores.shape[1]), dtype=total_dtype(scores)), given.other(weight=w != 0))
         tiny = torch.finfo(nll.dtype).tiny  # below, a power under 1 has no finite slope; the limit of score's is 0
         power = torch.where(nll <= tiny, 0.0, nll.clamp_min(tiny) ** self.exponent)
         return self.by_class(w * power, labels, scores.shape[1]), self.by_class(w, labels, scores.shape[1])

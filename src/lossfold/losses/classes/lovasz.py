@@ -19,10 +19,11 @@ from lossfold.folds.fold import Fold, Rows, Sum
 from lossfold.folds.histogram import OCTAVES, REST, Bins, Errors
 from lossfold.folds.label.needs import LabelNeeds
 from lossfold.folds.scores import Given
+from lossfold.kinds import listed
 from lossfold.losses.base import UNKNOWN
 from lossfold.losses.reduce import Ratio
 from lossfold.losses.scores import LABELS, MASKS, ScoreLoss
-from lossfold.options import configured, listed, option
+from lossfold.options import configured, option
 from lossfold.registry import LOSSES
 
 WEIGHT: Sum = ("weight", 0.0)

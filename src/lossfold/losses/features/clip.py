@@ -10,11 +10,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from lossfold.errors import is_number, wrong
+from lossfold.kinds import listed
 from lossfold.losses.features.frozen import FrozenLoss, check_images, exactly, wide
 from lossfold.losses.reduce import Addends, mean_of
 from lossfold.nets import clip
 from lossfold.nets.frozen import Frozen
-from lossfold.options import configured, listed, option
+from lossfold.options import configured, option
 from lossfold.registry import LOSSES
 
 

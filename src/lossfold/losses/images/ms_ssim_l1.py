@@ -15,10 +15,11 @@ from lossfold.folds.checks import result_dtype
 from lossfold.folds.pair.needs import check_pair, check_weights
 from lossfold.folds.window.definition import blur, errors, weighted
 from lossfold.folds.window.spec import PADDINGS, WindowSpec
+from lossfold.kinds import listed
 from lossfold.losses.base import Loss
 from lossfold.losses.images.masked import added
 from lossfold.losses.reduce import REDUCTIONS, Addends
-from lossfold.options import configured, listed, option
+from lossfold.options import configured, option
 from lossfold.registry import LOSSES
 
 REACH = 6.0  # standard deviations, beyond which a Gaussian's weights are below rounding

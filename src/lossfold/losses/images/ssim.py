@@ -16,10 +16,11 @@ from lossfold.folds.fold import Fold
 from lossfold.folds.pair.needs import check_pair, check_weights
 from lossfold.folds.window.needs import WindowGiven, WindowNeeds, inside, with_channel
 from lossfold.folds.window.spec import LINKS, PADDINGS, WINDOWS, WindowSpec
+from lossfold.kinds import listed
 from lossfold.losses.image_loss import ImageLoss
 from lossfold.losses.reduce import Ratio, divide
 from lossfold.losses.scores import one_pass_will_do
-from lossfold.options import configured, listed, option
+from lossfold.options import configured, option
 from lossfold.registry import LOSSES
 
 MOST_TAPS = 63

@@ -11,10 +11,6 @@ from lossfold.compose.loss_set import LossSet
 from lossfold.compose.multimask import QUALITIES, MultimaskSet
 from lossfold.compose.term import Term
 from lossfold.errors import LossError
-from lossfold.image_presets import depth_anything_v2 as depth_anything_v2
-from lossfold.image_presets import gaussian_splatting as gaussian_splatting
-from lossfold.image_presets import modnet as modnet
-from lossfold.image_presets import rvm as rvm
 from lossfold.losses.adversarial.gan import GANLoss
 from lossfold.losses.adversarial.path_length import GeneratorPathRegularizer
 from lossfold.losses.adversarial.penalties import R1GradientPenalty
