@@ -161,3 +161,14 @@ def test_all_heads_of_a_list() -> None:
 def test_broken_scores_are_no_zeros() -> None:
     scores, labels = batch()
     assert lf.LossSet(ce=lf.CrossEntropyLoss()).explain(scores * torch.nan, labels).shares.isnan().all()
+
+
+def test_a_balanced_term_has_its_last_weight() -> None:
+    """Scores are taken without the network behind them, whose weights no gradient reaches then."""
+    network, images = nn.Conv2d(1, 1, 1), torch.rand(2, 1, 4, 4)
+    inputs = {"pred": "out", "target": "images"}
+    mse = lf.Term(lf.MSELoss(inputs=inputs), balance="l1", balance_at="net.weight")
+    terms = lf.LossSet(l1=lf.L1Loss(inputs=inputs), mse=mse)
+    given = {"out": network(images), "images": images, "net": network}
+    weighted = terms(given).weighted["mse"].item()
+    assert terms.explain(given).weighted["mse"] == pytest.approx(weighted) and weighted != terms(given).terms["mse"]

@@ -69,12 +69,14 @@ def at_path(path: str, outputs: Any) -> Any:
 
 @outside_graphs  # which can't follow a gradient in the forward pass
 def ratio(reference: Tensor, value: Tensor, at: Tensor) -> Tensor:
-    """Return ‖∇ reference‖ / (‖∇ value‖ + δ) of the gradients at a tensor."""
+    """Return ‖∇ reference‖ / (‖∇ value‖ + δ) of the gradients at a tensor; NaN where neither reaches it."""
     halves = at.dtype in (torch.float16, torch.bfloat16) or torch.is_autocast_enabled(at.device.type)
     lift = LIFT if halves else 1.0
     norms: list[Tensor] = []
-    for loss in (reference, value):
-        (slope,) = torch.autograd.grad(lift * loss, at, retain_graph=True, allow_unused=True)
+    slopes = [torch.autograd.grad(lift * loss, at, retain_graph=True, allow_unused=True)[0] for loss in (reference, value)]
+    if all(slope is None for slope in slopes):  # neither was made of it, as scores that an explanation takes without their network
+        return torch.full((), torch.nan, dtype=widest_on(at.device), device=at.device)
+    for slope in slopes:
         wide = torch.zeros((), device=at.device) if slope is None else slope.detach().flatten().to(widest_on(at.device))
         norms.append(torch.linalg.vector_norm(wide) / lift)
     return norms[0] / (norms[1] + SMALLEST)
