@@ -63,6 +63,17 @@ def test_networks_and_random_numbers_stay_as_they_are() -> None:
     torch.testing.assert_close(first.norms, again.norms)
 
 
+def test_a_graph_that_stands_open_can_still_be_differentiated() -> None:
+    """As in the middle of a training's step, with class weights that the graph holds."""
+    terms = lf.LossSet(ce=lf.CrossEntropyLoss(class_weight=[0.5, 1.0, 2.0, 1.0]), dice=lf.DiceLoss())
+    scores, labels = batch()
+    scores.requires_grad_()
+    for _ in range(4):
+        out = terms(scores, labels)
+        terms.explain(scores, labels)
+        out.backward()
+
+
 def test_several_heads_in_one_dict_and_halves() -> None:
     """Gradients at all of them together; a head that a term does not see has none of it."""
     scores, labels = batch()

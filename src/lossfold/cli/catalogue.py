@@ -95,7 +95,8 @@ def forward_of(maker: Callable[..., Any]) -> str:
         return ""
     owners = maker.__mro__[: maker.__mro__.index(nn.Module)] if nn.Module in maker.__mro__ else maker.__mro__
     texts = [vars(owner)["forward"].__doc__ for owner in owners if "forward" in vars(owner)]
-    return f"\nCalled with {inspect.signature(forward)}:\n{inspect.cleandoc(next(filter(None, texts), ''))}".rstrip()
+    called = str(inspect.signature(forward)).replace("'", "").replace("(self, ", "(", 1)
+    return f"\nCalled with {called}:\n{inspect.cleandoc(next(filter(None, texts), ''))}".rstrip()
 
 
 def show_peer(name: str) -> int:

@@ -55,6 +55,10 @@ class UncertaintyWeights(nn.Module):
         """Return exp(-s) of every term, for logging."""
         return dict(zip(self.names, (-self.log_variances.detach()).exp().tolist(), strict=True))
 
+    def explain(self, *inputs: Any, **named: Any) -> Any:
+        """Say of one call which term of the set pulls how much, before the learned weights; see :meth:`LossSet.explain`."""
+        return self.criterion.explain(*inputs, **named)
+
     def forward(self, *inputs: Any, **named: Any) -> LossOutput:
         """Return what the set returns, with the learned weights; ``terms`` are those of the set, before any weight."""
         out = self.criterion.output(inputs, named)

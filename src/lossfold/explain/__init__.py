@@ -49,13 +49,14 @@ def explain(criterion: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]
 @contextmanager
 def kept(criterion: nn.Module) -> Iterator[None]:
     """Leave buffers as they are, such as moving means, which a call in training moves."""
-    before = [(buffer, buffer.clone()) for buffer in criterion.buffers()]
+    before = [(buffer, buffer.clone(), buffer._version) for buffer in criterion.buffers() if not buffer.is_inference()]
     try:
         yield
     finally:
         with torch.no_grad():
-            for buffer, value in before:
-                buffer.copy_(value)
+            for buffer, value, version in before:
+                if buffer._version != version:  # others may be held by a graph whose backward is still to come
+                    buffer.copy_(value)
 
 
 def gradients(value: Tensor, leaves: dict[str, Tensor]) -> dict[str, Tensor]:

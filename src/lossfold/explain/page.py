@@ -26,7 +26,7 @@ def written(found: Explanation, title: str = "") -> str:
     pictures = []
     for image in range(min(batch, IMAGES)):
         buffer = io.BytesIO()
-        drawn(found, image).savefig(buffer, dpi=130, format="png")
+        drawn(found, image, maps_alone=image > 0).savefig(buffer, dpi=130, format="png")
         pictures.append("data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode())
     template = Environment(autoescape=True).from_string(files("lossfold.explain").joinpath("page.html").read_text("utf-8"))
     return template.render(title=title or ", ".join(found.names), rows=found.rows(), pictures=pictures)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor
 
 from lossfold.errors import LossError
@@ -28,11 +29,15 @@ def figure(width: float, height: float) -> Any:
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def drawn(found: Explanation, image: int = 0) -> Any:
-    """Return the figure: shares and cosines, classes, and a row of maps."""
+def drawn(found: Explanation, image: int = 0, maps_alone: bool = False) -> Any:
+    """Return the figure: shares and cosines, classes, and a row of maps, or that alone."""
     path, maps = next(((path, maps) for path, maps in found.maps.items() if maps.dim() == 4), ("", None))
     classes = next(iter(found.by_class.values()), None)
     count = len(found.names)
+    if maps_alone and maps is not None:
+        whole = figure(10, 2.6)
+        where(whole.subplots(1, count + 1, squeeze=False)[0], found, maps[:, image])
+        return whole
     whole = figure(10, 3.0 + (2.6 if maps is not None else 0))
     rows = whole.subfigures(2 if maps is not None else 1, 1, squeeze=False)
     top = rows[0, 0].subplots(1, 3, gridspec_kw={"width_ratios": (1.1, 1.0, 1.4)})
@@ -93,7 +98,8 @@ def where(axes: Any, found: Explanation, maps: Tensor) -> None:
             from matplotlib.colors import ListedColormap
 
             colours = ListedColormap([COLOURS[index % len(COLOURS)] for index in range(len(found.names))])
-            one.imshow(values.numpy(), cmap=colours, vmin=-0.5, vmax=len(found.names) - 0.5, interpolation="nearest")
+            shown = values.float().where(maps.amax(0) > 0, torch.nan)  # nothing where no term pulls
+            one.imshow(shown.numpy(), cmap=colours, vmin=-0.5, vmax=len(found.names) - 0.5, interpolation="nearest")
         else:
             one.imshow(values.sqrt().numpy(), cmap="magma", vmin=0, vmax=top**0.5, interpolation="nearest")
         one.set_title(name, fontsize=SMALL, parse_math=False)

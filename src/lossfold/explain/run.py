@@ -8,6 +8,7 @@ from lossfold.explain.explanation import Explanation
 from lossfold.predict.loading import checkpoint_of, module_type
 from lossfold.train.checkpoints import read_checkpoint
 from lossfold.train.command import TrainCLI
+from lossfold.train.depth.command import DepthCLI
 from lossfold.train.errors import TrainError
 from lossfold.train.gan.command import GANCLI
 from lossfold.train.matting.command import MattingCLI
@@ -15,7 +16,7 @@ from lossfold.train.restoration.command import RestorationCLI
 from lossfold.train.run_folder import RunFolder
 from lossfold.train.segmentation.command import SegmentationCLI
 
-COMMANDS: tuple[type[TrainCLI], ...] = (SegmentationCLI, MattingCLI, RestorationCLI, GANCLI)
+COMMANDS: tuple[type[TrainCLI], ...] = (SegmentationCLI, MattingCLI, RestorationCLI, DepthCLI, GANCLI)
 QUIETLY = ["--trainer.fast_dev_run=true", "--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"]
 
 

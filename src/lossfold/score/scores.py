@@ -151,7 +151,10 @@ class Scores:
                 f"parts (its largest connected part is that of the whole image); --whole raises the limit: {some(parts)}"
             )
         if self.settings.task == "segmentation" and not self.settings.classes and "255" in self.classes:
-            found.append("255 was scored as a class; leave such pixels out with --ignore 255")
+            if set(self.classes) <= {"0", "255"}:
+                found.append("all labels are 0 and 255: for masks of one object and its background say --task binary")
+            else:
+                found.append("255 was scored as a class; leave such pixels out with --ignore 255")
         if not self.settings.classes and len(self.classes) > MANY:
             found.append(
                 f"{len(self.classes)} labels were found; if these are no class maps, see --task, and else say how many: --classes"

@@ -174,6 +174,22 @@ class TrainCLI(LightningCLI):
         """The scores before and after, for `scores.json`."""
         raise NotImplementedError
 
+    def remarks(self) -> list[str]:
+        """What the terminal says of how the run ended: stopped early, and a better evaluation than the last."""
+        said = []
+        stopped = next(
+            (one for one in getattr(self.trainer, "callbacks", []) if isinstance(one, Patience) and one.stopped_epoch), None
+        )
+        if stopped is not None:
+            said.append(f"Stopped early: no better {stopped.monitor} in {stopped.patience} evaluations (--patience).")
+        name, mode = self.monitor
+        seen = [(row[name], int(row["step"])) for row in self.folder.rows() if name in row]
+        if seen and (self.folder.checkpoints / "best.ckpt").is_file():
+            value, step = (max if mode == "max" else min)(seen)
+            if step != seen[-1][1]:
+                said.append(f"Best {name}: {value:.4g} at step {step}; lossfold predict takes that checkpoint, best.ckpt.")
+        return said
+
     def table(self) -> Table:
         """The scores before and after, for the terminal."""
         raise NotImplementedError
@@ -193,7 +209,8 @@ class TrainCLI(LightningCLI):
         if self.config.explain_every_steps is not None:
             callbacks.append(ExplainLosses(self.config.explain_every_steps))
         if self.config.patience is not None:
-            callbacks.append(stopping(self.config.patience, *self.monitor))
+            least = self.config.least_steps if says_nothing(self.config_init.trainer) else 0
+            callbacks.append(stopping(self.config.patience, *self.monitor, least))
         if self.config.trainer.enable_checkpointing is not False:
             callbacks += checkpoints(self.folder.checkpoints, self.config.save_every_steps, *self.monitor)
         plugins = self.config_init.trainer.plugins or []
@@ -205,12 +222,28 @@ class TrainCLI(LightningCLI):
         return trainer
 
 
-def stopping(patience: int, monitor: str, mode: str) -> EarlyStopping:
-    """Stop when a score has not been better for so many evaluations.
+class Patience(EarlyStopping):
+    """Early stopping that does not count evaluations before so many steps.
+
+    Args:
+        monitor, patience, mode: Lightning's.
+        least: of steps of the optimiser.
+    """
+
+    def __init__(self, monitor: str, patience: int, mode: str, least: int) -> None:
+        super().__init__(monitor, patience=patience, mode=mode, strict=False, check_finite=False, check_on_train_epoch_end=False)
+        self.least = least
+
+    def _should_skip_check(self, trainer: pl.Trainer) -> bool:
+        return super()._should_skip_check(trainer) or trainer.global_step < self.least
+
+
+def stopping(patience: int, monitor: str, mode: str, least: int = 0) -> EarlyStopping:
+    """Stop when a score has not been better for so many evaluations, of those after so many steps.
 
     Raises:
         TrainError: the patience is below 1.
     """
     if patience < 1:
         raise TrainError(f"--patience must be at least 1, or null, got {patience}")
-    return EarlyStopping(monitor, patience=patience, mode=mode, strict=False, check_finite=False, check_on_train_epoch_end=False)
+    return Patience(monitor, patience, mode, least)

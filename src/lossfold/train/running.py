@@ -93,6 +93,9 @@ def _train(cli: TrainCLI, started: float) -> int:
         return 130
     if model.scored_at != trainer.global_step:
         trainer.validate(model, datamodule=data, verbose=False)
+    kept = cli.config.trainer.enable_checkpointing is not False and not trial
+    if kept and not folder.last.is_file():  # a run that ends before its first evaluation
+        trainer.save_checkpoint(folder.last)
     if not trainer.is_global_zero or trial or model.scores is None:
         return 0
     seconds = cli.timer.time_elapsed("train")  # kept in the checkpoints: the sum over all sessions of a run
@@ -103,6 +106,8 @@ def _train(cli: TrainCLI, started: float) -> int:
     console.print(cli.table())
     whole = time.perf_counter() - started
     console.print(f"{trainer.global_step} steps in {seconds:.0f} s, {whole:.0f} s with scores and report.", soft_wrap=True)
+    for line in cli.remarks():
+        console.print(line, soft_wrap=True, markup=False)
     console.print(f"Report: {folder.report}", soft_wrap=True, markup=False)
     console.print(f"Next:   lossfold predict {folder.path.as_posix()} {cli.asked}", soft_wrap=True, markup=False)
     return 0

@@ -72,5 +72,5 @@ class Report:
         asked = [one for one in self.findings if one.status in ("holds", "broken")]
         last = f"{len(asked) - len(self.broken)} of {len(asked)} properties hold" + "." * self.ok
         if self.broken:
-            last += f"; broken: {', '.join(one.name for one in self.broken)}."
+            last += f"; broken: {', '.join(repr(one.name) for one in self.broken)}."
         return "\n".join([f"{self.title}, called with {self.kind}", "", *map(str, self.findings), "", last])

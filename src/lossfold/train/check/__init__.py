@@ -9,7 +9,7 @@ USAGE = """usage: lossfold check-data <task> --data.root FOLDER [--data.<option>
 Reads every file as `lossfold train <task>` would with the same --data options, and tells sizes, depths and values, how much of
 what the masks or alphas hold, files that can't be used, and what is in both the training and the held-out part.
 
-tasks:           segmentation, matting, restoration, gan
+tasks:           segmentation, matting, restoration, depth, gan
 All options:     lossfold check-data <task> --help
 """
 

@@ -53,6 +53,10 @@ def run(task: str, argv: list[str]) -> int:
     try:
         config = parser.parse_args(argv)
         named = config.data.init_args.get("classes") is not None or task != "segmentation" or config.model.task != "multiclass"
+        if not named and config.data.init_args.get("foreground") is not None:
+            raise TrainError(
+                "data.foreground is for masks of one object and its background: add --model.task binary, as for lossfold train"
+            )
         if not named:
             config.data.init_args.classes = ANY
         data = parser.instantiate_classes(config).data

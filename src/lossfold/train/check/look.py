@@ -94,7 +94,7 @@ def _counts(samples: Any, sample: Any, names: Sequence[str]) -> Counter[str]:
 def _label_counts(labels: Tensor, names: Sequence[str], ignore_index: int, stacked: bool) -> Counter[str]:
     counts = Counter({"": labels.numel() // (len(names) if stacked else 1)})
     for index, name in enumerate(names):
-        part = labels[index] == 1 if stacked else labels == index
+        part = labels[index] == 1 if stacked else labels == (1 if len(names) == 1 else index)  # one channel is a yes or no
         counts[name] = int(part.sum())
     counts[f"ignored ({ignore_index})"] = int((labels == ignore_index).sum())
     return counts
