@@ -15,8 +15,7 @@ import torch
 
 import lossfold as lf
 from lossfold.folds.dense.spec import KINDS as DENSE_KINDS
-from lossfold.folds.dense.spec import PLAIN
-from lossfold.folds.dense.spec import LINKS
+from lossfold.folds.dense.spec import LINKS, PLAIN
 from lossfold.folds.dense.triton import host as dense
 from lossfold.folds.fold import Fold
 from lossfold.folds.gpu import units
