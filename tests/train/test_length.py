@@ -1,4 +1,4 @@
-"""How long a run is where nobody says it: twenty epochs, and with few images as many as make 120 steps."""
+"""How long a run is where nobody says it: twenty epochs, and with few images as many as make a least number of steps."""
 
 from __future__ import annotations
 

@@ -125,7 +125,7 @@ class Edges:
         self.wanted = bool({*BOUNDARIES} & {*settings.metrics})
         self.tolerance, self.width = in_pixels(settings.tolerance, settings.width, *size)
         self.halo = halo(self.tolerance, self.width) if self.wanted else 0
-        self.side = settings.tile or max(SIDE, 3 * self.halo)
+        self.side = settings.tile or max(SIDE, 5 * self.halo // 2)
 
     def count(self, pred: Array, truth: Array, counted: Array, part: tuple[slice, slice]) -> npt.NDArray[np.int64]:
         """Return the six counts of a part of a window, looking only at where the masks are."""

@@ -124,7 +124,7 @@ class TrainCLI(LightningCLI):
         parser.add_argument(
             "--least_steps",
             type=int,
-            default=120,
+            default=100,
             help=f"Where no trainer.max_epochs, max_steps or max_time is given: {EPOCHS} epochs, or more for so many steps.",
         )
         parser.add_argument("--report_images", type=int, default=8, help="Held-out images that the report shows.")
