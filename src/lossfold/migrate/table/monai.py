@@ -6,7 +6,6 @@ Its means run over images and classes together, and count absent classes: ``per_
 from lossfold.migrate.rows import BINARY, CRITIC, FEATURES, IMAGES, MASKS, ONE_HOT, differs, equal, peer, read
 
 REGISTRATION = "of registered images"
-NOT_YET = "not yet"
 DISTANCES = "[[0, 1, 1, 1], [1, 0, 0.5, 0.5], [1, 0.5, 0, 0.25], [1, 0.5, 0.25, 0]]"
 
 MONAI = peer(
@@ -167,7 +166,9 @@ MONAI = peer(
         ),
         "BarlowTwinsLoss": "of vectors",
         "BendingEnergyLoss": REGISTRATION,
-        "BoundaryLoss": NOT_YET,
+        "BoundaryLoss": equal(
+            "BoundaryLoss(softmax=True, to_onehot_y=True, include_background=True)", "BoundaryLoss(absent='count')"
+        ),
         "BoxGIoULoss": "of boxes",
         "ContrastiveLoss": "of vectors",
         "DiffusionLoss": REGISTRATION,
