@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import resource
+import multiprocessing
+import os
 import subprocess
 import sys
 import tempfile
@@ -31,19 +32,27 @@ def pair(task: str, side: int) -> tuple[Any, Any]:
     return one, two
 
 
+def write(folder: Path, task: str, side: int) -> None:
+    """Write the pair as tiled TIFFs."""
+    for name, array in zip(("pred", "truth"), pair(task, side), strict=True):
+        (folder / name).mkdir()
+        tifffile.imwrite(folder / name / "a.tif", array, tile=(512, 512), compression="zlib")
+
+
 def main() -> None:
     """Write the pair as tiled TIFFs, score it in a process of its own, print what it took."""
     task, side = (sys.argv[1:] + ["segmentation", "30000"][len(sys.argv) - 1 :])[:2]
     with tempfile.TemporaryDirectory() as folder:
-        for name, array in zip(("pred", "truth"), pair(task, int(side)), strict=True):
-            (Path(folder) / name).mkdir()
-            tifffile.imwrite(Path(folder) / name / "a.tif", array, tile=(512, 512), compression="zlib")
-            del array
+        # In a process of its own: what a process is started from counts as its memory, too.
+        writer = multiprocessing.get_context("spawn").Process(target=write, args=(Path(folder), task, int(side)))
+        writer.start()
+        writer.join()
         start = time.monotonic()
         command = [sys.executable, "-m", "lossfold.cli", "score", f"{folder}/pred", f"{folder}/truth", "-o", f"{folder}/out"]
-        subprocess.run([*command, "--task", task], check=True)
+        _, status, usage = os.wait4(subprocess.Popen([*command, "--task", task]).pid, 0)
+        assert status == 0
         seconds = time.monotonic() - start
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
+    peak = usage.ru_maxrss / 2**20
     print(f"{task}, {side} x {side}: {seconds:.0f} s, {peak:.2f} GiB at most")
 
 
