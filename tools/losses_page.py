@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lossfold.cli.catalogue import FAMILIES, family, listed
 from lossfold.cli.supports import table
 
 TARGET = Path(__file__).parent.parent / "docs/losses.md"
@@ -26,7 +25,7 @@ take `(pred, target, weight)`. [moving.md](moving.md) has the names of other lib
 
 def page() -> str:
     """Return the whole page."""
-    return TOP + table(listed(), FAMILIES, family) + "\n"
+    return TOP + table() + "\n"
 
 
 if __name__ == "__main__":

@@ -60,9 +60,9 @@ def entries() -> list[dict[str, str]]:
 def show_losses(as_json: bool = False, as_markdown: bool = False, unicode: bool = True) -> int:
     """Print every loss with the first line of its documentation, by family."""
     if as_markdown:
-        from lossfold.cli.supports import table
+        from lossfold.cli.supports import table  # which reads this list
 
-        print(table(listed(), FAMILIES, family))
+        print(table())
         return 0
     losses = entries()
     if as_json:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from lossfold.cli.catalogue import FAMILIES, family, listed, summary
 from lossfold.compose.loss_set import LossSet
 from lossfold.losses.folded import Folded
 from lossfold.routing import arguments_of
@@ -103,15 +103,15 @@ def works(loss: nn.Module, inputs: tuple[Tensor, ...]) -> bool:
     return True
 
 
-def table(makers: dict[str, Callable[..., Any]], families: dict[str, str], family: Callable[[Any], str]) -> str:
+def table() -> str:
     """Return the losses as Markdown: for each family what its losses are, and what they have."""
     parts = []
-    for key, title in families.items():
-        chosen = {name: maker for name, maker in makers.items() if family(maker) == key}
+    for key, title in FAMILIES.items():
+        chosen = {name: maker for name, maker in listed().items() if family(maker) == key}
         if not chosen:
             continue
         lines = [f"## {title}", "", "| loss | what it is |", "|---|---|"]
-        lines += [f"| `{name}` | {first_line(maker)} |" for name, maker in chosen.items()]
+        lines += [f"| `{name}` | {cell(maker)} |" for name, maker in chosen.items()]
         having = {name: has for name, maker in chosen.items() if any((has := columns(maker)).values())}
         if having:
             lines += ["", "| loss | " + " | ".join(COLUMNS) + " |", "|---" + "|:-:" * len(COLUMNS) + "|"]
@@ -120,6 +120,6 @@ def table(makers: dict[str, Callable[..., Any]], families: dict[str, str], famil
     return "\n\n".join(parts)
 
 
-def first_line(maker: Callable[..., Any]) -> str:
-    """Return the first line of its documentation."""
-    return (inspect.getdoc(maker) or "").partition("\n")[0].replace("|", "\\|").replace("``", "`")
+def cell(maker: Callable[..., Any]) -> str:
+    """Return what it is, as Markdown in a table."""
+    return summary(maker).replace("|", "\\|").replace("``", "`")

@@ -35,9 +35,34 @@ class NamedSet(Configured, LossSet):
             raise LossError(type(self).__name__, error.argument, error.expected, error.got, error.hint) from None
 
 
+OF_BOTH = ("link", "ignore_index", "class_weight", "reduction", "per_image", "align_corners", "resize", "validate", "engine")
+
+
+@configured
+class ScoreSet(NamedSet):
+    """A set of losses of scores: the options that its terms have in common."""
+
+    link: str
+    ignore_index: int | Sequence[int] = same_as(DiceLoss, "ignore_index")
+    class_weight: Sequence[float] | Tensor | None = same_as(DiceLoss, "class_weight")
+    reduction: str = same_as(DiceLoss, "reduction")
+    per_image: bool = same_as(DiceLoss, "per_image")
+    align_corners: bool = same_as(DiceLoss, "align_corners")
+    resize: bool = same_as(DiceLoss, "resize")
+    validate: bool = same_as(DiceLoss, "validate")
+    engine: str | None = same_as(DiceLoss, "engine")
+    loss_weight: float = option(1.0)
+    inputs: Mapping[str, str] | None = None
+    data_info: InitVar[Mapping[str, str] | None] = None
+
+    def given(self, *own: str) -> dict[str, Any]:
+        """Return the options that all terms have, and others of one term's own."""
+        return {name: getattr(self, name) for name in (*OF_BOTH, "inputs", *own)}
+
+
 @LOSSES.register
 @configured
-class CEDiceLoss(NamedSet):
+class CEDiceLoss(ScoreSet):
     """Cross entropy plus Dice on one pass, a set with the terms ``ce`` and ``dice``.
 
     Args:
@@ -75,17 +100,6 @@ class CEDiceLoss(NamedSet):
     absent: str = same_as(DiceLoss, "absent")
     include_background: bool = same_as(DiceLoss, "include_background")
     link: str = same_as(CrossEntropyLoss, "link")
-    ignore_index: int | Sequence[int] = same_as(DiceLoss, "ignore_index")
-    class_weight: Sequence[float] | Tensor | None = same_as(DiceLoss, "class_weight")
-    reduction: str = same_as(DiceLoss, "reduction")
-    per_image: bool = same_as(DiceLoss, "per_image")
-    align_corners: bool = same_as(DiceLoss, "align_corners")
-    resize: bool = same_as(DiceLoss, "resize")
-    validate: bool = same_as(DiceLoss, "validate")
-    engine: str | None = same_as(DiceLoss, "engine")
-    loss_weight: float = option(1.0)
-    inputs: Mapping[str, str] | None = None
-    data_info: InitVar[Mapping[str, str] | None] = None
 
     samples: ClassVar[tuple[dict[str, Any], ...]] = (
         {},
@@ -95,11 +109,8 @@ class CEDiceLoss(NamedSet):
     def settle(self) -> None:
         """Refuse wrong options, and build the terms from them."""
         super().settle()
-        shared = ("link", "ignore_index", "class_weight", "reduction", "per_image", "align_corners", "resize")
-        others = ("validate", "engine", "inputs")
         overlap = ("average", "smooth", "eps", "squared", "log", "log_cosh", "absent", "include_background")
-        ce = {name: getattr(self, name) for name in (*shared, *others, "label_smoothing")}
-        dice = {name: getattr(self, name) for name in (*shared, *others, *overlap)}
+        ce, dice = self.given("label_smoothing"), self.given(*overlap)
         self.take_terms(
             lambda: {
                 "ce": CrossEntropyLoss(loss_weight=self.ce_weight, **ce),
@@ -110,7 +121,7 @@ class CEDiceLoss(NamedSet):
 
 @LOSSES.register
 @configured
-class UnifiedFocalLoss(NamedSet):
+class UnifiedFocalLoss(ScoreSet):
     """Asymmetric unified focal loss: a set with the terms ``focal`` and ``tversky`` on one pass.
 
     λ :class:`AsymmetricFocalLoss` + (1-λ) :class:`AsymmetricFocalTverskyLoss`, both with δ and γ.
@@ -145,26 +156,14 @@ class UnifiedFocalLoss(NamedSet):
     absent: str = same_as(AsymmetricFocalTverskyLoss, "absent")
     include_background: bool = same_as(AsymmetricFocalTverskyLoss, "include_background")
     link: str = same_as(AsymmetricFocalLoss, "link")
-    ignore_index: int | Sequence[int] = same_as(DiceLoss, "ignore_index")
-    class_weight: Sequence[float] | Tensor | None = same_as(DiceLoss, "class_weight")
-    reduction: str = same_as(DiceLoss, "reduction")
-    per_image: bool = same_as(DiceLoss, "per_image")
-    align_corners: bool = same_as(DiceLoss, "align_corners")
-    resize: bool = same_as(DiceLoss, "resize")
-    validate: bool = same_as(DiceLoss, "validate")
-    engine: str | None = same_as(DiceLoss, "engine")
-    loss_weight: float = option(1.0)
-    inputs: Mapping[str, str] | None = None
-    data_info: InitVar[Mapping[str, str] | None] = None
 
     samples: ClassVar[tuple[dict[str, Any], ...]] = ({"balance": 0.25, "class_weight": "random"},)
 
     def settle(self) -> None:
         """Refuse wrong options, and build the terms from them."""
         super().settle()
-        shared = ("link", "ignore_index", "class_weight", "reduction", "per_image", "align_corners", "resize", "validate", "engine")
-        focal = {name: getattr(self, name) for name in (*shared, "inputs", "delta", "gamma")}
-        tversky = focal | {name: getattr(self, name) for name in ("smooth", "absent", "include_background")}
+        focal = self.given("delta", "gamma")
+        tversky = self.given("delta", "gamma", "smooth", "absent", "include_background")
         self.take_terms(
             lambda: {
                 "focal": AsymmetricFocalLoss(loss_weight=self.balance, **focal),
@@ -175,7 +174,7 @@ class UnifiedFocalLoss(NamedSet):
 
 @LOSSES.register
 @configured
-class ExpLogLoss(NamedSet):
+class ExpLogLoss(ScoreSet):
     """Exponential logarithmic loss: a set with the terms ``dice`` and ``ce``.
 
     With Dice scores D_c (smoothed by s) and class weight v::
@@ -212,30 +211,17 @@ class ExpLogLoss(NamedSet):
     absent: str = same_as(DiceLoss, "absent")
     include_background: bool = same_as(DiceLoss, "include_background")
     link: str = same_as(AsymmetricFocalLoss, "link")
-    ignore_index: int | Sequence[int] = same_as(DiceLoss, "ignore_index")
-    class_weight: Sequence[float] | Tensor | None = same_as(DiceLoss, "class_weight")
-    reduction: str = same_as(DiceLoss, "reduction")
-    per_image: bool = same_as(DiceLoss, "per_image")
-    align_corners: bool = same_as(DiceLoss, "align_corners")
-    resize: bool = same_as(DiceLoss, "resize")
-    validate: bool = same_as(DiceLoss, "validate")
-    engine: str | None = same_as(DiceLoss, "engine")
-    loss_weight: float = option(1.0)
-    inputs: Mapping[str, str] | None = None
-    data_info: InitVar[Mapping[str, str] | None] = None
 
     samples: ClassVar[tuple[dict[str, Any], ...]] = ({"class_weight": "random"},)
 
     def settle(self) -> None:
         """Refuse wrong options, and build the terms from them."""
         super().settle()
-        shared = ("link", "ignore_index", "class_weight", "reduction", "per_image", "align_corners", "resize", "validate", "engine")
-        both = {name: getattr(self, name) for name in (*shared, "inputs")}
-        dice = {name: getattr(self, name) for name in ("absent", "include_background")}
+        ce, dice = self.given(), self.given("absent", "include_background")
         smooth, exponent = self.smooth / 2, self.dice_exponent  # Tversky's score has half of Dice's numerator
         self.take_terms(
             lambda: {
-                "dice": TverskyLoss(loss_weight=self.dice_weight, log=True, smooth=smooth, exponent=exponent, **dice, **both),
-                "ce": PowerCrossEntropy(loss_weight=self.ce_weight, exponent=self.ce_exponent, **both),
+                "dice": TverskyLoss(loss_weight=self.dice_weight, log=True, smooth=smooth, exponent=exponent, **dice),
+                "ce": PowerCrossEntropy(loss_weight=self.ce_weight, exponent=self.ce_exponent, **ce),
             }
         )

@@ -2,21 +2,17 @@
 
 import warnings
 from pathlib import Path
+from pkgutil import resolve_name
 
 from lossfold.adapters.lightning import ExplainLosses
 from lossfold.explain.explanation import Explanation
 from lossfold.predict.loading import checkpoint_of, module_type
+from lossfold.train import TASKS
 from lossfold.train.checkpoints import read_checkpoint
 from lossfold.train.command import TrainCLI
-from lossfold.train.depth.command import DepthCLI
 from lossfold.train.errors import TrainError
-from lossfold.train.gan.command import GANCLI
-from lossfold.train.matting.command import MattingCLI
-from lossfold.train.restoration.command import RestorationCLI
 from lossfold.train.run_folder import RunFolder
-from lossfold.train.segmentation.command import SegmentationCLI
 
-COMMANDS: tuple[type[TrainCLI], ...] = (SegmentationCLI, MattingCLI, RestorationCLI, DepthCLI, GANCLI)
 QUIETLY = ["--trainer.fast_dev_run=true", "--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"]
 
 
@@ -31,7 +27,8 @@ def explained(run: Path, checkpoint: str | None, seed: int) -> tuple[dict[str, E
         raise TrainError(f"there is no {folder.config}; give a run's folder, which says what its data and losses are")
     content = read_checkpoint(path)
     kind = module_type(content["hyper_parameters"])
-    command = next(command for command in COMMANDS if issubclass(kind, command.module))
+    commands: list[type[TrainCLI]] = [resolve_name(name) for name in TASKS.values()]
+    command = next(command for command in commands if issubclass(kind, command.module))
     listener = ExplainLosses(every=1)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -60,6 +60,8 @@ class ScoreLoss(Folded):
     of_sums: ClassVar[bool] = True
     by_element: ClassVar[bool] = False  # the mean is one over elements, whatever channel they are of
     without_channels = False  # read [N, *S] as N masks [N, 1, *S]; see lossfold.presets
+    absent = "skip"  # what a class without pixels costs, and
+    include_background = True  # whether class 0 takes part: options of the losses that average over classes
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -72,9 +74,10 @@ class ScoreLoss(Folded):
             self.check_counted(len(self.class_weight))
 
     def counted(self, classes: int) -> set[int]:
-        """Return the classes whose weight is not 0."""
+        """Return the classes that take part, and whose weight is not 0."""
         weights: Any = self.class_weight
-        return set(range(classes)) if weights is None else {c for c, weight in enumerate(weights) if weight != 0}
+        found = set(range(classes)) if weights is None else {c for c, weight in enumerate(weights) if weight != 0}
+        return found if self.include_background else found - {0}
 
     @property
     def ignored(self) -> tuple[int, ...]:
@@ -93,7 +96,7 @@ class ScoreLoss(Folded):
         if not found - set(without):
             name = "class_weight" if self.class_weight is not None else "include_background"
             hint = f"ignore_index={self.ignore_index} leaves out the only one" if found else "the loss would always be 0"
-            raise wrong(name, "such that a class counts", f"{getattr(self, name, None)!r} for {classes} classes, in {self!r}", hint)
+            raise wrong(name, "such that a class counts", f"{getattr(self, name)!r} for {classes} classes, in {self!r}", hint)
 
     @property
     def together(self) -> bool:
@@ -108,12 +111,12 @@ class ScoreLoss(Folded):
     @property
     def narrows(self) -> bool:
         """Whether options leave out classes."""
-        return self.class_weight is not None
+        return self.class_weight is not None or not self.include_background
 
     @property
     def counts_absent(self) -> bool:
         """Whether a class without pixels counts."""
-        return False
+        return self.absent == "count" or self.joint
 
     @property
     def second(self) -> str:

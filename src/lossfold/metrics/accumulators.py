@@ -41,11 +41,7 @@ class Accumulator(nn.Module):
         self.refuse_synced("update")
         sums = list(self.buffers())
         added = self.measure(preds, labels)
-        if added[0].device != sums[0].device:
-            name = type(self).__name__
-            raise LossError(
-                name, "preds", f"on the accumulator's device {sums[0].device}", f"{preds.device}", "move it: .to(device)"
-            )
+        self.refuse_elsewhere("preds", added[0])
         for total, value in zip(sums, added, strict=True):
             total.add_(value)
 
@@ -95,6 +91,14 @@ class Accumulator(nn.Module):
 
         return as_torchmetrics(self, mean=mean, **options)
 
+    def refuse_elsewhere(self, name: str, given: Tensor) -> None:
+        """Refuse what is on another device than the sums."""
+        own = next(self.buffers()).device
+        if given.device != own:
+            raise LossError(
+                type(self).__name__, name, f"on the accumulator's device {own}", f"{given.device}", "move it: .to(device)"
+            )
+
     def refuse_synced(self, what: str) -> None:
         """Refuse what would count pixels once for each rank."""
         if self.synced:
@@ -125,6 +129,17 @@ class Confusion(Accumulator):
     def compute(self) -> Tensor:
         """Return the matrix."""
         return self.table.clone()
+
+
+class Means(Accumulator):
+    """The means of several metrics over images: the sum of each one's values, and how many images have one."""
+
+    total: Tensor
+    count: Tensor
+
+    def compute(self) -> dict[str, Tensor]:  # type: ignore[override]
+        """Return the means over all images, by name."""
+        return dict(zip(self.options["metrics"], (self.total / self.count).unbind(), strict=True))
 
 
 class RatioAccumulator(Accumulator):

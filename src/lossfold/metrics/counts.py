@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -11,6 +14,13 @@ from lossfold.folds.checks import plain
 from lossfold.folds.looks import can_look, mention_all_ignored
 
 INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torch.uint16, torch.uint32, torch.uint64)
+
+
+def check_metrics(who: str, metrics: Any, known: Collection[str]) -> None:
+    """Refuse what is no list of known metrics."""
+    listed = isinstance(metrics, (tuple, list)) and len(metrics) > 0
+    fine = listed and all(isinstance(name, str) and name in known for name in metrics) and len(set(metrics)) == len(metrics)
+    check_option(who, "metrics", fine, f"a list of {', '.join(map(repr, known))}, each at most once", metrics)
 
 
 def check_option(who: str, argument: str, holds: bool, expected: str, got: object) -> None:

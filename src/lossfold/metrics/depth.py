@@ -7,13 +7,13 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from lossfold.errors import LossError, naming
+from lossfold.errors import naming
 from lossfold.folds.arithmetic import total_dtype
 from lossfold.folds.checks import plain
 from lossfold.losses.depth.given import measured
 from lossfold.losses.depth.invariant import median
-from lossfold.metrics.accumulators import Accumulator
-from lossfold.metrics.counts import check_option
+from lossfold.metrics.accumulators import Means
+from lossfold.metrics.counts import check_metrics, check_option
 
 ALIGNMENTS = ("none", "median", "least_squares")
 
@@ -87,7 +87,7 @@ def delta1(pred: Tensor, target: Tensor, weight: Tensor | None = None, align: st
     return _score("delta1", pred, target, weight, align, threshold)
 
 
-class DepthMetrics(Accumulator):
+class DepthMetrics(Means):
     """Depth's errors over many batches: the means of the images' values, as the field has it.
 
     Args:
@@ -107,13 +107,8 @@ class DepthMetrics(Accumulator):
         {'abs_rel': 0.2, 'rmse': 0.2, 'delta1': 0.5}
     """
 
-    total: Tensor
-    count: Tensor
-
     def __init__(self, metrics: Sequence[str] = ("abs_rel", "rmse", "delta1"), align: str = "none") -> None:
-        listed = isinstance(metrics, (tuple, list)) and len(metrics) > 0
-        known = listed and all(isinstance(name, str) and name in METRICS for name in metrics) and len(set(metrics)) == len(metrics)
-        check_option("DepthMetrics", "metrics", known, f"a list of {', '.join(map(repr, METRICS))}, each at most once", metrics)
+        check_metrics("DepthMetrics", metrics, METRICS)
         check_option("DepthMetrics", "align", align in ALIGNMENTS, f"one of {', '.join(map(repr, ALIGNMENTS))}", align)
         sums = {"total": torch.zeros(len(metrics), dtype=torch.float64), "count": torch.zeros((), dtype=torch.int64)}
         super().__init__({"metrics": tuple(metrics), "align": align}, **sums)
@@ -124,9 +119,7 @@ class DepthMetrics(Accumulator):
         names = self.options["metrics"]
         with torch.no_grad():
             values = torch.stack([_score(name, pred, target, weight, self.options["align"], who="DepthMetrics") for name in names])
-        if values.device != self.total.device:
-            expected = f"on the accumulator's device {self.total.device}"
-            raise LossError("DepthMetrics", "pred", expected, f"{values.device}", "move it: .to(device)")
+        self.refuse_elsewhere("pred", values)
         # whatever NaN a network has where nothing counts; elsewhere it is a score, too
         p, t, w = plain((pred, target, weight))
         seen = measured(p, t, w, positive=True).weight.flatten(1).any(1)
@@ -134,10 +127,6 @@ class DepthMetrics(Accumulator):
         self.count += seen.sum()
 
     forward = update  # type: ignore[assignment]
-
-    def compute(self) -> dict[str, Tensor]:  # type: ignore[override]
-        """Return the means over all images, by name."""
-        return dict(zip(self.options["metrics"], (self.total / self.count).unbind(), strict=True))
 
 
 def _score(

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from lossfold.errors import LossError, python_scalar
-from lossfold.metrics.accumulators import Accumulator
-from lossfold.metrics.counts import check_option
+from lossfold.errors import python_scalar
+from lossfold.metrics.accumulators import Means
+from lossfold.metrics.counts import check_metrics, check_option
 from lossfold.metrics.matting_errors import MAPS, check, measure
 
 
@@ -130,7 +130,7 @@ def matting_conn(pred: Tensor, target: Tensor, region: Tensor | None = None, lev
     return measure("conn", check("matting_conn", pred, target, region), levels == "published")
 
 
-class MattingMetrics(Accumulator):
+class MattingMetrics(Means):
     """SAD, MSE, Grad and Conn over many batches: the means over the images in which something counts.
 
     Args:
@@ -153,9 +153,6 @@ class MattingMetrics(Accumulator):
         {'sad': 2.0, 'mse': 1.0}
     """
 
-    total: Tensor
-    count: Tensor
-
     def __init__(
         self,
         metrics: Sequence[str] = ("sad", "mse", "grad", "conn"),
@@ -167,9 +164,7 @@ class MattingMetrics(Accumulator):
         per_image, normalize = python_scalar(per_image), python_scalar(normalize)
         for name, given in (("per_image", per_image), ("normalize", normalize)):
             check_option(who, name, isinstance(given, bool), "True or False", given)
-        listed = isinstance(metrics, (tuple, list)) and len(metrics) > 0
-        known = listed and all(isinstance(name, str) and name in MAPS for name in metrics) and len(set(metrics)) == len(metrics)
-        check_option(who, "metrics", known, f"a list of {', '.join(map(repr, MAPS))}, each at most once", metrics)
+        check_metrics(who, metrics, MAPS)
         add = per_image or not {"grad", "conn"} & set(metrics)
         check_option(who, "metrics", add, "'sad' and 'mse' with per_image=False (Grad and Conn of tiles do not add)", metrics)
         sums = {name: torch.zeros(len(metrics), dtype=torch.float64) for name in ("total", "count")}
@@ -181,14 +176,7 @@ class MattingMetrics(Accumulator):
         """Add a batch, as for :func:`matting_sad`."""
         self.refuse_synced("update")
         mattes = check("MattingMetrics", pred, target, region)
-        if pred.device != self.total.device:
-            raise LossError(
-                "MattingMetrics",
-                "pred",
-                f"on the accumulator's device {self.total.device}",
-                f"{pred.device}",
-                "move it: .to(device)",
-            )
+        self.refuse_elsewhere("pred", pred)
         with torch.no_grad():
             for index, name in enumerate(self.options["metrics"]):
                 if self.options["per_image"]:
@@ -205,8 +193,8 @@ class MattingMetrics(Accumulator):
 
     def compute(self) -> dict[str, Tensor]:  # type: ignore[override]
         """Return the metrics of all that was added, by name."""
-        names, means = self.options["metrics"], self.total / self.count
+        means = super().compute()
         if self.options["per_image"]:
-            return dict(zip(names, means.unbind(), strict=True))
+            return means
         sums = torch.where(self.count > 0, self.total / 1000, torch.nan)
-        return {name: (means if name == "mse" else sums)[index] for index, name in enumerate(names)}
+        return {name: mean if name == "mse" else sums[index] for index, (name, mean) in enumerate(means.items())}

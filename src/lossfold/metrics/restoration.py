@@ -15,8 +15,8 @@ from lossfold.folds.collect import collect
 from lossfold.folds.fold import describe
 from lossfold.folds.looks import can_look, refuse_another_range
 from lossfold.losses.images.ssim import SSIMLoss
-from lossfold.metrics.accumulators import Accumulator
-from lossfold.metrics.counts import check_option
+from lossfold.metrics.accumulators import Means
+from lossfold.metrics.counts import check_metrics, check_option
 
 
 @torch.no_grad()
@@ -98,7 +98,7 @@ def ssim(
     return _ssim(pred, target, data_range, window_size=window_size, sigma=sigma, k1=k1, k2=k2)
 
 
-class RestorationMetrics(Accumulator):
+class RestorationMetrics(Means):
     """PSNR and SSIM over many batches: the means of the images' values, as the field has it.
 
     Args:
@@ -119,9 +119,6 @@ class RestorationMetrics(Accumulator):
         30.0
     """
 
-    total: Tensor
-    count: Tensor
-
     def __init__(
         self,
         metrics: Sequence[str] = ("psnr", "ssim"),
@@ -130,9 +127,7 @@ class RestorationMetrics(Accumulator):
         to_y: bool = False,
         validate: bool = False,
     ) -> None:
-        listed = isinstance(metrics, (tuple, list)) and len(metrics) > 0
-        known = listed and all(isinstance(name, str) and name in METRICS for name in metrics) and len(set(metrics)) == len(metrics)
-        check_option("RestorationMetrics", "metrics", known, "a list of 'psnr', 'ssim', each at most once", metrics)
+        check_metrics("RestorationMetrics", metrics, METRICS)
         data_range = python_scalar(data_range)
         check_range("RestorationMetrics", data_range)
         sums = {"total": torch.zeros(len(metrics), dtype=torch.float64), "count": torch.zeros((), dtype=torch.int64)}
@@ -147,19 +142,13 @@ class RestorationMetrics(Accumulator):
         (pred, target), data_range = plain((pred, target)), self.options["data_range"]
         check("RestorationMetrics", pred, target, data_range, self.options["validate"])
         pred, target = compared("RestorationMetrics", pred, target, data_range, self.options["crop_border"], self.options["to_y"])
-        if pred.device != self.total.device:
-            expected = f"on the accumulator's device {self.total.device}"
-            raise LossError("RestorationMetrics", "pred", expected, f"{pred.device}", "move it: .to(device)")
+        self.refuse_elsewhere("pred", pred)
         with torch.no_grad():
             values = [METRICS[name](pred, target, data_range).sum() for name in self.options["metrics"]]
         self.total += torch.stack(values)
         self.count += len(pred)
 
     forward = update  # type: ignore[assignment]
-
-    def compute(self) -> dict[str, Tensor]:  # type: ignore[override]
-        """Return the means over all images, by name."""
-        return dict(zip(self.options["metrics"], (self.total / self.count).unbind(), strict=True))
 
 
 def check(who: str, pred: object, target: object, data_range: Any, validate: bool) -> None:

@@ -150,7 +150,7 @@ def cldice(
     who = "cldice"
     fraction = python_scalar(fraction)
     check_option(who, "fraction", isinstance(fraction, bool), "True or False", fraction)
-    rows = []
+    rows, nothing = [], []
     for p, t, _ in masks_of(who, preds, labels, C, ignore):
         if p.dim() < 3:
             raise LossError(who, "preds", "[B, H, W] or [B, D, H, W]", f"{list(p.shape)}")
@@ -161,7 +161,8 @@ def cldice(
         precision, sensitivity = shares
         both = precision + sensitivity
         rows.append(torch.where(both > 0, 2 * precision * sensitivity / torch.where(both > 0, both, 1.0), 0.0))
-    values = filled(who, torch.stack(rows, 1), nothing_in(who, preds, labels, C, ignore), empty, ignore)
+        nothing.append(~(p | t).flatten(1).any(1))
+    values = filled(who, torch.stack(rows, 1), torch.stack(nothing, 1), empty, ignore)
     return values if fraction else 100 * values
 
 
@@ -215,11 +216,6 @@ def masks_of(who: str, preds: Tensor, labels: Tensor, C: int, ignore: int | None
     check_range(who, "preds", found, counted, C, ignore)
     for k in range(C):
         yield (found == k) & counted, (truth == k) & counted, counted
-
-
-def nothing_in(who: str, preds: Tensor, labels: Tensor, C: int, ignore: int | None) -> Tensor:
-    """Return where a class is in neither, ``[B, C]``."""
-    return torch.stack([~(p | t).flatten(1).any(1) for p, t, _ in masks_of(who, preds, labels, C, ignore)], 1)
 
 
 def filled(who: str, values: Tensor, nothing: Tensor, empty: object, ignore: int | None) -> Tensor:

@@ -3,22 +3,22 @@
 Nothing heavy is imported here: a task's module is loaded when the task is run.
 """
 
-import importlib
 import importlib.util
 import sys
 from difflib import get_close_matches
+from pkgutil import resolve_name
 
 from lossfold.train.errors import TrainError as TrainError
 from lossfold.train.options import complaint
 
 TASKS = {
-    "segmentation": "lossfold.train.segmentation",
-    "matting": "lossfold.train.matting",
-    "restoration": "lossfold.train.restoration",
-    "depth": "lossfold.train.depth",
-    "gan": "lossfold.train.gan",
+    "segmentation": "lossfold.train.segmentation.command:SegmentationCLI",
+    "matting": "lossfold.train.matting.command:MattingCLI",
+    "restoration": "lossfold.train.restoration.command:RestorationCLI",
+    "depth": "lossfold.train.depth.command:DepthCLI",
+    "gan": "lossfold.train.gan.command:GANCLI",
 }
-"""Each task and the module whose `run(argv)` carries it out."""
+"""Each task and its command line, a `lossfold.train.command.TrainCLI`."""
 
 REQUIRED = ("lightning", "jsonargparse", "docstring_parser", "matplotlib", "jinja2", "rich", "numpy", "PIL")
 """What a task imports; the extra `train` installs it."""
@@ -66,8 +66,9 @@ def main(argv: list[str]) -> int:
     if wrong:
         print(f"lossfold train {task}: {wrong}\nAll options: lossfold train {task} --help", file=sys.stderr)
         return 2
-    status: int = importlib.import_module(TASKS[task]).run(options)
-    return status
+    from lossfold.train.running import run_task
+
+    return run_task(resolve_name(TASKS[task]), options)
 
 
 def missing(command: str) -> str:

@@ -204,13 +204,13 @@ class TrainCLI(LightningCLI):
         theirs = given if isinstance(given, list) else [given] if isinstance(given, Logger) else []
         ours = RunLogger(self.folder, read_checkpoint(self.resume) if self.resume else None)
         callbacks: list[Callback] = [self.timer, HeldOutFiles(self.folder.held_out), *self.callbacks()]
-        if says_nothing(self.config_init.trainer):
+        unsaid = says_nothing(self.config_init.trainer)
+        if unsaid:
             callbacks.append(EnoughSteps(self.config.least_steps))
         if self.config.explain_every_steps is not None:
             callbacks.append(ExplainLosses(self.config.explain_every_steps))
         if self.config.patience is not None:
-            least = self.config.least_steps if says_nothing(self.config_init.trainer) else 0
-            callbacks.append(stopping(self.config.patience, *self.monitor, least))
+            callbacks.append(stopping(self.config.patience, *self.monitor, self.config.least_steps if unsaid else 0))
         if self.config.trainer.enable_checkpointing is not False:
             callbacks += checkpoints(self.folder.checkpoints, self.config.save_every_steps, *self.monitor)
         plugins = self.config_init.trainer.plugins or []

@@ -6,6 +6,8 @@ from typing import Any
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback
 
+from lossfold.train.data.base import batches_of_epoch
+
 EPOCHS = 20
 LIMITS = ("max_epochs", "max_steps", "max_time")
 """What says how long a run is; -1 is what Lightning writes for nothing."""
@@ -31,8 +33,5 @@ class EnoughSteps(Callback):
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         if stage != "fit" or data is None:
             return
-        batches = len(data.train_set) // trainer.world_size // data.batch_size
-        limit = trainer.limit_train_batches
-        batches = min(batches, limit) if isinstance(limit, int) else int(batches * limit)
-        steps = max(1, batches // trainer.accumulate_grad_batches)
+        steps = max(1, batches_of_epoch(data, trainer) // trainer.accumulate_grad_batches)
         trainer.fit_loop.max_epochs = max(EPOCHS, math.ceil(self.least / steps))

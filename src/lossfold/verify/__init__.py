@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from lossfold.errors import LossError, nearest
 from lossfold.verify.properties import PROPERTIES as PROPERTIES
 from lossfold.verify.properties import Broken, NotAsked, Noted
 from lossfold.verify.report import Finding as Finding
@@ -82,8 +83,6 @@ def found(name: str, subject: Subject) -> Finding:
 
 def checked_names(names: Iterable[str]) -> list[str]:
     """Refuse names of no property."""
-    from lossfold.errors import LossError, nearest
-
     for name in (chosen := list(names)):
         if name not in PROPERTIES:
             raise LossError("verify", "property", "one of the contract's", repr(name), nearest(name, PROPERTIES))

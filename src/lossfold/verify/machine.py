@@ -117,13 +117,8 @@ def objects(subject: Subject) -> None:
             twin = change(subject.loss)
         except Exception as error:
             raise Broken(f"{name} ends with {type(error).__name__}: {error}") from error
-        if differs(value, replace_loss(subject, twin)(inputs), 1e-12):
+        if differs(value, replace(subject, loss=twin)(inputs), 1e-12):
             raise Broken(f"a copy by {name} gives another value", inputs.code())
-
-
-def replace_loss(subject: Subject, loss: nn.Module) -> Subject:
-    """Return the same subject with another loss."""
-    return replace(subject, loss=loss)
 
 
 def buffers(subject: Subject) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -19,8 +20,6 @@ WEIGHTS = ("weight", "weights", "pixel_weight", "sample_weight", "mask", "valid"
 """What calls name the weight of each pixel."""
 PER_CLASS = ("class_weight", "class_weights", "alpha", "weight", "weights")
 """What constructors name the weight of each class."""
-IGNORED = 255
-SUITS_CLASSES = ("labels", "label", "y", "gt", "seg_label", "class", "index")
 
 
 @dataclass
@@ -151,22 +150,10 @@ class Subject:
 def built_of(maker: Callable[..., Any], options: dict[str, Any]) -> Callable[..., Any]:
     """Return the loss that a class makes of options, or a function with them."""
     if not isinstance(maker, type):
-        return Called(maker, options) if options else maker
+        return partial(maker, **options) if options else maker
     try:
         return maker(**options)  # type: ignore[no-any-return]
     except LossError:
         raise
     except Exception as error:
         raise LossError(maker.__name__, "options", "what builds it", repr(options), f"{type(error).__name__}: {error}") from error
-
-
-class Called:
-    """A function with options."""
-
-    def __init__(self, function: Callable[..., Any], options: dict[str, Any]) -> None:
-        self.function, self.options = function, options
-        self.__signature__ = inspect.signature(function)
-
-    def __call__(self, *inputs: Any, **named: Any) -> Any:
-        """Call it."""
-        return self.function(*inputs, **self.options, **named)

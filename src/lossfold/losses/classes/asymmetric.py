@@ -142,20 +142,6 @@ class AsymmetricFocalTverskyLoss(ScoreLoss):
         channels = self.link != "sigmoid" or self.include_background
         self.require("include_background", channels, "left out with link='sigmoid'", "no channel is the background of the others")
 
-    def counted(self, classes: int) -> set[int]:
-        """Return the classes that take part."""
-        return super().counted(classes) - ({0} if not self.include_background else set())
-
-    @property
-    def narrows(self) -> bool:
-        """Whether options leave out classes."""
-        return super().narrows or not self.include_background
-
-    @property
-    def counts_absent(self) -> bool:
-        """Whether a class without pixels costs something."""
-        return self.absent == "count"
-
     def sums(self, kind: str) -> tuple[Sum, ...]:
         """Return the sums that the formula reads."""
         return sums_of_areas(kind, product=self.soft_overlap == "product")

@@ -22,10 +22,10 @@ class Averaged(Protocol):
         """Return an option that holds a number for each class."""
 
 
-def included(loss: Averaged, like: Tensor, background: bool) -> Tensor | None:
+def included(loss: Averaged, like: Tensor) -> Tensor | None:
     """Return the class weights ``[C]``, 0 for a background that is not included; None if all are 1."""
     v = loss.per_class("class_weight", like)
-    if background:
+    if loss.include_background:
         return v
     foreground = torch.arange(like.shape[-1], device=like.device) > 0
     return foreground.to(like.dtype) if v is None else v * foreground
@@ -33,7 +33,7 @@ def included(loss: Averaged, like: Tensor, background: bool) -> Tensor | None:
 
 def over_classes(loss: Averaged, area: Areas, cost: Tensor) -> Ratio:
     """Return the classes' costs ``[I, C]`` and weights; ``absent`` says whether a class without pixels has these."""
-    v = included(loss, area.true, loss.include_background)
+    v = included(loss, area.true)
     present = area.true != 0
     costs = present if loss.absent != "count" else area.counted != 0
     counts = present if loss.absent == "skip" else area.counted != 0

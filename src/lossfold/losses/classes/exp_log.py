@@ -7,15 +7,15 @@ from torch import Tensor
 
 from lossfold.folds.arithmetic import total_dtype
 from lossfold.folds.scores import Given
-from lossfold.losses.maps import MapLoss
 from lossfold.losses.reduce import Ratio
+from lossfold.losses.summed import SummedLoss
 from lossfold.options import configured, option
 
 NLL = ("nll", 0.0)
 
 
 @configured
-class PowerCrossEntropy(MapLoss):
+class PowerCrossEntropy(SummedLoss):
     r"""Cross entropy of single pixels to a power, Σ w v_y (-log p_y)^γ / Σ w v_y: a term of :class:`ExpLogLoss`.
 
     Args:

@@ -72,19 +72,15 @@ class GeneralizedDiceLoss(ScoreLoss):
         {"link": "sigmoid", "soft_overlap": "product"},
     )
 
-    def counted(self, classes: int) -> set[int]:
-        """Return the classes that take part."""
-        return super().counted(classes) - ({0} if not self.include_background else set())
-
-    @property
-    def narrows(self) -> bool:
-        """Whether options leave out classes."""
-        return super().narrows or not self.include_background
-
     @property
     def joint(self) -> bool:
         """The formula takes the classes together."""
         return True
+
+    @property
+    def counts_absent(self) -> bool:
+        """An absent class weighs what the smallest present one does, so that there has to be one."""
+        return False
 
     def sums(self, kind: str) -> tuple[Sum, ...]:
         """Return the sums that the formula reads."""
@@ -101,7 +97,7 @@ class GeneralizedDiceLoss(ScoreLoss):
         omega = torch.where(present, omega, 0.0)
         if self.absent == "count":
             omega = torch.where(present, omega, omega.amax(1, keepdim=True))
-        omega = times(omega, included(self, true, self.include_background))
+        omega = times(omega, included(self, true))
         above = 2 * (omega * both).sum(1, keepdim=True) + self.smooth
         below = (omega * (predicted + true)).sum(1, keepdim=True) + self.smooth
         something = (below != 0) & (counted != 0).any(1, keepdim=True)

@@ -73,20 +73,6 @@ class MCCLoss(ScoreLoss):
         super().settle()
         self.require("smooth", self.average == "macro" or self.smooth == 0, "0 with average='joint'")
 
-    def counted(self, classes: int) -> set[int]:
-        """Return the classes that take part."""
-        return super().counted(classes) - ({0} if not self.include_background else set())
-
-    @property
-    def narrows(self) -> bool:
-        """Whether options leave out classes."""
-        return super().narrows or not self.include_background
-
-    @property
-    def counts_absent(self) -> bool:
-        """Whether a class without pixels costs something."""
-        return self.absent == "count" or self.joint
-
     @property
     def joint(self) -> bool:
         """Whether the formula takes the classes together."""
@@ -106,7 +92,7 @@ class MCCLoss(ScoreLoss):
         spreads = predicted * (1 - predicted), true * (1 - true)
         if self.average == "macro":
             return over_classes(self, area, 1 - correlation(above, spreads[0] * spreads[1], wrong))
-        v = included(self, true, self.include_background)
+        v = included(self, true)
         above, wrong, one, other = (times(part, v).sum(1, keepdim=True) for part in (above, wrong, *spreads))
         something = (area.counted != 0).any(1, keepdim=True)
         return Ratio(torch.where(something, 1 - correlation(above, one * other, wrong), 0.0), something.to(true))

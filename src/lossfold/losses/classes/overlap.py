@@ -66,20 +66,6 @@ class OverlapLoss(ScoreLoss):
         """Whether the formula takes the classes together."""
         return self.average == "micro"
 
-    def counted(self, classes: int) -> set[int]:
-        """Return the classes that take part."""
-        return super().counted(classes) - ({0} if not self.include_background else set())
-
-    @property
-    def narrows(self) -> bool:
-        """Whether options leave out classes."""
-        return super().narrows or not self.include_background
-
-    @property
-    def counts_absent(self) -> bool:
-        """Whether a class without pixels costs something."""
-        return self.absent == "count" or self.joint
-
     def overlap(self, both: Tensor, predicted: Tensor, true: Tensor) -> tuple[Tensor, Tensor]:
         """Return the score's numerator and denominator from Σpt, Σp (or Σp²) and Σt, without the smoothing."""
         raise NotImplementedError
@@ -96,7 +82,7 @@ class OverlapLoss(ScoreLoss):
     def formula(self, fold: Fold, given: object) -> Ratio:
         """Return the classes' costs and weights, or those of all classes taken together."""
         area = areas(fold, self.squared, self.soft_overlap == "product")
-        v = included(self, area.true, self.include_background)
+        v = included(self, area.true)
         if self.average == "micro":
             something = (area.counted != 0).any(1, keepdim=True)
             total = self.cost(*(times(x, v).sum(1, keepdim=True) for x in area[:3]))
@@ -106,7 +92,7 @@ class OverlapLoss(ScoreLoss):
     def masks(self, fold: Fold) -> Tensor:
         """Return every mask's cost, empty or not, times its class weight."""
         area = areas(fold, self.squared, self.soft_overlap == "product")
-        return times(self.cost(*area[:3]), included(self, area.true, self.include_background))
+        return times(self.cost(*area[:3]), included(self, area.true))
 
 
 @LOSSES.register

@@ -15,16 +15,16 @@ from lossfold.folds.dense.needs import DenseNeeds
 from lossfold.folds.dense.spec import DenseSpec
 from lossfold.folds.scores import Given
 from lossfold.losses.classes.areas import BOTH
-from lossfold.losses.maps import MapLoss
 from lossfold.losses.reduce import Ratio
 from lossfold.losses.scores import SOFT
+from lossfold.losses.summed import SummedLoss
 from lossfold.options import KIND, Matrix, configured, option
 from lossfold.registry import LOSSES
 
 
 @LOSSES.register
 @configured
-class GeneralizedWassersteinDiceLoss(MapLoss):
+class GeneralizedWassersteinDiceLoss(SummedLoss):
     r"""Dice of how far the predicted distribution of each pixel is from its label.
 
     With distances M between classes (divided by the largest), pixel weight w, and δ = Σ_c M[y, c] p_c at every counted pixel::

@@ -105,7 +105,7 @@ class CLDiceLoss(ShapeLoss):
         areas += [fold[key] for key in (TARGET, PROB, BOTH)] if self.dice_weight else []
         if self.average == "macro":
             return self.macro(self.cost(*areas), fold)
-        v = included(self, areas[0], self.include_background)
+        v = included(self, areas[0])
         something = (fold[WEIGHT].detach() != 0).any(1, keepdim=True)
         whole = self.cost(*(times(area, v).sum(1, keepdim=True) for area in areas))
         return Ratio(torch.where(something, whole, 0.0), something.to(whole))

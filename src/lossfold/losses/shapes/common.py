@@ -50,24 +50,10 @@ class ShapeLoss(ScoreLoss):
         spec = ShapeSpec(self.link, self.ignored[0], self.align_corners, self.asked(), together=together)
         return ShapeNeeds(spec, self.engine, apart=self.by_image, validate=self.validate)
 
-    def counted(self, classes: int) -> set[int]:
-        """Return the classes that take part."""
-        return super().counted(classes) - ({0} if not self.include_background else set())
-
-    @property
-    def narrows(self) -> bool:
-        """Whether options leave out classes."""
-        return super().narrows or not self.include_background
-
-    @property
-    def counts_absent(self) -> bool:
-        """Whether a class without pixels costs something."""
-        return self.absent == "count" or self.joint
-
     def weights_of(self, fold: Fold) -> tuple[Tensor, Tensor]:
         """Return which classes cost something, ``[I, C]``, and their weights in the mean."""
         counted, true = fold[WEIGHT], fold[TARGET]
-        v = included(self, true, self.include_background)
+        v = included(self, true)
         present, anything = true.detach() != 0, counted.detach() != 0
         costs, counts = present if self.absent != "count" else anything, present if self.absent == "skip" else anything
         weights = counts.to(true.dtype) if v is None else torch.where(counts, v, 0.0)

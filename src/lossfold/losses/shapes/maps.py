@@ -36,20 +36,6 @@ class MapLoss(ScoreLoss):
     map_argument: ClassVar[str]  # of a call: a map that is there already
     of_whole_images: ClassVar[bool] = True  # so that tiles have no part of it
 
-    def counted(self, classes: int) -> set[int]:
-        """Return the classes that take part."""
-        return super().counted(classes) - ({0} if not self.include_background else set())
-
-    @property
-    def narrows(self) -> bool:
-        """Whether options leave out classes."""
-        return super().narrows or not self.include_background
-
-    @property
-    def counts_absent(self) -> bool:
-        """Whether a class without a map counts."""
-        return self.absent == "count"
-
     @property
     def map_name(self) -> str:
         """How passes tell this map from others."""
@@ -84,7 +70,7 @@ class MapLoss(ScoreLoss):
     def formula(self, fold: Fold, given: object) -> Ratio:
         """Return the classes' costs and weights."""
         weight = weight_of_each(fold)
-        v = included(self, weight, self.include_background)
+        v = included(self, weight)
         counts = self.present(fold, weight) if self.absent == "skip" else weight != 0
         weights = counts.to(weight.dtype) if v is None else torch.where(counts, v, 0.0)
         return Ratio(torch.where(weights != 0, times(self.cost(fold, weight), v), 0.0), weights)
@@ -92,7 +78,7 @@ class MapLoss(ScoreLoss):
     def masks(self, fold: Fold) -> Tensor:
         """Return every mask's cost, times its class weight."""
         weight = weight_of_each(fold)
-        return times(self.cost(fold, weight), included(self, weight, self.include_background))
+        return times(self.cost(fold, weight), included(self, weight))
 
 
 def weight_of_each(fold: Fold) -> Tensor:

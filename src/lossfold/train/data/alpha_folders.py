@@ -1,7 +1,7 @@
 """Own matting data: folders of images, alphas and trimaps, or of foregrounds, alphas and backgrounds."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -13,7 +13,7 @@ from lossfold.files import read_alpha, read_trimap
 from lossfold.train.data.augment import vary_exposure
 from lossfold.train.data.composites import MattingData, MattingSample, composite
 from lossfold.train.data.depth import read_picture, resized, told, unit
-from lossfold.train.data.matching import check_all, has_folder, match, split
+from lossfold.train.data.matching import OwnFiles, has_folder, match, split
 from lossfold.train.errors import TrainError
 
 LAYOUT = (
@@ -224,7 +224,7 @@ def composed(foreground: Tensor, background: Tensor, alpha: Tensor) -> Tensor:
     return (alpha * unit(foreground) + (1 - alpha) * unit(background)).clamp(0, 1)
 
 
-class AlphaFolderData(MattingData):
+class AlphaFolderData(OwnFiles, MattingData):
     """One's own images and alphas, matched by file name up to the suffix.
 
     Either `root/image` and `root/alpha`, or `root/fg`, `root/alpha` and `root/bg`, which are composed; in both cases
@@ -285,21 +285,9 @@ class AlphaFolderData(MattingData):
         names = {"image": images, "alpha": alphas, "fg": foregrounds, "bg": backgrounds, "trimap": trimaps}
         self.folders = MatteFolders(self.root, names, pattern, recursive)
 
-    def prepare_data(self) -> None:
-        """Read every file once."""
-        if self.check_files:
-            training, held_out = self.folders.split(self.val_fraction, self.seed)
-            check_all(self.samples.check, training + held_out)
-
-    def setup(self, stage: str) -> None:
-        """Find the files and divide them."""
-        training, self.val_set = self.whole()
-        self.train_set = replace(training, crop_size=self.samples.crop_size)
-
-    def whole(self) -> tuple[AlphaFolderSamples, AlphaFolderSamples]:
-        """The training and the held-out samples, all of them whole, without chance."""
-        training, held_out = self.folders.split(self.val_fraction, self.seed)
-        return replace(self.samples, files=training, crop_size=None), replace(self.samples, files=held_out, crop_size=None)
+    def divided(self) -> tuple[list[MatteFiles], list[MatteFiles]]:
+        """The training and the held-out files."""
+        return self.folders.split(self.val_fraction, self.seed)
 
     def describe(self) -> str:
         """One sentence for the report."""

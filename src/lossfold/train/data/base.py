@@ -81,6 +81,14 @@ def pad_sample(image: Tensor, labels: Tensor, height: int, width: int, ignore_in
     return torch.stack(channels), functional.pad(labels, border, value=ignore_index)
 
 
+def batches_of_epoch(data: Any, trainer: pl.Trainer) -> int:
+    """How many batches each rank sees in an epoch of a `TrainingData`; at least one."""
+    batches: int = len(data.train_set) // trainer.world_size // data.batch_size
+    limit = trainer.limit_train_batches
+    limited = limit if isinstance(limit, int) else int(batches * (1.0 if limit is None else limit))
+    return max(min(batches, limited), 1)
+
+
 class TrainingData(pl.LightningDataModule):
     """Base of the data modules: a subclass fills `train_set` and `val_set` in `setup`.
 
@@ -123,11 +131,8 @@ class TrainingData(pl.LightningDataModule):
     def _position(self) -> tuple[int, int]:
         trainer = self.trainer
         assert trainer is not None
-        per_rank = len(self.train_set) // trainer.world_size
-        batches, limit = per_rank // self.batch_size, trainer.limit_train_batches
-        limited = int(limit) if isinstance(limit, int) else int(batches * (1.0 if limit is None else limit))
         done = trainer.fit_loop.epoch_loop.batch_progress.total.processed  # type: ignore[attr-defined]
-        return done, max(min(batches, limited), 1)
+        return done, batches_of_epoch(self, trainer)
 
     def _check_batch(self, world_size: int) -> None:
         needed = self.batch_size * world_size

@@ -1,7 +1,7 @@
 """Own depth data: folders of images and of depth maps, matched by name."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ from torch.nn import functional
 from lossfold.files import read_image
 from lossfold.train.data.depth import read_picture, resized, told
 from lossfold.train.data.depth_maps import DepthData, DepthSample, cut, geometric_mean
-from lossfold.train.data.matching import check_all, match, split
+from lossfold.train.data.matching import OwnFiles, match, split
 from lossfold.train.errors import TrainError
 
 LAYOUT = (
@@ -108,7 +108,7 @@ class DepthFolderSamples:
         self.read(files)
 
 
-class DepthFolderData(DepthData):
+class DepthFolderData(OwnFiles, DepthData):
     """One's own images and depth maps, matched by file name up to the suffix.
 
     Images lie in `root/image`, depth maps in `root/depth`: pictures of one channel (16 bits, or floats) or arrays (.npy), 0 or not
@@ -170,22 +170,6 @@ class DepthFolderData(DepthData):
             return [DepthFiles(*found) for found in match(["image", "depth"], folders, LAYOUT, self.recursive, self.pattern)]
 
         return split(self.root, self.kinds, files, self.val_fraction, self.seed)
-
-    def prepare_data(self) -> None:
-        """Read every file once."""
-        if self.check_files:
-            training, held_out = self.divided()
-            check_all(self.samples.check, training + held_out)
-
-    def setup(self, stage: str) -> None:
-        """Find the files and divide them."""
-        training, self.val_set = self.whole()
-        self.train_set = replace(training, crop_size=self.samples.crop_size)
-
-    def whole(self) -> tuple[DepthFolderSamples, DepthFolderSamples]:
-        """The training and the held-out samples, all of them whole, without chance."""
-        training, held_out = self.divided()
-        return replace(self.samples, files=training, crop_size=None), replace(self.samples, files=held_out, crop_size=None)
 
     def describe(self) -> str:
         """One sentence for the report."""

@@ -1,10 +1,10 @@
 """Data of generation: images alone, as packaged data sets or a folder of one's own."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from lossfold.train.data.base import TrainingData
 from lossfold.train.data.depth import eight_bits, read_picture, unit
-from lossfold.train.data.matching import check_all, match, split
+from lossfold.train.data.matching import OwnFiles, match, split
 from lossfold.train.errors import TrainError
 
 LAYOUT = "Expected images under data.root itself, or in train/ and val/ inside it"
@@ -209,7 +209,7 @@ class ImageFiles:
         self.read(path)
 
 
-class GANFolderData(GANData):
+class GANFolderData(OwnFiles, GANData):
     """A folder of one's own images of any size; the largest square in the middle of each is resized.
 
     The images lie in `root`, and a random share of them is held out for scoring, or in `root/train` and `root/val`.
@@ -227,6 +227,8 @@ class GANFolderData(GANData):
         recursive: whether sub-folders are searched, too.
         data_range: the value that is white. None: 255 for 8 bits, 65535 for 16, 1 for floats. Networks see 8 bits.
     """
+
+    without_chance: ClassVar[dict[str, Any]] = {"mirror": False}
 
     def __init__(
         self,
@@ -250,27 +252,13 @@ class GANFolderData(GANData):
         self.val_fraction = val_fraction
         self.check_files = check_files
 
-    def _files(self) -> tuple[list[Path], list[Path]]:
+    def divided(self) -> tuple[list[Path], list[Path]]:
+        """The training and the held-out files."""
+
         def find(folders: Sequence[Path]) -> list[Path]:
             return [path for (path,) in match(["image"], folders, LAYOUT, self.recursive)]
 
         return split(self.root, [""], find, self.val_fraction, self.seed)
-
-    def prepare_data(self) -> None:
-        """Read every file once."""
-        if self.check_files:
-            training, held_out = self._files()
-            check_all(self.samples.check, training + held_out)
-
-    def setup(self, stage: str) -> None:
-        """Find the files and divide them."""
-        training, self.val_set = self.whole()
-        self.train_set = replace(training, mirror=self.samples.mirror)
-
-    def whole(self) -> tuple[ImageFiles, ImageFiles]:
-        """The training and the held-out samples, all of them whole, without chance."""
-        training, held_out = self._files()
-        return replace(self.samples, files=training, mirror=False), replace(self.samples, files=held_out, mirror=False)
 
     def describe(self) -> str:
         """One sentence for the report."""

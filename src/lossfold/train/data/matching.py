@@ -4,8 +4,9 @@ import os
 import random
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from lossfold.files import FileError, find, pair, some
 from lossfold.train.data.depth import told
@@ -128,3 +129,34 @@ def check_all(read: Callable[[T], U], items: Sequence[T]) -> list[U]:
         more = [f"and {len(lines) - LISTED} more"] * (len(lines) > LISTED)
         raise TrainError("\n  ".join([f"data: {len(lines)} of {len(items)} can't be used:", *lines[:LISTED], *more]))
     return found
+
+
+class OwnFiles:
+    """What data modules of one's own files have in common; it stands before a task's base, and `samples` has no files yet."""
+
+    samples: Any
+    train_set: Any
+    val_set: Any
+    check_files: bool
+    without_chance: ClassVar[dict[str, Any]] = {"crop_size": None}
+    """Options of samples that leave them whole, and the same each time."""
+
+    def divided(self) -> tuple[list[Any], list[Any]]:
+        """The training and the held-out files."""
+        raise NotImplementedError
+
+    def prepare_data(self) -> None:
+        """Read every file once."""
+        if self.check_files:
+            training, held_out = self.divided()
+            check_all(self.samples.check, training + held_out)
+
+    def setup(self, stage: str) -> None:
+        """Find the files and divide them."""
+        training, self.val_set = self.whole()
+        self.train_set = replace(training, **{name: getattr(self.samples, name) for name in self.without_chance})
+
+    def whole(self) -> tuple[Any, Any]:
+        """The training and the held-out samples, all of them whole, without chance."""
+        training, held_out = (replace(self.samples, files=files, **self.without_chance) for files in self.divided())
+        return training, held_out

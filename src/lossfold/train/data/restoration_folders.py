@@ -1,7 +1,7 @@
 """Own restoration data: a folder of clean images, degraded on the fly, or folders of inputs and targets."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lossfold.train.data.depth import read_picture, resized
-from lossfold.train.data.matching import check_all, has_folder, match, split
+from lossfold.train.data.matching import OwnFiles, has_folder, match, split
 from lossfold.train.data.restoration import Degradation, RestorationData, RestorationSample, check_crop_size, chosen_scale, crop
 from lossfold.train.errors import TrainError
 
@@ -140,7 +140,7 @@ class RestorationFolderSamples:
         return resized(clean, size, "bicubic")
 
 
-class RestorationFolderData(RestorationData):
+class RestorationFolderData(OwnFiles, RestorationData):
     """One's own clean images, degraded on the fly, or inputs and targets matched by file name up to the suffix.
 
     Clean images lie in `root` or in `root/target`; pairs in `root/input` and `root/target`. Where there are `train` and `val`
@@ -205,21 +205,9 @@ class RestorationFolderData(RestorationData):
         self.val_fraction = val_fraction
         self.check_files = check_files
 
-    def prepare_data(self) -> None:
-        """Read every file once."""
-        if self.check_files:
-            training, held_out = self.folders.split(self.val_fraction, self.seed)
-            check_all(self.samples.check, training + held_out)
-
-    def setup(self, stage: str) -> None:
-        """Find the files and divide them."""
-        training, self.val_set = self.whole()
-        self.train_set = replace(training, crop_size=self.samples.crop_size)
-
-    def whole(self) -> tuple[RestorationFolderSamples, RestorationFolderSamples]:
-        """The training and the held-out samples, all of them whole, without chance."""
-        training, held_out = self.folders.split(self.val_fraction, self.seed)
-        return replace(self.samples, files=training, crop_size=None), replace(self.samples, files=held_out, crop_size=None)
+    def divided(self) -> tuple[list[RestorationFiles], list[RestorationFiles]]:
+        """The training and the held-out files."""
+        return self.folders.split(self.val_fraction, self.seed)
 
     def describe(self) -> str:
         """One sentence for the report."""

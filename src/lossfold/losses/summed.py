@@ -16,7 +16,7 @@ from lossfold.losses.reduce import Addends, Ratio
 from lossfold.losses.scores import ScoreLoss
 
 
-class MapLoss(ScoreLoss):
+class SummedLoss(ScoreLoss):
     """A loss of labels that reads a map ``[B, *S]`` of them and sums it up itself, within the pixels of each class."""
 
     @property
