@@ -10,6 +10,7 @@ from torch.nn import functional
 
 import lossfold as lf
 from lossfold.metrics import DepthMetrics
+from lossfold.train.criteria import comparing
 from lossfold.train.data.depth_maps import DepthSample
 from lossfold.train.depth.evaluation import DepthScores
 from lossfold.train.errors import TrainError
@@ -36,22 +37,8 @@ def build_criterion(config: dict[str, Any] | None) -> lf.LossSet:
         LossError: the config names an unknown loss or option.
         TrainError: a term can't read depths.
     """
-    loss = lf.build(config or DEFAULT_LOSS)
-    criterion = loss if isinstance(loss, lf.LossSet) else lf.LossSet({"loss": loss})
-    for name, term in criterion.named_modules():
-        link = getattr(term, "link", "identity")
-        if link != "identity":
-            raise TrainError(
-                f"model.loss: {name or 'the loss'} ({type(term).__name__}) reads the output through link {link!r}, but the module "
-                "gives depths; give it link: identity, or choose a loss that has it"
-            )
     depth = torch.linspace(1, 2, 64 * 64).reshape(1, 1, 64, 64)
-    try:
-        with torch.no_grad():
-            criterion(depth + 0.1, depth)
-    except (lf.LossError, TypeError) as error:
-        raise TrainError(f"model.loss does not take (pred, target), each [B,1,H,W], depths above 0: {error}") from error
-    return criterion
+    return comparing(config or DEFAULT_LOSS, "the module gives depths", "[B,1,H,W], depths above 0", depth + 0.1, depth)
 
 
 class DepthModule(TrainingModule):

@@ -10,6 +10,7 @@ from torch.nn import functional
 
 import lossfold as lf
 from lossfold.metrics import RestorationMetrics
+from lossfold.train.criteria import comparing
 from lossfold.train.data.depth import unit
 from lossfold.train.data.restoration import RestorationSample
 from lossfold.train.errors import TrainError
@@ -38,22 +39,9 @@ def build_criterion(config: dict[str, Any] | None) -> lf.LossSet:
         LossError: the config names an unknown loss or option.
         TrainError: a term can't read images.
     """
-    loss = lf.build(config or DEFAULT_LOSS)
-    criterion = loss if isinstance(loss, lf.LossSet) else lf.LossSet({"loss": loss})
-    for name, term in criterion.named_modules():
-        link = getattr(term, "link", "identity")
-        if link != "identity":
-            raise TrainError(
-                f"model.loss: {name or 'the loss'} ({type(term).__name__}) reads the output through link {link!r}, but the network "
-                "gives images in 0..1; give it link: identity, or choose a loss that has it"
-            )
     grey = torch.full((1, 3, TRIED, TRIED), 0.5)
-    try:
-        with torch.no_grad():
-            criterion(torch.full_like(grey, 0.4), grey)
-    except (lf.LossError, TypeError) as error:
-        raise TrainError(f"model.loss does not take (pred, target), each [B,3,H,W] in 0..1: {error}") from error
-    return criterion
+    gives, takes = "the network gives images in 0..1", "[B,3,H,W] in 0..1"
+    return comparing(config or DEFAULT_LOSS, gives, takes, torch.full_like(grey, 0.4), grey)
 
 
 class RestorationModule(TrainingModule):
