@@ -15,7 +15,7 @@ from lossfold.compose.loss_set import LossSet
 from lossfold.compose.passes import Leaf
 from lossfold.errors import LossError, wrong
 from lossfold.folds.fold import describe
-from lossfold.losses.base import Configured
+from lossfold.losses.configured import Configured
 from lossfold.losses.scores import ScoreLoss
 
 AT = ("labels", "heads")

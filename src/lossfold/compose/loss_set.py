@@ -16,7 +16,7 @@ from typing_extensions import Self
 from lossfold.compose.again import Plan, likeness, plan_for
 from lossfold.compose.arguments import Handed
 from lossfold.compose.calls import added_up, calls_of, output_of
-from lossfold.compose.members import Members
+from lossfold.compose.members import Members, by_names, check_member
 from lossfold.compose.output import LossOutput as LossOutput
 from lossfold.compose.parts import Whole
 from lossfold.compose.passes import Leaf, is_watched
@@ -26,10 +26,9 @@ from lossfold.compose.term import Term, advance
 from lossfold.errors import LossError, is_number, naming, nearest, python_scalar
 from lossfold.folds.checks import are_plain, plain
 from lossfold.losses.base import Summable
-from lossfold.losses.folded import Folded
 from lossfold.memory import Memory
 from lossfold.options import Kind, Number, Only, Truth, Word, checked_options
-from lossfold.registry import LOSSES, snake_case
+from lossfold.registry import LOSSES
 
 PATIENCE = 200
 """After so many calls of a set in training that never advances, it warns."""
@@ -101,7 +100,7 @@ class LossSet(Summable):
             raise LossError(who, "sync", "True with process_group= or gradients=", "False")
         self.ranks = Ranks(process_group, gradients) if sync else None
         if isinstance(terms, (list, tuple)):
-            terms = self.named(terms)
+            terms = by_names(terms, LossSet)
         if terms is not None and not isinstance(terms, Mapping):
             raise LossError(who, "terms", "a dict of losses by name, or a list of them", type(terms).__name__)
         for name in (terms or {}).keys() & named.keys():
@@ -114,7 +113,8 @@ class LossSet(Summable):
         """Take these terms in place of those there are."""
         self.members = Members()
         for name, loss in terms.items():
-            self._add(name, loss)
+            check_member(type(self).__name__, name, loss, LossSet)
+            self.members.add(name, loss)
         if not len(self.members):
             raise LossError(type(self).__name__, "terms", "at least one loss", "none")
         for name, member in zip(self.names, self.members, strict=True):
@@ -175,29 +175,6 @@ class LossSet(Summable):
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.names)
-
-    def _add(self, name: str, loss: nn.Module) -> None:
-        who = type(self).__name__
-        if not isinstance(name, str) or not name or "." in name or name == "total":
-            raise LossError(who, "terms", "named by strings without dots, other than 'total'", repr(name))
-        if not isinstance(loss, nn.Module):
-            hint = "use lossfold.build for dicts" if isinstance(loss, Mapping) else ""
-            hint = "LOSSES.register_module() makes a class of a function f(pred, target)" if callable(loss) else hint
-            raise LossError(who, name, "a loss (an nn.Module)", type(loss).__name__, hint)
-        inner = loss.loss if isinstance(loss, Term) else loss
-        here = f"{who} term {name!r} ({type(inner).__name__})"
-        reduction = getattr(inner, "reduction", "mean")
-        if reduction == "none":
-            raise LossError(here, "reduction", "'mean' or 'sum' in a set", "'none'")
-        if isinstance(loss, Term) and loss.balance is not None and isinstance(inner, LossSet):
-            raise LossError(here, "balance", "left out of a set", repr(loss.balance), "give it to the losses in the set")
-        if isinstance(loss, Term) and loss.when is not None:
-            if not isinstance(inner, Folded) or not inner.folds:
-                hint = "give it to the losses in the set" if isinstance(inner, LossSet) else ""
-                raise LossError(here, "when", "left out: this loss has no value for each image", repr(loss.when), hint)
-            if loss.when_mean == "all" and reduction != "mean":
-                raise LossError(here, "when_mean", "'applicable' unless reduction='mean'", "'all'")
-        self.members.add(name, loss)
 
     def leaves(self, prefix: str = "") -> Iterator[Leaf]:
         """Yield every single loss with its full name and weight."""
@@ -330,24 +307,7 @@ class LossSet(Summable):
     @staticmethod
     def sum_of(*losses: nn.Module) -> LossSet:
         """Return a set of losses and of the terms of sets, named after their classes, and numbered where a name is taken."""
-        return LossSet(LossSet.named(losses))
-
-    @staticmethod
-    def named(losses: Sequence[nn.Module]) -> dict[str, nn.Module]:
-        """Return losses by names; those of plain sets are their terms."""
-        terms: dict[str, nn.Module] = {}
-        for loss in losses:
-            pairs: list[tuple[str, nn.Module]] = [("", loss)]
-            if type(loss) is LossSet and loss.loss_weight == 1 and loss.ranks is None:
-                pairs = list(zip(loss.names, loss.members, strict=True))
-            for name, one in pairs:
-                inner = one.loss if isinstance(one, Term) else one
-                name = free = name or getattr(inner, "loss_name", None) or snake_case(type(inner).__name__)
-                number = 2
-                while free in terms:
-                    free, number = f"{name}_{number}", number + 1
-                terms[free] = one
-        return terms
+        return LossSet(by_names(losses, LossSet))
 
     def __rmul__(self, factor: float) -> Self:
         factor = python_scalar(factor)

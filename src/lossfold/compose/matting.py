@@ -19,8 +19,9 @@ from lossfold.errors import LossError, is_number, naming, nearest, python_scalar
 from lossfold.folds.fold import describe
 from lossfold.folds.pair.needs import check_pair
 from lossfold.folds.pair.spec import LINKS
-from lossfold.losses.base import Configured, Loss, take_alias
+from lossfold.losses.base import Loss, take_alias
 from lossfold.losses.classes.focal import FocalLoss
+from lossfold.losses.configured import Configured
 from lossfold.losses.folded import Folded
 from lossfold.losses.images.pixel import SmoothL1Loss
 from lossfold.losses.masks.binary import BinaryCrossEntropyLoss

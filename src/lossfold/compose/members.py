@@ -1,11 +1,16 @@
-"""Where a set keeps its terms."""
+"""Where a set keeps its terms, what may be one, and what it is called."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from torch import nn
+
+from lossfold.compose.term import Term
+from lossfold.errors import LossError
+from lossfold.losses.folded import Folded
+from lossfold.registry import snake_case
 
 
 def is_term(member: nn.Module) -> bool:
@@ -52,3 +57,50 @@ class Members(nn.Module):
 
     def __len__(self) -> int:
         return len(self._modules)
+
+
+def check_member(who: str, name: str, loss: nn.Module, sets: type[Any]) -> None:
+    """Refuse what can't be a term.
+
+    Args:
+        who: the name of the set's class.
+        name: that of the term.
+        loss: the term.
+        sets: the class of sets.
+    """
+    if not isinstance(name, str) or not name or "." in name or name == "total":
+        raise LossError(who, "terms", "named by strings without dots, other than 'total'", repr(name))
+    if not isinstance(loss, nn.Module):
+        hint = "use lossfold.build for dicts" if isinstance(loss, Mapping) else ""
+        hint = "LOSSES.register_module() makes a class of a function f(pred, target)" if callable(loss) else hint
+        raise LossError(who, name, "a loss (an nn.Module)", type(loss).__name__, hint)
+    inner = loss.loss if isinstance(loss, Term) else loss
+    here = f"{who} term {name!r} ({type(inner).__name__})"
+    reduction = getattr(inner, "reduction", "mean")
+    if reduction == "none":
+        raise LossError(here, "reduction", "'mean' or 'sum' in a set", "'none'")
+    if isinstance(loss, Term) and loss.balance is not None and isinstance(inner, sets):
+        raise LossError(here, "balance", "left out of a set", repr(loss.balance), "give it to the losses in the set")
+    if isinstance(loss, Term) and loss.when is not None:
+        if not isinstance(inner, Folded) or not inner.folds:
+            hint = "give it to the losses in the set" if isinstance(inner, sets) else ""
+            raise LossError(here, "when", "left out: this loss has no value for each image", repr(loss.when), hint)
+        if loss.when_mean == "all" and reduction != "mean":
+            raise LossError(here, "when_mean", "'applicable' unless reduction='mean'", "'all'")
+
+
+def by_names(losses: Sequence[nn.Module], sets: type[Any]) -> dict[str, nn.Module]:
+    """Return losses by names; those of plain sets are their terms."""
+    terms: dict[str, nn.Module] = {}
+    for loss in losses:
+        pairs: list[tuple[str, nn.Module]] = [("", loss)]
+        if type(loss) is sets and loss.loss_weight == 1 and loss.ranks is None:
+            pairs = list(zip(loss.names, loss.members, strict=True))
+        for name, one in pairs:
+            inner = one.loss if isinstance(one, Term) else one
+            name = free = name or getattr(inner, "loss_name", None) or snake_case(type(inner).__name__)
+            number = 2
+            while free in terms:
+                free, number = f"{name}_{number}", number + 1
+            terms[free] = one
+    return terms

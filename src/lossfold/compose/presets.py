@@ -10,11 +10,12 @@ from torch import Tensor, nn
 
 from lossfold.compose.loss_set import LossSet
 from lossfold.errors import LossError, naming
-from lossfold.losses.base import Configured, take_alias
+from lossfold.losses.base import take_alias
 from lossfold.losses.classes.asymmetric import AsymmetricFocalLoss, AsymmetricFocalTverskyLoss
 from lossfold.losses.classes.cross_entropy import CrossEntropyLoss
 from lossfold.losses.classes.exp_log import PowerCrossEntropy
 from lossfold.losses.classes.overlap import DiceLoss, TverskyLoss
+from lossfold.losses.configured import Configured
 from lossfold.options import configured, option, same_as
 from lossfold.registry import LOSSES
 

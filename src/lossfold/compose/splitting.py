@@ -15,7 +15,8 @@ from lossfold.losses.adversarial.path_length import GeneratorPathRegularizer
 from lossfold.losses.folded import Folded
 from lossfold.losses.images.elementwise import FunctionLoss
 from lossfold.losses.pairs import PairLoss
-from lossfold.losses.scores import LABELS, WEIGHT, PixelLoss, ScoreLoss
+from lossfold.losses.pixels import PixelLoss
+from lossfold.losses.scores import LABELS, WEIGHT, ScoreLoss
 from lossfold.routing import is_one_dict
 
 

@@ -16,7 +16,8 @@ from lossfold.config.names import Allow, Names
 from lossfold.config.place import Place, short
 from lossfold.config.tree import DIALECTS, INDIRECT, Node, Row, Table, Tree
 from lossfold.errors import LossError
-from lossfold.losses.base import Configured, Loss
+from lossfold.losses.base import Loss
+from lossfold.losses.configured import Configured
 from lossfold.registry import LOSSES, PARTS, PRESETS
 from lossfold.signatures import is_open, is_same, options_of
 

@@ -16,8 +16,9 @@ from lossfold.folds.pair.given import PairGiven
 from lossfold.folds.pair.needs import PairNeeds, check_pair, check_weights
 from lossfold.folds.pair.spec import LINKS, PairSpec, PairSum
 from lossfold.losses.image_loss import ImageLoss
+from lossfold.losses.pixels import one_pass_will_do
 from lossfold.losses.reduce import Ratio
-from lossfold.losses.scores import WEIGHT, one_pass_will_do, times
+from lossfold.losses.scores import WEIGHT, times
 from lossfold.memory import recall
 from lossfold.options import configured, option
 

@@ -10,8 +10,9 @@ from torch import Tensor
 from lossfold.folds.fold import Fold, Sum
 from lossfold.losses.classes.areas import areas, sums_of_areas
 from lossfold.losses.classes.averages import over_classes
+from lossfold.losses.pixels import PixelLoss
 from lossfold.losses.reduce import Ratio
-from lossfold.losses.scores import LABELS, WEIGHT, Factor, PixelLoss, ScoreLoss
+from lossfold.losses.scores import LABELS, WEIGHT, Factor, ScoreLoss
 from lossfold.options import configured, option
 from lossfold.registry import LOSSES
 

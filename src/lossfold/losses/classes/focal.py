@@ -11,7 +11,8 @@ from lossfold.errors import wrong
 from lossfold.folds.fold import Sum
 from lossfold.folds.scores import Given
 from lossfold.losses.classes.areas import TARGET
-from lossfold.losses.scores import LABELS, SOFT, WEIGHT, Factor, PixelLoss
+from lossfold.losses.pixels import PixelLoss
+from lossfold.losses.scores import LABELS, SOFT, WEIGHT, Factor
 from lossfold.options import configured, option
 from lossfold.registry import LOSSES
 

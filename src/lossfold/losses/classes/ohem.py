@@ -13,8 +13,9 @@ from lossfold.folds.label.needs import LabelNeeds
 from lossfold.folds.label.spec import Hard
 from lossfold.folds.scores import Given
 from lossfold.losses.classes.hardest import WIDTH, of_all
+from lossfold.losses.pixels import PixelLoss
 from lossfold.losses.reduce import Addends
-from lossfold.losses.scores import WEIGHT, Factor, PixelLoss
+from lossfold.losses.scores import WEIGHT, Factor
 from lossfold.options import configured, option
 from lossfold.registry import LOSSES
 

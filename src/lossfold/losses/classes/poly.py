@@ -7,7 +7,8 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from lossfold.folds.fold import Sum
-from lossfold.losses.scores import LABELS, WEIGHT, Factor, PixelLoss
+from lossfold.losses.pixels import PixelLoss
+from lossfold.losses.scores import LABELS, WEIGHT, Factor
 from lossfold.options import configured, option
 from lossfold.registry import LOSSES
 

@@ -18,8 +18,8 @@ from lossfold.folds.window.needs import WindowGiven, WindowNeeds, inside, with_c
 from lossfold.folds.window.spec import LINKS, PADDINGS, WINDOWS, WindowSpec
 from lossfold.kinds import listed
 from lossfold.losses.image_loss import ImageLoss
+from lossfold.losses.pixels import one_pass_will_do
 from lossfold.losses.reduce import Ratio, divide
-from lossfold.losses.scores import one_pass_will_do
 from lossfold.options import configured, option
 from lossfold.registry import LOSSES
 

@@ -11,7 +11,8 @@ from lossfold.errors import wrong
 from lossfold.folds.fold import Sum
 from lossfold.folds.partial import Partial, check_positive
 from lossfold.folds.scores import Given
-from lossfold.losses.scores import WEIGHT, Factor, PixelLoss
+from lossfold.losses.pixels import PixelLoss
+from lossfold.losses.scores import WEIGHT, Factor
 from lossfold.options import configured, option
 from lossfold.registry import LOSSES
 

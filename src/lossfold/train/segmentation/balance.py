@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 import lossfold as lf
-from lossfold.losses.scores import PixelLoss
+from lossfold.losses.pixels import PixelLoss
 from lossfold.train.data.base import Samples
 from lossfold.train.errors import TrainError
 
