@@ -34,6 +34,8 @@ from tests.engines.offline import TARGETS, Built, Launch, launches_of
 
 CE = ("weight", "nll")
 SET = ("weight", "nll", "prob", "prob_at_label", "focal")  # CE + Dice + focal
+EVERY = tuple(kind for kind in KINDS if not kind.startswith("map_"))  # of maps there are no kernels
+EVERY_OF_TARGETS = tuple(kind for kind in DENSE_KINDS if not kind.startswith("map_") and kind not in PLAIN)
 BCE_SET = ("weight", "nll", "nll_not", "target", "prob", "both", "focal", "focal_not")
 L1 = (("weight", 0, -1), ("abs", 0, -1))
 PYRAMID = tuple((kind, level, 2 * level) for level in range(5) for kind in ("laplacian", "laplacian_weight"))
@@ -193,46 +195,70 @@ def short() -> Iterator[tuple[str, Call, tuple[str, ...]]]:
     yield "gfx942", of_windows(5), ("owe",)
 
 
+CLASSES = (1, 2, 3, 19, 21, 24, 25, 70, 150, 192, 300, 2000)
+"""Around every border of the plan: of warps, of classes a thread, of kernels that walk lines or many classes."""
+
+
 def full() -> Iterator[Call]:
-    """Yield calls of which every kernel is compiled."""
-    every = tuple(kind for kind in KINDS if not kind.startswith("map_"))  # of maps there are no kernels
-    of_targets_every = tuple(kind for kind in DENSE_KINDS if not kind.startswith("map_") and kind not in PLAIN)
+    """Yield calls of which every kernel is compiled: in float32 all of them, in halves every other number of classes.
+
+    What a half changes is how scores are loaded and stored; registers go by classes and sums.
+    """
     yield of_units(apart=False)
     yield of_units(apart=True)
+    for place, classes in enumerate(CLASSES):
+        yield from of_scores(classes, torch.float32)
+        half = (torch.bfloat16, torch.float16)[place % 2]
+        yield of_labels(classes, SET, half)
+        yield of_labels(classes, EVERY, half, softmax=False, weighted=True, last=True)
+        if classes <= 192:
+            yield of_labels(classes, EVERY, half, stride=8, weighted=True)
+            yield of_labels(classes, SET, half, bins=4096)
+        yield from formulas(classes)
     for dtype in (torch.float32, torch.bfloat16, torch.float16):
-        for classes in (1, 2, 3, 19, 21, 24, 25, 70, 150, 192, 300, 2000):
-            for kinds in (CE, SET, every):
-                yield of_labels(classes, kinds, dtype)
-                yield of_labels(classes, kinds, dtype, softmax=False, weighted=True, last=True)
-            if classes <= 192:
-                yield of_labels(classes, CE, dtype, stride=4)
-                yield of_labels(classes, every, dtype, stride=8, weighted=True)
-                yield of_labels(classes, SET, dtype, bins=4096)
-                yield of_labels(classes, SET, dtype, bins=4096, weighted=True, softmax=False)
-                yield of_labels(classes, CE, dtype, bins=4096, stride=4)
-            overlaps = lf.DiceLoss(), lf.TverskyLoss(exponent=0.75), lf.GeneralizedDiceLoss(absent="count")
-            yield of_formulas(min(classes, 300), lf.CrossEntropyLoss(), lf.FocalLoss(), *overlaps)
-            yield of_formulas(min(classes, 19), lf.LovaszLoss(), lf.OhemCrossEntropyLoss(), *overlaps)
-            yield of_formulas(min(classes, 24), lf.CrossEntropyLoss(per_image=True), lf.DiceLoss(per_image=True), images=16)
-            yield of_formulas(min(classes, 300), lf.CrossEntropyLoss(), lf.DiceLoss(), images=16)
-        for sums, levels in SETS.values():
-            yield of_pairs(sums, dtype, levels=levels)
-            yield of_pairs(sums, dtype, levels=levels, sigmoid=True)
-        for size in (1, 3, 7, 11, MOST_TAPS):
-            yield of_windows(size, dtype)
-            yield of_windows(size, dtype, weighted=True)
+        for name, (sums, levels) in SETS.items():
+            if dtype == torch.float32 or name in ("matting", "Sobel"):
+                yield of_pairs(sums, dtype, levels=levels, sigmoid=dtype == torch.bfloat16)
+        for size in (3, 11, MOST_TAPS):
+            yield of_windows(size, dtype, weighted=size == 11)
         yield of_one_pass("pair", 3, ("weight", "charbonnier"), dtype)
-        for classes in (1, 2, 19, 150):
+        for classes in (1, 19, 150):
             yield of_one_pass("label", classes, ("weight", "nll", "nll_all"), dtype)
-            yield of_one_pass("label", classes, ("weight", "focal"), dtype)
             yield of_one_pass("dense", classes, ("weight", "nll", "nll_not", "focal", "focal_not"), dtype)
         for channels in (1, 19, 150):
-            for kinds in (BCE_SET, of_targets_every):
-                yield of_targets(channels, kinds, "sigmoid", dtype)
-                yield of_targets(channels, kinds, "identity", dtype, each=True, whole=True)
-            yield of_targets(channels, BCE_SET, "sigmoid", dtype, bins=4096, each=True)
-            yield of_targets(channels, ("weight", "target"), "sigmoid", dtype, bins=4096 + REST, hinge=True)
-            yield of_targets(channels, ("weight", "nll", "nll_all", "prob", "prob_sq", "both", "apart"), "softmax", dtype)
+            yield from of_channels(channels, dtype)
+
+
+def of_scores(classes: int, dtype: torch.dtype) -> Iterator[Call]:
+    """Yield what reads scores against labels."""
+    for kinds in (CE, SET, EVERY):
+        yield of_labels(classes, kinds, dtype)
+    yield of_labels(classes, EVERY, dtype, softmax=False, weighted=True, last=True)
+    if classes <= 192:
+        yield of_labels(classes, CE, dtype, stride=4)
+        yield of_labels(classes, EVERY, dtype, stride=8, weighted=True)
+        yield of_labels(classes, SET, dtype, bins=4096)
+        yield of_labels(classes, SET, dtype, bins=4096, weighted=True, softmax=False)
+        yield of_labels(classes, CE, dtype, bins=4096, stride=4)
+        yield of_one_pass("label", classes, ("weight", "focal"), dtype)
+
+
+def of_channels(channels: int, dtype: torch.dtype) -> Iterator[Call]:
+    """Yield what reads scores against targets."""
+    yield of_targets(channels, BCE_SET, "sigmoid", dtype)
+    yield of_targets(channels, EVERY_OF_TARGETS, "identity", dtype, each=True, whole=True)
+    yield of_targets(channels, BCE_SET, "sigmoid", dtype, bins=4096, each=True)
+    yield of_targets(channels, ("weight", "target"), "sigmoid", dtype, bins=4096 + REST, hinge=True)
+    yield of_targets(channels, ("weight", "nll", "nll_all", "prob", "prob_sq", "both", "apart"), "softmax", dtype)
+
+
+def formulas(classes: int) -> Iterator[Call]:
+    """Yield the formulas of sets, of one image and of several."""
+    overlaps = lf.DiceLoss(), lf.TverskyLoss(exponent=0.75), lf.GeneralizedDiceLoss(absent="count")
+    yield of_formulas(min(classes, 300), lf.CrossEntropyLoss(), lf.FocalLoss(), *overlaps)
+    yield of_formulas(min(classes, 19), lf.LovaszLoss(), lf.OhemCrossEntropyLoss(), *overlaps)
+    yield of_formulas(min(classes, 24), lf.CrossEntropyLoss(per_image=True), lf.DiceLoss(per_image=True), images=16)
+    yield of_formulas(min(classes, 300), lf.CrossEntropyLoss(), lf.DiceLoss(), images=16)
 
 
 def told(one: Launch, built: Built, target: str) -> dict[str, Any]:
