@@ -12,24 +12,10 @@
 #pragma once
 
 #include "block.h"
+#include "place.h"
 
 namespace lossfold {
 namespace {
-
-// Where a label coordinate lies among the scores: at `node` plus `t` of the way to the next node.
-struct Place {
-  long node;
-  double t;
-};
-
-LOSSFOLD_INLINE Place locate(long i, long labels, long scores, bool align_corners) {
-  double at = 0;
-  if (!align_corners) at = ((double)i + 0.5) * (double)scores / (double)labels - 0.5;
-  else if (labels > 1) at = (double)i * (double)(scores - 1) / (double)(labels - 1);
-  if (at < 0) at = 0;
-  const long node = (long)at;
-  return node < scores - 1 ? Place{node, at - (double)node} : Place{scores - 1, 0};  // both nodes are the last one
-}
 
 template <class T>
 struct Grid {

@@ -19,6 +19,7 @@
 
 #include "fold.h"
 #include "parallel.h"
+#include "place.h"
 
 namespace lossfold {
 namespace {
@@ -62,20 +63,13 @@ void advise_huge_pages(void* memory, size_t bytes) {
 }
 void advise_huge_pages(const Tensor& tensor) { advise_huge_pages(tensor.mutable_data_ptr(), tensor.numel() * tensor.element_size()); }
 
-// Where a label row's first row of scores is, or a label plane's first plane; those with the same node belong together.
-inline int64_t node_of(int64_t label, int64_t labels, int64_t scores, bool align_corners) {
-  double at = 0;
-  if (!align_corners) at = (label + 0.5) * scores / labels - 0.5;
-  else if (labels > 1) at = static_cast<double>(label) * (scores - 1) / (labels - 1);
-  return std::clamp<int64_t>(static_cast<int64_t>(at), 0, scores - 1);
-}
-
-// The edges of about `wanted` runs of them.
+// The edges of about `wanted` runs of label rows or planes. Those with the same node belong together.
 inline std::vector<int64_t> cut_at_nodes(int64_t labels, int64_t scores, bool align_corners, int64_t wanted) {
-  std::vector<int64_t> edges = {0};
+  const auto node = [&](int64_t i) { return locate(i, labels, scores, align_corners).node; };
   const int64_t least = std::max<int64_t>(1, labels / wanted);
+  std::vector<int64_t> edges = {0};
   for (int64_t i = 1; i < labels; ++i)
-    if (i - edges.back() >= least && node_of(i, labels, scores, align_corners) != node_of(i - 1, labels, scores, align_corners)) edges.push_back(i);
+    if (i - edges.back() >= least && node(i) != node(i - 1)) edges.push_back(i);
   edges.push_back(labels);
   return edges;
 }
