@@ -145,8 +145,8 @@ struct DenseKernels {  // as LabelKernels; map writes a value for each element, 
   void (*map)(const DenseImage&, long begin, long end, void* work, const double* coef, void* out, BadTarget* bad);
 };
 
-// All work on the pixels [begin, end), whole rows of a plane of a resized image, whole images where they lie side by side. fold adds into its result and reports a label out of
-// range. unfold writes the gradient of the scores, from the derivatives with respect to the sums and, for each class and bin,
+// All work on the pixels [begin, end): of a resized image whole rows of one plane, and whole images where they lie side by side.
+// fold adds into its result and reports a label out of range. unfold writes the gradient of the scores, from the derivatives with respect to the sums and, for each class and bin,
 // to the foreground's and the background's errors (float, or double for double scores); into value, where there is one (of each channel in the
 // dense fold), it adds the sums of logarithms times these derivatives: of a loss that is linear in them, its value. count returns the sum of w factor
 // (the label's, or the channel's). map writes

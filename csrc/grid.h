@@ -1,8 +1,10 @@
 // Scoring at label resolution: scores are interpolated linearly from the nearest rows of scores and never stored.
 //
-// A volume is walked plane by plane: what lies between two planes of scores at a label plane's depth is a plane of scores, of
-// which a row is made when it is read, and everything else is as in an image. Labels are walked in tiles of columns and down each tile. The two rows of scores around a label row are kept interpolated
+// Labels are walked in tiles of columns and down each tile. The two rows of scores around a label row are kept interpolated
 // along x (above, below), and a block is a few label rows between them, one after the other.
+//
+// A volume is walked plane by plane. Between two planes of scores, at a label plane's depth, there is a plane of scores too: a row
+// of it is made when it is read, and everything else is as in an image.
 //
 // Exps are taken one by one, or geometrically where at least three label rows lie between two rows of scores: from each of the
 // two its maximum over the classes is subtracted (a column's interpolated maximum is the same for all classes, so the softmax

@@ -75,14 +75,14 @@ inline std::vector<int64_t> cut_at_nodes(int64_t labels, int64_t scores, bool al
 }
 
 // Scores [B, C, *S] whose space can be walked with one stride; or [B, C, h, w] or [B, C, d, h, w] of any strides, where the
-// targets' space is of another size. Where `may_split` is set, each channel may be an image of its own, [B C, 1, *S]; where `may_join` is,
-// many small images lie side by side in a block, each with sums of its own.
+// targets' space is of another size. Where `may_split` is set, each channel may be an image of its own, [B C, 1, *S]; where
+// `may_join` is, many small images lie side by side in a block, each with sums of its own.
 struct Problem {
   Tensor scores;
   Image image;
-  int64_t batch, images, pixels, channels;  // channels: of the scores; images: batch, or batch * channels
-  std::vector<int64_t> planes = {0, 1}, edges;  // a chunk is what lies between two planes of a volume, and two edges in each
-  int64_t joined = 0;                       // images of a chunk, where they lie side by side
+  int64_t batch, images, pixels, channels;      // channels: of the scores; images: batch, or batch * channels
+  std::vector<int64_t> planes = {0, 1}, edges;  // a chunk lies between two planes of a volume, and in each between two edges
+  int64_t joined = 0;                           // images of a chunk, where they lie side by side
 
   Problem(const Tensor& scores_, const std::vector<int64_t>& space, bool align_corners, bool may_split, bool may_join)
       : scores(resizes(scores_, space) ? scores_ : walkable(scores_)) {
