@@ -9,7 +9,8 @@ struct Place {  // at `node` plus `t` of the way to the next node
   double t;
 };
 
-inline Place locate(long i, long labels, long scores, bool align_corners) {
+// Inlined, because every chunk asks it for all of its columns.
+[[gnu::always_inline]] inline Place locate(long i, long labels, long scores, bool align_corners) {
   double at = 0;
   if (!align_corners) at = ((double)i + 0.5) * (double)scores / (double)labels - 0.5;
   else if (labels > 1) at = (double)i * (double)(scores - 1) / (double)(labels - 1);

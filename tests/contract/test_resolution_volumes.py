@@ -8,6 +8,10 @@ import pytest
 import torch
 
 import lossfold as lf
+from lossfold.folds.dense import triton as dense
+from lossfold.folds.dense.spec import DenseSpec
+from lossfold.folds.label import triton as label
+from lossfold.folds.label.spec import LabelSpec
 from tests import internals
 from tests.contract.case import ENGINES, both_same, close, evaluate, run, same_bits, slope_of
 from tests.contract.cases import first_of, native
@@ -148,6 +152,17 @@ def test_fullgraph(engine: str) -> None:
     truth, slope = evaluate(loss, leaf)
     close(result.detach(), truth, 1e-13, 1e-14)
     close(slope_of(result, leaf.pred), slope, 1e-12, 1e-15)
+
+
+def test_the_engine_of_gpus_says_what_it_lacks() -> None:
+    """Whether or not there is one here."""
+    labels, masks = torch.zeros(1, 4, 6, 8, dtype=torch.int64), torch.zeros(1, 2, 4, 6, 8)
+    of_labels, of_masks = (loss.needs().spec for loss in (lf.DiceLoss(), lf.BinaryCrossEntropyLoss()))
+    assert isinstance(of_labels, LabelSpec) and isinstance(of_masks, DenseSpec)
+    for nodes, told in (((2, 3, 4), "interpolation"), ((4, 6, 8), "")):
+        scores = torch.zeros(1, 2, *nodes)
+        for lacks in (label.lacks(of_labels, scores, labels), dense.lacks(of_masks, scores, masks)):
+            assert lacks("cpp") == lacks("eager") == "" and lacks("triton").partition(" ")[0] == told
 
 
 def test_a_volume_that_is_the_same_in_every_plane() -> None:
