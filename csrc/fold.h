@@ -26,10 +26,10 @@ enum class Type : int { f64, f32, f16, bf16, i64, i32, u8 };
   X(map_size)       /* sum of w |m_c| */
 enum class Sum : int { LOSSFOLD_SUMS(LOSSFOLD_NAME) count };
 
-struct GridShape {  // the scores' grid where it is not the labels': bilinear interpolation brings scores to the labels
-  long rows, columns;              // of the labels
-  long score_rows, score_columns;  // of the scores
-  long row_stride, column_stride;  // of the scores, in elements
+struct GridShape {  // the scores' grid where it is not the labels': linear interpolation brings scores to the labels
+  long planes, rows, columns;                    // of the labels; an image is a volume of one plane
+  long score_planes, score_rows, score_columns;  // of the scores
+  long plane_stride, row_stride, column_stride;  // of the scores, in elements
   bool align_corners;
 };
 
@@ -59,6 +59,8 @@ struct GradientLayout {  // where the gradient of one image goes
   bool stream;  // larger than the caches: write around them
   long row_stride, column_stride;  // of a resized image; there the gradient is added to what is there
   long image_stride;               // of images side by side
+  long plane_stride;               // of a resized volume
+  Type type;                       // of a resized image's gradient, else that of the scores
 };
 
 // A histogram under construction: for each class the slots of the foreground, then of the background. Integers, so that it
@@ -143,8 +145,8 @@ struct DenseKernels {  // as LabelKernels; map writes a value for each element, 
   void (*map)(const DenseImage&, long begin, long end, void* work, const double* coef, void* out, BadTarget* bad);
 };
 
-// All work on the pixels [begin, end), whole rows of a resized image, whole images where they lie side by side. fold adds into its result and reports a label out of
-// range. unfold writes the gradient of the scores, from the derivatives with respect to the sums and, for each class and bin,
+// All work on the pixels [begin, end): of a resized image whole rows of one plane, and whole images where they lie side by side.
+// fold adds into its result and reports a label out of range. unfold writes the gradient of the scores, from the derivatives with respect to the sums and, for each class and bin,
 // to the foreground's and the background's errors (float, or double for double scores); into value, where there is one (of each channel in the
 // dense fold), it adds the sums of logarithms times these derivatives: of a loss that is linear in them, its value. count returns the sum of w factor
 // (the label's, or the channel's). map writes

@@ -1,7 +1,10 @@
-// Scoring at label resolution: scores are interpolated bilinearly from the nearest rows of scores and never stored.
+// Scoring at label resolution: scores are interpolated linearly from the nearest rows of scores and never stored.
 //
 // Labels are walked in tiles of columns and down each tile. The two rows of scores around a label row are kept interpolated
 // along x (above, below), and a block is a few label rows between them, one after the other.
+//
+// A volume is walked plane by plane. Between two planes of scores, at a label plane's depth, there is a plane of scores too: a row
+// of it is made when it is read, and everything else is as in an image.
 //
 // Exps are taken one by one, or geometrically where at least three label rows lie between two rows of scores: from each of the
 // two its maximum over the classes is subtracted (a column's interpolated maximum is the same for all classes, so the softmax
@@ -11,24 +14,10 @@
 #pragma once
 
 #include "block.h"
+#include "place.h"
 
 namespace lossfold {
 namespace {
-
-// Where a label coordinate lies among the scores: at `node` plus `t` of the way to the next node.
-struct Place {
-  long node;
-  double t;
-};
-
-LOSSFOLD_INLINE Place locate(long i, long labels, long scores, bool align_corners) {
-  double at = 0;
-  if (!align_corners) at = ((double)i + 0.5) * (double)scores / (double)labels - 0.5;
-  else if (labels > 1) at = (double)i * (double)(scores - 1) / (double)(labels - 1);
-  if (at < 0) at = 0;
-  const long node = (long)at;
-  return node < scores - 1 ? Place{node, at - (double)node} : Place{scores - 1, 0};  // both nodes are the last one
-}
 
 template <class T>
 struct Grid {
@@ -42,10 +31,12 @@ struct Grid {
   Block<T>& block;
   T *above, *below;                                // [classes, span]
   T *high_above, *high_below;                      // their maxima over the classes
-  T* low;                                          // a piece of a row of scores
+  T *low, *low_behind;                             // a piece of a row of scores, and of that in the next plane
   Int* node;                                       // of each label column
   T *t, *rest;                                     // t and 1 - t of each label column
   long first = 0, count = 0, left = 0, width = 0;  // the tile: label columns, and nodes
+  Place depth;                                     // of the plane of labels among those of scores
+  long top = 0;                                    // the plane's first label row, counted from the volume's
   long row = -1;                                   // the node of `above`
   long rows_at_once, columns, span;                // of a block: label rows, and label columns with the padding between rows
   long regular;                                    // label columns a node, if that is the same everywhere and 2, 4 or 8; else 0
@@ -56,13 +47,15 @@ struct Grid {
     step = grid.align_corners ? grid.rows > 1 ? (double)(grid.score_rows - 1) / (double)(grid.rows - 1) : 0
                               : (double)grid.score_rows / (double)grid.rows;
     rows_at_once = step >= 1 ? 1 : step * most_rows <= 1 ? most_rows : (long)(1 / step + 1e-9);
-    columns = block.n / rows_at_once / 16 * 16;
+    const long most = block.n / rows_at_once / 16 * 16, all = (grid.columns + 15) / 16 * 16;
+    columns = most < all ? most : all;
     span = columns / 16 % 2 ? columns + 32 : columns + 16;  // an odd number of cache lines: the classes' rows spread over the sets
     T** const planes[] = {&above, &below};
     for (T** plane : planes) *plane = arena.take<T>(image.classes * span);
     T** const rows[] = {&high_above, &high_below};
     for (T** one : rows) *one = arena.take<T>(span);
     low = arena.take<T>(grid.score_columns + 64);
+    low_behind = arena.take<T>(grid.score_columns + 64);
     node = arena.take<Int>(grid.columns + 64);
     t = arena.take<T>(grid.columns + 64);
     rest = arena.take<T>(grid.columns + 64);
@@ -79,16 +72,16 @@ struct Grid {
   }
   static long bytes(const Image& image) {
     if (!image.resized) return 0;
-    const long wide = (2 * image.classes + 2) * (block_pixels<T>(image) + 32) + image.grid.score_columns + 3 * image.grid.columns + 512;
+    const long wide = (2 * image.classes + 2) * (block_pixels<T>(image) + 32) + 2 * image.grid.score_columns + 3 * image.grid.columns + 512;
     return wide * (long)sizeof(T) + 16 * alignment;
   }
 
-  // The next tile from `from`: at most a row of a block, and where nodes are regular, whole nodes.
+  // The next tile from `from`: at most a row of a block, and where nodes are regular, whole nodes unless it is the last one.
   long begin_tile(long from) {
     const long margin = from == 0 ? regular / 2 : 0;  // the label columns before the first node
     const long size = regular ? margin + (columns - margin) / regular * regular : columns;
     first = from;
-    count = from + size < grid.columns ? size : grid.columns - from;
+    count = from + columns < grid.columns ? size : grid.columns - from;
     left = node[first];
     width = node[first + count - 1] - left + 1;
     row = -1;
@@ -100,12 +93,13 @@ struct Grid {
     const bool more = left + width < grid.score_columns;  // a further node, else the last one again
     const bool dense = grid.score_columns <= grid.columns;  // neighbouring columns are at most a node apart
     const bool copy = image.score_type != (sizeof(T) == 8 ? Type::f64 : Type::f32) || grid.column_stride != 1 ||
-                      left + width + lanes >= grid.score_columns;
+                      left + width + lanes >= grid.score_columns || depth.t != 0;
     for (long c = 0; c < image.classes; ++c) {
-      const long start = c * image.class_stride + y * grid.row_stride + left * grid.column_stride;
+      const long start = c * image.class_stride + depth.node * grid.plane_stride + y * grid.row_stride + left * grid.column_stride;
       const T* from = (const T*)image.scores + start;
       if (copy) {
         load(image.score_type, image.scores, start, grid.column_stride, width + more, low);
+        if (depth.t != 0) blend_planes(start, width + more);
         const T last = low[width + more - 1];
         for (long j = width + more; j < width + lanes + 1; ++j) low[j] = last;
         from = low;
@@ -131,6 +125,13 @@ struct Grid {
         block.at(high, i) = c == 0 ? z : max_keeping_nan_of_second(block.at(high, i), z);
       }
     }
+  }
+
+  // Of a volume: bring the piece of a row that is read to the depth of the labels.
+  LOSSFOLD_APART void blend_planes(long start, long n) {
+    load(image.score_type, image.scores, start + grid.plane_stride, grid.column_stride, n, low_behind);
+    const V v = V{} + (T)(1 - depth.t), u = V{} + (T)depth.t;
+    for (long j = 0; j < n; j += lanes) block.at(low, j) = between(block.at(low, j), block.at(low_behind, j), v, u);
   }
 
   static void swap(T*& a, T*& b) {
@@ -241,13 +242,20 @@ struct Grid {
     block.at(block.label_score, i) = none ? V{} : block.at(block.label_score, i);
   }
 
-  // visit(y, rows) for every block of the label rows of [begin, end); leave(node) before a row of nodes is left.
+  // Where a row of labels lies among the rows of scores.
+  LOSSFOLD_INLINE Place locate_row(long y) const { return locate(y - top, grid.rows, grid.score_rows, grid.align_corners); }
+
+  // visit(y, rows) for every block of the label rows of [begin, end), which lie in one plane; leave(node) before a row of nodes
+  // is left.
   template <class Visit, class Leave>
   LOSSFOLD_INLINE void walk(long begin, long end, BadLabel* bad, Visit visit, Leave leave) {
+    const long plane = begin / grid.columns / grid.rows;
+    depth = locate(plane, grid.planes, grid.score_planes, grid.align_corners);
+    top = plane * grid.rows;
     for (long from = 0; from < grid.columns;) {
       const long next = begin_tile(from), last = end / grid.columns;
       for (long y = begin / grid.columns; y < last;) {
-        const Place place = locate(y, grid.rows, grid.score_rows, grid.align_corners);
+        const Place place = locate_row(y);
         if (place.node != row) {
           if (row >= 0) leave(place.node);
           move_to(place.node);
@@ -274,7 +282,7 @@ struct Grid {
     double spacing = 0, before = place.t;
     long rows = 0;
     for (; rows < rows_at_once && y + rows < last; ++rows) {
-      const Place here = locate(y + rows, grid.rows, grid.score_rows, grid.align_corners);
+      const Place here = locate_row(y + rows);
       if (here.node != place.node) break;
       const double more = here.t - before - spacing;
       if (rows == 1) spacing = here.t - before;

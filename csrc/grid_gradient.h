@@ -1,5 +1,6 @@
 // The way back from label resolution: a block's gradient is added to the two rows of scores around its label rows, still
-// stretched along x (above, below), and a finished row goes back along x into the gradient of the scores.
+// stretched along x (above, below), and a finished row goes back along x into the gradient of the scores: of both planes
+// around a label plane, each with its share.
 #pragma once
 
 #include "grid.h"
@@ -98,10 +99,18 @@ struct GridGradient {
       }
       for (long j = 0; j < width; ++j) low[j + 1] += low_next[j];
       if (!more) low[width - 1] += low[width];
-      const long start = c * layout.class_stride + y * layout.row_stride + left * layout.column_stride;
-      add_to(image.score_type, start, width + more);
+      const long start = c * layout.class_stride + grid.depth.node * layout.plane_stride + y * layout.row_stride + left * layout.column_stride;
+      if (grid.depth.t != 0) share_out(start, width + more);
+      add_to(start, width + more);
       for (long k = 0; k < grid.columns; k += lanes) at(from, k) = V{};
     }
+  }
+
+  // Of a volume: give the next plane of scores its share of a row, and leave this one's.
+  LOSSFOLD_APART void share_out(long start, long n) const {
+    for (long j = 0; j < n; ++j) low_next[j] = low[j], low[j] *= (T)grid.depth.t;
+    add_to(start + layout.plane_stride, n);
+    for (long j = 0; j < n; ++j) low[j] = (T)(1 - grid.depth.t) * low_next[j];
   }
 
   LOSSFOLD_INLINE void shrink_one_by_one(const T* from, long begin, long end) const {
@@ -136,8 +145,8 @@ struct GridGradient {
     S* to = (S*)out + start;
     for (long i = 0; i < n; ++i) narrow((T)(widen(to[i * layout.column_stride]) + low[i]), to + i * layout.column_stride);
   }
-  void add_to(Type type, long start, long n) const {
-    switch (type) {
+  void add_to(long start, long n) const {
+    switch (layout.type) {
       case Type::f64: return add_as<double>(start, n);
       case Type::f32: return add_as<float>(start, n);
       case Type::f16: return add_as<Half>(start, n);

@@ -19,6 +19,7 @@
 
 #include "fold.h"
 #include "parallel.h"
+#include "place.h"
 
 namespace lossfold {
 namespace {
@@ -62,23 +63,26 @@ void advise_huge_pages(void* memory, size_t bytes) {
 }
 void advise_huge_pages(const Tensor& tensor) { advise_huge_pages(tensor.mutable_data_ptr(), tensor.numel() * tensor.element_size()); }
 
-// Where a label row's first row of scores is; rows with the same node belong together.
-inline int64_t node_of(int64_t row, const GridShape& grid) {
-  double at = 0;
-  if (!grid.align_corners) at = (row + 0.5) * grid.score_rows / grid.rows - 0.5;
-  else if (grid.rows > 1) at = static_cast<double>(row) * (grid.score_rows - 1) / (grid.rows - 1);
-  return std::clamp<int64_t>(static_cast<int64_t>(at), 0, grid.score_rows - 1);
+// The edges of about `wanted` runs of label rows or planes. Those with the same node belong together.
+inline std::vector<int64_t> cut_at_nodes(int64_t labels, int64_t scores, bool align_corners, int64_t wanted) {
+  const auto node = [&](int64_t i) { return locate(i, labels, scores, align_corners).node; };
+  const int64_t least = std::max<int64_t>(1, labels / wanted);
+  std::vector<int64_t> edges = {0};
+  for (int64_t i = 1; i < labels; ++i)
+    if (i - edges.back() >= least && node(i) != node(i - 1)) edges.push_back(i);
+  edges.push_back(labels);
+  return edges;
 }
 
-// Scores [B, C, *S] whose space can be walked with one stride; or [B, C, h, w] of any strides, where the targets' space [H, W]
-// is of another size. Where `may_split` is set, each channel may be an image of its own, [B C, 1, *S]; where `may_join` is,
-// many small images lie side by side in a block, each with sums of its own.
+// Scores [B, C, *S] whose space can be walked with one stride; or [B, C, h, w] or [B, C, d, h, w] of any strides, where the
+// targets' space is of another size. Where `may_split` is set, each channel may be an image of its own, [B C, 1, *S]; where
+// `may_join` is, many small images lie side by side in a block, each with sums of its own.
 struct Problem {
   Tensor scores;
   Image image;
-  int64_t batch, images, pixels, channels;  // channels: of the scores; images: batch, or batch * channels
-  std::vector<int64_t> edges;               // of the chunks of an image
-  int64_t joined = 0;                       // images of a chunk, where they lie side by side
+  int64_t batch, images, pixels, channels;      // channels: of the scores; images: batch, or batch * channels
+  std::vector<int64_t> planes = {0, 1}, edges;  // a chunk lies between two planes of a volume, and in each between two edges
+  int64_t joined = 0;                           // images of a chunk, where they lie side by side
 
   Problem(const Tensor& scores_, const std::vector<int64_t>& space, bool align_corners, bool may_split, bool may_join)
       : scores(resizes(scores_, space) ? scores_ : walkable(scores_)) {
@@ -105,7 +109,7 @@ struct Problem {
     joined = image.abreast ? std::max<int64_t>(1, 8192 / (image.abreast * pixels)) * image.abreast : 0;
     may_split = may_split && !image.abreast;
     // Channels that do not meet are best walked one by one, unless they lie beside each other in memory.
-    const bool split = may_split && (image.resized ? scores.stride(3) == 1 : image.pixel_stride == 1);
+    const bool split = may_split && (image.resized ? scores.stride(scores.dim() - 1) == 1 : image.pixel_stride == 1);
     images = split ? batch * channels : batch;
     image.classes = split ? 1 : channels;
     image.ignore_index = 0;
@@ -117,8 +121,11 @@ struct Problem {
     image.kept = nullptr;
     image.maps = nullptr;
     image.map_type = Type::f32;
-    if (image.resized)
-      image.grid = {space[0], space[1], scores.size(2), scores.size(3), scores.stride(2), scores.stride(3), align_corners};
+    if (image.resized) {
+      const int64_t rows = scores.dim() - 2, columns = rows + 1;  // the scores' dimensions
+      image.grid = {volume() ? space[0] : 1, space[rows - 2], space[columns - 2], volume() ? scores.size(2) : 1, scores.size(rows), scores.size(columns),
+                    volume() ? scores.stride(2) : 0, scores.stride(rows), scores.stride(columns), align_corners};
+    }
     cut(may_split ? batch * channels : batch);
   }
 
@@ -136,22 +143,24 @@ struct Problem {
     const bool many = !image.resized && image.block == 0 && image.classes > 32;  // long pixels: fewer of them
     const int64_t size = many ? std::max<int64_t>(64, 32 * 8192 / image.classes / 64 * 64) : 8192, unit = std::min<int64_t>(size, 1024);
     const int64_t wanted = std::clamp<int64_t>((pixels + size - 1) / size, 1, most);
-    edges = {0};
     if (!image.resized) {
+      edges = {0};
       const int64_t chunk = ((pixels + wanted - 1) / wanted + unit - 1) / unit * unit;
       while (edges.back() < pixels) edges.push_back(std::min(pixels, edges.back() + chunk));
       return;
     }
-    const int64_t rows = std::max<int64_t>(1, image.grid.rows / wanted);
-    for (int64_t row = 1, last = 0; row < image.grid.rows; ++row)
-      if (row - last >= rows && node_of(row, image.grid) != node_of(row - 1, image.grid))
-        edges.push_back((last = row) * image.grid.columns);
-    edges.push_back(pixels);
+    const GridShape& grid = image.grid;
+    planes = cut_at_nodes(grid.planes, grid.score_planes, grid.align_corners, wanted);
+    edges = cut_at_nodes(grid.rows, grid.score_rows, grid.align_corners, std::max<int64_t>(1, wanted / slabs()));
+    for (int64_t& edge : edges) edge *= grid.columns;
   }
-  int64_t chunks() const { return static_cast<int64_t>(edges.size()) - 1; }
-  int64_t longest() const {
+  bool volume() const { return scores.dim() == 5; }
+  int64_t slabs() const { return static_cast<int64_t>(planes.size()) - 1; }
+  int64_t strips() const { return static_cast<int64_t>(edges.size()) - 1; }
+  int64_t chunks() const { return slabs() * strips(); }
+  int64_t longest() const {  // of what a kernel gets at a time
     int64_t most = 0;
-    for (int64_t i = 0; i < chunks(); ++i) most = std::max(most, edges[i + 1] - edges[i]);
+    for (int64_t i = 0; i < strips(); ++i) most = std::max(most, edges[i + 1] - edges[i]);
     return std::max(most, joined * pixels);
   }
 
@@ -171,7 +180,10 @@ struct Problem {
   int64_t channel(int64_t i) const { return split() ? i % channels : 0; }
 
   static bool resizes(const Tensor& scores, const std::vector<int64_t>& space) {
-    return scores.dim() == 4 && space.size() == 2 && (scores.size(2) != space[0] || scores.size(3) != space[1]);
+    const int64_t axes = space.size();
+    bool other = false;
+    for (int64_t d = 0; d < axes && scores.dim() == axes + 2; ++d) other |= scores.size(d + 2) != space[d];
+    return other && (axes == 2 || axes == 3);
   }
 
   // The stride that walks all of space in order, if there is one.
@@ -197,39 +209,44 @@ struct Problem {
 
   int64_t workers() const { return workers_for(joined ? (images + joined - 1) / joined : images * chunks(), images * pixels * image.classes); }
 
-  // work(image, chunk, begin, end, workspace, worker) for every step-th chunk from `first`. A chunk of images side by side is
-  // that of the first one, and its pixels are those of all.
+  // work(image, chunk, begin, end, workspace, worker) for every step-th slab of planes from `slab`, and in it for every step-th
+  // chunk from `strip`: of a volume once for each plane. A chunk of images side by side is that of the first one, and its pixels
+  // are those of all.
   template <class Work>
-  void run(int64_t bytes, int64_t first, int64_t step, const Work& work) const {
-    const int64_t each = (chunks() - first + step - 1) / step;
+  void run(int64_t bytes, int64_t slab, int64_t strip, int64_t step, const Work& work) const {
+    const int64_t across = (strips() - strip + step - 1) / step, each = (slabs() - slab + step - 1) / step * across;
     if (joined)
       return in_parallel((images + joined - 1) / joined, workers(), bytes, [&](int64_t piece, char* memory, int64_t worker) {
         const int64_t b = piece * joined;
         work(b, b, 0, std::min(joined, images - b) * pixels, memory, worker);
       });
     in_parallel(images * each, workers(), bytes, [&](int64_t piece, char* memory, int64_t worker) {
-      const int64_t b = piece / each, j = first + piece % each * step;
-      work(b, b * chunks() + j, edges[j], edges[j + 1], memory, worker);
+      const int64_t b = piece / each, j = slab + piece % each / across * step, k = strip + piece % each % across * step;
+      for (int64_t z = planes[j]; z < planes[j + 1]; ++z)
+        work(b, b * chunks() + j * strips() + k, z * edges.back() + edges[k], z * edges.back() + edges[k + 1], memory, worker);
     });
   }
   template <class Work>
   void run(int64_t bytes, const Work& work) const {
-    run(bytes, 0, 1, work);
+    run(bytes, 0, 0, 1, work);
   }
 
   // Make the gradient of the scores: write(b, i, begin, end, memory, layout, where it goes) writes it for a chunk, i as in run.
   template <class Write>
   Tensor differentiate(int64_t bytes, const Write& write) const {
     Tensor result = torch::stable::empty_like(scores);  // keeps the layout of dense scores, channels-last included
-    const bool direct = image.resized || pixel_stride(result).has_value();
-    Tensor target = direct ? result : torch::stable::new_empty(scores, scores.sizes());
+    // Every label plane of a volume adds to its two planes of scores: in half precision each time would round.
+    const bool wide = image.resized && volume() && (image.score_type == Type::f16 || image.score_type == Type::bf16);
+    const bool direct = !wide && (image.resized || pixel_stride(result).has_value());
+    Tensor target = direct ? result : torch::stable::new_empty(scores, scores.sizes(), wide ? ScalarType::Float : scores.scalar_type());
     advise_huge_pages(target);
     const int64_t size = target.element_size();
-    GradientLayout layout{target.stride(1), 0, target.numel() * size >= large_result, 0, 0, target.stride(0)};
+    GradientLayout layout{target.stride(1), 0, target.numel() * size >= large_result, 0, 0, target.stride(0), 0, wide ? Type::f32 : image.score_type};
     if (image.resized) {
       torch::stable::zero_(target);
-      layout.row_stride = target.stride(2);
-      layout.column_stride = target.stride(3);
+      layout.plane_stride = volume() ? target.stride(2) : 0;
+      layout.row_stride = target.stride(target.dim() - 2);
+      layout.column_stride = target.stride(target.dim() - 1);
     } else {
       layout.pixel_stride = pixel_stride(target).value();
     }
@@ -237,9 +254,10 @@ struct Problem {
     const auto work = [&](int64_t b, int64_t i, int64_t begin, int64_t end, void* memory, int64_t) {
       write(b, i, begin, end, memory, layout, out + start_of(target, b) * size);
     };
-    // Neighbouring chunks of a resized image add to the row of scores between them: every other chunk, then the rest.
-    const int64_t turns = image.resized ? 2 : 1;
-    for (int64_t turn = 0; turn < turns; ++turn) run(bytes, turn, turns, work);
+    // Neighbouring chunks of a resized image add to the row or the plane of scores between them: every other one, then the rest.
+    const int64_t step = image.resized ? 2 : 1;
+    for (int64_t slab = 0; slab < std::min(step, slabs()); ++slab)
+      for (int64_t strip = 0; strip < std::min(step, strips()); ++strip) run(bytes, slab, strip, step, work);
     if (!direct) torch::stable::copy_(result, target);
     return result;
   }
@@ -249,7 +267,7 @@ struct Problem {
 template <class Count>
 double count_all(const Problem& problem, int64_t bytes, const Count& count) {
   std::vector<double> parts(problem.images * problem.chunks(), 0.0);
-  problem.run(bytes, [&](int64_t b, int64_t i, int64_t begin, int64_t end, void* memory, int64_t) { parts[i] = count(b, i, begin, end, memory); });
+  problem.run(bytes, [&](int64_t b, int64_t i, int64_t begin, int64_t end, void* memory, int64_t) { parts[i] += count(b, i, begin, end, memory); });
   return std::accumulate(parts.begin(), parts.end(), 0.0);
 }
 

@@ -37,6 +37,8 @@ if "cpp" in lf.engines.available():
     found["matting"] = peak_growth(lambda *given: criterion(*given).total, Sample(pred.requires_grad_(), (target, region)))
     pred, target = (torch.rand(1, 3, 768, 768) for _ in range(2))
     found["ssim"] = peak_growth(lf.SSIMLoss(engine="cpp"), Sample(pred.requires_grad_(), (target,)))
+    logits, labels, criterion = torch.randn(1, 14, 24, 24, 24), torch.randint(14, (1, 96, 96, 96)), lf.CEDiceLoss(engine="cpp")
+    found["volume"] = peak_growth(lambda *given: criterion(*given).total, Sample(logits.requires_grad_(), (labels,)))
 print(json.dumps(found))
 """
 
@@ -75,6 +77,13 @@ def test_the_matting_criterion_takes_8_bytes_a_pixel(peaks: dict[str, Any]) -> N
 def test_ssim_takes_5_bytes_a_pixel_and_channel(peaks: dict[str, Any]) -> None:
     """Four are the gradient's; a thread's rows of filtered maps are the rest."""
     assert 4 <= peaks["ssim"] / (3 * 768 * 768) <= 5
+
+
+@pytest.mark.skipif("cpp" not in ENGINES, reason="no compiled engine here")
+def test_volumes_at_label_resolution_take_the_small_gradient_and_little_more(peaks: dict[str, Any]) -> None:
+    """The logits at the labels' size would be 64 times as many: 47 MiB."""
+    gradient = 4 * 14 * 24**3
+    assert 0.5 * gradient < peaks["volume"] < 2 * gradient  # to some pages
 
 
 class KeepsBytes(torch.autograd.Function):

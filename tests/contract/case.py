@@ -22,6 +22,8 @@ ENGINES: tuple[str, ...] = tuple(lf.engines.available())
 Way = tuple[str, str | None]
 """A kind of target and a kind of weight, as `make` takes them."""
 Space = tuple[int, ...]
+INTERPOLATED = {4: "bilinear", 5: "trilinear"}
+"""How PyTorch calls what is done to scores of so many dimensions."""
 
 
 @dataclass

@@ -130,10 +130,11 @@ def lovasz_hinge(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 def upsampled(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """The function on logits that are first brought to the labels' size, `[B,C,h,w]` to `[B,C,H,W]`."""
+    """The function on logits that are first brought to the labels' size, `[B,C,h,w]` to `[B,C,H,W]`, volumes likewise."""
 
     def run(logits: Tensor, labels: Tensor, **options: object) -> Tensor:
-        scores = functional.interpolate(logits, size=labels.shape[1:], mode="bilinear", align_corners=False)
+        mode = {4: "bilinear", 5: "trilinear"}[logits.dim()]
+        scores = functional.interpolate(logits, size=labels.shape[1:], mode=mode, align_corners=False)
         return function(scores, labels, **options)
 
     return run

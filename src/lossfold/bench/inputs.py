@@ -47,15 +47,15 @@ def label_sample(setting: Setting, *, ignored: bool = True, stride: int = 1) -> 
         setting: size, dtypes, kind of logits and seed.
         ignored: False leaves out the ignored pixels (a stripe of an eighth of the last axis), for providers
             that have no ignore label. Everything else stays the same.
-        stride: label pixels to a logit along both axes; above 1 the logits are `[B,C,h,w]`, smaller than the labels.
+        stride: label pixels to a logit along every axis; above 1 the logits are smaller than the labels.
 
     Returns:
         The logits, with `requires_grad`, and the labels.
     """
     generator = torch.Generator(setting.device).manual_seed(setting.seed)
     make = {"random": _random_scene, "trained": _trained_scene}[setting.logits]
-    if stride > 1 and len(setting.size) != 4:
-        raise ValueError(f"scoring at label resolution needs a size B,C,H,W, got {setting.size}")
+    if stride > 1 and len(setting.size) not in (4, 5):
+        raise ValueError(f"scoring at label resolution needs a size B,C,H,W or B,C,D,H,W, got {setting.size}")
     logits, labels = make(setting.size, stride, generator)
     batch, classes = setting.size[:2]
     flat = labels.view(batch, -1)
@@ -125,7 +125,7 @@ def alpha_sample(setting: Setting, *, region: bool = True) -> Sample:
 
 @on_its_device
 def image_sample(setting: Setting) -> Sample:
-    """Make predicted images `[B,C,H,W]` and true ones: smooth scenes with some texture, in [0, 1].
+    """Make predicted images `[B,C,H,W]` or volumes `[B,C,D,H,W]` and true ones: smooth scenes with some texture, in [0, 1].
 
     Args:
         setting: size, dtype, kind of prediction (a third of it noise, or the truth with a little noise) and seed.
@@ -133,8 +133,8 @@ def image_sample(setting: Setting) -> Sample:
     Returns:
         The predictions, with `requires_grad`, and the true images, float32 (float64 for float64 predictions).
     """
-    if len(setting.size) != 4:
-        raise ValueError(f"images need a size B,C,H,W, got {setting.size}")
+    if len(setting.size) not in (4, 5):
+        raise ValueError(f"images need a size B,C,H,W or B,C,D,H,W, got {setting.size}")
     generator = torch.Generator(setting.device).manual_seed(setting.seed)
     coarse = [max(2, length // COARSENESS) for length in setting.size[2:]]
     scene = _resize(torch.rand(*setting.size[:2], *coarse, generator=generator), list(setting.size[2:]))

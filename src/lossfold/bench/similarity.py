@@ -15,7 +15,8 @@ def ssim(pred: Tensor, target: Tensor, reflected: bool = False) -> Tensor:
     """1 - mean SSIM over all places of a Gaussian window of 11 pixels (Wang et al., 2004), or around every pixel."""
     target = target.to(pred.dtype)
     if reflected:
-        pred, target = (functional.pad(image, (WINDOW_SIZE // 2,) * 4, mode="reflect") for image in (pred, target))
+        borders = (WINDOW_SIZE // 2,) * 2 * (pred.dim() - 2)
+        pred, target = (functional.pad(image, borders, mode="reflect") for image in (pred, target))
     luminance, contrast = comparisons(pred, target)
     return 1 - (luminance * contrast).mean()
 
@@ -50,9 +51,13 @@ def comparisons(pred: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def filtered(image: Tensor) -> Tensor:
-    """The Gaussian means of each channel, where the whole window fits: one depthwise convolution."""
+    """The Gaussian means of each channel, where the whole window fits: one depthwise convolution, in volumes one an axis."""
     distances = torch.arange(WINDOW_SIZE, dtype=torch.float64, device=image.device) - WINDOW_SIZE // 2
     row = (-(distances**2) / (2 * SIGMA**2)).exp()
     row = (row / row.sum()).to(image.dtype)
     channels = image.shape[1]
-    return functional.conv2d(image, (row[:, None] * row).expand(channels, 1, -1, -1), groups=channels)
+    if image.dim() == 4:
+        return functional.conv2d(image, (row[:, None] * row).expand(channels, 1, -1, -1), groups=channels)
+    for sides in ((-1, 1, 1), (1, -1, 1), (1, 1, -1)):
+        image = functional.conv3d(image, row.view(1, 1, *sides).expand(channels, 1, *row.view(sides).shape), groups=channels)
+    return image

@@ -252,7 +252,8 @@ class ScoreLoss(Folded):
 
         Args:
             logits: ``[B, C, *S]`` logits (probabilities with ``link="identity"``); float16, bfloat16, float32 or float64.
-                ``[B, C, h, w]`` of another size than the labels are interpolated to it (bilinearly, ``align_corners``).
+                ``[B, C, h, w]`` of another size than the labels are interpolated to it (bilinearly, ``align_corners``), volumes
+                ``[B, C, d, h, w]`` trilinearly.
             labels: ``[B, *S]`` class indices or ``ignore_index`` (int64, int32 or uint8); or, where the loss takes them, targets
                 ``[B, C, *S]`` in [0, 1]: float, bool, or integers 0, 1 and ``ignore_index`` (``[B, *S]`` will do for C = 1).
             weight: ``[B, *S]`` or ``[B, 1, *S]`` float pixel weights or a boolean mask; ``[B, C, *S]`` for such targets, unless

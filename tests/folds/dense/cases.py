@@ -13,7 +13,7 @@ from torch.nn import functional
 
 import lossfold as lf
 from tests import internals
-from tests.contract.case import Data, Space, Way
+from tests.contract.case import INTERPOLATED, Data, Space, Way
 from tests.folds.dense import oracles, plain, steps
 from tests.folds.label.cases import PER_CLASS as LABEL_PER_CLASS
 from tests.folds.label.cases import ScoreCase
@@ -137,7 +137,8 @@ class DenseCase(ScoreCase):
         if data.pred.shape == data.truth.shape:
             return data.pred
         corners = bool(self.options.get("align_corners"))
-        return functional.interpolate(data.pred, tuple(data.truth.shape[2:]), mode="bilinear", align_corners=corners)
+        mode = INTERPOLATED[data.pred.ndim]
+        return functional.interpolate(data.pred, tuple(data.truth.shape[2:]), mode=mode, align_corners=corners)
 
     def plain(self, data: Data) -> Tensor:
         return plain.evaluate(self, data.with_pred(self.resized(data)))

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from tests.contract.case import INTERPOLATED
 from tests.shapes import maps
 
 Options = dict[str, Any]
@@ -299,9 +300,9 @@ PLAIN: dict[str, Callable[[Pixels, Options], Tensor]] = {
 
 def evaluate(name: str, scores: Tensor, labels: Tensor, weight: Tensor | None, options: Options) -> Tensor:
     """A loss written in plain PyTorch, in the dtype of `scores`, which are brought to the labels' resolution."""
-    if scores.ndim == 4 and scores.shape[2:] != labels.shape[1:]:
+    if scores.ndim in INTERPOLATED and scores.shape[2:] != labels.shape[1:]:
         corners = options.get("align_corners", False)
-        scores = functional.interpolate(scores, labels.shape[1:], mode="bilinear", align_corners=corners)
+        scores = functional.interpolate(scores, labels.shape[1:], mode=INTERPOLATED[scores.ndim], align_corners=corners)
     from tests.folds.label import more
 
     return options.get("loss_weight", 1.0) * (PLAIN | more.PLAIN)[name](Pixels(scores, labels, weight, options), options)

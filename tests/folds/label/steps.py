@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from tests.contract.case import Data
+from tests.contract.case import INTERPOLATED, Data
 
 if TYPE_CHECKING:
     from tests.folds.label.cases import LabelCase
@@ -63,10 +63,10 @@ def settled(case: LabelCase, data: Data, *, roundings: float = 8.0, distance: fl
 def resized(case: LabelCase, data: Data) -> Tensor:
     """The scores in float64, at the labels' resolution."""
     scores = data.pred.double()
-    if scores.ndim != 4 or scores.shape[2:] == data.truth.shape[1:]:
+    if scores.ndim not in INTERPOLATED or scores.shape[2:] == data.truth.shape[1:]:
         return scores
     corners = bool(case.options.get("align_corners", False))
-    return functional.interpolate(scores, data.truth.shape[1:], mode="bilinear", align_corners=corners)
+    return functional.interpolate(scores, data.truth.shape[1:], mode=INTERPOLATED[scores.ndim], align_corners=corners)
 
 
 def beside_an_edge(errors: Tensor, reach: Tensor, bins: int) -> Tensor:

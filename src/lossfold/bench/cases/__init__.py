@@ -1,7 +1,7 @@
 """The cases by name: one file a family; a new family adds its tuple to `FAMILIES`."""
 
 from ..case import Case
-from . import combined, cross_entropy, dense, dice, distance, focal, label_resolution, lovasz, matting, ohem, similarity
+from . import combined, cross_entropy, dense, dice, distance, focal, label_resolution, lovasz, matting, ohem, similarity, volumes
 
 FAMILIES: tuple[tuple[Case, ...], ...] = (
     cross_entropy.CASES,
@@ -11,6 +11,7 @@ FAMILIES: tuple[tuple[Case, ...], ...] = (
     ohem.CASES,
     combined.CASES,
     label_resolution.CASES,
+    volumes.CASES,
     dense.CASES,
     matting.CASES,
     similarity.CASES,

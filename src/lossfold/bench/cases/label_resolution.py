@@ -13,11 +13,11 @@ from .common import plain_entries
 
 
 def at_label_resolution(case: Case, stride: int) -> Case:
-    """The same work on logits of a `stride`-th of the labels' height and width.
+    """The same work on logits of a `stride`-th of the labels' size along every axis.
 
     Args:
         case: with logits of the labels' size.
-        stride: label pixels to a logit along both axes.
+        stride: label pixels to a logit along each of them.
     """
 
     def entry(provider: str, given: Entry) -> Entry:

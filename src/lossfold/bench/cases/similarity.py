@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from importlib import import_module
 from typing import Any
 
@@ -35,9 +36,9 @@ def of(module: str, loss: Callable[[Any, Tensor, Tensor], Tensor]) -> Entry:
     return Entry(build)
 
 
-def monai_ssim() -> LossFunction:
-    """MONAI's SSIM of images."""
-    loss: LossFunction = import_module("monai.losses").SSIMLoss(spatial_dims=2, data_range=1.0)
+def monai_ssim(sides: int = 2) -> LossFunction:
+    """MONAI's SSIM of images, or of volumes with three sides."""
+    loss: LossFunction = import_module("monai.losses").SSIMLoss(spatial_dims=sides, data_range=1.0)
     return loss
 
 
@@ -116,4 +117,25 @@ L1_SSIM = replace(
     },
 )
 
-CASES = (SSIM, MS_SSIM, L1_SSIM)
+SSIM_OF_VOLUMES = replace(
+    SSIM,
+    name="ssim-3d",
+    title="SSIM of a volume",
+    entries={
+        **{
+            provider: SSIM.entries[provider]
+            for provider in ("lossfold-eager", "eager", "compile", "torchmetrics", "pytorch-msssim")
+        },
+        "monai": Entry(partial(monai_ssim, sides=3)),
+        "kornia": replace(of("kornia.losses", lambda m, p, t: 2 * m.ssim3d_loss(p, t, 11, padding="valid")), note=KORNIA_NOTE),
+    },
+    lacking={
+        **SSIM.lacking,
+        **dict.fromkeys(("lossfold-cpp", "lossfold-triton"), "has no windows in volumes"),
+        "piq": "takes images alone",
+    },
+    sizes=Sizes(full=(1, 1, 64, 64, 64), quick=(1, 1, 24, 24, 24), fewest_channels=1),
+    most_repeats=3,
+)
+
+CASES = (SSIM, MS_SSIM, L1_SSIM, SSIM_OF_VOLUMES)

@@ -44,7 +44,7 @@ def fold(scores: Tensor, targets: Tensor, weight: Tensor | None, spec: DenseSpec
 
     Args:
         scores: ``[B, K, *S]`` logits (links "softmax", "sigmoid") or probabilities; ``[B, K, h, w]`` of another size than the
-            targets are brought to it bilinearly.
+            targets are brought to it bilinearly, volumes trilinearly.
         targets: ``[B, K, *S]`` numbers in [0, 1]; of integers, ``ignore_index`` does not count (nor the other channels of its
             pixel, where they count together).
         weight: ``[B, *S]`` float or bool pixel weights, ``[B, K, *S]`` weights of elements, or None for 1.

@@ -49,7 +49,7 @@ def fold(scores: Tensor, labels: Tensor, weight: Tensor | None, spec: LabelSpec,
 
     Args:
         scores: ``[B, C, *S]`` logits (link "softmax") or probabilities; ``[B, C, h, w]`` of another size than the labels are
-            brought to it bilinearly.
+            brought to it bilinearly, volumes trilinearly.
         labels: ``[B, *S]`` integers in ``[0, C)`` or ``ignore_index``.
         weight: ``[B, *S]`` float or bool pixel weights, or None for 1.
         spec: what to collect.

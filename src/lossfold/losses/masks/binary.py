@@ -43,7 +43,7 @@ class BinaryCrossEntropyLoss(PixelLoss):
         reduction: ``"mean"``, ``"sum"``, or ``"none"`` for the map ``[B, C, *S]``.
         per_image: the mean of each image's own loss over the images in which something counts; an empty one is left out, where
             ``sample_wise`` of losses of images counts it as 0.
-        align_corners: how logits of another size than the targets are interpolated to it (bilinearly).
+        align_corners: how logits of another size than the targets are interpolated to it (bilinearly; volumes trilinearly).
         resize: False refuses logits of another size than the targets, in place of interpolating them.
         validate: look for wrong values off the CPU too, which waits for the device: probabilities outside of [0, 1], say.
         loss_weight: a factor on the result.

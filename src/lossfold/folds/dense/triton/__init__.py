@@ -19,11 +19,9 @@ def lacks(spec: DenseSpec, scores: Tensor, targets: Tensor) -> Lacks:
         plain = [kind for kind, _ in spec.sums if kind in PLAIN]
         if engine != "eager" and plain:
             return f"the sum {plain[0]!r}"
-        if engine != "eager" and scores.dim() == 5 and scores.shape[2:] != targets.shape[2:]:
-            return "interpolation of volumes"
         if engine != "triton":
             return ""
-        if scores.dim() == 4 and scores.shape[2:] != targets.shape[2:]:
+        if scores.dim() > 3 and scores.shape[2:] != targets.shape[2:]:
             return "interpolation to the targets' resolution yet"
         known = WITH_SOFTMAX if spec.link == "softmax" else (*WITH_SOFTMAX, *ALONE)
         others = [kind for kind, _ in spec.sums if kind not in known]

@@ -16,10 +16,10 @@ def lacks(spec: LabelSpec, scores: Tensor, labels: Tensor) -> Lacks:
     """Return what says of each engine whether it lacks what a call needs."""
 
     def of(engine: str) -> str:
-        if engine != "eager" and scores.dim() == 5 and scores.shape[2:] != labels.shape[1:]:
-            return "interpolation of volumes"
         if engine != "triton":
             return ""
+        if scores.dim() == 5 and scores.shape[2:] != labels.shape[1:]:
+            return "interpolation of volumes"
         for kind, _ in spec.sums:
             if kind not in SUMS:
                 return f"the sum {kind!r}"
