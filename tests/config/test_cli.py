@@ -19,7 +19,7 @@ from lossfold.registry import PARTS, PRESETS
 from tests import internals
 
 MAKERS = {**lf.LOSSES, **PRESETS}
-ONE_DICT = {"stylegan2_discriminator", "stylegan2_generator", "modnet", "rvm", "deep_supervision", "multimask_losses"}
+ONE_DICT = {"stylegan2_discriminator", "stylegan2_generator", "modnet", "rvm", "deep_supervision", "multimask_losses", "birefnet"}
 OF_IMAGES = {"gaussian_splatting", "depth_anything_v2"}
 DRAWN = [name for name in MAKERS if name not in {"LossSet", *internals.foldless(), *ONE_DICT, *OF_IMAGES}]
 
