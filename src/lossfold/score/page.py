@@ -11,7 +11,7 @@ from jinja2 import Environment, StrictUndefined
 from lossfold.score.items import Folders, Item
 from lossfold.score.pictures import colour, pictures
 from lossfold.score.scores import Line, Scores, column
-from lossfold.score.settings import LABELS, LESS_IS_BETTER
+from lossfold.score.settings import LABELS, LESS_IS_BETTER, METRICS
 from lossfold.version import VERSION
 
 TITLES = {
@@ -27,7 +27,17 @@ TITLES = {
     "conn": "Conn (thousands)",
     "psnr": "PSNR (dB)",
     "ssim": "SSIM",
+    "abs_rel": "AbsRel",
+    "sq_rel": "SqRel",
+    "rmse": "RMSE",
+    "rmse_log": "RMSE log",
+    "silog": "SILog",
+    "delta1": "δ1",
+    "delta2": "δ2",
+    "delta3": "δ3",
 }
+
+IN_TWO_DIGITS = (*METRICS["segmentation"], "pixel_accuracy", "sad", "grad", "conn", "psnr", "silog")
 
 
 def page(scores: Scores, folders: Folders, items: Sequence[Item], worst: int) -> str:
@@ -86,5 +96,5 @@ def number(value: float | None, metric: str) -> str:
         return "–"
     if math.isinf(value):
         return "∞"
-    digits = 4 if metric in ("ssim", "mse") else 2
+    digits = 2 if metric in IN_TWO_DIGITS else 4
     return f"{value:.{digits}f}"
