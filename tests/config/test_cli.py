@@ -43,6 +43,13 @@ def test_show_parts(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert ("every: int = 1" if name == "Term" else "values: Mapping" if "tep" in name else "begin: int = 0") in text
 
 
+@pytest.mark.parametrize("name", [*lf.LOSSES, *PRESETS])
+def test_show_has_no_marks_of_a_format(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["show", name]) == 0
+    text = capsys.readouterr().out
+    assert "``" not in text and ":class:" not in text and ":func:" not in text and "::\n" not in text
+
+
 def test_show_of_classes_without_documentation(capsys: pytest.CaptureFixture[str]) -> None:
     class Bare(torch.nn.Module):
         pass

@@ -32,8 +32,8 @@ def ms_ssim_l1(pred: Tensor, target: Tensor) -> Tensor:
     """0.84 (1 - l·Π c) + 0.16 G * |p - t| of five windows at full resolution, zeros around the images (Zhao et al., 2017)."""
     target, alike = target.to(pred.dtype), torch.ones_like(pred)
     for sigma in SIGMAS:
-        images = (functional.pad(image, (WIDEST // 2,) * 4) for image in (pred, target))
-        luminance, contrast = comparisons(*images, WIDEST, sigma)
+        wide_pred, wide_target = (functional.pad(image, (WIDEST // 2,) * 4) for image in (pred, target))
+        luminance, contrast = comparisons(wide_pred, wide_target, WIDEST, sigma)
         alike = alike * contrast
     away = filtered(functional.pad((pred - target).abs(), (WIDEST // 2,) * 4), WIDEST, SIGMAS[-1])
     return (0.84 * (1 - luminance * alike) + 0.16 * away).mean()
