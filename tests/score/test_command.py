@@ -78,6 +78,7 @@ def test_every_task_has_a_page(tmp_path: Path, task: str) -> None:
     assert run(*words) == 0
     page = (tmp_path / "out" / "report.html").read_text()
     assert page.count("<figure>") == {"binary": 9, "multilabel": 12, "matting": 10, "restoration": 9, "depth": 9}[task]
+    assert ("from 0.1 to 80; unit 0.5; predictions times the ratio of the medians" in page) == (task == "depth")
     assert ("conn is left out for 3 image(s)" in page) == (task == "matting")
 
 

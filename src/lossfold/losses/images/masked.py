@@ -14,6 +14,7 @@ from lossfold.errors import LossError, naming, python_scalar, wrong
 from lossfold.folds.arithmetic import total
 from lossfold.folds.checks import plain, result_dtype
 from lossfold.folds.fold import describe
+from lossfold.folds.looks import refuse_negative
 from lossfold.folds.pair.needs import check_pair, check_weights
 from lossfold.losses.reduce import REDUCTIONS, Addends, Last, divide, finished
 
@@ -79,6 +80,7 @@ def masked_loss(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
         weight = plain(weight)
         if weight is not None:
             weight = check_weights("weight", weight, image)
+            refuse_negative("weight", weight)
             weight = weight if weight.dim() == image.dim() else weight.unsqueeze(1)
         dtype = result_dtype(image)
         values = weighted(functools.partial(function, **given), image.to(dtype), truth.to(dtype), weight)
