@@ -69,3 +69,31 @@ def test_depth_anything() -> None:
     close(lf.presets.depth_anything_v2()(pred, target).total, expected)
     d = (pred + 1).log() - (target + 1).log()
     close(lf.presets.depth_anything_v2(metric=True)(pred + 1, target + 1).total, (d.square().mean() - 0.5 * d.mean() ** 2).sqrt())
+
+
+def test_birefnet() -> None:
+    """Heads of any size, weights of pixels, configs; what does not fit is refused."""
+    heads, target = [random(2, 1, 6, 7) - 0.5, 2 * random(2, 1, 12, 14, seed=1) - 1], random(2, 1, 12, 14, seed=2)
+    weight = (random(2, 1, 12, 14, seed=3) > 0.4).double()
+    whole = [functional.interpolate(head, (12, 14), mode="bilinear", align_corners=True) for head in heads]
+    criterion = lf.presets.birefnet(2, ssim=0.0, mae=7.0)
+    expected = torch.zeros((), dtype=torch.float64)
+    for z in whole:
+        p, each = z.sigmoid(), functional.binary_cross_entropy_with_logits(z, target, reduction="none")
+        both, either = (weight * p * target).sum((1, 2, 3)), (weight * (p + target - p * target)).sum((1, 2, 3))
+        far = (weight * (p - target).abs()).sum()
+        expected = expected + 30 * (weight * each).sum() / weight.sum() + 0.5 * (1 - both / either).sum() + 7 * far / weight.sum()
+    close(criterion(heads, target, weight).total, expected)
+    close(criterion(heads=tuple(heads), target=target, weight=weight).total, expected)
+    close(lf.build(lf.to_config(criterion))(heads, target, weight).total, expected)  # type: ignore[operator]
+    assert lf.presets.birefnet(ssim=0.0, iou=0.0).plan(heads[1:], target).count("bce0") == 1
+    empty = criterion([head.requires_grad_() for head in heads], torch.zeros_like(target))
+    assert all(slope.isfinite().all() for slope in torch.autograd.grad(empty.total, heads))
+    with pytest.raises(lf.LossError, match=r"heads must be a list of 2 heads' logits.*1 of them"):
+        criterion(heads[:1], target)
+    with pytest.raises(lf.LossError, match="heads must be tensors"):
+        criterion([heads[0], heads[1].expand(2, 3, 12, 14)], target)
+    with pytest.raises(lf.LossError, match="target must be one map for each image"):
+        criterion(heads, target[:, 0])
+    with pytest.raises(lf.LossError, match="one of them at least"):
+        lf.presets.birefnet(bce=0, iou=0, ssim=0)

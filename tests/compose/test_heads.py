@@ -98,6 +98,11 @@ def test_the_best_candidate_is_trained(every: bool) -> None:
     assert set(presets.multimask_losses(objects=0, iou=0)(z, masks).terms) == {"focal", "dice"}
     refused(lambda: criterion(z, masks), "ious", r"float \[4, 3\]")
     refused(lambda: criterion(z, masks[:, :4], ious, there), "masks", r"\[4, 9, 8\]")
+    with_ignored = torch.where(masks, 1, 0)
+    torch.testing.assert_close(criterion(z, with_ignored, ious, there, normalizer=7).total, out.total)
+    with_ignored[0, 0] = 255
+    for wrong in (with_ignored, 0.3 * masks):
+        refused(lambda wrong=wrong: criterion(z, wrong, ious, there), "masks", "no ignored label")  # type: ignore[misc]
 
 
 @pytest.mark.parametrize("kind", [torch.float64, torch.float32, torch.float16])

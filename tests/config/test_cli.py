@@ -19,7 +19,7 @@ from lossfold.registry import PARTS, PRESETS
 from tests import internals
 
 MAKERS = {**lf.LOSSES, **PRESETS}
-ONE_DICT = {"stylegan2_discriminator", "stylegan2_generator", "modnet", "rvm", "deep_supervision", "multimask_losses"}
+ONE_DICT = {"stylegan2_discriminator", "stylegan2_generator", "modnet", "rvm", "deep_supervision", "multimask_losses", "birefnet"}
 OF_IMAGES = {"gaussian_splatting", "depth_anything_v2"}
 DRAWN = [name for name in MAKERS if name not in {"LossSet", *internals.foldless(), *ONE_DICT, *OF_IMAGES}]
 
@@ -41,6 +41,13 @@ def test_show_parts(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     text = capsys.readouterr().out
     assert text.startswith(name) and "--plot" not in text and "Called with" not in text
     assert ("every: int = 1" if name == "Term" else "values: Mapping" if "tep" in name else "begin: int = 0") in text
+
+
+@pytest.mark.parametrize("name", [*lf.LOSSES, *PRESETS])
+def test_show_has_no_marks_of_a_format(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["show", name]) == 0
+    text = capsys.readouterr().out
+    assert "``" not in text and ":class:" not in text and ":func:" not in text and "::\n" not in text
 
 
 def test_show_of_classes_without_documentation(capsys: pytest.CaptureFixture[str]) -> None:

@@ -176,9 +176,9 @@ class Case:
         return self.name in ("ExpLogLoss", "GeneralizedWassersteinDiceLoss")
 
     @property
-    def powers(self) -> bool:
-        """Whether it raises each pixel's loss to a power below 1: steep where there is next to none, and rounded as PyTorch's
-        power is, which takes another function for the last elements of a row."""
+    def steep(self) -> bool:
+        """Whether it raises each pixel's loss to a power below 1, whose slope magnifies what the loss was rounded by: there an
+        engine has to be no worse than plain PyTorch, which no engine is right to the last digits for."""
         return self.name == "ExpLogLoss"
 
     @property

@@ -6,6 +6,7 @@ import torch
 
 from tests.contract.case import Case, both_close, both_same, evaluate
 from tests.contract.cases import every
+from tests.contract.refusals import refused
 
 
 @every()
@@ -33,6 +34,20 @@ def test_ways_to_write_the_same_weights(case: Case) -> None:
         both_close(evaluate(loss, data.with_weight(weight)), whole, grain=case.grain)
     if not case.needs_weight:
         both_close(evaluate(loss, data.with_weight(None)), whole, grain=case.grain)
+
+
+@every(among=lambda case: case.elsewhere)
+def test_weights_below_0_are_refused(case: Case) -> None:
+    """Where values are looked at, which is on CPUs; regions are refused outside of [0, 1] anyway."""
+    data = case.make(way=(case.rich[0], "float"))
+    assert data.weight is not None
+    weight = data.weight.clone()
+    weight.flatten()[-1] = -0.25
+    refused(
+        lambda: evaluate(case.build(), data.with_weight(weight)),
+        r"(weight|region|mask) must be|must be in \[0, 1\]",
+        r"got (values from -|also \[-)",
+    )
 
 
 @every(

@@ -183,3 +183,19 @@ def test_a_balanced_term_has_its_last_weight() -> None:
     given = {"out": network(images), "images": images, "net": network}
     weighted = terms(given).weighted["mse"].item()
     assert terms.explain(given).weighted["mse"] == pytest.approx(weighted) and weighted != terms(given).terms["mse"]
+
+
+def test_classes_have_their_names() -> None:
+    """Where there are as many, long ones cut; else the numbers of the classes."""
+    from lossfold.explain.picture import drawn
+
+    scores, labels = batch()
+    found = criterion().explain(scores, labels)
+
+    def said(names: list[str]) -> list[str]:
+        axes = drawn(found, class_names=names).subfigs[0].axes[2]
+        return [text.get_text() for text in axes.get_xticklabels()]
+
+    names = ["road", "$car", "sky", "something with a long name"]
+    assert said(names) == ["road", "$car", "sky", "something with …"]
+    assert "road" not in said(names[:3])

@@ -1,4 +1,4 @@
-"""AbsRel, RMSE and δ1 against NumPy, with holes and alignments; their means over batches."""
+"""The metrics of depth against NumPy, with holes and alignments; their means over batches."""
 
 from __future__ import annotations
 
@@ -21,10 +21,23 @@ def test_they_equal_numpy() -> None:
         expected = {
             "abs_rel": np.average(np.abs(p - t) / t, weights=w),
             "rmse": np.sqrt(np.average((p - t) ** 2, weights=w)),
+            "sq_rel": np.average((p - t) ** 2 / t, weights=w),
+            "rmse_log": np.sqrt(np.average(np.log(p / t) ** 2, weights=w)),
+            "silog": 100 * np.sqrt(np.average((np.log(p / t) - np.average(np.log(p / t), weights=w)) ** 2, weights=w)),
             "delta1": np.average(np.maximum(p / t, t / p) < 1.25, weights=w),
         }
         for name, value in expected.items():
             close(getattr(metrics, name)(pred, holes, weight)[i], exact(value))
+        shares = {f"delta{k}": np.average(np.maximum(p / t, t / p) < 1.25**k, weights=w) for k in (1, 2, 3)}
+        assert len({*shares.values()}) == 3
+        all_of_them = metrics.DepthMetrics([*expected, "delta2", "delta3"])
+        all_of_them.update(pred[i : i + 1], holes[i : i + 1], weight[i : i + 1])
+        for name, value in (expected | shares).items():
+            close(all_of_them.compute()[name], exact(value))
+    for i in range(2):
+        loss = lf.SILogLoss(variance_focus=1.0)(pred[i : i + 1], target[i : i + 1])
+        close(metrics.silog(pred, target)[i], 100 * loss)
+    assert metrics.silog(5 * target, target).max() < 1e-5 and metrics.rmse_log(0 * target, target).isinf().all()
     for align, changed in (("median", 7 * target), ("least_squares", 3 * target - 0.2)):
         assert metrics.abs_rel(changed, target, align=align).max() < 1e-12
         assert metrics.abs_rel(changed, target).min() > 0.5

@@ -82,3 +82,17 @@ def images(root: Path, count: int = 3, size: tuple[int, int] = (48, 61), dtype: 
         for array, folder in zip(made[f"{index}"], ("pred", "truth"), strict=True):
             save(root / folder / f"{index}{'.png' if dtype == np.uint8 else '.npy'}", array)
     return made
+
+
+def depths(root: Path, count: int = 3, size: tuple[int, int] = (60, 70)) -> dict[str, tuple[Any, Any]]:
+    """Depths in metres of floats, with holes of every kind in the truth."""
+    rng, made = np.random.default_rng(4), {}
+    for index in range(count):
+        truth = (40 * smooth(rng, *size, sigma=6) - 15).clip(0.5).astype(np.float32)
+        pred = (truth * (1 + 0.1 * rng.standard_normal(size))).clip(0.1).astype(np.float32)
+        for place, hole in enumerate((0.0, -1.0, np.inf, np.nan)):
+            truth[place, 3 : 9 + index] = hole
+        made[f"{index}"] = pred, truth
+        for array, folder in zip(made[f"{index}"], ("pred", "truth"), strict=True):
+            save(root / folder / f"{index}.{('npy', 'tiff')[index % 2]}", array)
+    return made

@@ -55,7 +55,7 @@ def test_what_predict_was_told_to_write_to_stands_for_its_predictions(tmp_path: 
     assert inside.images == outside.images
 
 
-@pytest.mark.parametrize("task", ["binary", "multilabel", "matting", "restoration"])
+@pytest.mark.parametrize("task", ["binary", "multilabel", "matting", "restoration", "depth"])
 def test_every_task_has_a_page(tmp_path: Path, task: str) -> None:
     words: list[Any] = [tmp_path / "pred", tmp_path / "truth", "--task", task, "-o", tmp_path / "out", "--quiet", "--bootstrap", 9]
     if task in ("binary", "multilabel"):
@@ -70,11 +70,15 @@ def test_every_task_has_a_page(tmp_path: Path, task: str) -> None:
         (tmp_path / "images" / "1.png").write_bytes(b"broken")
         folders.save(tmp_path / "images" / "2.png", np.zeros((700, 900, 3), np.uint8))
         words += ["--trimaps", tmp_path / "trimaps", "--images", tmp_path / "images", "--whole", 0]
+    elif task == "depth":
+        folders.depths(tmp_path)
+        words += ["--scale-shift", "median", "--unit", "1/2", "--least", "0.1", "--most", "80"]
     else:
         folders.images(tmp_path)
     assert run(*words) == 0
     page = (tmp_path / "out" / "report.html").read_text()
-    assert page.count("<figure>") == {"binary": 9, "multilabel": 12, "matting": 10, "restoration": 9}[task]
+    assert page.count("<figure>") == {"binary": 9, "multilabel": 12, "matting": 10, "restoration": 9, "depth": 9}[task]
+    assert ("from 0.1 to 80; unit 0.5; predictions times the ratio of the medians" in page) == (task == "depth")
     assert ("conn is left out for 3 image(s)" in page) == (task == "matting")
 
 
@@ -124,6 +128,8 @@ def test_files_of_another_kind_than_the_task_are_listed(tmp_path: Path) -> None:
         ("restoration", np.full((30, 40), np.nan, np.float32), grey / np.float32(255), "not finite", {}),
         ("restoration", grey.astype(np.float32), grey.astype(np.float32), "--data-range 255", {}),
         ("restoration", grey[:9], grey[:9], "it takes 11", {}),
+        ("depth", np.stack([grey] * 2 + [grey * 0], -1), grey, "one number per pixel", {}),
+        ("depth", np.where(grey > 9, np.nan, 1).astype(np.float32), grey, "no finite depth at", {}),
     ]
     for index, (task, pred, truth, said, options) in enumerate(cases):
         root = tmp_path / str(index)
@@ -146,6 +152,11 @@ def test_files_of_another_kind_than_the_task_are_listed(tmp_path: Path) -> None:
         (["--colors", "nonsense"], "expected COLOR=LABEL"),
         (["--truth-pattern", "{nme}"], "{name}"),
         (["--trimaps", "x"], "left out but for matting"),
+        (["--most", "80"], "left out but for depth"),
+        (["--task", "depth", "--most", "0.0001"], "a depth above 0, less than most"),
+        (["--task", "depth", "--unit", "0"], "what a value of 1 means"),
+        (["--task", "depth", "--unit", "1/0"], "invalid fraction value"),
+        (["--task", "depth", "--classes", "a"], "classes must be left out"),
     ],
 )
 def test_wrong_options_are_refused(tmp_path: Path, words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -131,3 +131,58 @@ def test_restored_images(tmp_path: Path, kind: Any, options: dict[str, Any]) -> 
             assert row["psnr"] == 10 * math.log10(white**2 / (int(squares) / pair[0].size))
     assert found.images[-1]["psnr"] == math.inf and found.value("psnr") == math.inf
     assert found.summary[0].high == math.inf and found.images[-1]["ssim"] == pytest.approx(1)
+
+
+@pytest.mark.parametrize("scale_shift", ["none", "median", "least_squares"])
+@pytest.mark.parametrize(("least", "most"), [(1e-3, None), (3.0, 6.0)])
+def test_depths(tmp_path: Path, scale_shift: str, least: float, most: float | None) -> None:
+    made = folders.depths(tmp_path)
+    found = score(tmp_path / "pred", tmp_path / "truth", "depth", scale_shift=scale_shift, least=least, most=most, replicates=30)
+    assert not found.problems and len(found.images) == 3
+    for row, pair in zip(found.images, made.values(), strict=True):
+        p, t = (x.astype(float) for x in pair)
+        counts = np.isfinite(t) & (t >= least) & (t <= (most or np.inf))
+        p, t = p[counts], t[counts]
+        if scale_shift == "median":
+            p = p * np.sort(t)[(len(t) - 1) // 2] / np.sort(p)[(len(p) - 1) // 2]
+        if scale_shift == "least_squares":
+            (factor, shift), *_ = np.linalg.lstsq(np.stack([p, np.ones_like(p)], 1), t, rcond=None)
+            p = factor * p + shift
+        p = p.clip(least, most)
+        d = np.log(p) - np.log(t)
+        expected = {
+            "abs_rel": (np.abs(p - t) / t).mean(),
+            "sq_rel": ((p - t) ** 2 / t).mean(),
+            "rmse": np.sqrt(((p - t) ** 2).mean()),
+            "rmse_log": np.sqrt((d**2).mean()),
+            "silog": 100 * d.std(),
+            **{f"delta{k}": (np.maximum(p / t, t / p) < 1.25**k).mean() for k in (1, 2, 3)},
+        }
+        for name, value in expected.items():
+            assert row[name] == pytest.approx(value, rel=1e-10), name
+        tensors = [torch.from_numpy(x)[None, None, None] for x in (p, t)]
+        assert row["abs_rel"] == pytest.approx(m.abs_rel(*tensors).item(), rel=1e-12)
+    assert found.value("rmse") == pytest.approx(np.mean([row["rmse"] for row in found.images]), rel=1e-14)
+    assert [row.name for row in found.worst(1)] == [max(found.images, key=lambda row: row["abs_rel"])["name"]]
+    assert [row.name for row in found.worst(1, "delta1")] == [min(found.images, key=lambda row: row["delta1"])["name"]]
+
+
+def test_depths_in_files_of_16_bits(tmp_path: Path) -> None:
+    """Millimetres beside KITTI's 256ths, both scored in metres; a wrong unit is said, and so is what no factor mends."""
+    made = folders.depths(tmp_path / "floats", 2)
+    for name, (pred, truth) in made.items():
+        folders.save(tmp_path / "pred" / f"{name}.png", np.round(256 * pred).astype(np.uint16))
+        folders.save(tmp_path / "truth" / f"{name}.png", np.round(1000 * np.nan_to_num(truth.clip(0), posinf=0)).astype(np.uint16))
+    both = tmp_path / "pred", tmp_path / "truth", "depth"
+    whole = score(tmp_path / "floats" / "pred", tmp_path / "floats" / "truth", "depth")
+    found = score(*both, unit=0.001, prediction_unit=1 / 256)
+    for one, other in zip(found.images, whole.images, strict=True):
+        assert one["abs_rel"] == pytest.approx(other["abs_rel"], rel=2e-3) and one["delta1"] == pytest.approx(
+            other["delta1"], abs=5e-3
+        )
+    assert not found.notes and "are the files' units right" in score(*both, prediction_unit=1 / 256).notes[0]
+    scaled = score(*both, scale_shift="median")
+    assert scaled.value("abs_rel") == pytest.approx(found.value("abs_rel"), abs=5e-3) and not scaled.notes
+    for name in made:
+        folders.save(tmp_path / "pred" / f"{name}.png", np.zeros((60, 70), np.uint16))
+    assert "no factor brings it" in score(*both, scale_shift="median").problems[0].reason

@@ -23,6 +23,7 @@ from lossfold.score import processes as over
 from lossfold.score import run as running
 from lossfold.score.exact import Total, exact_sum
 from lossfold.score.items import Folders, find_items
+from lossfold.score.rows import Row
 from lossfold.score.settings import Settings
 
 from . import deadly, folders
@@ -34,7 +35,7 @@ score(sys.argv[1] + "/pred", sys.argv[1] + "/truth", ignore=255, out=sys.argv[2]
 """
 
 
-@pytest.mark.parametrize("task", ["segmentation", "multilabel", "matting", "restoration"])
+@pytest.mark.parametrize("task", ["segmentation", "multilabel", "matting", "restoration", "depth"])
 def test_parts_are_equal_to_the_whole(tmp_path: Path, task: str) -> None:
     options: dict[str, Any] = {"segmentation": {"ignore": 255, "tolerance": 4.5}, "multilabel": {"classes": ["cat", "dog"]}}.get(
         task, {}
@@ -46,6 +47,9 @@ def test_parts_are_equal_to_the_whole(tmp_path: Path, task: str) -> None:
     elif task == "matting":
         folders.mattes(tmp_path, 2, (130, 150))
         options["trimaps"] = tmp_path / "trimaps"
+    elif task == "depth":
+        folders.depths(tmp_path, 2, (130, 150))
+        options["scale_shift"] = "least_squares"
     else:
         folders.images(tmp_path, 2, (140, 131))
         rng = np.random.default_rng(0)
@@ -142,7 +146,9 @@ def test_a_killed_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     folders.save(tmp_path / "pred" / "07.png", np.zeros((40, 50), np.uint8))
     assert score(tmp_path / "pred", tmp_path / "truth", **options).rows != whole.rows
     assert measured == ["07"]  # the file that has changed, and with other settings everything
-    score(tmp_path / "pred", tmp_path / "truth", **options | {"ignore": 254})
+    with pytest.raises(FileExistsError, match="scores of other options"):
+        score(tmp_path / "pred", tmp_path / "truth", **options | {"ignore": 254})
+    score(tmp_path / "pred", tmp_path / "truth", **options | {"ignore": 254}, overwrite=True)
     assert len(measured) == 13
 
 
@@ -158,11 +164,36 @@ def counting(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def test_two_runs_do_not_write_one_journal(tmp_path: Path) -> None:
-    journal = running.Journal(tmp_path / "rows.jsonl", Settings())
+    path, of = tmp_path / "rows.jsonl", {"settings": Settings().fingerprint, "predictions": "a", "truth": "b"}
+    journal = running.Journal(path, of)
     with pytest.raises(FileExistsError, match="another run"):
-        running.Journal(tmp_path / "rows.jsonl", Settings())
+        running.Journal(path, of)
+    journal.add(Row("x", [], {}))
     journal.close()
-    running.Journal(tmp_path / "rows.jsonl", Settings()).close()
+    for changed, said in (({"truth": "c"}, "other files, truth b"), ({"settings": "{}"}, "other options")):
+        with pytest.raises(FileExistsError, match=f"holds scores of {said}; name another folder with -o"):
+            running.Journal(path, of | changed)
+        with pytest.raises(FileExistsError, match=said):  # anew, but not of the same
+            running.Journal(path, of | changed, resume=False)
+    again = running.Journal(path, of)
+    assert list(again.rows) == ["x"]
+    again.close()
+    replaced = running.Journal(path, of | {"truth": "c"}, overwrite=True)
+    assert not replaced.rows
+    replaced.close()
+    running.Journal(path, of).close()  # there were no rows yet
+
+
+def test_what_others_have_written_is_kept(tmp_path: Path) -> None:
+    """As the scores and the report of a training, whose folder is named by mistake."""
+    folders.segmentation(tmp_path, 1)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "report.html").write_text("of a training")
+    with pytest.raises(FileExistsError, match=r"holds report\.html, which is not of lossfold score"):
+        score(tmp_path / "pred", tmp_path / "truth", out=tmp_path / "run")
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["report.html"]
+    score(tmp_path / "pred", tmp_path / "truth", out=tmp_path / "run", overwrite=True)
+    assert "of a training" not in (tmp_path / "run" / "report.html").read_text()
 
 
 def test_scores_add_and_count_nothing_twice(tmp_path: Path) -> None:

@@ -101,7 +101,9 @@ class ExplainLosses(pl.Callback):
                 logger.log_metrics(found.log(prefix), step=trainer.fit_loop.epoch_loop._batches_that_stepped)
             if self.pictures is not None and trainer.is_global_zero:
                 self.pictures.mkdir(parents=True, exist_ok=True)
-                found.picture(self.pictures / f"{name}_{trainer.global_step:06d}.png")
+                found.picture(
+                    self.pictures / f"{name}_{trainer.global_step:06d}.png", class_names=getattr(pl_module, "class_names", ())
+                )
 
         return hear
 

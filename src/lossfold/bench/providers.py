@@ -61,6 +61,7 @@ PROVIDERS: dict[str, Provider] = {
         Provider("piq", "piq", "piq", "piq", library=True),
         Provider("scipy", "SciPy", "scipy", "scipy", library=True, devices=("cpu",)),
         Provider("scikit-image", "scikit-image", "skimage", "scikit-image", library=True, devices=("cpu",)),
+        Provider("fused-ssim", "fused-ssim", "fused_ssim", "fused-ssim", library=True, devices=("cuda",)),
         Provider("pytorch-msssim", "pytorch-msssim", "pytorch_msssim", "pytorch-msssim", library=True),
     )
 }

@@ -15,9 +15,15 @@ from lossfold.errors import LossError, nearest
 from lossfold.registry import LISTED, LOSSES, PARTS, PRESETS
 
 
+def plainly(text: str) -> str:
+    """Return a documentation without the marks of its format: ``x`` and :class:`~a.X` as x and X, a :: before an example as :."""
+    text = re.sub(r":[a-z]+:`~?(?:[\w.]*\.)?(\w+)`", r"\1", text)
+    return re.sub(r"``(.+?)``", r"\1", text, flags=re.DOTALL).replace("::\n", ":\n")
+
+
 def summary(thing: object) -> str:
     """Return the first line of a documentation."""
-    return documentation(thing).partition("\n")[0]
+    return plainly(documentation(thing).partition("\n")[0])
 
 
 FAMILIES = {
@@ -121,12 +127,12 @@ def show(name: str, plot: str = "") -> int:
         check_name(plot)
     before, _, rest = documentation(maker).partition("\nArgs:\n")
     after = re.split(r"\n(?=\S)", rest, maxsplit=1)[1:] if rest else []
-    print(f"{name} ({family(maker)})\n\n{before.strip()}\n\nOptions:")
+    print(f"{name} ({family(maker)})\n\n{plainly(before.strip())}\n\nOptions:")
     for option in described(maker):
-        print(f"    {option}" + (f"\n        {option.meaning}" if option.meaning else ""))
-    call = forward_of(maker)
+        print(f"    {option}" + (f"\n        {plainly(option.meaning)}" if option.meaning else ""))
+    call = plainly(forward_of(maker))
     print(call + "\n" * bool(call), end="")
-    print("".join(f"\n{part}" for part in after))
+    print(plainly("".join(f"\n{part}" for part in after)))
     if plot:
         print(f"Value and gradient over {draw(name, maker, plot)}: {plot}")
     elif drawable(maker):

@@ -13,6 +13,7 @@ from lossfold.compose.loss_set import LossSet
 from lossfold.errors import wrong
 from lossfold.folds.collect import collect
 from lossfold.folds.fold import describe
+from lossfold.folds.looks import can_look, span
 from lossfold.losses.base import Loss
 from lossfold.losses.classes.focal import FocalLoss
 from lossfold.losses.classes.overlap import DiceLoss
@@ -56,7 +57,7 @@ class MultimaskSet(LossSet):
         every_quality: bool,
         options: Mapping[str, Any],
     ) -> None:
-        self.every_quality = every_quality
+        self.every_quality, self.validate = every_quality, options.get("validate", False)
         masks: dict[str, Any] = {"link": "sigmoid", "per_image": True, **options}
         own = {"logits": "best", "labels": "masks", "weight": "weight", "normalizer": "normalizer"}
         areas: dict[str, Any] = {"smooth": smooth, "absent": "count", "soft_overlap": "product"}
@@ -136,4 +137,7 @@ class MultimaskSet(LossSet):
                 continue
             if not isinstance(value, Tensor) or not value.is_floating_point() or tuple(value.shape) not in (wanted, (*wanted, 1)):
                 raise wrong(name, f"float {list(wanted)}", describe(value))
+        if masks.dtype != torch.bool and can_look(masks, bool(self.validate)) and not bool(((masks == 0) | (masks == 1)).all()):
+            hint = "masks > 0 makes masks of files; there is no ignored label, and no part of an object"
+            raise wrong("masks", "0 and 1, or bool", span(masks), hint)
         return logits, masks.reshape(shape) > 0

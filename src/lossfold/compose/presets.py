@@ -180,7 +180,7 @@ class ExpLogLoss(ScoreSet):
 
     With Dice scores D_c (smoothed by s) and class weight v::
 
-        dice = Σ_c v_c (-log D_c)^γ_dice / Σ_c v_c,    ce = Σ w v_y (-log p_y)^γ_ce / Σ w v_y
+        dice = Σ_c v_c (-log D_c)^γ_dice / Σ_c v_c,    ce = Σ w v_y max(-log p_y, 1e-7)^γ_ce / Σ w v_y
 
     Args:
         dice_weight, ce_weight: the terms' weights.
@@ -193,7 +193,8 @@ class ExpLogLoss(ScoreSet):
         LossError: for options, shapes, dtypes or labels that are out of range.
 
     Gradient:
-        Exact. 0 where nothing counts, and of a pixel or class whose score is exactly 1, where a power below 1 has no finite slope.
+        Exact, and never steeper than at -log p = 1e-7: a pixel's p counts as exp(-1e-7) at most, above which float32 does not tell
+        it from 1, and a class's -log D below 1e-7 goes to 0 on a straight line. 0 where nothing counts.
 
     Example:
         >>> out = ExpLogLoss(ignore_index=255)(torch.randn(2, 5, 8, 8), torch.randint(0, 5, (2, 8, 8)))

@@ -33,7 +33,7 @@ def main(argv: Sequence[str]) -> int:
             "lossfold explain", "run", "read with the extra train", str(error), "pip install 'lossfold[train]'"
         ) from error
     try:
-        found, title = explained(Path(given.run), given.checkpoint, given.seed)
+        found, title, class_names = explained(Path(given.run), given.checkpoint, given.seed)
     except TrainError as error:
         print(f"lossfold explain: {error}", file=sys.stderr)
         return 1
@@ -41,6 +41,6 @@ def main(argv: Sequence[str]) -> int:
     for name, one in found.items():
         print(f"{name}, {title}\n{one}\n")
         file = output if len(found) == 1 else output.with_name(f"{output.stem}_{name}{output.suffix}")
-        one.page(file, f"{Path(given.run).name}: {name}, {title}")
+        one.page(file, f"{Path(given.run).name}: {name}, {title}", class_names)
         print(f"Page: {file}")
     return 0

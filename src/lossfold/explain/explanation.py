@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -96,22 +96,23 @@ class Explanation:
             lines.append(f"{row['term']:<{width}}  {numbers}  {shares}  {'':>11} {cells}")
         return "\n".join(lines)
 
-    def picture(self, file: str | Path, *, image: int = 0, dpi: int = 130) -> None:
+    def picture(self, file: str | Path, *, image: int = 0, dpi: int = 130, class_names: Sequence[str] = ()) -> None:
         """Draw shares, cosines, the classes' parts, and where each term pulls on one image.
 
         Args:
             file: a name that ends in .png, .svg or .pdf.
             image: which image of the batch.
             dpi: pixels an inch.
+            class_names: of the classes or channels, if there are as many.
 
         Raises:
             LossError: matplotlib is not installed.
         """
         from lossfold.explain.picture import drawn
 
-        drawn(self, image).savefig(file, dpi=dpi)
+        drawn(self, image, class_names=class_names).savefig(file, dpi=dpi)
 
-    def page(self, file: str | Path, title: str = "") -> None:
+    def page(self, file: str | Path, title: str = "", class_names: Sequence[str] = ()) -> None:
         """Write a page of HTML that needs nothing else: the table, and the picture of up to four images.
 
         Raises:
@@ -119,7 +120,7 @@ class Explanation:
         """
         from lossfold.explain.page import written
 
-        Path(file).write_text(written(self, title), encoding="utf-8")
+        Path(file).write_text(written(self, title, class_names), encoding="utf-8")
 
 
 def dot(one: Tensor, other: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+from collections.abc import Sequence
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 IMAGES = 4
 
 
-def written(found: Explanation, title: str = "") -> str:
+def written(found: Explanation, title: str = "", class_names: Sequence[str] = ()) -> str:
     """Return the page."""
     try:
         from jinja2 import Environment
@@ -26,7 +27,7 @@ def written(found: Explanation, title: str = "") -> str:
     pictures = []
     for image in range(min(batch, IMAGES)):
         buffer = io.BytesIO()
-        drawn(found, image, maps_alone=image > 0).savefig(buffer, dpi=130, format="png")
+        drawn(found, image, image > 0, class_names).savefig(buffer, dpi=130, format="png")
         pictures.append("data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode())
     template = Environment(autoescape=True).from_string(files("lossfold.explain").joinpath("page.html").read_text("utf-8"))
     return template.render(title=title or ", ".join(found.names), rows=found.rows(), pictures=pictures)

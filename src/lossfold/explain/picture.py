@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
 COLOURS = ("#1b4965", "#c8553d", "#6a994e", "#e0a458", "#8d6cab", "#4f9da6", "#d6628a", "#7f5539")
 SMALL = 9
+MANY, LONG = 30, 16  # classes whose names have a place, and letters of a name
 
 
 def figure(width: float, height: float) -> Any:
@@ -29,8 +31,8 @@ def figure(width: float, height: float) -> Any:
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def drawn(found: Explanation, image: int = 0, maps_alone: bool = False) -> Any:
-    """Return the figure: shares and cosines, classes, and a row of maps, or that alone."""
+def drawn(found: Explanation, image: int = 0, maps_alone: bool = False, class_names: Sequence[str] = ()) -> Any:
+    """Return the figure: shares and cosines, classes by their names if there are any, and a row of maps, or that alone."""
     path, maps = next(((path, maps) for path, maps in found.maps.items() if maps.dim() == 4), ("", None))
     classes = next(iter(found.by_class.values()), None)
     count = len(found.names)
@@ -46,7 +48,7 @@ def drawn(found: Explanation, image: int = 0, maps_alone: bool = False) -> Any:
     if classes is None:
         top[2].set_axis_off()
     else:
-        parts(top[2], found, classes)
+        parts(top[2], found, classes, class_names)
     if maps is not None:
         axes = rows[1, 0].subplots(1, count + 1, squeeze=False)[0]
         rows[1, 0].suptitle(f"|gradient| at each pixel of image {image}" + f", {path}" * bool(path), fontsize=SMALL + 1)
@@ -77,12 +79,16 @@ def matrix(axes: Any, found: Explanation) -> None:
     axes.set_title("cosines", fontsize=SMALL + 1, loc="left")
 
 
-def parts(axes: Any, found: Explanation, classes: Tensor) -> None:
+def parts(axes: Any, found: Explanation, classes: Tensor, class_names: Sequence[str]) -> None:
     """Draw each class's part of each term."""
     for index, (name, norms) in enumerate(zip(found.names, classes, strict=True)):
         axes.plot(norms.tolist(), marker="o", markersize=4, label=name, color=COLOURS[index % len(COLOURS)])
-    axes.set_xlabel("class or channel", fontsize=SMALL)
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    if len(class_names) == classes.shape[1] <= MANY:
+        shown = [name if len(name) <= LONG else name[: LONG - 1] + "…" for name in class_names]
+        axes.set_xticks(range(len(shown)), shown, fontsize=SMALL - 1, rotation=40, ha="right", parse_math=False)
+    else:
+        axes.set_xlabel("class or channel", fontsize=SMALL)
+        axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set_ylim(bottom=0)
     axes.set_title("|gradient| of each class", fontsize=SMALL + 1, loc="left")
     axes.spines[["top", "right"]].set_visible(False)

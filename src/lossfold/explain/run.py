@@ -16,8 +16,8 @@ from lossfold.train.run_folder import RunFolder
 QUIETLY = ["--trainer.fast_dev_run=true", "--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"]
 
 
-def explained(run: Path, checkpoint: str | None, seed: int) -> tuple[dict[str, Explanation], str]:
-    """Return the explanations of a run's sets by their names, and at which step the weights are.
+def explained(run: Path, checkpoint: str | None, seed: int) -> tuple[dict[str, Explanation], str, list[str]]:
+    """Return the explanations of a run's sets by their names, at which step the weights are, and the classes' names.
 
     Raises:
         TrainError: there is no such run or checkpoint, or its loss has a single term.
@@ -38,4 +38,4 @@ def explained(run: Path, checkpoint: str | None, seed: int) -> tuple[dict[str, E
         cli.trainer.fit(cli.model, datamodule=cli.datamodule)
     if not listener.found:
         raise TrainError("the loss of this run has a single term, which pulls alone")
-    return listener.found, f"step {content['global_step']:,}"
+    return listener.found, f"step {content['global_step']:,}", getattr(cli.model, "class_names", [])

@@ -44,6 +44,15 @@ def span(values: Tensor) -> str:
     return f"values from {float(finite.min()):.4g} to {float(finite.max()):.4g}" if len(finite) else "no finite value"
 
 
+def refuse_negative(name: str, weight: Tensor | None, validate: bool = False) -> None:
+    """Refuse weights below 0, with which a mean is no mean and a score may be anything."""
+    if weight is None or weight.dtype == torch.bool or not can_look(weight, validate):
+        return
+    least = (weight.detach() if weight.requires_grad else weight).amin().item()
+    if least < 0:
+        raise wrong(name, "floats >= 0, or bool", span(weight))
+
+
 def refuse_other_than_probabilities(scores: Tensor, counted: Tensor, together: bool) -> None:
     """Refuse scores that are no probabilities, for ``link="identity"``; both are alike in shape."""
     if not in_unit(scores, counted):

@@ -18,6 +18,9 @@ from lossfold.metrics.depth import DepthMetrics as DepthMetrics
 from lossfold.metrics.depth import abs_rel as abs_rel
 from lossfold.metrics.depth import delta1 as delta1
 from lossfold.metrics.depth import rmse as rmse
+from lossfold.metrics.depth import rmse_log as rmse_log
+from lossfold.metrics.depth import silog as silog
+from lossfold.metrics.depth import sq_rel as sq_rel
 from lossfold.metrics.functions import accuracy as accuracy
 from lossfold.metrics.functions import confusion as confusion
 from lossfold.metrics.functions import dice as dice

@@ -13,7 +13,7 @@ from lossfold.predict.journal import Journal
 from lossfold.predict.pictures import Array, Picture
 from lossfold.predict.predictor import Predictor
 from lossfold.predict.sampler import Sampler
-from lossfold.predict.tasks import ImageTask
+from lossfold.predict.tasks import STEPS, ImageTask
 from lossfold.predict.writing import part_of, write_text
 from lossfold.train.pages import template
 from lossfold.train.pictures import rgb
@@ -140,10 +140,9 @@ def write_images_sheet(journal: Journal, predictor: Predictor, images: dict[str,
         failed=list(done.failed.items()),
         samples=False,
         script=script,
-        score="lossfold.metrics.DepthMetrics: update(predicted / 256, measured)"
-        if predictor.name == "depth"
-        else f"lossfold score {output.as_posix()}/predictions TRUTH"
-        + (f" --task {predictor.name}" if predictor.name != "multiclass" else ""),
+        score=f"lossfold score {output.as_posix()}/predictions TRUTH"
+        + (f" --task {predictor.name}" if predictor.name != "multiclass" else "")
+        + (f" --prediction-unit 1/{STEPS} --unit UNIT" if predictor.name == "depth" else ""),
     )
 
 

@@ -10,3 +10,4 @@ from lossfold.presets.pictures import depth_anything_v2 as depth_anything_v2
 from lossfold.presets.pictures import gaussian_splatting as gaussian_splatting
 from lossfold.presets.pictures import modnet as modnet
 from lossfold.presets.pictures import rvm as rvm
+from lossfold.presets.saliency import birefnet as birefnet

@@ -172,6 +172,8 @@ def multimask_losses(
         every_quality: whether all candidates' expected IoUs are trained, or the best one's alone.
         options: further options of the losses of masks, such as ``engine``.
 
+    Masks hold 0 and 1, and no ignored label; others are refused where values are looked at (on CPUs, else with ``validate=True``).
+
     SAM 2's are the defaults; SAM's ``quality="mse", objects=0``.
 
     Raises:

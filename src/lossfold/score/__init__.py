@@ -1,8 +1,8 @@
 """Predictions and truth in two folders to a table: `lossfold score`.
 
 From the bottom up: `settings`, `pixels` (files row by row), `windows` (parts with halos), `exact` (sums that no order changes);
-`labels`, `matting`, `restoration`: the sums of an image; `rows`, `work`, `processes`, `cluster`: rows that are made once and
-kept; `formulas`, `scores`: what is computed from rows; `write`, `page`: files for people and programs; `run`, `command`.
+`labels`, `matting`, `restoration`, `depth`: the sums of an image; `rows`, `work`, `processes`, `cluster`: rows that are made
+once and kept; `formulas`, `scores`: what is computed from rows; `write`, `page`: files for people and programs; `run`, `command`.
 """
 
 from importlib import import_module

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 REQUIRED = ("numpy", "PIL", "jinja2", "rich")
 
-DESCRIPTION = """Score predictions against the truth, file by file: class maps, masks, alphas, restored images, in two folders whose
-files share their names. Prints a table with confidence intervals and writes scores.json, summary.csv, images.csv and report.html. A
-call that was stopped goes on where it was when it is run again."""
+DESCRIPTION = """Score predictions against the truth, file by file: class maps, masks, alphas, restored images, depth maps, in two
+folders whose files share their names. Prints a table with confidence intervals and writes scores.json, summary.csv, images.csv and
+report.html. A call that was stopped goes on where it was when it is run again."""
 
 STATUS = """The exit status is 0; 1 where files could not be read or have no partner, which are listed; 2 where the options make no
 sense."""
@@ -29,7 +29,7 @@ def parser() -> argparse.ArgumentParser:
     options = argparse.ArgumentParser(prog="lossfold score", description=DESCRIPTION, epilog=STATUS, allow_abbrev=False)
     options.add_argument("predictions", help="a folder (its sub-folders too), or a file; multilabel: with a folder of each class")
     options.add_argument("truth", help="the same of the truth")
-    tasks = ("segmentation", "binary", "multilabel", "matting", "restoration")
+    tasks = ("segmentation", "binary", "multilabel", "matting", "restoration", "depth")
     options.add_argument("--task", choices=tasks, default="segmentation", help="what the files are (segmentation: class maps)")
     options.add_argument("-o", "--out", default="scores", help="folder of what is written (scores)")
     options.add_argument(
@@ -65,11 +65,22 @@ def parser() -> argparse.ArgumentParser:
     images.add_argument("--crop-border", type=int, default=0, metavar="PIXELS", help="pixels at each edge that do not count (0)")
     images.add_argument("--to-y", action="store_true", help="compare the luma of colours")
 
+    depths = options.add_argument_group("depth")
+    text = "what a value of 1 means: 0.001 for millimetres to be scored in metres, 1/256 for KITTI's files (1)"
+    depths.add_argument("--unit", type=fraction, default=1.0, help=text)
+    depths.add_argument("--prediction-unit", type=fraction, metavar="UNIT", help="of the predictions, if it is another one")
+    text = "nearest depth of the truth that counts, which nearer predictions count as (0.001)"
+    depths.add_argument("--least", type=float, default=1e-3, metavar="DEPTH", help=text)
+    depths.add_argument("--most", type=float, metavar="DEPTH", help="the farthest, such as 80 (none)")
+    text = "bring each prediction to the truth's scale first: by the medians' ratio, or the best factor and shift (none)"
+    depths.add_argument("--scale-shift", choices=("none", "median", "least_squares"), default="none", help=text)
+
     work = options.add_argument_group("work")
     work.add_argument("--workers", type=int, default=1, help="processes (1)")
     work.add_argument("--ray", metavar="ADDRESS", help="work on a Ray cluster: host:6379, auto; local starts one with --workers")
     work.add_argument("--tile", type=int, metavar="PIXELS", help="side of the parts that are looked at at once; changes no digit")
     work.add_argument("--fresh", action="store_true", help="score again what the output folder's journal holds")
+    work.add_argument("--overwrite", action="store_true", help="replace scores of other options or files in the output folder")
     work.add_argument("--quiet", action="store_true", help="no bar and no table")
 
     more = options.add_argument_group("table and page")
@@ -78,6 +89,14 @@ def parser() -> argparse.ArgumentParser:
     more.add_argument("--seed", type=int, default=0, help="of the resamples (0)")
     more.add_argument("--worst", type=int, default=8, metavar="N", help="images that the page shows (8)")
     return options
+
+
+def fraction(text: str) -> float:
+    """Return a number, or what 1/256 is."""
+    above, _, below = text.partition("/")
+    if below and float(below) == 0:
+        raise ValueError(text)
+    return float(above) / float(below) if below else float(above)
 
 
 def main(argv: list[str]) -> int:
@@ -137,6 +156,11 @@ def main(argv: list[str]) -> int:
             data_range=given.data_range,
             crop_border=given.crop_border,
             to_y=given.to_y,
+            unit=given.unit,
+            prediction_unit=given.prediction_unit,
+            least=given.least,
+            most=given.most,
+            scale_shift=given.scale_shift,
             replicates=given.bootstrap,
             confidence=given.confidence,
             seed=given.seed,
@@ -144,6 +168,7 @@ def main(argv: list[str]) -> int:
             ray=given.ray,
             tile=given.tile,
             resume=not given.fresh,
+            overwrite=given.overwrite,
             worst=given.worst,
             progress=not given.quiet and sys.stderr.isatty(),
         )

@@ -11,7 +11,7 @@ from jinja2 import Environment, StrictUndefined
 from lossfold.score.items import Folders, Item
 from lossfold.score.pictures import colour, pictures
 from lossfold.score.scores import Line, Scores, column
-from lossfold.score.settings import LABELS, LESS_IS_BETTER
+from lossfold.score.settings import LABELS, LESS_IS_BETTER, METRICS, Settings
 from lossfold.version import VERSION
 
 TITLES = {
@@ -27,7 +27,17 @@ TITLES = {
     "conn": "Conn (thousands)",
     "psnr": "PSNR (dB)",
     "ssim": "SSIM",
+    "abs_rel": "AbsRel",
+    "sq_rel": "SqRel",
+    "rmse": "RMSE",
+    "rmse_log": "RMSE log",
+    "silog": "SILog",
+    "delta1": "δ1",
+    "delta2": "δ2",
+    "delta3": "δ3",
 }
+
+IN_TWO_DIGITS = (*METRICS["segmentation"], "pixel_accuracy", "sad", "grad", "conn", "psnr", "silog")
 
 
 def page(scores: Scores, folders: Folders, items: Sequence[Item], worst: int) -> str:
@@ -57,11 +67,28 @@ def page(scores: Scores, folders: Folders, items: Sequence[Item], worst: int) ->
         number=number,
         span=span,
         labels=scores.settings.task in LABELS,
+        depths=depths(scores.settings),
         less=scores.settings.metrics[0] in LESS_IS_BETTER,
         version=VERSION,
         swatches=[(name, f"rgb{colour(index)}") for index, name in enumerate(scores.classes[:40])],
         maps=scores.settings.task == "segmentation",
     )
+
+
+def depths(settings: Settings) -> str:
+    """Return how depth maps were read and compared."""
+    most = "" if settings.most is None else f" to {settings.most:g}"
+    units = (
+        f"{settings.unit:g}"
+        if settings.prediction_unit is None
+        else f"{settings.unit:g}, of predictions {settings.prediction_unit:g}"
+    )
+    scale = {
+        "none": "predictions as they are",
+        "median": "predictions times the ratio of the medians",
+        "least_squares": "predictions with their best factor and shift",
+    }
+    return f"from {settings.least:g}{most}; unit {units}; {scale[settings.scale_shift]}"
 
 
 def overall(scores: Scores) -> list[Line]:
@@ -86,5 +113,5 @@ def number(value: float | None, metric: str) -> str:
         return "–"
     if math.isinf(value):
         return "∞"
-    digits = 4 if metric in ("ssim", "mse") else 2
+    digits = 2 if metric in IN_TWO_DIGITS else 4
     return f"{value:.{digits}f}"

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from lossfold.files import FileError
+from lossfold.score.depth import counted, depths
 from lossfold.score.items import Item
 from lossfold.score.labels import foreground
 from lossfold.score.pixels import Array, Pixels
@@ -30,7 +31,8 @@ COLOURS = (
     "#7f5539", "#f2d16b", "#2f7fc1", "#a3b18a", "#9d0208", "#5e548e", "#00a878", "#ff9f7a",
 )  # fmt: skip
 IGNORED, ADDED, MISSED, RIGHT = (30, 30, 30), (208, 0, 0), (27, 110, 194), (238, 240, 243)
-"""Of pixels that do not count, that only the prediction has, that only the truth has, and of those that agree."""
+NOTHING = (40, 60, 110)
+"""Of pixels that do not count, that only the prediction has, that only the truth has, of those that agree, and without a depth."""
 
 
 def colour(index: int) -> tuple[int, int, int]:
@@ -60,6 +62,8 @@ def pictures(item: Item, scores: Scores) -> list[tuple[str, str]]:
         found += [("truth", maps[0]), ("prediction", maps[1]), ("difference", wrong)]
     elif settings.task in LABELS:
         found += _masks(item, settings)
+    elif settings.task == "depth":
+        found += _depths(item, scores)
     else:
         found += _images(item, settings.data_range)
     return [(caption, _address(picture)) for caption, picture in found]
@@ -125,9 +129,34 @@ def _images(item: Item, white: float | None) -> list[tuple[str, Picture]]:
     if item.trimap is not None:
         known = sampled(Pixels(item.trimap, "mask"))[: error.shape[0], : error.shape[1]] != 128
         error[known] = 0.0
+    return [("truth", _photograph(truth)), ("prediction", _photograph(pred)), ("difference", _heat(error))]
+
+
+def _depths(item: Item, scores: Scores) -> list[tuple[str, Picture]]:
+    """Truth and prediction by their inverse, near is bright, as the metrics see them; and the relative error."""
+    settings = scores.settings
+    factor, shift = next(row.sums["scale_shift"] for row in scores.rows if row.name == item.name)
+    files = Pixels(item.predictions[0]), Pixels(item.truths[0])
+    pred, truth = depths(files, tuple(sampled(file) for file in files), settings)
+    pred, counts = np.clip(factor * np.nan_to_num(pred) + shift, settings.least, settings.most), counted(truth, settings)
+    inverse = 1 / truth[counts]
+    far, near = np.quantile(inverse, (0.02, 0.98)) if len(inverse) else (0.0, 1.0)
+    truth = np.where(counts, truth, 1.0)
+    shown = [_photograph((1 / values[..., None] - far) / max(near - far, 1e-9)) for values in (truth, pred)]
+    shown[0][~counts] = NOTHING
+    return [
+        ("truth, near is bright, blue where there is none", shown[0]),
+        ("prediction", shown[1]),
+        ("relative difference", _heat(np.where(counts, np.abs(pred - truth) / truth, 0.0))),
+    ]
+
+
+def _heat(error: Floats) -> Picture:
+    """Black where there is no error, then red, yellow, and white at the largest."""
     most = max(float(error.max()), 1e-9)
     heat = np.clip(np.stack([3 * error, 3 * error - most, 3 * error - 2 * most], -1) / most, 0, 1)
-    return [("truth", _photograph(truth)), ("prediction", _photograph(pred)), ("difference", np.round(255 * heat).astype(np.uint8))]
+    picture: Picture = np.round(255 * heat).astype(np.uint8)
+    return picture
 
 
 def _counted(truth: Array, settings: Settings) -> npt.NDArray[np.bool_]:

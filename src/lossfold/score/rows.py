@@ -11,10 +11,13 @@ from typing import Any
 
 from lossfold.files.lock import lock
 from lossfold.score.items import Item, Problem
-from lossfold.score.settings import Settings
 
 SECONDS = 1.0
 """Between two times that what was written is forced to the disk: so much work a power cut costs at most, a killed process none."""
+
+WRITTEN = ("scores.json", "summary.csv", "images.csv", "report.html")
+"""What stands beside the journal when all is done."""
+ELSEWHERE = "name another folder with -o (out=), or replace them with --overwrite (overwrite=True)"
 
 
 @dataclass(frozen=True)
@@ -33,30 +36,41 @@ class Row:
 
 
 class Journal:
-    """Rows as lines of JSON behind a line with the settings that they were made with.
+    """Rows as lines of JSON behind a line that says what they are of.
 
     Args:
         path: the file; its folder is made.
-        settings: of the rows; those of other settings are forgotten.
+        of: what decides the rows: the settings, and where the files are.
         resume: whether rows that are there are kept.
+        overwrite: whether what the folder holds of other settings or files may be replaced.
 
     Raises:
-        FileExistsError: another process writes it.
+        FileExistsError: another process writes it, or the folder holds something else.
     """
 
-    def __init__(self, path: Path, settings: Settings, resume: bool = True) -> None:
+    def __init__(self, path: Path, of: dict[str, Any], resume: bool = True, overwrite: bool = False) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
+        written = [name for name in WRITTEN if (path.parent / name).exists()]
+        if written and not overwrite and not path.exists():
+            raise FileExistsError(f"{path.parent} holds {written[0]}, which is not of lossfold score; {ELSEWHERE}")
         self.file = path.open("a+b")
         try:
             lock(self.file.fileno(), path)
-        except FileExistsError:
+            self._begin(of, resume, overwrite, bool(written))
+        except BaseException:
             self.file.close()
             raise
+        self.forced = time.monotonic()
+
+    def _begin(self, of: dict[str, Any], resume: bool, overwrite: bool, written: bool) -> None:
         self.file.seek(0)
         first, *lines = self.file.read().split(b"\n")
         self.rows: dict[str, Row] = {}
-        if resume and _read(first) == {"settings": settings.fingerprint}:
+        same = _read(first) == of
+        if (written or any(lines)) and not same and not overwrite:
+            raise FileExistsError(f"{self.path.parent} holds scores of {other(_read(first), of)}; {ELSEWHERE}")
+        if resume and same:
             for line in lines:  # a torn one, the last or what a power cut left, is not counted
                 given = _read(line)
                 if isinstance(given, dict) and given.keys() == {"name", "stamps", "sums"}:
@@ -65,8 +79,7 @@ class Journal:
                 self._write(b"\n")  # ends the torn line
         else:
             self.file.truncate(0)
-            self._write(json.dumps({"settings": settings.fingerprint}).encode() + b"\n")
-        self.forced = time.monotonic()
+            self._write(json.dumps(of).encode() + b"\n")
 
     def kept(self, item: Item) -> Row | None:
         """Return the row of an image whose files are as they were."""
@@ -91,6 +104,16 @@ class Journal:
         """Force what was written to the disk, and let go of the file."""
         os.fsync(self.file.fileno())
         self.file.close()
+
+
+def other(held: Any, wanted: dict[str, Any]) -> str:
+    """Return what a journal's first line says that is not wanted."""
+    if not isinstance(held, dict) or held.keys() != wanted.keys():
+        return "another version, or torn ones"
+    for name in ("predictions", "truth"):
+        if held[name] != wanted[name]:
+            return f"other files, {name} {held[name]}"
+    return "other options"
 
 
 def _read(line: bytes) -> Any:

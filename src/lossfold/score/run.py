@@ -42,6 +42,11 @@ def score(
     data_range: float | None = None,
     crop_border: int = 0,
     to_y: bool = False,
+    unit: float = 1.0,
+    prediction_unit: float | None = None,
+    least: float = 1e-3,
+    most: float | None = None,
+    scale_shift: str = "none",
     replicates: int = 1000,
     confidence: float = 95.0,
     seed: int = 0,
@@ -49,6 +54,7 @@ def score(
     ray: str | None = None,
     tile: int | None = None,
     resume: bool = True,
+    overwrite: bool = False,
     worst: int = 8,
     progress: bool = False,
 ) -> Scores:
@@ -62,7 +68,7 @@ def score(
     Args:
         predictions, truth: folders, with their sub-folders, or two files. Of the task multilabel, folders with one of each class.
         task: ``"segmentation"`` (class maps), ``"binary"`` and ``"multilabel"`` (masks of 0 and one other value), ``"matting"``
-            (alphas) or ``"restoration"`` (images).
+            (alphas), ``"restoration"`` (images) or ``"depth"`` (depth maps).
         trimaps: matting: folder of trimaps of 0, 128 and 255; errors are those of the unknown. None: of the whole image.
         images: folder of what was predicted from, to be shown.
         out: folder of the journal, by which a call that was killed goes on, and of ``scores.json``, ``summary.csv``,
@@ -70,7 +76,8 @@ def score(
         classes: names, or their number; labels beyond are a problem of their file. None: the labels that occur.
         ignore: label of the truth that does not count.
         metrics: some of the task's: ``iou``, ``dice``, ``accuracy``, ``boundary_iou``, ``boundary_f1``; ``sad``, ``mse``,
-            ``grad``, ``conn``; ``psnr``, ``ssim``. All by default.
+            ``grad``, ``conn``; ``psnr``, ``ssim``; ``abs_rel``, ``sq_rel``, ``rmse``, ``rmse_log``, ``silog``, ``delta1``,
+            ``delta2``, ``delta3``. All by default.
         truth_pattern: how the truth's names look, ``{name}_mask``; by default the first of some usual ones that fits.
         colors: segmentation: the label of each colour, ``{"#804080": 0}``, in both folders.
         threshold: binary and multilabel: predictions are grey values, foreground above this share of white.
@@ -82,6 +89,11 @@ def score(
         whole: megapixels up to which Conn is computed, as it needs the whole image at once; above it has no value.
         data_range: of restored images, between white and black; by default 255, 65535 or 1, by the files' depth.
         crop_border, to_y: as for :func:`lossfold.metrics.psnr`.
+        unit: of depth maps, what a value of 1 in the files means: 0.001 for millimetres in 16 bits, to be scored in metres.
+        prediction_unit: of the predictions; None: ``unit``.
+        least, most: depths between which the truth counts; predictions beyond them count as they.
+        scale_shift: how each prediction is brought to the truth's scale first: ``"none"``, ``"median"`` (times the ratio of the
+            medians) or ``"least_squares"`` (the best factor and shift).
         replicates: resamples of the bootstrap over the images; 0: no intervals.
         confidence: of the intervals, in percent.
         seed: of the bootstrap.
@@ -89,6 +101,7 @@ def score(
         ray: address of a Ray cluster that does the work instead; ``"local"`` starts one here, with so many workers.
         tile: rows and columns of a part.
         resume: whether what the journal of ``out`` holds is taken from there, where settings and files are the same.
+        overwrite: whether what ``out`` holds of other options or files may be replaced.
         worst: images that the page shows.
         progress: whether a bar is drawn.
 
@@ -98,7 +111,7 @@ def score(
     Raises:
         LossError: an option makes no sense.
         FileError: a folder is missing, or nothing fits together.
-        FileExistsError: another call writes to the same folder.
+        FileExistsError: another call writes to the same folder, or it holds scores of other options or files.
 
     Example:
         >>> scores = score("runs/m/predictions", "data/masks", classes=["road", "sky"], ignore=255)  # doctest: +SKIP
@@ -122,6 +135,11 @@ def score(
         levels=levels,
         tile=python_scalar(tile),
         whole=python_scalar(whole),
+        unit=python_scalar(unit),
+        prediction_unit=python_scalar(prediction_unit),
+        least=python_scalar(least),
+        most=python_scalar(most),
+        scale_shift=scale_shift,
     )
     check_rest(empty, replicates, confidence, seed, workers, worst)
     refuse("trimaps", trimaps is None or task == "matting", "left out but for matting", trimaps)
@@ -129,7 +147,13 @@ def score(
         Path(predictions), Path(truth), Path(trimaps) if trimaps else None, Path(images) if images else None, truth_pattern
     )
     items, problems = find_items(folders, settings)
-    results = list(_measured(items, settings, Path(out) if out else None, workers, ray, resume, progress))
+    of = {
+        "settings": settings.fingerprint,
+        "predictions": str(folders.predictions.absolute()),
+        "truth": str(folders.truth.absolute()),
+    }
+    journal = Journal(Path(out) / JOURNAL, of, resume, overwrite) if out else None
+    results = list(_measured(items, settings, journal, workers, ray, progress))
     rows, failed = collected([*results, *problems])
     scores = Scores(settings, tuple(rows), tuple(failed), empty, replicates, confidence, seed)
     if out:
@@ -140,10 +164,9 @@ def score(
 
 
 def _measured(
-    items: Sequence[Item], settings: Settings, out: Path | None, workers: int, ray: str | None, resume: bool, progress: bool
+    items: Sequence[Item], settings: Settings, journal: Journal | None, workers: int, ray: str | None, progress: bool
 ) -> Iterator[Row | Problem]:
     """Yield each image's row once: from the journal, or measured and written to it."""
-    journal = Journal(out / JOURNAL, settings, resume) if out else None
     try:
         kept = {item.name: row for item in items if journal and (row := journal.kept(item))}
         yield from kept.values()

@@ -159,6 +159,13 @@ class Scores:
             found.append(
                 f"{len(self.classes)} labels were found; if these are no class maps, see --task, and else say how many: --classes"
             )
+        if self.settings.task == "depth" and self.settings.scale_shift == "none" and "delta3" in self.settings.metrics:
+            shares = self.each[:, self.settings.metrics.index("delta3")]
+            if mean(shares) < 0.01:
+                found.append(
+                    "less than 1 % of the predictions are within twice the truth; are the files' units right (--unit, "
+                    "--prediction-unit), and are they depths that are known but for a scale (--scale-shift)?"
+                )
         if bool(np.isnan(self.each).all()):
             found.append("nothing counts: no image has a value")
         return found

@@ -17,11 +17,15 @@ METRICS: dict[str, tuple[str, ...]] = {
     "multilabel": ("iou", "dice", "accuracy", "boundary_iou", "boundary_f1"),
     "matting": ("sad", "mse", "grad", "conn"),
     "restoration": ("psnr", "ssim"),
+    "depth": ("abs_rel", "sq_rel", "rmse", "rmse_log", "silog", "delta1", "delta2", "delta3"),
 }
 """The tasks, and the metrics of each."""
 
 LABELS = ("segmentation", "binary", "multilabel")
-LESS_IS_BETTER = METRICS["matting"]
+LESS_IS_BETTER = (*METRICS["matting"], *METRICS["depth"][:5])
+ALIGNMENTS = ("none", "median", "least_squares")
+DEPTHS = (1.0, None, 1e-3, None, "none")
+"""The options of depth where none is given."""
 BOUNDARIES = ("boundary_iou", "boundary_f1")
 ROWS = 1
 """Revision of what a row of the journal holds; rows of another are not continued."""
@@ -48,6 +52,11 @@ class Settings:
     levels: str = "exact"
     tile: int | None = None
     whole: float = 25.0
+    unit: float = 1.0
+    prediction_unit: float | None = None
+    least: float = 1e-3
+    most: float | None = None
+    scale_shift: str = "none"
 
     def __post_init__(self) -> None:
         refuse("task", isinstance(self.task, str) and self.task in METRICS, "one of " + ", ".join(METRICS), self.task)
@@ -59,6 +68,7 @@ class Settings:
         refuse("metrics", len(set(self.metrics)) == len(self.metrics), "each named once", list(self.metrics))
         self._check_labels()
         self._check_images()
+        self._check_depths()
         whole = self.tile is None or (isinstance(self.tile, int) and not isinstance(self.tile, bool) and 64 <= self.tile <= 2**15)
         refuse("tile", whole, "a side in pixels from 64 to 32768, or None", self.tile)
         refuse("whole", is_number(self.whole) and self.whole >= 0, "a number of megapixels", self.whole)
@@ -89,11 +99,25 @@ class Settings:
             refuse(name, isinstance(getattr(self, name), bool), "True or False", getattr(self, name))
         refuse("levels", self.levels in ("exact", "published"), "'exact' or 'published'", self.levels)
 
+    def _check_depths(self) -> None:
+        for name in ("unit", "prediction_unit"):
+            value = getattr(self, name)
+            holds = value is None or (is_number(value) and 1e-9 <= value <= 1e9)
+            refuse(name, holds, "what a value of 1 means in the unit of the scores, above 0", value)
+        holds = is_number(self.least) and self.least > 0 and (self.most is None or is_number(self.most))
+        refuse("least", holds and (self.most is None or self.least < self.most), "a depth above 0, less than most", self.least)
+        refuse("scale_shift", self.scale_shift in ALIGNMENTS, "one of " + ", ".join(ALIGNMENTS), self.scale_shift)
+        given = (self.unit, self.prediction_unit, self.least, self.most, self.scale_shift)
+        refuse("unit, least, most, scale_shift", self.task == "depth" or given == DEPTHS, "left out but for depth", given)
+
     @property
     def fingerprint(self) -> str:
         """A text that is the same where rows are; the sizes of parts change none."""
         given = asdict(self)
         del given["tile"]
+        if self.task != "depth":  # journals of before it was a task go on
+            for name in ("unit", "prediction_unit", "least", "most", "scale_shift"):
+                del given[name]
         return json.dumps({"rows": ROWS, **given}, sort_keys=True)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from lossfold.files import FileError
+from lossfold.score.depth import measure_depth
 from lossfold.score.items import Item, Problem
 from lossfold.score.labels import measure_class_map, measure_masks
 from lossfold.score.matting import measure_alpha
@@ -19,6 +20,7 @@ MEASURES = {
     "multilabel": measure_masks,
     "matting": measure_alpha,
     "restoration": measure_image,
+    "depth": measure_depth,
 }
 
 

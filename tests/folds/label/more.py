@@ -105,19 +105,21 @@ def wasserstein(px: Pixels, options: Options) -> Tensor:
     return _reduce(value, torch.ones_like(value), counts, options)
 
 
+GRAIN = 1e-7  # scores count as 1 - 1e-7 at most
+
+
 def exp_log(px: Pixels, options: Options) -> Tensor:
     def cost(both: Tensor, predicted: Tensor, true: Tensor, n: Tensor, options: Options) -> Tensor:
         s = options.get("smooth", 1.0)
         return powered(-((2 * both + s) / (predicted + true + s)).log(), options.get("dice_exponent", 0.3))
 
-    entropy = px.v[px.y] * powered(-px.at_label(px.logs), options.get("ce_exponent", 0.3))
+    entropy = px.v[px.y] * (-px.at_label(px.logs)).clamp_min(GRAIN) ** options.get("ce_exponent", 0.3)
     ce = _pixel(px, entropy, px.v[px.y], options)
     return options.get("dice_weight", 0.8) * over_classes(cost)(px, options) + options.get("ce_weight", 0.2) * ce
 
 
 def powered(x: Tensor, exponent: float) -> Tensor:
-    tiny = torch.finfo(x.dtype).tiny
-    return torch.where(x > tiny, x.clamp_min(tiny) ** exponent, 0)
+    return torch.where(x < GRAIN, x / GRAIN * GRAIN**exponent, x.clamp_min(GRAIN) ** exponent)
 
 
 PLAIN: dict[str, Callable[[Pixels, dict[str, Any]], Tensor]] = {

@@ -4,7 +4,8 @@ A rounding error may carry a pixel over such a step, and then two right results 
 
 - Lovász from a histogram: an error crosses the edge of a bin;
 - Lovász by sorting: two errors change places;
-- OHEM: a probability crosses the threshold, or two pixels change places, one of which is the k-th.
+- OHEM: a probability crosses the threshold, or two pixels change places, one of which is the k-th;
+- ExpLogLoss: -log p crosses 1e-7, from where on scores count as 1 and have no gradient.
 
 Comparisons at a dtype ignore the few pixels that are this near. Errors of exactly 0 and 1, as saturated scores have them, stay:
 nothing lies beyond them. What holds at the steps themselves is tested in test_lovasz.py and test_ohem.py.
@@ -31,7 +32,7 @@ def settled(case: LabelCase, data: Data, *, roundings: float = 8.0, distance: fl
         roundings: how near: in roundings of a score of the data's size, in what is computed in (float32 for halves).
         distance: how near, outright, in the error or probability.
     """
-    if case.name not in ("LovaszLoss", "OhemCrossEntropyLoss"):
+    if case.name not in ("LovaszLoss", "OhemCrossEntropyLoss", "ExpLogLoss"):
         return data
     scores = resized(case, data).detach()
     whole = scores.shape == data.pred.shape  # equal scores then are equal in every engine, and mined together
@@ -46,8 +47,10 @@ def settled(case: LabelCase, data: Data, *, roundings: float = 8.0, distance: fl
     y = torch.where(counted, data.truth.flatten(1).long(), 0)
     log_p = (scores.log_softmax(1) if case.link == "softmax" else scores.clamp_min(1e-12).log()).flatten(2)
     p = log_p.exp()
-    if case.name == "OhemCrossEntropyLoss":
-        nll = -log_p.gather(1, y[:, None])[:, 0]
+    nll = -log_p.gather(1, y[:, None])[:, 0]
+    if case.name == "ExpLogLoss":
+        near = (nll > 0) & (nll < 1e-7 + roundings * torch.finfo(computed).eps)
+    elif case.name == "OhemCrossEntropyLoss":
         near = ((-nll).exp() - case.options.get("thresh", 0.7)).abs() < margin
         after = follows(torch.where(counted, nll, -1.0).flatten(), margin * (1 + nll.flatten()), equals=not whole)
         near |= after.reshape(near.shape)

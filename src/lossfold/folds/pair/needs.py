@@ -17,7 +17,7 @@ from lossfold.errors import wrong
 from lossfold.folds import looks
 from lossfold.folds.checks import SCORE_DTYPES, check_dense, check_floats, result_dtype
 from lossfold.folds.fold import MOST_SUMS, Fold, Needs, describe, more_of, texts_of
-from lossfold.folds.looks import can_look, mention_a_trimap, refuse_other_than_alphas
+from lossfold.folds.looks import can_look, mention_a_trimap, refuse_negative, refuse_other_than_alphas
 from lossfold.folds.pair import definition, eager, operators
 from lossfold.folds.pair.given import PairGiven
 from lossfold.folds.pair.spec import CONSTANT, PairSpec
@@ -50,7 +50,9 @@ class PairNeeds(Needs[PairSpec]):
         return Fold(sums, self.spec.sums, result_dtype(pred), CONSTANT if fixed else ())
 
     def look(self, target: Tensor, regions: Mapping[str, Tensor], in_unit: frozenset[str]) -> None:
-        """Refuse true alphas of another range, in losses of the unknown; say where a region may be a trimap."""
+        """Refuse weights below 0; in losses of the unknown true alphas of another range; say where a region may be a trimap."""
+        for name in regions.keys() - in_unit:
+            refuse_negative(name, regions[name], self.validate)
         if not in_unit or not can_look(target, self.validate):
             return
         for name in in_unit:

@@ -14,7 +14,7 @@ from lossfold.folds.checks import result_dtype
 from lossfold.folds.dense.needs import refusing_targets
 from lossfold.folds.fold import Fold
 from lossfold.folds.label.needs import refusing_labels
-from lossfold.folds.looks import can_look, in_unit, mention_all_ignored, refuse_other_than_probabilities
+from lossfold.folds.looks import can_look, in_unit, mention_all_ignored, refuse_negative, refuse_other_than_probabilities
 from lossfold.folds.scores import Given, ScoreNeeds
 from lossfold.folds.shape import definition
 from lossfold.folds.shape.spec import CONSTANT, ShapeSpec
@@ -87,7 +87,8 @@ class ShapeNeeds(ScoreNeeds[ShapeSpec]):
         return Fold(sums, self.spec.sums, result_dtype(scores), CONSTANT if fixed else (), None, given.kind)
 
     def look(self, scores: Tensor, targets: Tensor, weight: Tensor | None, labels: bool) -> None:
-        """Refuse probabilities that are none, and say where all foreground may be ignored."""
+        """Refuse weights below 0 and probabilities that are none, and say where all foreground may be ignored."""
+        refuse_negative("weight", weight, self.validate)
         if not can_look(scores, self.validate):
             return
         if not labels and not self.spec.together:

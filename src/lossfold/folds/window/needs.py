@@ -15,7 +15,7 @@ from torch.nn import functional
 from lossfold import engines
 from lossfold.folds.checks import result_dtype
 from lossfold.folds.fold import Fold, Needs
-from lossfold.folds.looks import can_look, refuse_another_range
+from lossfold.folds.looks import can_look, refuse_another_range, refuse_negative
 from lossfold.folds.pair.given import PairGiven
 from lossfold.folds.pair.needs import PairNeeds
 from lossfold.folds.pair.spec import PairSpec, PairSum
@@ -102,7 +102,8 @@ class WindowNeeds(Needs[WindowSpec]):
         return engines.select(self.engine, given.pred, given.target, given.weight, lacks=lacks(self.spec, volumes))
 
     def look(self, given: WindowGiven) -> None:
-        """Refuse images that span far more than ``data_range``."""
+        """Refuse weights below 0, and images that span far more than ``data_range``."""
+        refuse_negative("weight", given.weight, self.validate)
         if can_look(given.target, self.validate):
             weight = given.weight
             counted = None if weight is None else with_channel(weight, given.pred) != 0

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from lossfold.folds.arithmetic import total_dtype
 from lossfold.folds.scores import Given
+from lossfold.losses.powers import power_from_grain
 from lossfold.losses.reduce import Ratio
 from lossfold.losses.summed import SummedLoss
 from lossfold.options import configured, option
@@ -16,7 +16,7 @@ NLL = ("nll", 0.0)
 
 @configured
 class PowerCrossEntropy(SummedLoss):
-    r"""Cross entropy of single pixels to a power, Σ w v_y (-log p_y)^γ / Σ w v_y: a term of :class:`ExpLogLoss`.
+    r"""Cross entropy of single pixels to a power, Σ w v_y max(-log p_y, 1e-7)^γ / Σ w v_y: a term of :class:`ExpLogLoss`.
 
     Args:
         exponent: γ > 0.
@@ -32,8 +32,7 @@ class PowerCrossEntropy(SummedLoss):
         scores = given.tensors[0]
         needs = self.needs(given).asking(sums=(NLL,))
         nll = needs.integrate(scores.new_ones((1, scores.shape[1]), dtype=total_dtype(scores)), given.other(weight=w != 0))
-        tiny = torch.finfo(nll.dtype).tiny  # below, a power under 1 has no finite slope; the limit of score's is 0
-        power = torch.where(nll <= tiny, 0.0, nll.clamp_min(tiny) ** self.exponent)
+        power = power_from_grain(nll, self.exponent)
         return self.by_class(w * power, labels, scores.shape[1]), self.by_class(w, labels, scores.shape[1])
 
     def ratio_of(self, *sums: Tensor) -> Ratio:

@@ -13,6 +13,7 @@ from lossfold.folds.fold import Fold, Sum
 from lossfold.folds.scores import Given
 from lossfold.losses.classes.areas import areas, sums_of_areas
 from lossfold.losses.classes.averages import included, over_classes
+from lossfold.losses.powers import power_to_zero
 from lossfold.losses.reduce import Ratio, divide
 from lossfold.losses.scores import ScoreLoss, times
 from lossfold.options import configured, option
@@ -210,7 +211,7 @@ class TverskyLoss(OverlapLoss):
         LossError: for options, shapes, dtypes or labels that are out of range.
 
     Gradient:
-        Exact; 0 where nothing counts, and with an exponent at a loss of exactly 0.
+        Exact; 0 where nothing counts. With an exponent below 1, losses below 1e-7 go to 0 on a straight line, so that slopes end.
 
     Example:
         >>> TverskyLoss(alpha=0.3, beta=0.7, exponent=0.75)(torch.randn(2, 5, 8, 8), torch.randint(0, 5, (2, 8, 8))).shape
@@ -248,8 +249,7 @@ class TverskyLoss(OverlapLoss):
         cost = super().cost(both, predicted, true)
         if self.exponent == 1:
             return cost
-        tiny = torch.finfo(cost.dtype).tiny  # below, the power has no finite slope
-        return torch.where(cost <= tiny, 0.0, cost.clamp_min(tiny) ** self.exponent)
+        return power_to_zero(cost, self.exponent)
 
 
 def log_cosh(x: Tensor) -> Tensor:

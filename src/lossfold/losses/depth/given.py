@@ -11,6 +11,7 @@ from lossfold.errors import wrong
 from lossfold.folds.arithmetic import total
 from lossfold.folds.checks import result_dtype
 from lossfold.folds.fold import describe
+from lossfold.folds.looks import refuse_negative
 from lossfold.folds.pair.needs import check_pair, check_pred, check_weights
 
 
@@ -37,6 +38,7 @@ def weights(weight: Tensor | None, pred: Tensor) -> Tensor:
     if weight is None:
         return torch.ones_like(pred[:, :1], dtype=dtype)
     weight = check_weights("weight", weight, pred)
+    refuse_negative("weight", weight)
     return (weight if weight.dim() == 4 else weight.unsqueeze(1)).to(dtype)
 
 

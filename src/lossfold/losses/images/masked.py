@@ -14,6 +14,7 @@ from lossfold.errors import LossError, naming, python_scalar, wrong
 from lossfold.folds.arithmetic import total
 from lossfold.folds.checks import plain, result_dtype
 from lossfold.folds.fold import describe
+from lossfold.folds.looks import refuse_negative
 from lossfold.folds.pair.needs import check_pair, check_weights
 from lossfold.losses.reduce import REDUCTIONS, Addends, Last, divide, finished
 
@@ -70,24 +71,25 @@ def masked_loss(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
         sample_wise: bool = False,
         **given: Any,
     ) -> Tensor | Addends:
-        with naming(name):
-            reduction, sample_wise = python_scalar(reduction), python_scalar(sample_wise)
-            if reduction not in REDUCTIONS:
-                raise wrong("reduction", "one of " + ", ".join(map(repr, REDUCTIONS)), repr(reduction))
-            if not isinstance(sample_wise, bool) or (sample_wise and reduction != "mean"):
-                raise wrong("sample_wise", "False, or True with reduction='mean'", f"{sample_wise!r} with {reduction!r}")
-            image, truth = check_pair(*plain((pred, target)))
-            weight = plain(weight)
-            if weight is not None:
-                weight = check_weights("weight", weight, image)
-                weight = weight if weight.dim() == image.dim() else weight.unsqueeze(1)
-            dtype = result_dtype(image)
-            values = weighted(functools.partial(function, **given), image.to(dtype), truth.to(dtype), weight)
-            return values if reduction == "none" else added(values, weight, reduction, sample_wise)
+        reduction, sample_wise = python_scalar(reduction), python_scalar(sample_wise)
+        if reduction not in REDUCTIONS:
+            raise wrong("reduction", "one of " + ", ".join(map(repr, REDUCTIONS)), repr(reduction))
+        if not isinstance(sample_wise, bool) or (sample_wise and reduction != "mean"):
+            raise wrong("sample_wise", "False, or True with reduction='mean'", f"{sample_wise!r} with {reduction!r}")
+        image, truth = check_pair(*plain((pred, target)))
+        weight = plain(weight)
+        if weight is not None:
+            weight = check_weights("weight", weight, image)
+            refuse_negative("weight", weight)
+            weight = weight if weight.dim() == image.dim() else weight.unsqueeze(1)
+        dtype = result_dtype(image)
+        values = weighted(functools.partial(function, **given), image.to(dtype), truth.to(dtype), weight)
+        return values if reduction == "none" else added(values, weight, reduction, sample_wise)
 
     @functools.wraps(function)
     def loss(*inputs: Any, **named: Any) -> Tensor:
-        return finished(addends(*inputs, **named))
+        with naming(name):
+            return finished(addends(*inputs, **named))
 
     loss.addends = addends  # type: ignore[attr-defined]
     loss.__signature__ = inspect.Signature([*CALL, *options], return_annotation="Tensor")  # type: ignore[attr-defined]

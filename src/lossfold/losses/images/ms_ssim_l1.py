@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from lossfold.errors import is_number, wrong
 from lossfold.folds.checks import result_dtype
+from lossfold.folds.looks import refuse_negative
 from lossfold.folds.pair.needs import check_pair, check_weights
 from lossfold.folds.window.definition import blur, errors, weighted
 from lossfold.folds.window.spec import PADDINGS, WindowSpec
@@ -114,6 +115,7 @@ class MSSSIML1Loss(Loss):
             raise wrong("pred", f"[B, C, H, W] with sides of at least {least}", f"a tensor {list(pred.shape)}", hint)
         if weight is not None:
             weight = check_weights("weight", weight, pred)
+            refuse_negative("weight", weight)
             weight = weight if weight.dim() == 4 else weight.unsqueeze(1)
         values = weighted(self.values(pred, target), weight)
         if self.reduction == "none":

@@ -1,4 +1,4 @@
-"""Pictures of depth: near is bright, what was not measured is white; and the course of the scores."""
+"""Pictures of depth: near is bright, what was not measured is grey; and the course of the scores."""
 
 from collections.abc import Sequence
 
@@ -11,6 +11,8 @@ from lossfold.train.depth.evaluation import TITLES, DepthScores
 from lossfold.train.pictures import LINES, Array, new_panel, rendered, series
 from lossfold.train.run_folder import Row
 
+GREY = 150
+"""Which is none of the colours, whose nearest is nearly white."""
 NEAR_AND_FAR = 0.02
 """Share of the measured depths beyond both ends of the colours."""
 
@@ -25,11 +27,11 @@ def ends_of(target: Tensor) -> tuple[float, float]:
 
 
 def coloured(depth: Tensor, ends: tuple[float, float]) -> Array:
-    """Depths `[1,H,W]` as a picture `[H,W,3]`, evenly by their inverse; 0 is white."""
+    """Depths `[1,H,W]` as a picture `[H,W,3]`, evenly by their inverse; 0 is grey."""
     near, far = (1 / end for end in ends)
     shares = ((1 / depth[0].clamp_min(1e-6) - far) / (near - far)).clamp(0, 1)
     picture: Array = (colormaps["magma"](shares.cpu().numpy())[..., :3] * 255).round().astype(np.uint8)
-    picture[(depth[0] <= 0).cpu().numpy()] = 255
+    picture[(depth[0] <= 0).cpu().numpy()] = GREY
     return picture
 
 

@@ -231,7 +231,7 @@ def exp_log(
     v, link = weights_of(common.pop("class_weight", None), scores.shape[1]), common.pop("link", "softmax")
 
     def value(x: Array, y: Array) -> tuple[Array, Array]:
-        return v[y] * (-log_probabilities(x, link)[np.arange(len(y)), y]) ** ce_exponent, v[y]
+        return v[y] * np.maximum(-log_probabilities(x, link)[np.arange(len(y)), y], 1e-7) ** ce_exponent, v[y]
 
     return dice_weight * region + ce_weight * pixelwise(scores, labels, weight, value, **common)
 
