@@ -20,15 +20,17 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # what MMSegmentation says ab
 
 @pytest.fixture
 def head() -> Iterator[Any]:
-    """FCNHead, and its registry with lossfold's losses, as it was afterwards."""
+    """FCNHead, and its registry with lossfold's losses, as it was afterwards; in its scope, whatever Runner was here before."""
     head = oracles.parts("mmseg", ("mmseg.models", "mmseg.models.decode_heads"), ("fcn_head",))["FCNHead"]
+    from mmengine.registry import DefaultScope
     from mmseg.registry import MODELS
 
     from lossfold.adapters.mmengine import register_into
 
     before = dict(MODELS.module_dict)
     assert {"CrossEntropyLoss", "OhemCrossEntropy", "JaccardLoss"} <= set(register_into(MODELS, dialect="mmseg", force=True))
-    yield head
+    with DefaultScope.overwrite_default_scope("mmseg"):
+        yield head
     MODELS.module_dict.clear()
     MODELS.module_dict.update(before)
 
