@@ -299,6 +299,35 @@ LOSSFOLD_INLINE float widen(Half x) {
 #endif
 }
 
+// A vector of neighbours, widened.
+template <class T, class S>
+LOSSFOLD_INLINE typename Lanes<T>::V widen_all(const S* from) {
+  typename Lanes<T>::V out;
+  for (long j = 0; j < Lanes<T>::width; ++j) out[j] = (T)widen(from[j]);
+  return out;
+}
+template <>
+LOSSFOLD_INLINE F widen_all<float>(const float* from) { return *(const Lanes<float>::Loose*)from; }
+template <>
+LOSSFOLD_INLINE D widen_all<double>(const double* from) { return *(const Lanes<double>::Loose*)from; }
+template <>
+LOSSFOLD_INLINE F widen_all<float>(const BFloat* from) {
+  typedef u16 Words __attribute__((vector_size(LOSSFOLD_VECTOR_BYTES / 2), may_alias, aligned(2)));
+  return (F)(__builtin_convertvector(*(const Words*)from, I) << 16);
+}
+template <>
+LOSSFOLD_INLINE F widen_all<float>(const u8* from) {
+  typedef u8 Bytes __attribute__((vector_size(LOSSFOLD_VECTOR_BYTES / 4), may_alias, aligned(1)));
+  return __builtin_convertvector(__builtin_convertvector(*(const Bytes*)from, I), F);
+}
+#if defined(__AVX512F__)
+template <>
+LOSSFOLD_INLINE F widen_all<float>(const Half* from) { return (F)_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i*)from)); }
+#elif defined(__F16C__)
+template <>
+LOSSFOLD_INLINE F widen_all<float>(const Half* from) { return (F)_mm256_cvtph_ps(_mm_loadu_si128((const __m128i*)from)); }
+#endif
+
 LOSSFOLD_INLINE void narrow(float x, float* out) { *out = x; }
 LOSSFOLD_INLINE void narrow(float x, double* out) { *out = x; }
 LOSSFOLD_INLINE void narrow(double x, double* out) { *out = x; }
