@@ -82,6 +82,14 @@ struct Distances {
     if (volume.wide_codes) one.codes = codes.data() + image * pixels, one.wanted = static_cast<int>(i % channels);
     else one.codes = static_cast<const char*>(given.const_data_ptr()) + image * pixels;
     for (int64_t d = 0; d < 3; ++d) one.step[d] = spacing[3 * image + d];
+    const int64_t sides[] = {one.slices, one.rows, one.columns};
+    double farthest = 0;
+    one.even = !one.wide;
+    for (int64_t d = 0; d < 3; ++d) {
+      farthest += static_cast<double>(sides[d]) * static_cast<double>(sides[d]);
+      one.even &= sides[d] == 1 || one.step[d] == one.step[2];
+    }
+    one.even &= farthest < most_exact;
     return one;
   }
   char* cells(int64_t i) const { return static_cast<char*>(result.mutable_data_ptr()) + i * pixels * size(); }
