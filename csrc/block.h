@@ -242,7 +242,7 @@ struct Block {
 
   // The block's rows become the gradient of its scores.
   LOSSFOLD_INLINE void write(void* gradient, const GradientLayout& layout, long start, long count) const {
-    const bool stream = layout.stream && layout.pixel_stride == 1 && image.score_type == Type::f32 && !image.abreast;
+    const bool stream = layout.stream && layout.pixel_stride == 1 && !image.abreast;
     if (layout.class_stride == 1 && (!image.abreast || image.pixels == 1) &&
         store_across(image.score_type, gradient, image.abreast ? first_image * layout.image_stride : start * layout.pixel_stride,
                      image.abreast ? layout.image_stride : layout.pixel_stride, image.abreast ? images : count, image.classes, rows, n))
@@ -254,8 +254,17 @@ struct Block {
         turn(row, 1L, columns, (T*)gradient + at, layout.image_stride, 1L);
       else if (image.abreast)
         for (long p = 0; p < image.pixels; ++p) store(image.score_type, gradient, at + p * layout.pixel_stride, layout.image_stride, images, row + p * columns);
-      else if (!stream || !stream_row((float*)gradient + at, row, count))
+      else if (!stream || !stream_to(gradient, at, row, count))
         store(image.score_type, gradient, at, layout.pixel_stride, count, row);
+    }
+  }
+
+  LOSSFOLD_INLINE bool stream_to(void* gradient, long at, const T* row, long count) const {
+    switch (image.score_type) {
+      case Type::f32: return stream_row((float*)gradient + at, row, count);
+      case Type::f16: return stream_row((Half*)gradient + at, row, count);
+      case Type::bf16: return stream_row((BFloat*)gradient + at, row, count);
+      default: return false;
     }
   }
 

@@ -22,7 +22,8 @@ LOSSFOLD_INLINE typename Lanes<U>::I look_around(const U* found, long apart, U s
   typename Lanes<U>::V best = *(const Loose*)found;
   typename Lanes<U>::I open{};
   for (long k = 1;; k += 4) {
-    open = (best > square * (U)(k * k)) & ~beyond;
+    open = best > square * (U)(k * k);
+    open &= ~beyond;
     if (k > reach || !any(open)) break;
     for (long j = k; j < k + 4; ++j) {
       const U far = square * (U)(j * j);

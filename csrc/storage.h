@@ -3,8 +3,8 @@
 #pragma once
 
 #include "fold.h"
-#include "simd/lanes.h"
 #include "simd/transpose.h"
+#include "simd/widths.h"
 
 namespace lossfold {
 namespace {
@@ -58,10 +58,10 @@ void load(Type type, const void* source, long start, long step, long n, T* row) 
 template <class S, class T>
 LOSSFOLD_INLINE void store_strided(void* target, long start, long step, long n, const T* row) {
   S* to = (S*)target + start;
-  if (step == 1)
-    for (long i = 0; i < n; ++i) narrow(row[i], to + i);
-  else
-    for (long i = 0; i < n; ++i) narrow(row[i], to + i * step);
+  constexpr long width = Lanes<T>::width;
+  long i = 0;
+  for (; step == 1 && i + width <= n; i += width) narrow_all((typename Lanes<T>::V)*(const typename Lanes<T>::Loose*)(row + i), to + i);
+  for (; i < n; ++i) narrow(row[i], to + i * step);
 }
 
 template <class T>
