@@ -8,7 +8,7 @@
 
 #pragma once
 
-#include "storage.h"
+#include "map_row.h"
 
 namespace lossfold {
 namespace {
@@ -211,9 +211,9 @@ struct Block {
   }
   LOSSFOLD_INLINE long element_step() const { return image.abreast ? image.classes * image.pixels : 1; }
 
-  // Whether the map may be read where it lies: where its type is that of the arithmetic, and all of the block counts.
+  // Whether the map may be read where it lies: where all of the block counts.
   LOSSFOLD_INLINE bool map_in_place(const T* w) const {
-    if (image.map_type != (sizeof(T) == 8 ? Type::f64 : Type::f32) || image.abreast || image.resized) return false;
+    if (!MapRow<T>::reads(image.map_type) || image.abreast || image.resized) return false;
     typename Lanes<T>::I none = {};
     for (long i = 0; i < live; i += width) none |= *(const V*)(w + i) == 0;
     return !any(none);
@@ -228,11 +228,11 @@ struct Block {
 
   // The map of class c, 0 where the weight w is: what does not count may be infinite or NaN there. each_row is each_block's.
   template <class EachRow>
-  LOSSFOLD_INLINE const T* map_of(long c, const T* w, bool in_place, EachRow each_row) const {
-    const T* found = map + c * n;
+  LOSSFOLD_INLINE MapRow<T> map_of(long c, const T* w, bool in_place, EachRow each_row) const {
+    MapRow<T> found{(const char*)(map + c * n)};
     each_row([&](long start, long row, long count) {
       const long from = element(c, start);
-      if (in_place) found = (const T*)image.maps + from;  // there is one run, and no padding after it
+      if (in_place) found = {(const char*)image.maps + from * size_of(image.map_type), image.map_type};  // there is one run, and no padding after it
       else load(image.map_type, image.maps, from, element_step(), count, map + c * n + row);
     });
     if (!in_place)
@@ -242,7 +242,7 @@ struct Block {
 
   // The block's rows become the gradient of its scores.
   LOSSFOLD_INLINE void write(void* gradient, const GradientLayout& layout, long start, long count) const {
-    const bool stream = layout.stream && layout.pixel_stride == 1 && image.score_type == Type::f32 && !image.abreast;
+    const bool stream = layout.stream && layout.pixel_stride == 1 && !image.abreast;
     if (layout.class_stride == 1 && (!image.abreast || image.pixels == 1) &&
         store_across(image.score_type, gradient, image.abreast ? first_image * layout.image_stride : start * layout.pixel_stride,
                      image.abreast ? layout.image_stride : layout.pixel_stride, image.abreast ? images : count, image.classes, rows, n))
@@ -254,8 +254,17 @@ struct Block {
         turn(row, 1L, columns, (T*)gradient + at, layout.image_stride, 1L);
       else if (image.abreast)
         for (long p = 0; p < image.pixels; ++p) store(image.score_type, gradient, at + p * layout.pixel_stride, layout.image_stride, images, row + p * columns);
-      else if (!stream || !stream_row((float*)gradient + at, row, count))
+      else if (!stream || !stream_to(gradient, at, row, count))
         store(image.score_type, gradient, at, layout.pixel_stride, count, row);
+    }
+  }
+
+  LOSSFOLD_INLINE bool stream_to(void* gradient, long at, const T* row, long count) const {
+    switch (image.score_type) {
+      case Type::f32: return stream_row((float*)gradient + at, row, count);
+      case Type::f16: return stream_row((Half*)gradient + at, row, count);
+      case Type::bf16: return stream_row((BFloat*)gradient + at, row, count);
+      default: return false;
     }
   }
 
@@ -436,9 +445,12 @@ struct Block {
     for (long i = 0; i < live; i += width) at(inverse, i) = V{};
     for (long c = 0; c < image.classes; ++c) {
       T* row = rows + c * n;
-      prefetch(c);
+      // The next block's row is asked for one line at a time, because memory takes few requests at once.
+      const char* const next = upcoming ? upcoming + c * upcoming_step : (const char*)row;
+      const long size = upcoming ? size_of(image.score_type) : 0;
       extra.begin(c);
       for (long i = 0; i < live; i += width) {
+        lossfold::prefetch(next + i * size);
         const V x = at(row, i) - at(high, i), e = exp_(x);
         at(row, i) = e;
         at(inverse, i) += e;
@@ -462,7 +474,7 @@ struct Nothing {
   LOSSFOLD_INLINE void end(long) {}
 };
 
-// Likewise where the map is read afterwards: its rows are asked for one line at a time, because memory takes few requests at once.
+// Likewise where the map is read afterwards: its rows are asked for, line by line.
 template <class T>
 struct AheadOfMap {
   const Block<T>& block;
@@ -470,7 +482,7 @@ struct AheadOfMap {
   const char* row;
   LOSSFOLD_INLINE void begin(long c) { row = block.coming_map(c); }
   LOSSFOLD_INLINE void element(long, long i, typename Lanes<T>::V, typename Lanes<T>::V) {
-    if (row) __builtin_prefetch(row + i * size);
+    if (row) prefetch(row + i * size);
   }
   LOSSFOLD_INLINE void end(long) {}
 };

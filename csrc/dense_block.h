@@ -174,7 +174,8 @@ struct DenseBlock {
 
   // The map of channel c, whose weights are there.
   template <class EachRow>
-  LOSSFOLD_INLINE const T* map_of(long c, EachRow each_row) const {
+  LOSSFOLD_INLINE MapRow<T> map_of(long c, EachRow each_row) const {
+    if (!image.maps) return {};
     if (const char* row = block.coming_map(c + image.classes)) prefetch(row, block.n * size_of(image.map_type));
     return block.map_of(c, weight, block.map_in_place(weight), each_row);
   }

@@ -55,7 +55,8 @@ struct UnfoldChannel {
   const DenseBinning<T>& binning;
   const DenseDerivatives<T>& d;
   const long c;
-  const T *t, *m;  // targets, and the map if it has a slope
+  const T* t;  // targets
+  const MapRow<T> m;  // if it has a slope
   T* out;  // the gradient of the channel's scores; with softmax A
   T* logs_out;  // with softmax N
   double* total;  // the value of a loss that is linear in the logarithms' sums
@@ -77,7 +78,7 @@ struct UnfoldChannel {
         V A = V{}, N = V{}, M = V{};
         if constexpr (Wanted::probability) {
           A = prob + prob_sq * x.p + both * y + apart * DenseBlock<T>::sign(x.p - y);
-          if (m) A += map_prob * *(const typename Lanes<T>::Loose*)(m + i);
+          if (m) A += map_prob * m.at(i);
           if (errors) A += binning.slope(c, i, t, table);
         }
         if constexpr (Wanted::logs) {
@@ -144,7 +145,7 @@ LOSSFOLD_INLINE void differentiate(const DenseBlock<T>& dense, const DenseBinnin
   const long n = block.n;
   const auto unfold = [&](long c, T* out, double* total) {
     const T* t = dense.take(c, each_row);
-    const T* m = d.of[(int)DenseSum::map_prob] ? dense.map_of(c, each_row) : nullptr;
+    const MapRow<T> m = d.of[(int)DenseSum::map_prob] ? dense.map_of(c, each_row) : MapRow<T>{};
     if (total) unfold_channel(UnfoldChannel<T, true>{dense, binning, d, c, t, m, out, logs, total});
     else unfold_channel(UnfoldChannel<T, false>{dense, binning, d, c, t, m, out, logs, nullptr});
   };

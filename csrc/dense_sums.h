@@ -11,7 +11,8 @@ struct SumChannel {
   using V = typename Lanes<T>::V;
   const DenseBlock<T>& dense;
   const long c;
-  const T *t, *m;  // targets, and the map if it is read
+  const T* t;  // targets
+  const MapRow<T> m;  // if it is read
   double* sums;  // [kinds, classes]
 
   template <Link link, class Wanted>
@@ -36,7 +37,7 @@ struct SumChannel {
       weight += w;
       target += wt;
       target_sq += wt * y;
-      const V far = m ? *(const typename Lanes<T>::Loose*)(m + i) : V{};
+      const V far = m ? m.at(i) : V{};
       map_size += w * DenseBlock<T>::size(far);
       const Element<T> x = dense.template element<link, Wanted::logs, Wanted::probability>(dense.score(c, i), i);
       if constexpr (Wanted::probability) {
@@ -100,7 +101,7 @@ void fold(const DenseImage& image, long begin, long end, void* work, double* sum
     dense.begin(each_row);
     for (long c = 0; c < image.classes; ++c) {
       const T* t = dense.take(c, each_row);
-      sum_channel(SumChannel<T>{dense, c, t, image.maps ? dense.map_of(c, each_row) : nullptr, sums}, groups);
+      sum_channel(SumChannel<T>{dense, c, t, dense.map_of(c, each_row), sums}, groups);
       if (image.bins) binning.add(c, t, bins);
     }
   });
@@ -112,7 +113,8 @@ struct MapChannel {
   using V = typename Lanes<T>::V;
   const DenseBlock<T>& dense;
   const long c;
-  const T *t, *m;
+  const T* t;
+  const MapRow<T> m;
   const double* coef;  // [kinds, classes]
   T* value;
 
@@ -130,8 +132,8 @@ struct MapChannel {
           case DenseSum::weight: total += a; break;
           case DenseSum::target: total += a * y; break;
           case DenseSum::target_sq: total += a * y * y; break;
-          case DenseSum::map_size: total += a * DenseBlock<T>::size(*(const typename Lanes<T>::Loose*)(m + i)); break;
-          case DenseSum::map_prob: total += a * x.p * *(const typename Lanes<T>::Loose*)(m + i); break;
+          case DenseSum::map_size: total += a * DenseBlock<T>::size(m.at(i)); break;
+          case DenseSum::map_prob: total += a * x.p * m.at(i); break;
           case DenseSum::prob: total += a * x.p; break;
           case DenseSum::prob_sq: total += a * x.p * x.p; break;
           case DenseSum::both: total += a * x.p * y; break;
@@ -176,7 +178,7 @@ void map(const DenseImage& image, long begin, long end, void* work, const double
       const T* t = dense.take(c, each_row);  // uses `first`, where there are weights for elements
       if (c == 0 || !together)
         for (long i = 0; i < block.live; ++i) value[i] = 0;
-      map_channel(MapChannel<T>{dense, c, t, image.maps ? dense.map_of(c, each_row) : nullptr, coef, value}, groups);
+      map_channel(MapChannel<T>{dense, c, t, dense.map_of(c, each_row), coef, value}, groups);
       if (together && c + 1 < image.classes) continue;
       each_row([&](long start, long at, long count) {
         const long to = together ? start : block.element(c, start), step = together ? block.pixel_step() : block.element_step();

@@ -2,8 +2,7 @@
 //
 // Of a volume of codes, the distance from every pixel of one code to the nearest of another one (inside), and from every other
 // pixel to the nearest of it (outside), exactly: first along the columns of each slice, in steps; then along its rows, and along
-// the lines through all slices, by the lower envelope of parabolas (Felzenszwalb and Huttenlocher, Theory of Computing 2012).
-// A source cuts its line in two: no parabola reaches beyond it, so that each of the two costs only the pixels that it is asked of.
+// the lines through all slices, as distance_line.h says.
 #pragma once
 
 #include "fold.h"
@@ -20,6 +19,7 @@ struct DistanceVolume {
   double inner, outer;
   bool squared;            // the squares instead, not signed
   bool wide;               // whether values are double, else float
+  bool even;               // whether all steps are step[2] and float has all squares, counted in steps: then they are floats
   const double* halves;    // 1 / 2k for k up to `known`
   long known;
 };

@@ -20,18 +20,21 @@ constexpr int64_t known_halves = 4096;
 constexpr int nowhere = 0xffff;      // the code of ignored labels
 constexpr int64_t most_exact = 1 << 24;  // steps that float counts
 
-// Labels as codes; others than 0 .. classes - 1 and the ignored one are refused.
+// Labels as codes, and which classes each image has; others than 0 .. classes - 1 and the ignored one are refused.
 template <class S>
-void encode(const Tensor& labels, int64_t classes, int64_t ignore_index, uint16_t* codes) {
+void encode(const Tensor& labels, int64_t classes, int64_t ignore_index, uint16_t* codes, uint8_t* present) {
   const S* from = static_cast<const S*>(labels.const_data_ptr());
+  const int64_t images = labels.size(0), pixels = images ? labels.numel() / images : 0;
   int64_t bad = 0;
   bool wrong = false;
-  for (int64_t i = 0; i < labels.numel(); ++i) {
-    const int64_t y = from[i];
-    const bool ignored = y == ignore_index, fine = ignored || (y >= 0 && y < classes);
-    if (!fine) wrong = true, bad = y;
-    codes[i] = ignored ? nowhere : static_cast<uint16_t>(y);
-  }
+  for (int64_t b = 0; b < images; ++b, from += pixels, codes += pixels, present += classes)
+    for (int64_t i = 0; i < pixels; ++i) {
+      const int64_t y = from[i];
+      const bool ignored = y == ignore_index, inside = y >= 0 && y < classes;
+      if (inside && !ignored) present[y] = 1;
+      if (!inside && !ignored) wrong = true, bad = y;
+      codes[i] = ignored ? nowhere : static_cast<uint16_t>(y);
+    }
   STD_TORCH_CHECK(!wrong, "lossfold: labels must be in 0 .. ", classes - 1, " or ", ignore_index, ", got ", bad);
 }
 
@@ -39,6 +42,7 @@ struct Distances {
   DistanceVolume volume{};
   std::vector<double> halves;
   std::vector<uint16_t> codes;
+  std::vector<uint8_t> present;  // [images, classes]
   std::vector<double> spacing;
   Tensor given, result;
   int64_t volumes, channels;  // channels: results of one volume of codes
@@ -58,11 +62,11 @@ struct Distances {
     for (int64_t k = 0; k < known_halves; ++k) halves.push_back(k ? 0.5 / static_cast<double>(k) : 0);
     volume.halves = halves.data(), volume.known = known_halves;
     if (classes) {
-      codes.resize(given.numel());
+      codes.resize(given.numel()), present.resize(given.size(0) * classes);
       switch (type_of(given, "the labels")) {
-        case Type::i64: encode<int64_t>(given, classes, ignore_index, codes.data()); break;
-        case Type::i32: encode<int32_t>(given, classes, ignore_index, codes.data()); break;
-        case Type::u8: encode<uint8_t>(given, classes, ignore_index, codes.data()); break;
+        case Type::i64: encode<int64_t>(given, classes, ignore_index, codes.data(), present.data()); break;
+        case Type::i32: encode<int32_t>(given, classes, ignore_index, codes.data(), present.data()); break;
+        case Type::u8: encode<uint8_t>(given, classes, ignore_index, codes.data(), present.data()); break;
         default: STD_TORCH_CHECK(false, "lossfold: labels must be integers");
       }
     } else {
@@ -82,9 +86,18 @@ struct Distances {
     if (volume.wide_codes) one.codes = codes.data() + image * pixels, one.wanted = static_cast<int>(i % channels);
     else one.codes = static_cast<const char*>(given.const_data_ptr()) + image * pixels;
     for (int64_t d = 0; d < 3; ++d) one.step[d] = spacing[3 * image + d];
+    const int64_t sides[] = {one.slices, one.rows, one.columns};
+    double farthest = 0;
+    one.even = !one.wide;
+    for (int64_t d = 0; d < 3; ++d) {
+      farthest += static_cast<double>(sides[d]) * static_cast<double>(sides[d]);
+      one.even &= sides[d] == 1 || one.step[d] == one.step[2];
+    }
+    one.even &= farthest < most_exact;
     return one;
   }
-  char* cells(int64_t i) const { return static_cast<char*>(result.mutable_data_ptr()) + i * pixels * size(); }
+  // Whether an image lacks the class, whose signed distances are 0 then.
+  bool lacks(int64_t i) const { return volume.outside && !present.empty() && !present[i]; }
 
   // Many volumes: each is one thread's, which keeps it in its caches. Few: all threads take pieces of each of its steps.
   void run() const {
@@ -93,7 +106,10 @@ struct Distances {
     const int64_t batch = std::max<int64_t>(1, (1 << 14) / volume.columns), batches = (volume.rows + batch - 1) / batch;
     const DistanceKernels& kernels = distance_kernels();
     const int64_t memory = kernels.workspace(volume), other = volume.outside ? pixels * size() : 0;
-    const auto steps = [&](const DistanceVolume& one, char* cells, char* others, const auto& shared) {
+    const auto steps = [&](int64_t i, char* others, const auto& shared) {
+      const DistanceVolume one = at(i);
+      char* const cells = static_cast<char*>(result.mutable_data_ptr()) + i * pixels * size();
+      if (lacks(i)) return static_cast<void>(std::memset(cells, 0, pixels * size()));
       shared(volume.slices * strips, [&](int64_t piece, char*) {
         const int64_t column = piece % strips * strip;
         kernels.columns(one, piece / strips, column, std::min(strip, volume.columns - column), cells, others);
@@ -110,7 +126,7 @@ struct Distances {
     const int64_t workers = workers_for(volumes * volume.slices * batches, 4 * volumes * pixels);
     if (workers == 1 || volumes >= 2 * workers) {
       in_parallel(volumes, workers, memory + other + 64, [&](int64_t i, char* work, int64_t) {
-        steps(at(i), cells(i), work + (memory + 63) / 64 * 64, [&](int64_t pieces, const auto& piece) {
+        steps(i, work + (memory + 63) / 64 * 64, [&](int64_t pieces, const auto& piece) {
           for (int64_t k = 0; k < pieces; ++k) piece(k, work);
         });
       });
@@ -119,7 +135,7 @@ struct Distances {
     std::unique_ptr<char[]> others(new char[other + 64]);
     advise_huge_pages(others.get(), other);
     for (int64_t i = 0; i < volumes; ++i)
-      steps(at(i), cells(i), others.get(), [&](int64_t pieces, const auto& piece) {
+      steps(i, others.get(), [&](int64_t pieces, const auto& piece) {
         in_parallel(pieces, workers, memory, [&](int64_t k, char* work, int64_t) { piece(k, work); });
       });
   }

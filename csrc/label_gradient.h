@@ -141,14 +141,15 @@ struct MapRows {
   const Block<T>& block;
   const EachRow each_row;
   const bool in_place;
-  const T* base;
+  const MapRow<T> first;
   const long stride;
 
   MapRows(const Block<T>& block_, EachRow each_row_)
       : block(block_), each_row(each_row_), in_place(block_.image.maps && block_.map_in_place(block_.weight)),
-        base(in_place ? block_.map_of(0, block_.weight, true, each_row_) : block_.map), stride(in_place ? block_.image.pixels : block_.n) {}
+        first(in_place ? block_.map_of(0, block_.weight, true, each_row_) : MapRow<T>{(const char*)block_.map}),
+        stride(in_place ? block_.image.pixels : block_.n) {}
   LOSSFOLD_INLINE void take(long c) const { block.map_of(c, block.weight, in_place, each_row); }
-  LOSSFOLD_INLINE V at(long c, long i) const { return *(const typename Lanes<T>::Loose*)(base + c * stride + i); }
+  LOSSFOLD_INLINE V at(long c, long i) const { return first.at(c * stride + i); }
 };
 
 // Sum over the classes of D_c e_c, D_c of the sums of p and of the map.

@@ -151,28 +151,27 @@ struct Wide {
 template <class T, class EachRow>
 LOSSFOLD_INLINE void sum_probabilities(Block<T>& block, const Wide& to, EachRow each_row) {
   using V = typename Lanes<T>::V;
-  typedef typename Lanes<T>::Loose Loose;
   const long n = block.n, width = Lanes<T>::width;
   T *scale = block.first, *inverse = block.inverse;
   const bool with_map = to.map_prob || to.map_size, in_place = with_map && block.map_in_place(block.weight);
   for (long i = 0; i < block.live; i += width) block.at(scale, i) = block.at(block.weight, i) * block.at(inverse, i);
   for (long c = 0; c < block.image.classes; ++c) {
     T* row = block.rows + c * n;
-    const T* m = with_map ? block.map_of(c, block.weight, in_place, each_row) : nullptr;
+    const MapRow<T> m = with_map ? block.map_of(c, block.weight, in_place, each_row) : MapRow<T>{};
     double* const cells[] = {to.prob ? to.prob + c : nullptr, to.prob_sq ? to.prob_sq + c : nullptr, to.map_prob ? to.map_prob + c : nullptr};
     if (to.prob_sq) {
       block.add_up(cells, [&](long i, V* sums) {
         const V e = block.at(row, i), wp = e * block.at(scale, i);
         sums[0] += wp;
         sums[1] += wp * e * block.at(inverse, i);
-        if (m) sums[2] += wp * *(const Loose*)(m + i);
+        if (m) sums[2] += wp * m.at(i);
       });
     } else if (to.map_prob) {
       double* const both[] = {cells[0], cells[2]};
       block.add_up(both, [&](long i, V* sums) {
         const V wp = block.at(row, i) * block.at(scale, i);
         sums[0] += wp;
-        sums[1] += wp * *(const Loose*)(m + i);
+        sums[1] += wp * m.at(i);
       });
     } else if (to.prob) {
       double* const cell[] = {cells[0]};
@@ -181,7 +180,7 @@ LOSSFOLD_INLINE void sum_probabilities(Block<T>& block, const Wide& to, EachRow 
     if (!to.map_size) continue;
     double* const cell[] = {to.map_size + c};
     block.add_up(cell, [&](long i, V* sum) {
-      const V x = *(const Loose*)(m + i);
+      const V x = m.at(i);
       *sum += block.at(block.weight, i) * (x < 0 ? -x : x);
     });
   }
@@ -292,14 +291,14 @@ void map(const Image& image, long begin, long end, void* work, const double* coe
       evaluate(block, no_sums);
     }
     for (long c = 0; c < classes; ++c) {
-      const T* m = map_prob || map_size ? block.map_of(c, block.weight, false, each_row) : nullptr;
+      const MapRow<T> m = map_prob || map_size ? block.map_of(c, block.weight, false, each_row) : MapRow<T>{};
       for (long i = 0; i < block.live; i += width) {
         const V q = image.softmax ? block.at(block.rows, c * n + i) * block.at(block.inverse, i) : block.at(block.rows, c * n + i);
         if (prob) block.at(value, i) += (T)prob[c] * q;
         if (prob_sq) block.at(value, i) += (T)prob_sq[c] * q * q;
         if (nll_all && !image.softmax) block.at(value, i) += (T)nll_all[c] * block.neg_log(q);
-        if (map_prob) block.at(value, i) += (T)map_prob[c] * q * *(const V*)(m + i);
-        if (map_size) block.at(value, i) += (T)map_size[c] * (*(const V*)(m + i) < 0 ? -*(const V*)(m + i) : *(const V*)(m + i));
+        if (map_prob) block.at(value, i) += (T)map_prob[c] * q * m.at(i);
+        if (map_size) block.at(value, i) += (T)map_size[c] * (m.at(i) < 0 ? -m.at(i) : m.at(i));
       }
     }
     for (long i = 0; i < block.live; i += width) block.at(value, i) *= block.at(block.weight, i);

@@ -3,8 +3,8 @@
 #pragma once
 
 #include "fold.h"
-#include "simd/lanes.h"
 #include "simd/transpose.h"
+#include "simd/widths.h"
 
 namespace lossfold {
 namespace {
@@ -16,9 +16,11 @@ LOSSFOLD_INLINE long size_of(Type type) {
   return sizes[(int)type];
 }
 
-// Ask for memory that is about to be read, while there is something else to do.
+// Ask for a line of memory that will be read soon, while there is something else to do: into the second cache, since the first
+// one is full of the block that is worked on.
+LOSSFOLD_INLINE void prefetch(const char* from) { __builtin_prefetch(from, 0, 2); }
 LOSSFOLD_INLINE void prefetch(const char* from, long bytes) {
-  for (long byte = 0; byte < bytes; byte += 64) __builtin_prefetch(from + byte);
+  for (long byte = 0; byte < bytes; byte += 64) prefetch(from + byte);
 }
 
 struct Arena {
@@ -36,10 +38,10 @@ struct Arena {
 template <class S, class T>
 LOSSFOLD_INLINE void load_strided(const void* source, long start, long step, long n, T* row) {
   const S* from = (const S*)source + start;
-  if (step == 1)
-    for (long i = 0; i < n; ++i) row[i] = (T)widen(from[i]);
-  else
-    for (long i = 0; i < n; ++i) row[i] = (T)widen(from[i * step]);
+  constexpr long width = Lanes<T>::width;
+  long i = 0;
+  for (; step == 1 && i + width <= n; i += width) *(typename Lanes<T>::Loose*)(row + i) = widen_all<T>(from + i);
+  for (; i < n; ++i) row[i] = (T)widen(from[i * step]);
 }
 
 template <class T>
@@ -56,10 +58,10 @@ void load(Type type, const void* source, long start, long step, long n, T* row) 
 template <class S, class T>
 LOSSFOLD_INLINE void store_strided(void* target, long start, long step, long n, const T* row) {
   S* to = (S*)target + start;
-  if (step == 1)
-    for (long i = 0; i < n; ++i) narrow(row[i], to + i);
-  else
-    for (long i = 0; i < n; ++i) narrow(row[i], to + i * step);
+  constexpr long width = Lanes<T>::width;
+  long i = 0;
+  for (; step == 1 && i + width <= n; i += width) narrow_all((typename Lanes<T>::V)*(const typename Lanes<T>::Loose*)(row + i), to + i);
+  for (; i < n; ++i) narrow(row[i], to + i * step);
 }
 
 template <class T>

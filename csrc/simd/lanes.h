@@ -1,4 +1,4 @@
-// Native vectors, the elementary functions on them, and the conversions of every storage type.
+// Native vectors, and the elementary functions on them.
 // Included only by kernel files, which are compiled once per SIMD level: everything lives in an unnamed namespace and
 // no C++ standard header is used, so that no function built for a newer processor can be linked into the baseline.
 #pragma once
@@ -273,82 +273,6 @@ LOSSFOLD_INLINE V power(V u, double e) {
   if (e == 0.5) return sqrt_(u);
   if (e == -0.5) return 1 / sqrt_(u);
   return exp_(log_(u) * (decltype(u[0] + u[0]))e);
-}
-
-LOSSFOLD_INLINE float bits_to_float(u32 x) { return __builtin_bit_cast(float, x); }
-LOSSFOLD_INLINE u32 float_to_bits(float x) { return __builtin_bit_cast(u32, x); }
-
-struct Half { u16 bits; };
-struct BFloat { u16 bits; };
-
-LOSSFOLD_INLINE float widen(BFloat x) { return bits_to_float((u32)x.bits << 16); }
-LOSSFOLD_INLINE float widen(float x) { return x; }
-LOSSFOLD_INLINE double widen(double x) { return x; }
-LOSSFOLD_INLINE float widen(u8 x) { return x; }
-
-LOSSFOLD_INLINE float widen(Half x) {
-#if defined(__F16C__)
-  return _cvtsh_ss(x.bits);
-#elif defined(__aarch64__)
-  return __builtin_bit_cast(__fp16, x.bits);
-#else
-  u32 sign = (u32)(x.bits & 0x8000) << 16, magnitude = x.bits & 0x7fff;
-  if (magnitude >= 0x7c00) return bits_to_float(sign | 0x7f800000 | (magnitude << 13));
-  if (magnitude < 0x0400) return bits_to_float(sign | float_to_bits((float)magnitude * 0x1p-24f));
-  return bits_to_float(sign | ((magnitude << 13) + 0x38000000));
-#endif
-}
-
-LOSSFOLD_INLINE void narrow(float x, float* out) { *out = x; }
-LOSSFOLD_INLINE void narrow(float x, double* out) { *out = x; }
-LOSSFOLD_INLINE void narrow(double x, double* out) { *out = x; }
-LOSSFOLD_INLINE void narrow(double x, float* out) { *out = (float)x; }
-
-// Round to nearest, ties to even.
-LOSSFOLD_INLINE void narrow(float x, BFloat* out) {
-  u32 b = float_to_bits(x);
-  u32 rounded = (b + 0x7fff + ((b >> 16) & 1)) >> 16;
-  out->bits = x == x ? (u16)rounded : (u16)0x7fc0;
-}
-
-LOSSFOLD_INLINE void narrow(float x, Half* out) {
-#if defined(__F16C__)
-  out->bits = _cvtss_sh(x, 0);
-#elif defined(__aarch64__)
-  out->bits = __builtin_bit_cast(u16, (__fp16)x);
-#else
-  u32 b = float_to_bits(x), sign = (b >> 16) & 0x8000, magnitude = b & 0x7fffffff, half;
-  if (magnitude > 0x7f800000) half = 0x7e00;
-  else if (magnitude >= 0x47800000) half = 0x7c00;
-  else if (magnitude < 0x38800000) half = float_to_bits(bits_to_float(magnitude) + 0.5f) - 0x3f000000;
-  else half = (magnitude + 0xc8000fff + ((magnitude >> 13) & 1)) >> 13;
-  out->bits = (u16)(sign | half);
-#endif
-}
-
-// Copy n floats without bringing the target into the caches, if the target's alignment allows it.
-LOSSFOLD_INLINE bool stream_row(float* to, const float* row, long n) {
-#if defined(__AVX512F__)
-  if ((unsigned long)to % 64 || n % 16) return false;
-  for (long i = 0; i < n; i += 16) _mm512_stream_ps(to + i, _mm512_load_ps(row + i));
-  return true;
-#elif defined(__AVX__)
-  if ((unsigned long)to % 32 || n % 8) return false;
-  for (long i = 0; i < n; i += 8) _mm256_stream_ps(to + i, _mm256_load_ps(row + i));
-  return true;
-#else
-  (void)to, (void)row, (void)n;
-  return false;
-#endif
-}
-template <class T>
-LOSSFOLD_INLINE bool stream_row(T*, const double*, long) { return false; }
-
-// Streamed writes become visible to other threads.
-LOSSFOLD_INLINE void finish_streaming() {
-#if defined(__SSE2__)
-  _mm_sfence();
-#endif
 }
 
 }  // namespace

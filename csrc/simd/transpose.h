@@ -2,7 +2,7 @@
 // See lanes.h for the rules of kernel files.
 #pragma once
 
-#include "lanes.h"
+#include "widths.h"
 
 namespace {
 

@@ -24,20 +24,21 @@ def numbers_of(tensor: torch.Tensor) -> Array:
     return np.asarray(tensor.detach().cpu().numpy())
 
 
-def masks_of(labels: Array, classes: int, ignored: int) -> tuple[Array, Array]:
-    """Which pixels ``[B, C, *S]`` belong to each class, and which of them count."""
+def masks_of(labels: Array, classes: int, ignored: int, weight: Array | None = None) -> tuple[Array, Array]:
+    """Which pixels ``[B, C, *S]`` belong to each class, and which of them count: not those of weight 0."""
     inside = np.stack([labels == c for c in range(classes)], 1)
-    counted = np.broadcast_to((labels != ignored)[:, None], inside.shape)
+    counted = labels != ignored if weight is None else (labels != ignored) & (weight.reshape(labels.shape) != 0)
+    counted = np.broadcast_to(counted[:, None], inside.shape)
     return inside & counted, counted
 
 
-def masks_of_targets(targets: Array, ignored: int, together: bool) -> tuple[Array, Array]:
+def masks_of_targets(targets: Array, ignored: int, together: bool, weight: Array | None = None) -> tuple[Array, Array]:
     """The same of targets ``[B, K, *S]``, which are inside above 1/2."""
-    counted = np.ones(targets.shape, bool)
+    counted = np.ones(targets.shape, bool) if weight is None else np.broadcast_to(weight != 0, targets.shape)
     if np.issubdtype(targets.dtype, np.integer):
-        counted = targets != ignored
-        if together:
-            counted = np.broadcast_to(counted.all(1, keepdims=True), targets.shape)
+        counted = counted & (targets != ignored)
+    if together:
+        counted = np.broadcast_to(counted.all(1, keepdims=True), targets.shape)
     return (targets > 0.5) & counted, counted
 
 

@@ -72,6 +72,21 @@ def test_signed_distances_of_labels(space: tuple[int, ...], engine: str, monkeyp
     assert torch.equal(signed_distance(masks), signed_distance(labels, 5)[:, :4])
 
 
+@engines
+@pytest.mark.parametrize("space", [(150, 211), (170, 9, 19), (5, 300), (20, 150, 33)], ids=str)
+def test_near_and_far(space: tuple[int, ...], engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sources side by side in one corner, and one far away: some pixels of a line look around, others can't."""
+    monkeypatch.setenv("LOSSFOLD_ENGINE", engine)
+    masks = torch.ones(3, 1, *space, dtype=torch.bool)
+    masks[0][(0, *(slice(0, side // 3) for side in space))] = torch.rand([side // 3 for side in space]) < 0.8
+    masks[1][(0, *(side - 2 for side in space))] = False
+    masks[2] = torch.rand(1, *space) < 0.9997
+    masks[2][(0, *(0 for _ in space))] = False
+    for spacing in (None, 0.5, [0.5 + axis for axis in range(len(space))]):
+        for mask, found in zip(masks, distance_transform(masks, spacing), strict=True):
+            near(found[0], distance_transform_edt(mask[0].numpy(), sampling=along(spacing, len(space))))
+
+
 def test_large_squares_are_exact() -> None:
     """Beyond 2^24, where float32 has no place for every integer; each sample has its spacing."""
     mask = torch.ones(2, 1, 5, 6007, dtype=torch.bool)

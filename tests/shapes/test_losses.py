@@ -64,6 +64,27 @@ def test_dice_and_cldice_of_one_channel_beside_monai() -> None:
         both(lf.CLDiceLoss(link="sigmoid", iterations=2, dice_weight=1 - share), peer, logits, target, target)
 
 
+def test_dice_and_cldice_without_class_0_beside_monai() -> None:
+    """Of more classes that are left, MONAI's takes the mean of their Dice beside the clDice of all together."""
+    logits, labels = masks("horse")
+    targets = functional.one_hot(labels, 2).movedim(-1, 1).to(logits)
+    options: dict[str, Any] = {"softmax": True, "include_background": False, "smooth_nr": 1.0, "smooth_dr": 1.0}
+    peer = monai.SoftDiceclDiceLoss(iter_=2, alpha=0.3, smooth=1e-20, **options)
+    both(lf.CLDiceLoss(iterations=2, dice_weight=0.7, include_background=False), peer, logits, labels, targets)
+
+
+@pytest.mark.parametrize("kind", ["noise", "volume", "horse"])
+@pytest.mark.parametrize("background", [True, False])
+def test_boundary_beside_monai(kind: str, background: bool) -> None:
+    """Which has neither ignored labels nor weights, and counts absent classes."""
+    logits, labels = masks(kind)
+    targets = functional.one_hot(labels, logits.shape[1]).movedim(-1, 1).to(logits)
+    peer = monai.BoundaryLoss(include_background=background, softmax=True)
+    both(lf.BoundaryLoss(include_background=background, absent="count"), peer, logits, labels, targets)
+    peer = monai.BoundaryLoss(include_background=background, sigmoid=True)
+    both(lf.BoundaryLoss(link="sigmoid", include_background=background, absent="count"), peer, logits, targets.bool(), targets)
+
+
 def test_a_perfect_prediction_costs_nothing() -> None:
     """MONAI's costs 5e-5."""
     target = masks("horse")[1][:, None].float()
@@ -72,7 +93,7 @@ def test_a_perfect_prediction_costs_nothing() -> None:
     assert monai.SoftclDiceLoss()(target, target) > 2e-5
 
 
-@pytest.mark.parametrize("kind", ["HausdorffDTLoss", "CLDiceLoss"])
+@pytest.mark.parametrize("kind", ["HausdorffDTLoss", "CLDiceLoss", "BoundaryLoss", "SkeletonRecallLoss"])
 def test_what_does_not_count_is_as_if_it_were_cut_off(kind: str) -> None:
     """By its label, by weight 0, and by a border: values and gradients; nothing behind it is read."""
     loss = lf.LOSSES[kind](ignore_index=255)
@@ -93,6 +114,28 @@ def test_what_does_not_count_is_as_if_it_were_cut_off(kind: str) -> None:
         (found,) = torch.autograd.grad(value, leaf)
         torch.testing.assert_close(found[..., :8], slope)
         assert found[..., 8:].abs().max() == 0
+
+
+@pytest.mark.parametrize("space", [(30,), (11, 13), (5, 6, 7)], ids=str)
+@pytest.mark.parametrize("kind", ["HausdorffDTLoss", "CLDiceLoss", "BoundaryLoss", "SkeletonRecallLoss", "StructureLoss"])
+def test_a_weight_of_nothing_is_an_ignored_label(kind: str, space: tuple[int, ...]) -> None:
+    """Of pixels and of elements, whatever the target is there; elsewhere weights weigh, and move no map."""
+    smaller: dict[str, Any] = {"kernel_size": 5} if kind == "StructureLoss" else {}
+    loss = lf.LOSSES[kind](link="sigmoid", ignore_index=255, **smaller)
+    logits, target = torch.randn(2, 2, *space).double().requires_grad_(), (torch.rand(2, 2, *space) < 0.6).long()
+    weights: list[Tensor] = [(torch.rand(2, *space) < 0.8), torch.rand(2, 2, *space).double().sub(0.2).clamp_min(0)]
+    for weight in weights:
+        nothing = (weight if weight.dim() == target.dim() else weight[:, None]).expand(target.shape) == 0
+        ignored = target.masked_fill(nothing, 255)
+        truth = loss(logits, ignored, weight)
+        (expected,) = torch.autograd.grad(truth, logits)
+        assert expected.abs().max() > 0 and nothing.any()
+        for other in (target, ignored.where(~nothing, 0), ignored.where(~nothing, 1)):
+            value = loss(logits, other, weight)
+            torch.testing.assert_close(value, truth, rtol=1e-12, atol=1e-14)
+            torch.testing.assert_close(torch.autograd.grad(value, logits)[0], expected, rtol=1e-12, atol=1e-14)
+        if weight.dtype == torch.bool:
+            torch.testing.assert_close(loss(logits, ignored), truth, rtol=1e-12, atol=1e-14)
 
 
 def test_edges_of_masks() -> None:

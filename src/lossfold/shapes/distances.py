@@ -31,7 +31,8 @@ def distance_transform(mask: Tensor, spacing: Spacing | None = None, *, squared:
         squared: the squares of the distances, as float64, in place of them.
 
     Returns:
-        float32 ``[B, K, *S]``, 0 outside of the mask, and infinite where the mask covers all.
+        float32 ``[B, K, *S]`` (float64 along a line of more than 2²⁴ pixels), 0 outside of the mask, and infinite where the mask
+        covers all.
 
     Raises:
         LossError: for another dtype or shape, and for spacings that are no positive numbers.

@@ -309,8 +309,9 @@ def of_map(name: str) -> Callable[[Array, Array, Array | None, Options], Any]:
 
     def value(x: Array, t: Array, w: Array | None, options: Options) -> Any:
         together = options["link"] == "softmax"
-        inside, counted = maps.masks_of_targets(t, options.get("ignore_index", -100), together)
-        m, g = maps.MAPS[name](inside, counted, options), grid(x, t, w, options, together)
+        g = grid(x, t, w, options, together)
+        inside, counted = maps.masks_of_targets(t, options.get("ignore_index", -100), together, g.w.reshape(t.shape))
+        m = maps.MAPS[name](inside, counted, options)
         return maps.loss(name, g.whole.p, g.w, m.reshape(g.w.shape), inside.reshape(g.w.shape), options | {"loss_weight": 1.0})
 
     return value
@@ -319,7 +320,7 @@ def of_map(name: str) -> Callable[[Array, Array, Array | None, Options], Any]:
 def structure(x: Array, t: Array, w: Array | None, options: Options) -> Any:
     k, s, v = options.get("kernel_size", 31), options.get("smooth", 1.0), weights_of(options["class_weight"], x.shape[1])
     g = grid(x, t, w, options, False)
-    ignored = (t == options.get("ignore_index", -100)) if np.issubdtype(t.dtype, np.integer) else np.zeros(t.shape, bool)
+    ignored = (g.w == 0).reshape(t.shape)
     size = (1, 1, *[k] * (t.ndim - 2))
     inside, out = (uniform_filter(z.astype(np.float64), size, mode="constant") for z in (np.where(ignored, 0, t), ignored))
     m = (inside / np.where(out < 1 - 1e-9, 1 - out, 1)).reshape(g.w.shape)

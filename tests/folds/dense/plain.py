@@ -202,7 +202,8 @@ def lovasz(e: Elements) -> Tensor:
 
 def of_targets(name: str) -> Callable[[Elements], Tensor]:
     def loss(e: Elements) -> Tensor:
-        found = maps.masks_of_targets(maps.numbers_of(e.truth), e.case.ignore_index, e.case.together)
+        w = None if e.w.requires_grad else maps.numbers_of(e.w != 0).reshape(e.truth.shape)
+        found = maps.masks_of_targets(maps.numbers_of(e.truth), e.case.ignore_index, e.case.together, w)
         m = torch.from_numpy(maps.PLAIN[name](*found, e.options)).to(e.p).reshape(e.p.shape)
         return of_map(name, e.p, e.w, m, None, e.v[:, 0], e.options)
 
@@ -210,9 +211,9 @@ def of_targets(name: str) -> Callable[[Elements], Tensor]:
 
 
 def structure(e: Elements) -> Tensor:
-    u = e.w * edge_weight(
-        e.truth, e.case.ignore_index, e.options.get("kernel_size", 31), e.options.get("factor", 5.0), e.w.dtype
-    ).reshape(e.w.shape)
+    ignored = None if e.w.requires_grad else (e.w == 0).reshape(e.truth.shape)
+    window = e.options.get("kernel_size", 31), e.options.get("factor", 5.0)
+    u = e.w * edge_weight(e.truth, ignored, *window, e.w.dtype).reshape(e.w.shape)
     s = e.options.get("smooth", 1.0)
     both, union, cross, total, true = (
         e.rows(z.sum(2))

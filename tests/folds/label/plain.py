@@ -272,7 +272,8 @@ COSTS: dict[str, Callable[[Tensor, Tensor, Tensor, Options], Tensor]] = {"Bounda
 
 def of_labels(name: str) -> Callable[[Pixels, Options], Tensor]:
     def loss(px: Pixels, options: Options) -> Tensor:
-        found = maps.masks_of(maps.numbers_of(px.labels.long()), px.classes, options.get("ignore_index", -100))
+        w = None if px.w.requires_grad else maps.numbers_of(px.w != 0)
+        found = maps.masks_of(maps.numbers_of(px.labels.long()), px.classes, options.get("ignore_index", -100), w)
         m = torch.from_numpy(maps.PLAIN[name](*found, options)).to(px.p).reshape(px.p.shape)
         return of_map(name, px.p, px.w[:, None], m, px.hot if name == "BoundaryLoss" else None, px.v, options)
 

@@ -14,7 +14,7 @@ from lossfold.folds.fold import Fold, Sum
 from lossfold.folds.scores import Given
 from lossfold.losses.reduce import divide
 from lossfold.losses.scores import LABELS, WEIGHT
-from lossfold.losses.shapes.maps import MAP_PROB, MAP_SIZE, MapLoss, ignored_masks
+from lossfold.losses.shapes.maps import MAP_PROB, MAP_SIZE, MapLoss, counted_labels, counted_masks
 from lossfold.options import configured, option
 from lossfold.registry import LOSSES
 from lossfold.shapes.distances import AT, signed_distance, spacing_of
@@ -31,7 +31,8 @@ class BoundaryLoss(MapLoss):
 
     and the mean over classes weighted by ``class_weight``. It is not bounded below and has no scale of its own: take it beside
     :class:`DiceLoss` or :class:`CrossEntropyLoss`, with a weight that grows. Distances are found in the call unless they are given;
-    they are those of whole images, and a pixel that is ignored neither is part of a class nor of what surrounds it.
+    they are those of whole images, and a pixel that is ignored, or of weight 0, neither is part of a class nor of what surrounds
+    it: no distance is measured to it.
 
     Args:
         boundary: where φ is 0: ``"inner"``, at the outermost pixels inside, as published and as in MONAI; ``"both"``, between
@@ -113,13 +114,14 @@ class BoundaryLoss(MapLoss):
         spacing = self.rows_of(spacings, len(targets), space)
         if given.kind == LABELS:
             try:
+                labels = counted_labels(given, self.ignored[0])
                 return signed_distance(
-                    targets, scores.shape[1], ignore_index=self.ignored[0], spacing=spacing, boundary=self.boundary
+                    labels, scores.shape[1], ignore_index=self.ignored[0], spacing=spacing, boundary=self.boundary
                 )
             except LossError as error:
                 expected = f"in [0, {scores.shape[1]}) or ignore_index={self.ignored[0]}"
                 raise wrong("labels", expected, error.got) from None
-        inside, ignored = ignored_masks(given, self.ignored[0], self.together)
+        inside, ignored = counted_masks(given, self.ignored[0], self.together)
         if ignored is None:
             return signed_distance(inside, spacing=spacing, boundary=self.boundary)
         codes = torch.where(ignored, 2, inside.to(torch.uint8)).flatten(0, 1)

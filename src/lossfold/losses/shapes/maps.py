@@ -12,6 +12,7 @@ from lossfold.folds.checks import SCORE_DTYPES, check_dense
 from lossfold.folds.dense.needs import DenseNeeds
 from lossfold.folds.fold import Fold, Sum, describe
 from lossfold.folds.label.needs import LabelNeeds
+from lossfold.folds.looks import can_look
 from lossfold.folds.scores import Given, with_channel
 from lossfold.losses.classes.averages import included
 from lossfold.losses.reduce import Ratio
@@ -101,14 +102,28 @@ def check_map(argument: str, ready: Any, scores: Tensor, space: torch.Size) -> T
     return ready
 
 
-def ignored_masks(given: Given, ignore_index: int, together: bool) -> tuple[Tensor, Tensor | None]:
-    """Return which elements ``[B, K, *S]`` are inside of their masks, and which do not count by their targets; None: all do."""
-    _, targets, _ = given.tensors
-    if targets.dtype == torch.bool:
-        return targets, None
-    if targets.is_floating_point():
-        return targets > 0.5, None
-    ignored = targets == ignore_index
-    if together and targets.shape[1] > 1:
-        ignored = ignored.any(1, keepdim=True).expand_as(ignored)
-    return (targets == 1) & ~ignored, ignored
+def counted_labels(given: Given, ignore_index: int) -> Tensor:
+    """Return labels ``[B, *S]`` that are ignored where a weight says so: what weighs nothing is nowhere."""
+    _, targets, weight = given.tensors
+    nothing = weightless(weight)
+    return targets if nothing is None else targets.long().masked_fill(nothing, ignore_index)
+
+
+def counted_masks(given: Given, ignore_index: int, together: bool) -> tuple[Tensor, Tensor | None]:
+    """Return which elements ``[B, K, *S]`` are inside of their masks, and which do not count; None: all do."""
+    _, targets, weight = given.tensors
+    whole = not targets.is_floating_point() and targets.dtype != torch.bool
+    inside = targets == 1 if whole else targets > 0.5 if targets.is_floating_point() else targets
+    ignored, nothing = targets == ignore_index if whole else None, weightless(weight)
+    if nothing is not None:
+        nothing = nothing if nothing.dim() == targets.dim() else nothing.unsqueeze(1)
+        ignored = nothing if ignored is None else ignored | nothing
+    if ignored is None or (can_look(ignored, False) and not bool(ignored.any())):
+        return inside, None
+    ignored = (ignored.any(1, keepdim=True) if together else ignored).expand_as(inside)
+    return inside & ~ignored, ignored
+
+
+def weightless(weight: Tensor | None) -> Tensor | None:
+    """Return where a weight is 0; None without one, and for one that is to have a gradient and may leave 0."""
+    return None if weight is None or weight.requires_grad else weight == 0

@@ -10,7 +10,7 @@ from lossfold.errors import wrong
 from lossfold.folds.fold import Fold, Sum
 from lossfold.folds.scores import Given
 from lossfold.losses.scores import LABELS, WEIGHT
-from lossfold.losses.shapes.maps import MAP_PROB, MAP_SIZE, MapLoss, ignored_masks
+from lossfold.losses.shapes.maps import MAP_PROB, MAP_SIZE, MapLoss, counted_labels, counted_masks
 from lossfold.options import configured, option
 from lossfold.registry import LOSSES
 from lossfold.shapes.skeletons import of_labels, of_masks
@@ -37,7 +37,8 @@ class SkeletonRecallLoss(MapLoss):
         class_weight: C numbers >= 0.
         link: ``"softmax"`` for logits, ``"sigmoid"`` for logits of independent channels (targets of their shape, inside above 1/2),
             ``"identity"`` for probabilities.
-        ignore_index: the label of pixels that do not count, and belong to no skeleton.
+        ignore_index: the label of pixels that do not count: like pixels of weight 0, they belong to no mask of which a skeleton is
+            made.
         reduction: ``"mean"`` over classes, ``"sum"``, or ``"none"``: ``[C]``, ``[B, C]`` with ``per_image``, weighted, 0 for
             classes left out.
         per_image, align_corners, resize, validate, loss_weight, engine, inputs: as for :class:`DiceLoss`.
@@ -92,8 +93,8 @@ class SkeletonRecallLoss(MapLoss):
                 "lossfold.functional.tubed_skeleton, where data are loaded",
             )
         if given.kind == LABELS:
-            return of_labels(targets, scores.shape[1], self.ignored[0], self.do_tube)
-        return of_masks(ignored_masks(given, self.ignored[0], self.together)[0], self.do_tube)
+            return of_labels(counted_labels(given, self.ignored[0]), scores.shape[1], self.ignored[0], self.do_tube)
+        return of_masks(counted_masks(given, self.ignored[0], self.together)[0], self.do_tube)
 
     def sums(self, kind: str) -> tuple[Sum, ...]:
         """Return the sums that the formula reads."""

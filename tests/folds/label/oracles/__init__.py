@@ -49,7 +49,7 @@ def of_map(name: str) -> Callable[..., Any]:
 
     def value(scores: Array, labels: Array, weight: Array | None = None, **options: Any) -> Any:
         batch, classes = scores.shape[:2]
-        inside, counted = maps.masks_of(labels.astype(np.int64), classes, options.get("ignore_index", -100))
+        inside, counted = maps.masks_of(labels.astype(np.int64), classes, options.get("ignore_index", -100), weight)
         m = maps.MAPS[name](inside, counted, options).reshape(batch, classes, -1)
         w = np.ones(labels.shape) if weight is None else np.asarray(weight, np.float64)
         w = np.where(counted.reshape(m.shape), w.reshape(batch, 1, -1), 0)
