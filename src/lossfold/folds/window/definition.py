@@ -11,13 +11,15 @@ difference of large numbers where they are close.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from lossfold.folds.arithmetic import beside, total
+
+Smooth = Callable[[Tensor, Sequence[float]], Tensor]
 
 
 def fold(pred: Tensor, target: Tensor, weight: Tensor | None, window: Sequence[float], c1: float, c2: float) -> Tensor:
@@ -86,22 +88,24 @@ def weighted(values: Tensor, weight: Tensor | None) -> Tensor:
     return w * values if w.requires_grad else torch.where(w != 0, w * values, 0.0)
 
 
-def errors(pred: Tensor, target: Tensor, window: Sequence[float], c1: float, c2: float) -> tuple[Tensor, Tensor]:
-    """Return u and v at every place of the window."""
+def errors(
+    pred: Tensor, target: Tensor, window: Sequence[float], c1: float, c2: float, smooth: Smooth | None = None
+) -> tuple[Tensor, Tensor]:
+    """Return u and v at every place of the window; ``smooth`` does what :func:`blur` does."""
     dtype = torch.float64 if pred.dtype == torch.float64 else torch.float32
     p, t = (image.to(dtype).contiguous() for image in (pred, target))  # sums are the same bits in every layout
-    (mean_s, var_s), (mean_d, var_d) = (moments(image, window) for image in (p + t, p - t))
+    (mean_s, var_s), (mean_d, var_d) = (moments(image, window, smooth or blur) for image in (p + t, p - t))
     squares_s, squares_d = mean_s * mean_s, mean_d * mean_d
     return squares_d / (0.5 * (squares_s + squares_d) + c1), var_d / (0.5 * (var_s + var_d) + c2)
 
 
-def moments(image: Tensor, window: Sequence[float]) -> tuple[Tensor, Tensor]:
+def moments(image: Tensor, window: Sequence[float], smooth: Smooth) -> tuple[Tensor, Tensor]:
     """Return means and variances; of images far from 0 after a shift, so that the variances keep their digits."""
     low, high = image.detach().nan_to_num(0.0, 0.0, 0.0).flatten(2).aminmax(dim=2)
     shift = beside(torch.zeros_like(low).clamp(low, high), image.dim() - 2)
     shifted = image - shift
-    mean = blur(shifted, window)
-    return mean + shift, (blur(shifted * shifted, window) - mean * mean).clamp(min=0)
+    mean = smooth(shifted, window)
+    return mean + shift, (smooth(shifted * shifted, window) - mean * mean).clamp(min=0)
 
 
 def blur(image: Tensor, window: Sequence[float]) -> Tensor:

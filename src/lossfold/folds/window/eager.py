@@ -145,3 +145,21 @@ def _unfold(
 
 
 LEAN = Lean(_fold, _unfold, _definition)
+
+
+def blur(image: Tensor, window: Sequence[float]) -> Tensor:
+    """Compute :func:`lossfold.folds.window.definition.blur`, whose gradient is one filter, too."""
+    return BLUR.run(tuple(window), image)[0]
+
+
+def _blur(window: tuple[float, ...], image: Tensor, keep: bool) -> tuple[tuple[Tensor], tuple[Tensor, ...]]:
+    return (filtered(image[None], constants(window, image.new_empty(0)))[0],), ()
+
+
+def _blur_slope(grads: tuple[Tensor | None, ...], kept: object, owned: bool, window: tuple[float, ...], image: Tensor) -> Tensor:
+    (grad,) = grads
+    assert grad is not None
+    return filtered(grad[None], constants(window, image.new_empty(0)), adjoint=True)[0]
+
+
+BLUR = Lean(_blur, _blur_slope, lambda window, image: (definition.blur(image, window),))

@@ -14,7 +14,8 @@ from lossfold.errors import is_number, wrong
 from lossfold.folds.checks import result_dtype
 from lossfold.folds.looks import refuse_negative
 from lossfold.folds.pair.needs import check_pair, check_weights
-from lossfold.folds.window.definition import blur, errors, weighted
+from lossfold.folds.window.definition import errors, weighted
+from lossfold.folds.window.eager import blur
 from lossfold.folds.window.spec import PADDINGS, WindowSpec
 from lossfold.kinds import listed
 from lossfold.losses.base import Loss
@@ -90,7 +91,7 @@ class MSSSIML1Loss(Loss):
         away, alike = (pred - target).abs() / self.data_range, torch.ones_like(pred)
         for place, sigma in enumerate(self.sigmas):
             window, c1, c2 = self.spec(sigma).constants
-            u, v = errors(self.padded(pred, window), self.padded(target, window), window, c1, c2)
+            u, v = errors(self.padded(pred, window), self.padded(target, window), window, c1, c2, blur)
             alike = alike * (1 - v)
             if place == len(self.sigmas) - 1:
                 alike = alike * (1 - u)
