@@ -45,6 +45,25 @@ def test_deep_supervision(space: tuple[int, ...]) -> None:
     torch.testing.assert_close(copy.deepcopy(again)(outputs, y, w).total, out.total)  # type: ignore[operator]
 
 
+@pytest.mark.parametrize("name", ["CLDiceLoss", "BoundaryLoss", "HausdorffDTLoss", "SkeletonRecallLoss", "StructureLoss"])
+@pytest.mark.parametrize("at", ["labels", "heads"])
+def test_losses_that_take_less_beside_logits(name: str, at: str) -> None:
+    """Alone and in a set with one that takes more; what none of them takes is refused."""
+    outputs, y = heads((8, 12), (4, 6)), torch.randint(0, 3, (2, 8, 12))
+    loss = getattr(lf, name)(link="sigmoid" if name == "StructureLoss" else "softmax")
+    target = torch.nn.functional.one_hot(y, 3).movedim(-1, 1) if name == "StructureLoss" else y
+    criterion = presets.deep_supervision(loss, 2, at=at)
+    small = functional.interpolate(target.double() if target.dim() == 4 else target[:, None].double(), (4, 6), mode="nearest-exact")
+    near = (small if target.dim() == 4 else small[:, 0]).to(target.dtype)
+    truth = loss(outputs[0], target) + 0.5 * loss(outputs[1], target if at == "labels" else near)
+    torch.testing.assert_close(criterion(outputs, target).total, truth / 1.5)
+    if name == "CLDiceLoss":
+        refused(lambda: criterion(outputs, y, normalizer=3.0), "arguments", "normalizer=")
+    if name != "StructureLoss":
+        both = presets.deep_supervision(lf.LossSet(a=loss, dice=lf.DiceLoss()), 2, at=at)
+        torch.testing.assert_close(both(outputs, y).terms["head0.a"], loss(outputs[0], y))
+
+
 def test_bad_heads_are_refused() -> None:
     criterion = presets.deep_supervision(lf.DiceLoss(), 2)
     outputs, y = heads((4, 4), (2, 2)), torch.zeros(2, 4, 4, dtype=torch.int64)

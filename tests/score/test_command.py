@@ -129,7 +129,9 @@ def test_files_of_another_kind_than_the_task_are_listed(tmp_path: Path) -> None:
         ("restoration", grey.astype(np.float32), grey.astype(np.float32), "--data-range 255", {}),
         ("restoration", grey[:9], grey[:9], "it takes 11", {}),
         ("depth", np.stack([grey] * 2 + [grey * 0], -1), grey, "one number per pixel", {}),
-        ("depth", np.where(grey > 9, np.nan, 1).astype(np.float32), grey, "no finite depth at", {}),
+        ("depth", grey > 9, grey, "one bit a pixel", {}),
+        ("depth", np.where(grey > 9, np.nan, 1).astype(np.float32), grey, "no finite depth above 0 at", {}),
+        ("depth", np.where(grey > 9, 0, 1).astype(np.float32), grey, "no finite depth above 0 at", {"scale_shift": "median"}),
     ]
     for index, (task, pred, truth, said, options) in enumerate(cases):
         root = tmp_path / str(index)
@@ -153,7 +155,7 @@ def test_files_of_another_kind_than_the_task_are_listed(tmp_path: Path) -> None:
         (["--truth-pattern", "{nme}"], "{name}"),
         (["--trimaps", "x"], "left out but for matting"),
         (["--most", "80"], "left out but for depth"),
-        (["--task", "depth", "--most", "0.0001"], "a depth above 0, less than most"),
+        (["--task", "depth", "--most", "0.0001"], "most must be a depth above least"),
         (["--task", "depth", "--unit", "0"], "what a value of 1 means"),
         (["--task", "depth", "--unit", "1/0"], "invalid fraction value"),
         (["--task", "depth", "--classes", "a"], "classes must be left out"),

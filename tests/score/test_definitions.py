@@ -168,7 +168,7 @@ def test_depths(tmp_path: Path, scale_shift: str, least: float, most: float | No
 
 
 def test_depths_in_files_of_16_bits(tmp_path: Path) -> None:
-    """Millimetres beside KITTI's 256ths, both scored in metres; a wrong unit is said, and so is what no factor mends."""
+    """Millimetres beside KITTI's 256ths, both scored in metres; a wrong unit is said, and so are predictions of nothing."""
     made = folders.depths(tmp_path / "floats", 2)
     for name, (pred, truth) in made.items():
         folders.save(tmp_path / "pred" / f"{name}.png", np.round(256 * pred).astype(np.uint16))
@@ -185,4 +185,4 @@ def test_depths_in_files_of_16_bits(tmp_path: Path) -> None:
     assert scaled.value("abs_rel") == pytest.approx(found.value("abs_rel"), abs=5e-3) and not scaled.notes
     for name in made:
         folders.save(tmp_path / "pred" / f"{name}.png", np.zeros((60, 70), np.uint16))
-    assert "no factor brings it" in score(*both, scale_shift="median").problems[0].reason
+    assert "no finite depth above 0" in score(*both, scale_shift="median").problems[0].reason

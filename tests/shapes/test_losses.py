@@ -226,3 +226,11 @@ def test_compiled_once() -> None:
         found += [total.detach(), torch.autograd.grad(total, leaf)[0]]
     torch._dynamo.reset()
     torch.testing.assert_close(found[:2], found[2:])
+
+
+def test_channels_that_are_not_annotated_have_no_structure() -> None:
+    x, t = torch.randn(2, 3, 9, 8, dtype=torch.float64), torch.rand(2, 3, 9, 8) > 0.5
+    annotated = torch.tensor([[True, False, True], [True, True, False]])
+    loss = lf.StructureLoss(kernel_size=5, absent="skip")
+    weight = annotated[:, :, None, None].expand(t.shape).double()
+    torch.testing.assert_close(loss(x, t, annotated=annotated), loss(x, t, weight))

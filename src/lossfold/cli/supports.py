@@ -41,9 +41,14 @@ def columns(maker: Callable[..., Any]) -> dict[str, bool]:
         accepts(loss, volume=True),
         "logits" in arguments and accepts(loss, volume=False, label_side=8),
         in_parts(loss),
-        all(isinstance(one, Folded) for one in leaves(loss)),
+        all(isinstance(one, Folded) and has_kernels(one) for one in leaves(loss)),
     )
     return dict(zip(COLUMNS, answers, strict=True))
+
+
+def has_kernels(loss: Folded) -> bool:
+    """Whether another engine than plain PyTorch may be chosen."""
+    return "cpp" in getattr(loss.kinds.get("engine"), "among", ())
 
 
 def sample(maker: type[nn.Module]) -> nn.Module | None:

@@ -21,7 +21,7 @@ from lossfold.losses.scores import ScoreLoss
 AT = ("labels", "heads")
 """Where heads are scored: at the labels' resolution, or each at its own, with labels and weights of the nearest pixels."""
 BESIDE = ("labels", "weight", "normalizer", "annotated")
-"""What a loss is given beside its logits."""
+"""What a loss may be given beside its logits."""
 
 
 class HeadSet(LossSet):
@@ -29,6 +29,7 @@ class HeadSet(LossSet):
 
     def __init__(self, loss: nn.Module, weights: Sequence[float], at: str) -> None:
         self.at, self.weights = at, tuple(weights)
+        self.beside_logits = tuple(name for name in BESIDE if any(name in part.arguments for part in parts_of(loss)))
         super().__init__({f"head{i}": told(loss, i, weight) for i, weight in enumerate(weights) if weight != 0})
 
     def leaves(self, prefix: str = "") -> Iterator[Leaf]:
@@ -46,11 +47,13 @@ class HeadSet(LossSet):
             raise wrong("logits", f"a list of {count} heads' logits, as heads= says", came)
         if not isinstance(given.get("labels"), Tensor):
             raise wrong("labels", "a tensor", describe(given.get("labels")))
-        unknown = given.keys() - {"heads", *BESIDE}
+        unknown = given.keys() - {"heads", *self.beside_logits}
         if unknown:
-            raise wrong("arguments", f"(logits, {', '.join(BESIDE)})", ", ".join(f"{name}=" for name in sorted(unknown)))
+            raise wrong(
+                "arguments", f"(logits, {', '.join(self.beside_logits)})", ", ".join(f"{name}=" for name in sorted(unknown))
+            )
         found: dict[str, Any] = {"heads": list(heads)}
-        for name in BESIDE:
+        for name in self.beside_logits:
             value = given.get(name)
             at_head = name in ("labels", "weight") and isinstance(value, Tensor)
             found[name] = [self.beside(value, head) if at_head else value for head in heads]
@@ -68,16 +71,22 @@ class HeadSet(LossSet):
         return near if channels else near.squeeze(1)
 
 
-def told(loss: nn.Module, head: int, weight: float) -> Any:
-    """Return a copy of a loss, or of a set, with a weight, that finds its arguments of one head in the dict."""
-    own: Any = copy.deepcopy(loss)
-    parts = [leaf.loss for leaf in own.leaves()] if isinstance(own, LossSet) else [own]
+def parts_of(loss: nn.Module) -> list[ScoreLoss]:
+    """Return the losses of a set, or the one; refuse what is not called with logits, labels and a weight."""
+    parts = [leaf.loss for leaf in loss.leaves()] if isinstance(loss, LossSet) else [loss]
     for part in parts:
         if not isinstance(part, ScoreLoss):
             raise LossError("deep_supervision", "loss", "losses of (logits, labels, weight=None)", type(part).__name__)
         if part.inputs is not None:
             raise LossError("deep_supervision", "loss", "without inputs", repr(part), "each term finds its own head")
+    return parts  # type: ignore[return-value]  # just looked at
+
+
+def told(loss: nn.Module, head: int, weight: float) -> Any:
+    """Return a copy of a loss, or of a set, with a weight, that finds its arguments of one head in the dict."""
+    own: Any = copy.deepcopy(loss)
     own.loss_weight = weight * own.loss_weight
-    for part in [own] if isinstance(own, Configured) else parts:  # a set of options hands them to its terms
-        part.inputs = {"logits": f"heads.{head}", **{name: f"{name}.{head}" for name in BESIDE}}
+    for part in [own] if isinstance(own, Configured) else parts_of(own):  # a set of options hands them to its terms
+        beside = [name for name in BESIDE if name in part.arguments or part.open_call]
+        part.inputs = {"logits": f"heads.{head}", **{name: f"{name}.{head}" for name in beside}}
     return own

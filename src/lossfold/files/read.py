@@ -139,6 +139,7 @@ class Opened:
                 "cut it into tiles if it is what it claims, or take it away",
             )
         self.has_alpha = self._source.has_alpha
+        self.has_palette = self._source.palette is not None  # also of one-bit images: black and white
         self._mask, self._colors = kind == "mask", colors
         self.shape: tuple[int, ...]
         if self._mask:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 LABELS = "logits [B, C, *S], labels [B, *S]"
 BINARY = "logits [B, 1, *S], labels [B, *S] of 0 and 1"
 MASKS = "logits [B, C, *S], targets [B, C, *S] of 0 and 1"
-ONE_HOT = "logits [B, C, *S], one_hot [B, C, *S] = functional.one_hot(labels, C).movedim(-1, 1)"
+ONE_HOT = "logits [B, C, *S], one_hot [B, C, *S] = torch.nn.functional.one_hot(labels, C).movedim(-1, 1)"
 IMAGES = "pred [B, C, H, W], target [B, C, H, W]"
 MATTES = "pred [B, 1, H, W], target [B, 1, H, W], region [B, 1, H, W]"
 HARD = "predicted [B, *S], labels [B, *S]"

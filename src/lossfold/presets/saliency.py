@@ -19,7 +19,7 @@ from lossfold.losses.masks.binary import BinaryCrossEntropyLoss
 from lossfold.options import Number
 from lossfold.registry import preset
 
-WEIGHT = Number()
+WEIGHT = Number(at_least=0)
 NAMES = ("heads", "target", "weight")
 
 

@@ -30,9 +30,11 @@ def measure_depth(item: Item, settings: Settings) -> dict[str, Any]:
         area, empty = 0, 0
         for p, _ in measured(pred, truth, settings):
             area += len(p)
-            empty += int((~np.isfinite(p)).sum())
+            known = np.isfinite(p) if settings.scale_shift == "least_squares" else np.isfinite(p) & (p > 0)
+            empty += int((~known).sum())
         if empty:
-            raise MismatchError(f"{pred.path} has no finite depth at {empty} of the {area} pixels that count")
+            what = "finite depth" if settings.scale_shift == "least_squares" else "finite depth above 0"
+            raise MismatchError(f"{pred.path} has no {what} at {empty} of the {area} pixels that count")
         factor, shift = scale_and_shift(pred, truth, settings, area)
         sums = {name: [Total() for _ in METRICS[name].maps(ONE, ONE)] for name in settings.metrics}
         for p, t in measured(pred, truth, settings):
@@ -71,26 +73,22 @@ def of_one_channel(file: Pixels, values: Array, unit: float) -> Floats:
     """Return the depths of rows of a file.
 
     Raises:
-        FileError: it holds colours or several channels.
+        FileError: it holds colours, several channels, or one bit a pixel.
     """
+    if file.has_palette:
+        raise FileError(file.path, "holds the numbers of colours, or one bit a pixel", "a depth map has depths")
     if file.shape[2] != 1 or file.has_alpha:
         raise FileError(file.path, "holds colours or several channels", "a depth map has one number per pixel")
     return unit * values[..., 0].astype(np.float64)
 
 
 def scale_and_shift(pred: Pixels, truth: Pixels, settings: Settings, area: int) -> tuple[float, float]:
-    """Return the factor and the shift of the predictions.
-
-    Raises:
-        MismatchError: no factor brings predictions of 0 to the truth's scale.
-    """
+    """Return the factor and the shift of the predictions."""
     if settings.scale_shift == "none" or not area:
         return 1.0, 0.0
     if settings.scale_shift == "median":  # the lower one, as lossfold.metrics has it
         both = zip(*measured(pred, truth, settings), strict=True)
         p, t = (float(np.partition(np.concatenate(parts), (area - 1) // 2)[(area - 1) // 2]) for parts in both)
-        if p <= 0:
-            raise MismatchError(f"{pred.path} has the median {p:g}: no factor brings it to the truth's {t:g}")
         return t / p, 0.0
     means = [total / area for total in added(measured(pred, truth, settings))]
     away = ((p - means[0], t - means[1]) for p, t in measured(pred, truth, settings))

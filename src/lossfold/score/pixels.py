@@ -45,7 +45,7 @@ class Pixels:
         self.copy: tempfile.TemporaryDirectory[str] | None = None
         self.opened = self._open()
         self.shape, self.dtype = self.opened.shape, self.opened.dtype
-        self.has_alpha = self.opened.has_alpha
+        self.has_alpha, self.has_palette = self.opened.has_alpha, self.opened.has_palette
         self.large = self.shape[0] * self.shape[1] > LARGE
 
     def _open(self) -> Opened:

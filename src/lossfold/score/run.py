@@ -152,6 +152,7 @@ def score(
         "predictions": str(folders.predictions.absolute()),
         "truth": str(folders.truth.absolute()),
     }
+    refuse("out", not out or not Path(out).exists() or Path(out).is_dir(), "a folder", str(out))
     journal = Journal(Path(out) / JOURNAL, of, resume, overwrite) if out else None
     results = list(_measured(items, settings, journal, workers, ray, progress))
     rows, failed = collected([*results, *problems])

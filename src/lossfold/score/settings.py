@@ -104,11 +104,17 @@ class Settings:
             value = getattr(self, name)
             holds = value is None or (is_number(value) and 1e-9 <= value <= 1e9)
             refuse(name, holds, "what a value of 1 means in the unit of the scores, above 0", value)
-        holds = is_number(self.least) and self.least > 0 and (self.most is None or is_number(self.most))
-        refuse("least", holds and (self.most is None or self.least < self.most), "a depth above 0, less than most", self.least)
+        refuse("least", is_number(self.least) and self.least > 0, "a depth above 0", self.least)
+        refuse(
+            "most",
+            self.most is None or (is_number(self.most) and self.least < self.most),
+            "a depth above least, or None",
+            self.most,
+        )
         refuse("scale_shift", self.scale_shift in ALIGNMENTS, "one of " + ", ".join(ALIGNMENTS), self.scale_shift)
         given = (self.unit, self.prediction_unit, self.least, self.most, self.scale_shift)
-        refuse("unit, least, most, scale_shift", self.task == "depth" or given == DEPTHS, "left out but for depth", given)
+        for name, value, usual in zip(("unit", "prediction_unit", "least", "most", "scale_shift"), given, DEPTHS, strict=True):
+            refuse(name, self.task == "depth" or value == usual, "left out but for depth maps: give --task depth with it", value)
 
     @property
     def fingerprint(self) -> str:

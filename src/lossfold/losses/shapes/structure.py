@@ -87,9 +87,9 @@ class StructureLoss(ScoreLoss):
         fits = self.compat is None or (self.per_image and self.reduction == "mean" and self.absent == "count")
         self.require("compat", fits, "None, or with reduction='mean', per_image=True and absent='count'")
 
-    def check(self, logits: Any, labels: Any, weight: Any = None, normalizer: float | Tensor | None = None) -> Given:  # type: ignore[override]
+    def check(self, logits: Any, labels: Any, weight: Any = None, normalizer: Any = None, annotated: Any = None) -> Given:
         """Refuse what can't be folded, or does not fit the options; and weigh the pixels."""
-        given = super().check(logits, labels, weight, normalizer)
+        given = super().check(logits, labels, weight, normalizer, annotated)
         if self.compat is not None and normalizer is not None:
             raise wrong("normalizer", "left out with compat='published'", f"{normalizer!r}"[:80])
         return given if self.compat else self.at_edges(given)
