@@ -36,7 +36,7 @@ demo-matting: setup  ## train a network that cuts out hair, blur and glass, thre
 demo-restoration: setup  ## train a network that doubles photographs, three minutes: PSNR and SSIM before and after, and a report
 	$(BIN)/lossfold train restoration --recipe demo
 
-demo-depth: setup  ## train a network that estimates depth, two minutes: AbsRel, RMSE and δ1 before and after, and a report
+demo-depth: setup  ## train a network that estimates depth, a minute: AbsRel, RMSE and δ1 before and after, and a report
 	$(BIN)/lossfold train depth --recipe demo
 
 demo-gan: setup  ## train a generator of handwritten digits, three minutes: samples over time, distances before and after, a report
