@@ -58,6 +58,7 @@ def check_arguments(arguments: Mapping[str, bool], inputs: tuple[object, ...], n
     missing = [name for name, required in arguments.items() if required and name not in given]
     if len(inputs) > len(names) or len(set(given)) < len(given) or missing or not set(named) <= set(names):
         came = f"{len(inputs)} by position" + "".join(f", {name}=" for name in named)
+        hint = "weight= takes masks, too" if "mask" in named and "mask" not in names and "weight" in names else hint
         raise wrong("arguments", f"({', '.join(names)})", came, f"{missing[0]} is missing" if missing else hint)
 
 

@@ -297,3 +297,9 @@ def test_weights_that_cannot_be_downloaded(monkeypatch: pytest.MonkeyPatch) -> N
         r"download\.pytorch\.org|vgg19",
         "pretrained='/path/to/",
     )
+
+
+def test_a_mask_is_a_weight() -> None:
+    scores, labels = torch.randn(1, 3, 4, 4), torch.randint(0, 3, (1, 4, 4))
+    for loss in (lf.DiceLoss(), lf.LossSet(dice=lf.DiceLoss())):
+        refused(lambda loss=loss: loss(scores, labels, mask=labels > 0), "mask=", "weight= takes masks, too")

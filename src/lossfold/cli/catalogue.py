@@ -127,7 +127,8 @@ def show(name: str, plot: str = "") -> int:
         check_name(plot)
     before, _, rest = documentation(maker).partition("\nArgs:\n")
     after = re.split(r"\n(?=\S)", rest, maxsplit=1)[1:] if rest else []
-    print(f"{name} ({family(maker)})\n\n{plainly(before.strip())}\n\nOptions:")
+    where = f"; lossfold.presets.{name}" * str(maker.__module__).startswith("lossfold.presets")
+    print(f"{name} ({family(maker)}{where})\n\n{plainly(before.strip())}\n\nOptions:")
     for option in described(maker):
         print(f"    {option}" + (f"\n        {plainly(option.meaning)}" if option.meaning else ""))
     call = plainly(forward_of(maker))
