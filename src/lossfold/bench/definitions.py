@@ -13,6 +13,8 @@ from torch import Tensor
 from torch.nn import functional
 
 IGNORED = 255
+INTERPOLATION = {1: "linear", 2: "bilinear", 3: "trilinear"}
+"""What PyTorch calls it in a space of so many dimensions."""
 """The label of pixels that do not count."""
 
 
@@ -133,8 +135,8 @@ def upsampled(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """The function on logits that are first brought to the labels' size, `[B,C,h,w]` to `[B,C,H,W]`, volumes likewise."""
 
     def run(logits: Tensor, labels: Tensor, **options: object) -> Tensor:
-        mode = {4: "bilinear", 5: "trilinear"}[logits.dim()]
-        scores = functional.interpolate(logits, size=labels.shape[1:], mode=mode, align_corners=False)
+        space = labels.shape[1:]
+        scores = functional.interpolate(logits, size=space, mode=INTERPOLATION[len(space)], align_corners=False)
         return function(scores, labels, **options)
 
     return run

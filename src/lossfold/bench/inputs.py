@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from .case import DTYPES, LABEL_DTYPES, Sample, Setting
-from .definitions import IGNORED
+from .definitions import IGNORED, INTERPOLATION
 
 COARSENESS = 16
 """Side in pixels of the patches that trained-like scenes vary over."""
@@ -24,8 +24,6 @@ OBJECTS = 8
 
 UNKNOWN = 0.15
 """The share of an image in which alpha is unknown."""
-
-INTERPOLATION = {1: "linear", 2: "bilinear", 3: "trilinear"}
 
 
 def on_its_device(make: Callable[..., Sample]) -> Callable[..., Sample]:

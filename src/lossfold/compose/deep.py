@@ -29,7 +29,8 @@ class HeadSet(LossSet):
 
     def __init__(self, loss: nn.Module, weights: Sequence[float], at: str) -> None:
         self.at, self.weights = at, tuple(weights)
-        self.beside_logits = tuple(name for name in BESIDE if any(name in part.arguments for part in parts_of(loss)))
+        taken = set[str]().union(*(part.arguments for part in parts_of(loss)))
+        self.beside_logits = tuple(name for name in BESIDE if name in taken)
         super().__init__({f"head{i}": told(loss, i, weight) for i, weight in enumerate(weights) if weight != 0})
 
     def leaves(self, prefix: str = "") -> Iterator[Leaf]:

@@ -28,12 +28,11 @@ def measure_depth(item: Item, settings: Settings) -> dict[str, Any]:
     pred, truth = Pixels(item.predictions[0]), Pixels(item.truths[0])
     with together(truth, pred):
         area, empty = 0, 0
+        above, what = (-np.inf, "finite depth") if settings.scale_shift == "least_squares" else (0.0, "finite depth above 0")
         for p, _ in measured(pred, truth, settings):
             area += len(p)
-            known = np.isfinite(p) if settings.scale_shift == "least_squares" else np.isfinite(p) & (p > 0)
-            empty += int((~known).sum())
+            empty += int((~(np.isfinite(p) & (p > above))).sum())
         if empty:
-            what = "finite depth" if settings.scale_shift == "least_squares" else "finite depth above 0"
             raise MismatchError(f"{pred.path} has no {what} at {empty} of the {area} pixels that count")
         factor, shift = scale_and_shift(pred, truth, settings, area)
         sums = {name: [Total() for _ in METRICS[name].maps(ONE, ONE)] for name in settings.metrics}

@@ -15,7 +15,7 @@ from lossfold.score.items import Item, Problem
 SECONDS = 1.0
 """Between two times that what was written is forced to the disk: so much work a power cut costs at most, a killed process none."""
 
-WRITTEN = ("scores.json", "summary.csv", "images.csv", "report.html")
+WRITTEN = SCORES, SUMMARY, IMAGES, REPORT = "scores.json", "summary.csv", "images.csv", "report.html"
 """What stands beside the journal when all is done."""
 ELSEWHERE = "name another folder with -o (out=), or replace them with --overwrite (overwrite=True)"
 

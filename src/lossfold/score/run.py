@@ -142,6 +142,7 @@ def score(
         scale_shift=scale_shift,
     )
     check_rest(empty, replicates, confidence, seed, workers, worst)
+    refuse("out", not out or not Path(out).exists() or Path(out).is_dir(), "a folder", str(out))
     refuse("trimaps", trimaps is None or task == "matting", "left out but for matting", trimaps)
     folders = Folders(
         Path(predictions), Path(truth), Path(trimaps) if trimaps else None, Path(images) if images else None, truth_pattern
@@ -152,7 +153,6 @@ def score(
         "predictions": str(folders.predictions.absolute()),
         "truth": str(folders.truth.absolute()),
     }
-    refuse("out", not out or not Path(out).exists() or Path(out).is_dir(), "a folder", str(out))
     journal = Journal(Path(out) / JOURNAL, of, resume, overwrite) if out else None
     results = list(_measured(items, settings, journal, workers, ray, progress))
     rows, failed = collected([*results, *problems])

@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass
 
 from lossfold.errors import LossError, is_number, nearest, python_scalar
 from lossfold.metrics.boundaries import TOLERANCE, WIDTH, check_reaches
+from lossfold.metrics.depth import ALIGNMENTS
+from lossfold.metrics.depth import METRICS as DEPTH_METRICS
 
 WHO = "lossfold score"
 
@@ -17,15 +19,14 @@ METRICS: dict[str, tuple[str, ...]] = {
     "multilabel": ("iou", "dice", "accuracy", "boundary_iou", "boundary_f1"),
     "matting": ("sad", "mse", "grad", "conn"),
     "restoration": ("psnr", "ssim"),
-    "depth": ("abs_rel", "sq_rel", "rmse", "rmse_log", "silog", "delta1", "delta2", "delta3"),
+    "depth": tuple(DEPTH_METRICS),
 }
 """The tasks, and the metrics of each."""
 
 LABELS = ("segmentation", "binary", "multilabel")
 LESS_IS_BETTER = (*METRICS["matting"], *METRICS["depth"][:5])
-ALIGNMENTS = ("none", "median", "least_squares")
-DEPTHS = (1.0, None, 1e-3, None, "none")
-"""The options of depth where none is given."""
+DEPTHS = {"unit": 1.0, "prediction_unit": None, "least": 1e-3, "most": None, "scale_shift": "none"}
+"""The options of depth alone, and what they are where they are not given."""
 BOUNDARIES = ("boundary_iou", "boundary_f1")
 ROWS = 1
 """Revision of what a row of the journal holds; rows of another are not continued."""
@@ -112,8 +113,8 @@ class Settings:
             self.most,
         )
         refuse("scale_shift", self.scale_shift in ALIGNMENTS, "one of " + ", ".join(ALIGNMENTS), self.scale_shift)
-        given = (self.unit, self.prediction_unit, self.least, self.most, self.scale_shift)
-        for name, value, usual in zip(("unit", "prediction_unit", "least", "most", "scale_shift"), given, DEPTHS, strict=True):
+        for name, usual in DEPTHS.items():
+            value = getattr(self, name)
             refuse(name, self.task == "depth" or value == usual, "left out but for depth maps: give --task depth with it", value)
 
     @property
@@ -122,7 +123,7 @@ class Settings:
         given = asdict(self)
         del given["tile"]
         if self.task != "depth":  # journals of before it was a task go on
-            for name in ("unit", "prediction_unit", "least", "most", "scale_shift"):
+            for name in DEPTHS:
                 del given[name]
         return json.dumps({"rows": ROWS, **given}, sort_keys=True)
 

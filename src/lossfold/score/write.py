@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lossfold.score.items import Folders, Item
+from lossfold.score.rows import IMAGES, REPORT, SCORES, SUMMARY
 from lossfold.score.scores import Scores
 from lossfold.version import VERSION
 
@@ -24,10 +25,10 @@ def write(scores: Scores, folder: Path, folders: Folders, items: Sequence[Item],
     from lossfold.score.page import page
 
     lines = [asdict(line) for line in scores.summary]
-    _table(folder / "summary.csv", lines)
-    _table(folder / "images.csv", scores.images)
-    _replace(folder / "scores.json", json.dumps(_plain(content(scores, folders)), indent=1, ensure_ascii=False) + "\n")
-    _replace(folder / "report.html", page(scores, folders, items, worst))
+    _table(folder / SUMMARY, lines)
+    _table(folder / IMAGES, scores.images)
+    _replace(folder / SCORES, json.dumps(_plain(content(scores, folders)), indent=1, ensure_ascii=False) + "\n")
+    _replace(folder / REPORT, page(scores, folders, items, worst))
 
 
 def content(scores: Scores, folders: Folders) -> dict[str, Any]:

@@ -88,13 +88,22 @@ def weighted(values: Tensor, weight: Tensor | None) -> Tensor:
     return w * values if w.requires_grad else torch.where(w != 0, w * values, 0.0)
 
 
+def blur(image: Tensor, window: Sequence[float]) -> Tensor:
+    """Filter along each side, where the whole window fits (by sums: convolutions may run in TF32 or in half)."""
+    for dim in range(image.dim() - 1, 1, -1):
+        size = image.shape[dim] - len(window) + 1
+        shares = [weight * image.narrow(dim, k, size) for k, weight in enumerate(window)]
+        image = sum(shares[1:], shares[0])
+    return image
+
+
 def errors(
-    pred: Tensor, target: Tensor, window: Sequence[float], c1: float, c2: float, smooth: Smooth | None = None
+    pred: Tensor, target: Tensor, window: Sequence[float], c1: float, c2: float, smooth: Smooth = blur
 ) -> tuple[Tensor, Tensor]:
     """Return u and v at every place of the window; ``smooth`` does what :func:`blur` does."""
     dtype = torch.float64 if pred.dtype == torch.float64 else torch.float32
     p, t = (image.to(dtype).contiguous() for image in (pred, target))  # sums are the same bits in every layout
-    (mean_s, var_s), (mean_d, var_d) = (moments(image, window, smooth or blur) for image in (p + t, p - t))
+    (mean_s, var_s), (mean_d, var_d) = (moments(image, window, smooth) for image in (p + t, p - t))
     squares_s, squares_d = mean_s * mean_s, mean_d * mean_d
     return squares_d / (0.5 * (squares_s + squares_d) + c1), var_d / (0.5 * (var_s + var_d) + c2)
 
@@ -106,12 +115,3 @@ def moments(image: Tensor, window: Sequence[float], smooth: Smooth) -> tuple[Ten
     shifted = image - shift
     mean = smooth(shifted, window)
     return mean + shift, (smooth(shifted * shifted, window) - mean * mean).clamp(min=0)
-
-
-def blur(image: Tensor, window: Sequence[float]) -> Tensor:
-    """Filter along each side, where the whole window fits (by sums: convolutions may run in TF32 or in half)."""
-    for dim in range(image.dim() - 1, 1, -1):
-        size = image.shape[dim] - len(window) + 1
-        shares = [weight * image.narrow(dim, k, size) for k, weight in enumerate(window)]
-        image = sum(shares[1:], shares[0])
-    return image

@@ -12,7 +12,7 @@ from torch import Tensor
 from lossfold.errors import LossError
 from lossfold.losses.base import Loss
 from lossfold.losses.images.masked import masked_loss, own_options
-from lossfold.losses.reduce import REDUCTIONS, Addends, finished
+from lossfold.losses.reduce import REDUCTIONS, Addends
 from lossfold.options import configured, option
 from lossfold.registry import LOSSES, Registry
 
@@ -43,10 +43,6 @@ class FunctionLoss(Loss):
             weight: ``[B, 1, *S]``, ``[B, C, *S]`` or ``[B, *S]``, float >= 0 or bool.
         """
         return self.weigh(self.evaluate(pred, target, weight))
-
-    def evaluate(self, *inputs: Any, **named: Any) -> Tensor:
-        """Return the loss before ``loss_weight``."""
-        return finished(self.addends(*inputs, **named))
 
     def addends(self, *inputs: Any, **named: Any) -> Addends:
         """Return what adds up over parts of a batch, and how the loss before ``loss_weight`` is made of it."""
