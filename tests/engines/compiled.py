@@ -37,6 +37,7 @@ SET = ("weight", "nll", "prob", "prob_at_label", "focal")  # CE + Dice + focal
 EVERY = tuple(kind for kind in KINDS if not kind.startswith("map_"))  # of maps there are no kernels
 EVERY_OF_TARGETS = tuple(kind for kind in DENSE_KINDS if not kind.startswith("map_") and kind not in PLAIN)
 BCE_SET = ("weight", "nll", "nll_not", "target", "prob", "both", "focal", "focal_not")
+OF_SOFT = ("weight", "nll", "nll_all", "prob", "prob_sq", "both", "apart")
 L1 = (("weight", 0, -1), ("abs", 0, -1))
 PYRAMID = tuple((kind, level, 2 * level) for level in range(5) for kind in ("laplacian", "laplacian_weight"))
 LEFT = (("low_pass", 5, -1), ("low_pass_weight", 5, -1))
@@ -206,14 +207,17 @@ def full() -> Iterator[Call]:
     """
     yield of_units(apart=False)
     yield of_units(apart=True)
+    yield of_labels(300, CE, stride=4)
+    yield of_labels(300, CE, torch.bfloat16, stride=4)
+    yield of_targets(1000, OF_SOFT, "softmax")
     for place, classes in enumerate(CLASSES):
         yield from of_scores(classes, torch.float32)
         half = (torch.bfloat16, torch.float16)[place % 2]
         yield of_labels(classes, SET, half)
         yield of_labels(classes, EVERY, half, softmax=False, weighted=True, last=True)
+        yield of_labels(classes, SET, half, bins=4096)
         if classes <= 192:
             yield of_labels(classes, EVERY, half, stride=8, weighted=True)
-            yield of_labels(classes, SET, half, bins=4096)
         yield from formulas(classes)
     for dtype in (torch.float32, torch.bfloat16, torch.float16):
         for name, (sums, levels) in SETS.items():
@@ -234,11 +238,11 @@ def of_scores(classes: int, dtype: torch.dtype) -> Iterator[Call]:
     for kinds in (CE, SET, EVERY):
         yield of_labels(classes, kinds, dtype)
     yield of_labels(classes, EVERY, dtype, softmax=False, weighted=True, last=True)
+    yield of_labels(classes, SET, dtype, bins=4096)
+    yield of_labels(classes, SET, dtype, bins=4096, weighted=True, softmax=False)
     if classes <= 192:
         yield of_labels(classes, CE, dtype, stride=4)
         yield of_labels(classes, EVERY, dtype, stride=8, weighted=True)
-        yield of_labels(classes, SET, dtype, bins=4096)
-        yield of_labels(classes, SET, dtype, bins=4096, weighted=True, softmax=False)
         yield of_labels(classes, CE, dtype, bins=4096, stride=4)
         yield of_one_pass("label", classes, ("weight", "focal"), dtype)
 
@@ -249,7 +253,7 @@ def of_channels(channels: int, dtype: torch.dtype) -> Iterator[Call]:
     yield of_targets(channels, EVERY_OF_TARGETS, "identity", dtype, each=True, whole=True)
     yield of_targets(channels, BCE_SET, "sigmoid", dtype, bins=4096, each=True)
     yield of_targets(channels, ("weight", "target"), "sigmoid", dtype, bins=4096 + REST, hinge=True)
-    yield of_targets(channels, ("weight", "nll", "nll_all", "prob", "prob_sq", "both", "apart"), "softmax", dtype)
+    yield of_targets(channels, OF_SOFT, "softmax", dtype)
 
 
 def formulas(classes: int) -> Iterator[Call]:
@@ -269,8 +273,9 @@ def told(one: Launch, built: Built, target: str) -> dict[str, Any]:
     scores = size * rows * pixels
     if one.signature.get("p_ptr") or "TILE" in has or {"corner_ptr", "ax"} & set(one.signature) or target.startswith("gfx"):
         scores = 0  # tiles are read again, nodes for each column of labels; and AMD's loops are unrolled
-    if one.name == "fold_lines" and has["KINDS"] == (DENSE_KINDS.index("weight"),):
+    if one.name == "fold_lines" and {DENSE_KINDS[kind] for kind in has["KINDS"]} <= {"weight", "target"}:
         scores = 0  # nothing reads them
+    held = min(has.get("GROUPS", 1), pixels) if has.get("stride_c") == 1 else 1  # groups of a thread, where classes adjoin
     of_weights = 4 * pixels * bool(has.get("HAS_W"))
     if "p_ptr" in one.signature and "TILES" in has and "KINDS" in has:  # pixels of pairs; their loop may be unrolled
         both = 4 * pixels * (1 + has["DIFFERS"])
@@ -283,7 +288,7 @@ def told(one: Launch, built: Built, target: str) -> dict[str, Any]:
         beside = 8 * pixels + of_weights
         if "g_ptr" in one.signature:  # twice those by -log p of every class, once those of a class, or of each pixel's
             of_logs = 3 if one.name == "once_kernel" else 2
-            loads = {"prob": rows, "prob_sq": rows, "nll_all": of_logs * rows, "weight": pixels}
+            loads = {"prob": held * rows, "prob_sq": held * rows, "nll_all": held * of_logs * rows, "weight": pixels}
             beside += pixels + 4 * sum(loads.get(KINDS[kind], pixels) for kind in has.get("KINDS", ()))
     beside += 4 * rows * pixels * bool(has.get("BINS")) + scores // 4
     return {

@@ -28,7 +28,7 @@ from tests.internals import Watch
 
 if SERVES_CPUS:
     from lossfold.folds.dense.triton import host as dense_host
-    from lossfold.folds.gpu import fused, integral, launch, units
+    from lossfold.folds.gpu import fused, integral, launch, resizing, units
     from lossfold.folds.label.triton import host as label_host
     from lossfold.folds.pair.triton import host as pair_host
 
@@ -182,6 +182,33 @@ def test_label_resolution(small: tuple[int, int], large: tuple[int, int], aligne
         defined = evaluate(make(engine="eager", **options), data)
         no_worse("value", found, truth[0], defined[0], defined[0], unit=1.0)
         no_worse("gradient", slope, truth[1], defined[1], defined[1])
+
+
+OTHERS = {
+    "volumes": ((2, 3, 2), (5, 7, 3), functools.partial(lf.LovaszLoss, bins=16)), "fewer": ((4, 5, 7), (3, 2, 9), lf.DiceLoss),
+    "at once": ((2, 1, 3), (3, 2, 5), lf.CrossEntropyLoss), "wide": ((1, 1), (1, 70), lf.DiceLoss),
+    "cells": ((2, 2), (3, 5), lf.DiceLoss), "soft": ((3, 2, 2), (5, 4, 3), lf.DiceLoss),
+    "BCE": ((3, 4), (5, 9), lf.BinaryCrossEntropyLoss),
+}  # fmt: skip
+"""Spaces, and a loss that has one fold, one pass, or targets of every channel."""
+
+
+@pytest.mark.parametrize("aligned", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[] if name == "at once" else [pytest.mark.slow]) for name in OTHERS])
+def test_scores_brought_to_another_size(name: str, aligned: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no kernel walks over cells, and where one does: the same in long integers, of which only huge images have need."""
+    small, large, kind = OTHERS[name]
+    scores = torch.randn(2, 3, *small)
+    target = torch.randint(0, 3, (2, *large)) if name not in ("BCE", "soft") else torch.rand(2, 3, *large)
+    make = functools.partial(kind, align_corners=aligned)
+    data = Data(scores, target / target.sum(1, keepdim=True) if name == "soft" else target)
+    found, slope = evaluate(make(engine="triton"), data)
+    truth = evaluate(make(engine="eager"), data.double())
+    defined = evaluate(make(engine="eager"), data)
+    no_worse("value", found, truth[0], defined[0], defined[0], unit=1.0)
+    no_worse("gradient", slope, truth[1], defined[1], defined[1])
+    monkeypatch.setattr(resizing.Line, "long", lambda *sizes: True)
+    both_same((found, slope), evaluate(make(engine="triton"), data))
 
 
 @pytest.fixture

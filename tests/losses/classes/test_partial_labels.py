@@ -159,7 +159,7 @@ def test_focal_loss_of_targets_under_softmax() -> None:
 
 @pytest.mark.parametrize("align_corners", [False, True])
 def test_volumes_are_scored_at_label_resolution(align_corners: bool) -> None:
-    """Trilinearly, labels and targets, both directions; the engine of GPUs, which can't, refuses."""
+    """Trilinearly, labels and targets, both directions."""
     z, y = scores(2, 3, 3, 4, 5), torch.randint(0, 3, (2, 6, 8, 7))
     large = functional.interpolate(z, y.shape[1:], mode="trilinear", align_corners=align_corners)
     for loss in (lf.CEDiceLoss(align_corners=align_corners), lf.LovaszLoss(exact=True, align_corners=align_corners)):
@@ -169,8 +169,6 @@ def test_volumes_are_scored_at_label_resolution(align_corners: bool) -> None:
     small = functional.interpolate(z, (2, 3, 4), mode="trilinear", align_corners=align_corners)
     loss = lf.BinaryCrossEntropyLoss(align_corners=align_corners)
     both_equal(loss(z, masks), loss(small, masks), z)
-    if "triton" in lf.engines.available():
-        refused(lambda: lf.DiceLoss(engine="triton")(z, y), "engine", "interpolation of volumes|runs on")
     refused(lambda: lf.DiceLoss(resize=False)(z, y), "labels", "resize=False")
 
 

@@ -40,6 +40,7 @@ WIDE = 4096 if INTERPRETED else 256  # elements of a program that does little wi
 SHORT, LONG = 4 if INTERPRETED else 16, (64, 32)  # rows that a program walks down, where there are few or many programs
 MOST_ROWS, MOST_GROUPS = 24, 8
 MOST_WARPS = 16  # of a program; where there are more groups of classes, a warp has two of them, of half as many pixels
+MOST_REGISTERS = 192  # of a thread, where the compiler would take fewer and put some into memory
 MOST_HELD = 96  # numbers that a thread holds from tile to tile
 
 
@@ -74,7 +75,9 @@ class Plan(NamedTuple):
 
     def options(self) -> dict[str, Any]:
         """Return how they are compiled."""
-        return options(4) if self.many else options(min(self.groups, MOST_WARPS), 192 if self.groups == 1 else 0)
+        if self.many:
+            return options(4, MOST_REGISTERS)
+        return options(min(self.groups, MOST_WARPS), MOST_REGISTERS if self.groups == 1 else 0)
 
 
 def plan(

@@ -7,7 +7,7 @@ from torch import Tensor
 from lossfold.engines import Lacks
 from lossfold.folds.dense.spec import PLAIN, DenseSpec
 
-MOST_CHANNELS = 192  # that softmax has together
+MOST_CHANNELS = 1536  # that softmax has together
 ALONE = ("nll_not", "nll_not_all", "focal", "focal_not", "focal_weight")  # sums of channels by themselves
 WITH_SOFTMAX = ("weight", "target", "target_sq", "prob", "prob_sq", "both", "apart", "nll", "nll_all")
 
@@ -21,8 +21,6 @@ def lacks(spec: DenseSpec, scores: Tensor, targets: Tensor) -> Lacks:
             return f"the sum {plain[0]!r}"
         if engine != "triton":
             return ""
-        if scores.dim() > 3 and scores.shape[2:] != targets.shape[2:]:
-            return "interpolation to the targets' resolution yet"
         known = WITH_SOFTMAX if spec.link == "softmax" else (*WITH_SOFTMAX, *ALONE)
         others = [kind for kind, _ in spec.sums if kind not in known]
         if others:

@@ -15,6 +15,7 @@ from lossfold.folds.dense.triton import gradient, lines, pixels
 from lossfold.folds.gpu.launch import (
     MOST_GROUPS,
     MOST_HELD,
+    MOST_ROWS,
     Plan,
     added,
     divided,
@@ -30,6 +31,7 @@ from lossfold.folds.gpu.launch import (
     written,
 )
 from lossfold.folds.gpu.launch import scaled as scaled
+from lossfold.folds.gpu.resizing import back, full
 from lossfold.folds.gpu.tables import MOST_PIXELS
 from lossfold.folds.histogram import OCTAVES, REST
 
@@ -87,7 +89,7 @@ class Call(NamedTuple):
         """Return how it is cut up; see :func:`lossfold.folds.gpu.launch.plan`."""
         images, channels, pixels = self.sizes
         if self.by_pixel:
-            return plan(channels, held, images, pixels, lanes, most_tiles)
+            return plan(channels, held, images, pixels, lanes, most_tiles, groups_of(channels))
         return plan(1, 1, images * channels, pixels, 4 * lanes, most_tiles)
 
     def compiled(self, cut: Plan, tiles: bool = False, **others: Any) -> dict[str, Any]:
@@ -110,6 +112,19 @@ class Call(NamedTuple):
         return (*count, *self.z.stride(), *self.t.stride())
 
 
+def groups_of(channels: int) -> int:
+    """Return how many groups of channels a program may have."""
+    groups = MOST_GROUPS
+    while MOST_ROWS * groups < channels:
+        groups *= 2
+    return groups
+
+
+def kinds_of(channels: int) -> int:
+    """Return how many kinds of sums of pixels one launch collects; the largest programs have the fewest registers for them."""
+    return MOST_HELD // math.ceil(channels / MOST_GROUPS) if channels <= MOST_ROWS * MOST_GROUPS else 2
+
+
 def fold(
     scores: Tensor, targets: Tensor, weight: Tensor | None, maps: None, ignore_index: int, link: int, together: bool,
     align_corners: bool,
@@ -121,8 +136,9 @@ def fold(
         rows = images if bins_per_image else 1
         table = scores.new_zeros((rows, 4, channels, bins) if bins else (0,), dtype=torch.float64)
         return scores.new_zeros((images, len(kinds), channels), dtype=torch.float64), table
-    call = Call.of(scores, targets, weight, ignore_index, link, together)
-    most = MOST_HELD // math.ceil(channels / MOST_GROUPS) if call.by_pixel else MOST_KINDS
+    wide = full(scores, targets.shape[2:], align_corners)
+    call = Call.of(wide, targets, weight, ignore_index, link, together)
+    most = kinds_of(channels) if call.by_pixel else MOST_KINDS
     passes = [slice(start, start + most) for start in range(0, len(kinds), most)]
     found = [_sums(call, tuple(kinds[one]), tuple(gammas[one])) for one in passes]
     table = _table(call, bins, bins_per_image, hinge) if bins else scores.new_empty(0, dtype=torch.float64)
@@ -138,7 +154,8 @@ def unfold(
     """Implement ``dense_unfold``."""
     if not targets.numel():
         return torch.empty_like(scores)
-    call = Call.of(scores, targets, weight, ignore_index, link, together)
+    wide = full(scores, targets.shape[2:], align_corners)
+    call = Call.of(wide, targets, weight, ignore_index, link, together)
     cut = call.cut(0, warp())
     each, programs = call.programs(cut)
     of_sums = {"KINDS": tuple(kinds), "GAMMAS": tuple(gammas)} if grad_sums is not None else {"KINDS": (), "GAMMAS": ()}
@@ -155,7 +172,7 @@ def unfold(
         fixed = call.compiled(cut, **of_sums, BINS=bins, HINGE=hinge)
         launch(gradient.unfold_lines, (programs,), g, slopes, call.z, call.t, call.w, out, *numbers, step, call.ignore, **fixed)
 
-    return written(scores, write)
+    return back(written(wide, write), scores, align_corners)
 
 
 def once(
@@ -165,7 +182,8 @@ def once(
     """Implement ``dense_once``, of channels by themselves."""
     if not targets.numel():
         return scores.new_zeros((), dtype=torch.float32), torch.empty_like(scores)
-    call = Call.of(scores, targets, weight, ignore_index, link, together)
+    wide = full(scores, targets.shape[2:], align_corners)
+    call = Call.of(wide, targets, weight, ignore_index, link, together)
     images, _, size = call.sizes
     if below is None:
         g = narrowed(above)
@@ -183,7 +201,7 @@ def once(
         numbers = (*call.numbers(each), *out.stride(), call.ignore)
         launch(gradient.once_lines, (programs,), g, call.z, call.t, call.w, out, part, bad, *numbers, **fixed)
 
-    slope = written(scores, write)
+    slope = back(written(wide, write), scores, align_corners)
     return in_total(part, bad, MESSAGE).to(torch.float32), slope
 
 
@@ -192,7 +210,7 @@ def map(
     align_corners: bool, kinds: Sequence[int], gammas: Sequence[float], *rest: Any,
 ) -> Tensor:  # fmt: skip
     """Implement ``dense_map``."""
-    call = Call.of(scores, targets, weight, ignore_index, link, together)
+    call = Call.of(full(scores, targets.shape[2:], align_corners), targets, weight, ignore_index, link, together)
     values = torch.empty(call.z[:, 0].shape if call.by_pixel else call.z.shape, dtype=torch.float32, device=scores.device)
     if targets.numel():
         cut = call.cut(0, warp())

@@ -8,8 +8,8 @@ from lossfold.engines import Lacks
 from lossfold.folds.label.spec import LabelSpec
 
 SUMS = ("weight", "prob", "prob_sq", "prob_at_label", "nll", "nll_all", "focal", "focal_weight", "hard_weight", "hard_nll")
-MOST_CLASSES, MOST_WHOLE = 4096, 192  # at all, and with histograms or interpolation, for which a program has all classes of a pixel
-MOST_WIDE = 64  # labels to a score along a row
+MOST_CLASSES, MOST_WHOLE = 4096, 192  # at all, and of which a program has all of a pixel's
+MOST_WIDE = 64  # labels to a score along a row, which a program has together
 
 
 def lacks(spec: LabelSpec, scores: Tensor, labels: Tensor) -> Lacks:
@@ -18,23 +18,20 @@ def lacks(spec: LabelSpec, scores: Tensor, labels: Tensor) -> Lacks:
     def of(engine: str) -> str:
         if engine != "triton":
             return ""
-        if scores.dim() == 5 and scores.shape[2:] != labels.shape[1:]:
-            return "interpolation of volumes"
         for kind, _ in spec.sums:
             if kind not in SUMS:
                 return f"the sum {kind!r}"
-        classes, resized = scores.shape[1], scores.dim() == 4 and scores.shape[2:] != labels.shape[1:]
-        if resized and labels.shape[2] > MOST_WIDE * scores.shape[3]:
-            return f"interpolation to more than {MOST_WIDE} labels for a score"
-        what = "histograms" if spec.bins else "interpolation" if resized else ""
-        if what and classes > MOST_WHOLE:
-            return f"{what} of more than {MOST_WHOLE} classes"
-        return f"sums of more than {MOST_CLASSES} classes" if classes > MOST_CLASSES else ""
+        return f"sums of more than {MOST_CLASSES} classes" if scores.shape[1] > MOST_CLASSES else ""
 
     return of
 
 
+def walks_cells(scores: Tensor, labels: Tensor) -> bool:
+    """Whether kernels bring scores to labels of another size themselves; others get them in that size."""
+    resized = scores.dim() == 4 and scores.shape[2:] != labels.shape[1:]
+    return resized and scores.shape[1] <= MOST_WHOLE and labels.shape[2] <= MOST_WIDE * scores.shape[3]
+
+
 def lacks_once(spec: LabelSpec, scores: Tensor, labels: Tensor, engine: str) -> bool:
     """Whether an engine that makes one pass for value and gradient makes two here."""
-    resized = scores.dim() == 4 and scores.shape[2:] != labels.shape[1:]
-    return engine == "triton" and (resized or scores.shape[1] > MOST_WHOLE)
+    return engine == "triton" and (scores.shape[1] > MOST_WHOLE or walks_cells(scores, labels))

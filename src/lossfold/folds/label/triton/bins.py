@@ -23,33 +23,44 @@ def nothing_binned(GROUPS: tl.constexpr, BLOCK: tl.constexpr, ROWS: tl.constexpr
 
 
 @triton.jit
+def add_errors(
+    table_ptr, c, p, own, w, counted, C: tl.constexpr, BINS: tl.constexpr, COUNTS: tl.constexpr, SOFTMAX: tl.constexpr
+):  # fmt: skip
+    """Add p of classes c ``[classes, pixels]`` to a table; return the words of bin 0, own and other, which are not in it yet."""
+    bin_, position, number = bin_of(p, own, BINS, SOFTMAX)
+    here = counted[None, :] & (c < C)[:, None]
+    row = (2 * c[:, None] + tl.where(own, 0, 1)) * (BINS + 1)
+    slot = row + tl.where(number, bin_, BINS)
+    fixed = (position * UNIT + 0.5).to(tl.int64)
+    if COUNTS:
+        word = fixed + ONE
+        tl.atomic_add(table_ptr + slot, word, mask=here & ((bin_ != 0) | (number == 0)), sem="relaxed")
+        word = tl.where(here & (bin_ == 0) & number, word, 0)
+        of_own, of_others = tl.where(own, word, 0), tl.where(own, 0, word)
+    else:
+        finite = (w - w == 0.0)[None, :]
+        slot = tl.where(finite, slot, row + BINS)
+        scale = tl.where(finite, w[None, :], 1.0).to(tl.float64)
+        tl.atomic_add(table_ptr + 2 * slot, rounded(scale * UNIT), mask=here, sem="relaxed")
+        tl.atomic_add(table_ptr + 2 * slot + 1, rounded(scale * fixed.to(tl.float64)), mask=here, sem="relaxed")
+        of_own, of_others = tl.zeros(p.shape, tl.int64), tl.zeros(p.shape, tl.int64)
+    return of_own, of_others
+
+
+@triton.jit
 def with_binned(
     zeros, table_ptr, z, y, w, counted, first,
     C: tl.constexpr, BINS: tl.constexpr, COUNTS: tl.constexpr, SOFTMAX: tl.constexpr, ROWS: tl.constexpr,
 ):  # fmt: skip
     """Add pixels to a table ``[class, own | other, bin]``; return the words of bin 0 with what stays in registers."""
-    ROW: tl.constexpr = BINS + 1
     label = y[None, :] - first.to(tl.int32)[:, None]
     e, inverse, _, _, _, _, _ = evaluate(z, label, ROWS, SOFTMAX)
     more = ()
     for r in tl.static_range(ROWS):
-        own = label == r
-        bin_, position, number = bin_of(e[r] * inverse, own, BINS, SOFTMAX)
-        here = counted[None, :] & (first + r < C)[:, None]
-        slot = (2 * (first + r)[:, None] + tl.where(own, 0, 1)) * ROW + tl.where(number, bin_, BINS)
-        fixed = (position * UNIT + 0.5).to(tl.int64)
-        if COUNTS:
-            word = fixed + ONE
-            tl.atomic_add(table_ptr + slot, word, mask=here & ((bin_ != 0) | (number == 0)), sem="relaxed")
-            word = tl.where(here & (bin_ == 0) & number, word, 0)
-            more = more + (zeros[2 * r] + tl.where(own, word, 0), zeros[2 * r + 1] + tl.where(own, 0, word))
-        else:
-            finite = (w - w == 0.0)[None, :]
-            slot = tl.where(finite, slot, (2 * (first + r)[:, None] + tl.where(own, 0, 1)) * ROW + BINS)
-            scale = tl.where(finite, w[None, :], 1.0).to(tl.float64)
-            tl.atomic_add(table_ptr + 2 * slot, rounded(scale * UNIT), mask=here, sem="relaxed")
-            tl.atomic_add(table_ptr + 2 * slot + 1, rounded(scale * fixed.to(tl.float64)), mask=here, sem="relaxed")
-            more = more + (zeros[2 * r], zeros[2 * r + 1])
+        of_own, of_others = add_errors(
+            table_ptr, first + r, e[r] * inverse, label == r, w, counted, C, BINS, COUNTS, SOFTMAX
+        )  # fmt: skip
+        more = more + (zeros[2 * r] + of_own, zeros[2 * r + 1] + of_others)
     return more
 
 

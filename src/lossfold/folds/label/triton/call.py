@@ -10,8 +10,10 @@ from torch import Tensor
 
 from lossfold.folds.fold import code_of
 from lossfold.folds.gpu.launch import flat
+from lossfold.folds.gpu.resizing import full
 from lossfold.folds.gpu.tables import MOST_PIXELS
 from lossfold.folds.label.spec import KINDS
+from lossfold.folds.label.triton import walks_cells
 
 OF_EVERY_P = tuple(code_of(KINDS, kind) for kind in ("prob", "prob_sq"))
 OF_EVERY_LOG = code_of(KINDS, "nll_all")
@@ -73,6 +75,11 @@ class Call(NamedTuple):
 def resizes(scores: Tensor, labels: Tensor) -> bool:
     """Whether labels are of another size than the scores."""
     return scores.dim() == 4 and scores.shape[2:] != labels.shape[1:]
+
+
+def at_labels(scores: Tensor, labels: Tensor, align_corners: bool) -> Tensor:
+    """Return scores of which kernels can make a pass: brought to the labels' size where none does that itself."""
+    return scores if walks_cells(scores, labels) else full(scores, labels.shape[1:], align_corners)
 
 
 def reads(kinds: tuple[int, ...]) -> dict[str, bool]:

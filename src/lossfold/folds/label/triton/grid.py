@@ -1,9 +1,7 @@
 """The label fold at label resolution: logits ``[B, C, h, w]``, labels ``[B, H, W]``; nothing of size C H W is built.
 
-Between neighbouring nodes lies a cell; its index runs from -1 to the number of nodes - 1, so that the borders are cells whose
-nodes are the same one, and all are alike. A label stands at (a x + b) / d in nodes, and cell j holds the x with
-j d <= a x + b < (j + 1) d: whole numbers, exact for any ratio. A program has one row of cells; it brings the two rows of nodes to
-its columns of labels once, and walks over its label rows.
+For cells and nodes see :mod:`lossfold.folds.gpu.axes`. A program has one row of cells; it brings the two rows of nodes to its
+columns of labels once, and walks over its label rows.
 
 Every program adds up what its label rows owe each cell's four nodes, ``[4, C, h + 1, w + 1]``, and a second kernel adds four
 numbers a node: no atomics, and every label pixel is computed once.
@@ -14,6 +12,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from lossfold.folds.gpu.axes import between, cells_of, past, start_of
 from lossfold.folds.gpu.device import narrow
 from lossfold.folds.label.triton.bins import add_zeros, nothing_binned, table_of, with_binned
 from lossfold.folds.label.triton.gradient import differentiate
@@ -22,19 +21,6 @@ from lossfold.folds.label.triton.pixels import hard_at, targets
 from lossfold.folds.label.triton.sums import store_sums, value_of, with_pixels
 
 SIZES = ("h", "w", "H", "W", "ay", "by", "dy", "ax", "bx", "dx", "ignore")
-
-
-@triton.jit
-def start_of(cell, a, b, d):
-    """Return the first label row or column of a cell; it may be negative."""
-    n = cell.to(tl.int64) * d - b
-    return tl.where(n >= 0, (n + a - 1) // a, -((-n) // a)).to(tl.int32)
-
-
-@triton.jit
-def between(p, q, t):
-    """Return the numbers between p and q; of equal ones exactly these, infinite ones too."""
-    return tl.where(p == q, p, (1.0 - t) * p + t * q)
 
 
 @triton.jit
@@ -77,13 +63,11 @@ def row_of(above, below, s, counted, first, C: tl.constexpr, ROWS: tl.constexpr,
 
 
 @triton.jit
-def columns_of(tile, w, W, ax, bx, dx, BLOCK: tl.constexpr):
+def columns_of(tile, w, W, ax, bx, dx, LONG: tl.constexpr, BLOCK: tl.constexpr):
     """Return columns of labels, which are there, the nodes left and right of them, and where they stand between these."""
     x = tile * BLOCK + tl.arange(0, BLOCK)
-    n = x.to(tl.int64) * ax + bx
-    j = tl.where(n >= 0, n // dx, -1).to(tl.int32)
-    t = (n - j.to(tl.int64) * dx).to(tl.float32) / dx.to(tl.float32)
-    return x, x < W, tl.minimum(tl.maximum(j, 0), w - 1), tl.minimum(j + 1, w - 1), t
+    left, right, t = cells_of(x, w, ax, bx, dx, LONG)
+    return x, x < W, left, right, t
 
 
 @triton.jit(do_not_specialize=[*SIZES, "thresh"])
@@ -91,23 +75,23 @@ def grid_fold(
     z_ptr, y_ptr, w_ptr, hard_ptr, part_ptr, bad_ptr,
     tiles, stride_b, stride_c, stride_y, stride_x, h, w, H, W, ay, by, dy, ax, bx, dx, ignore, thresh,
     C: tl.constexpr, KINDS: tl.constexpr, GAMMAS: tl.constexpr, HAS_W: tl.constexpr, SOFTMAX: tl.constexpr, HARD: tl.constexpr,
-    ROWS: tl.constexpr, GROUPS: tl.constexpr, BLOCK: tl.constexpr,
+    LONG: tl.constexpr, ROWS: tl.constexpr, GROUPS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Do what ``fold_kernel`` does: partial sums ``[image, (row of cells, tile of columns), kind, class]``."""
     tile, cell, image = programs_of(tiles, h)
     z_ptr += image * stride_b
     first = tl.arange(0, GROUPS).to(tl.int64) * ROWS
-    x, inside, left, right, t = columns_of(tile, w, W, ax, bx, dx, BLOCK)
+    x, inside, left, right, t = columns_of(tile, w, W, ax, bx, dx, LONG, BLOCK)
     up, down = tl.maximum(cell, 0).to(tl.int64) * stride_y, tl.minimum(cell + 1, h - 1).to(tl.int64) * stride_y
     above, below = rows_between(z_ptr, first, t, left, right, up, down, inside, stride_c, stride_x, C, ROWS, GROUPS, SOFTMAX)
     wrong = tl.zeros([BLOCK], tl.int32)
     sums = ()
     for n in tl.static_range(len(KINDS) * ROWS):
         sums = sums + (tl.zeros([GROUPS, BLOCK], tl.float32),)
-    begin, end = tl.maximum(start_of(cell, ay, by, dy), 0), tl.minimum(start_of(cell + 1, ay, by, dy), H)
+    begin, end = tl.maximum(start_of(cell, ay, by, dy, LONG), 0), tl.minimum(start_of(cell + 1, ay, by, dy, LONG), H)
     for k in range(0, end - begin):
         y_row = begin + k  # a loop's own variable is a plain number in the interpreter
-        s = (y_row.to(tl.int64) * ay + by - cell.to(tl.int64) * dy).to(tl.float32) / dy.to(tl.float32)
+        s = past(y_row, cell, ay, by, dy, LONG)
         at = (image * H + y_row) * W + x
         y, weight, counted, bad = targets(y_ptr, w_ptr, at, inside, ignore, C, HAS_W)
         wrong = wrong | bad.to(tl.int32)
@@ -124,7 +108,7 @@ def grid_bins(
     z_ptr, y_ptr, w_ptr, table_ptr,
     tiles, stride_b, stride_c, stride_y, stride_x, h, w, H, W, ay, by, dy, ax, bx, dx, ignore, groups, share,
     C: tl.constexpr, BINS: tl.constexpr, HAS_W: tl.constexpr, COUNTS: tl.constexpr, APART: tl.constexpr, SOFTMAX: tl.constexpr,
-    ROWS: tl.constexpr, GROUPS: tl.constexpr, BLOCK: tl.constexpr,
+    LONG: tl.constexpr, ROWS: tl.constexpr, GROUPS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Do what ``bins_kernel`` does."""
     tile, cell, image = programs_of(tiles, h)
@@ -134,14 +118,14 @@ def grid_bins(
     table = table_of(image, tl.program_id(0) % programs, groups, programs, share, APART)
     table_ptr += table * (2 * C * (BINS + 1) * WORDS)
     first = tl.arange(0, GROUPS).to(tl.int64) * ROWS
-    x, inside, left, right, t = columns_of(tile, w, W, ax, bx, dx, BLOCK)
+    x, inside, left, right, t = columns_of(tile, w, W, ax, bx, dx, LONG, BLOCK)
     up, down = tl.maximum(cell, 0).to(tl.int64) * stride_y, tl.minimum(cell + 1, h - 1).to(tl.int64) * stride_y
     above, below = rows_between(z_ptr, first, t, left, right, up, down, inside, stride_c, stride_x, C, ROWS, GROUPS, SOFTMAX)
     zeros = nothing_binned(GROUPS, BLOCK, ROWS)
-    begin, end = tl.maximum(start_of(cell, ay, by, dy), 0), tl.minimum(start_of(cell + 1, ay, by, dy), H)
+    begin, end = tl.maximum(start_of(cell, ay, by, dy, LONG), 0), tl.minimum(start_of(cell + 1, ay, by, dy, LONG), H)
     for k in range(0, end - begin):
         y_row = begin + k
-        s = (y_row.to(tl.int64) * ay + by - cell.to(tl.int64) * dy).to(tl.float32) / dy.to(tl.float32)
+        s = past(y_row, cell, ay, by, dy, LONG)
         y, weight, counted, _ = targets(y_ptr, w_ptr, (image * H + y_row) * W + x, inside, ignore, C, HAS_W)
         z = row_of(above, below, s, counted, first, C, ROWS, SOFTMAX)
         zeros = with_binned(zeros, table_ptr, z, y, weight, counted, first, C, BINS, COUNTS, SOFTMAX, ROWS)
@@ -153,20 +137,20 @@ def grid_map(
     g_ptr, z_ptr, y_ptr, w_ptr, kept_ptr, out_ptr, bad_ptr,
     tiles, stride_b, stride_c, stride_y, stride_x, h, w, H, W, ay, by, dy, ax, bx, dx, ignore,
     C: tl.constexpr, KINDS: tl.constexpr, GAMMAS: tl.constexpr, HAS_W: tl.constexpr, SOFTMAX: tl.constexpr,
-    ROWS: tl.constexpr, GROUPS: tl.constexpr, BLOCK: tl.constexpr,
+    LONG: tl.constexpr, ROWS: tl.constexpr, GROUPS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Do what ``map_kernel`` does."""
     tile, cell, image = programs_of(tiles, h)
     z_ptr += image * stride_b
     first = tl.arange(0, GROUPS).to(tl.int64) * ROWS
-    x, inside, left, right, t = columns_of(tile, w, W, ax, bx, dx, BLOCK)
+    x, inside, left, right, t = columns_of(tile, w, W, ax, bx, dx, LONG, BLOCK)
     up, down = tl.maximum(cell, 0).to(tl.int64) * stride_y, tl.minimum(cell + 1, h - 1).to(tl.int64) * stride_y
     above, below = rows_between(z_ptr, first, t, left, right, up, down, inside, stride_c, stride_x, C, ROWS, GROUPS, SOFTMAX)
     wrong = tl.zeros([BLOCK], tl.int32)
-    begin, end = tl.maximum(start_of(cell, ay, by, dy), 0), tl.minimum(start_of(cell + 1, ay, by, dy), H)
+    begin, end = tl.maximum(start_of(cell, ay, by, dy, LONG), 0), tl.minimum(start_of(cell + 1, ay, by, dy, LONG), H)
     for k in range(0, end - begin):
         y_row = begin + k
-        s = (y_row.to(tl.int64) * ay + by - cell.to(tl.int64) * dy).to(tl.float32) / dy.to(tl.float32)
+        s = past(y_row, cell, ay, by, dy, LONG)
         at = (image * H + y_row) * W + x
         y, weight, counted, bad = targets(y_ptr, w_ptr, at, inside, ignore, C, HAS_W)
         wrong = wrong | bad.to(tl.int32)
@@ -189,7 +173,7 @@ def grid_unfold(
     tiles, stride_b, stride_c, stride_y, stride_x, h, w, H, W, ay, by, dy, ax, bx, dx, ignore, slope_b,
     C: tl.constexpr, KINDS: tl.constexpr, GAMMAS: tl.constexpr, HAS_W: tl.constexpr, SOFTMAX: tl.constexpr,
     MIXED: tl.constexpr, LOGS: tl.constexpr, BINS: tl.constexpr,
-    ROWS: tl.constexpr, GROUPS: tl.constexpr, CELLS: tl.constexpr, WIDE: tl.constexpr,
+    LONG: tl.constexpr, ROWS: tl.constexpr, GROUPS: tl.constexpr, CELLS: tl.constexpr, WIDE: tl.constexpr,
 ):  # fmt: skip
     """Write ``corner[image, upper left | upper right | lower left | lower right, class, h + 1, w + 1]``.
 
@@ -203,10 +187,9 @@ def grid_unfold(
     first = tl.arange(0, GROUPS).to(tl.int64) * ROWS
     lanes = tl.arange(0, BLOCK)
     j = tile * CELLS + lanes // WIDE - 1
-    x = start_of(j, ax, bx, dx) + lanes % WIDE
-    inside = (x >= 0) & (x < W) & (x < start_of(j + 1, ax, bx, dx)) & (j < w)
-    n = x.to(tl.int64) * ax + bx - j.to(tl.int64) * dx
-    t = tl.where(inside, n.to(tl.float32) / dx.to(tl.float32), 0.0)
+    x = start_of(j, ax, bx, dx, LONG) + lanes % WIDE
+    inside = (x >= 0) & (x < W) & (x < start_of(j + 1, ax, bx, dx, LONG)) & (j < w)
+    t = tl.where(inside, past(x, j, ax, bx, dx, LONG), 0.0)
     left, right = tl.minimum(tl.maximum(j, 0), w - 1), tl.minimum(j + 1, w - 1)
     up, down = tl.maximum(cell, 0).to(tl.int64) * stride_y, tl.minimum(cell + 1, h - 1).to(tl.int64) * stride_y
     above, below = rows_between(z_ptr, first, t, left, right, up, down, inside, stride_c, stride_x, C, ROWS, GROUPS, SOFTMAX)
@@ -214,10 +197,10 @@ def grid_unfold(
     for r in tl.static_range(ROWS):
         top = top + (tl.zeros([GROUPS, BLOCK], tl.float32),)
         bottom = bottom + (tl.zeros([GROUPS, BLOCK], tl.float32),)
-    begin, end = tl.maximum(start_of(cell, ay, by, dy), 0), tl.minimum(start_of(cell + 1, ay, by, dy), H)
+    begin, end = tl.maximum(start_of(cell, ay, by, dy, LONG), 0), tl.minimum(start_of(cell + 1, ay, by, dy, LONG), H)
     for k in range(0, end - begin):
         y_row = begin + k
-        s = (y_row.to(tl.int64) * ay + by - cell.to(tl.int64) * dy).to(tl.float32) / dy.to(tl.float32)
+        s = past(y_row, cell, ay, by, dy, LONG)
         at = (image * H + y_row) * W + x
         y, weight, counted, bad = targets(y_ptr, w_ptr, at, inside, ignore, C, HAS_W)
         z = row_of(above, below, s, counted, first, C, ROWS, SOFTMAX)

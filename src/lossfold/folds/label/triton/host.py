@@ -14,9 +14,10 @@ from torch import Tensor
 from lossfold.folds.fold import code_of
 from lossfold.folds.gpu.launch import added, divided, in_total, launch, narrowed, options, slopes_of, tabled, warp
 from lossfold.folds.gpu.launch import scaled as scaled
+from lossfold.folds.gpu.resizing import back
 from lossfold.folds.label.spec import KINDS
 from lossfold.folds.label.triton import hard, resized, whole
-from lossfold.folds.label.triton.call import Call
+from lossfold.folds.label.triton.call import Call, at_labels
 
 OF_HARD = tuple(code_of(KINDS, kind) for kind in ("hard_weight", "hard_nll"))
 
@@ -32,7 +33,7 @@ def fold(
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """Implement ``label_fold``."""
     kept = scores.new_empty(0, dtype=torch.uint8)
-    call = Call.of(scores, labels, weight, kept, ignore_index, softmax, align_corners)
+    call = Call.of(at_labels(scores, labels, align_corners), labels, weight, kept, ignore_index, softmax, align_corners)
     images, classes, _ = call.sizes
     chosen = [place for place, kind in enumerate(kinds) if kind in OF_HARD]
     easy = [place for place, kind in enumerate(kinds) if kind not in OF_HARD]
@@ -70,11 +71,12 @@ def unfold(
     """Implement ``label_unfold``."""
     if not labels.numel():
         return torch.zeros_like(scores)
-    call = Call.of(scores, labels, weight, kept, ignore_index, softmax, align_corners)
+    wide = at_labels(scores, labels, align_corners)
+    call = Call.of(wide, labels, weight, kept, ignore_index, softmax, align_corners)
     g, sums = (scores, ((), ())) if grad_sums is None else (narrowed(grad_sums), (tuple(kinds), tuple(gammas)))
     slopes = None if grad_table is None else slopes_of(grad_table)
-    result: Tensor = launches(call).gradient_of(call, scores, g, slopes, *sums)
-    return result
+    result: Tensor = launches(call).gradient_of(call, wide, g, slopes, *sums)
+    return back(result, scores, align_corners)
 
 
 def once(
@@ -84,10 +86,11 @@ def once(
     """Implement ``label_once``."""
     if not labels.numel():
         return scores.new_zeros((), dtype=torch.float32), torch.zeros_like(scores)
-    call = Call.of(scores, labels, weight, scores.new_empty(0, dtype=torch.uint8), ignore_index, softmax, align_corners)
+    wide = at_labels(scores, labels, align_corners)
+    call = Call.of(wide, labels, weight, scores.new_empty(0, dtype=torch.uint8), ignore_index, softmax, align_corners)
     g = narrowed(above) if below is None else divided(above, whole.counted(call, below))
-    part, bad, gradient = whole.at_once(call, scores, g, tuple(kinds), tuple(gammas))
-    return in_total(part, bad, call.message).to(torch.float32), gradient
+    part, bad, gradient = whole.at_once(call, wide, g, tuple(kinds), tuple(gammas))
+    return in_total(part, bad, call.message).to(torch.float32), back(gradient, scores, align_corners)
 
 
 def map(
@@ -97,7 +100,8 @@ def map(
     """Implement ``label_map``."""
     values = torch.empty(labels.shape, dtype=torch.float32, device=scores.device)
     if labels.numel():
-        call = Call.of(scores, labels, weight, kept, ignore_index, softmax, align_corners)
+        wide = at_labels(scores, labels, align_corners)
+        call = Call.of(wide, labels, weight, kept, ignore_index, softmax, align_corners)
         bad = launches(call).values_of(call, narrowed(coef), tuple(kinds), tuple(gammas), values)
         torch._assert_async((bad == 0).all(), call.message)
     return values

@@ -9,7 +9,8 @@ import triton
 import triton.language as tl
 
 from lossfold.folds.gpu.device import FLOOR, TINY, at_least, narrow, place_of
-from lossfold.folds.label.triton.gradient import minus_inverse, slope_of_logs, slope_of_row, slopes_at_label
+from lossfold.folds.label.triton.bins import add_errors, add_zeros, table_of
+from lossfold.folds.label.triton.gradient import minus_inverse, slope_of_bin, slope_of_logs, slope_of_row, slopes_at_label
 from lossfold.folds.label.triton.hard import hardness
 from lossfold.folds.label.triton.pixels import NLL_ALL, PROB, PROB_SQ, at_label, hard_at, minus_log, targets
 
@@ -58,6 +59,17 @@ def p_of(z, high, inverse, SOFTMAX: tl.constexpr):
     return z
 
 
+@triton.jit
+def slope_of_class(
+    g_ptr, slope_ptr, c, x, y, counted, C: tl.constexpr, KINDS: tl.constexpr, BINS: tl.constexpr, SOFTMAX: tl.constexpr
+):  # fmt: skip
+    """Return the loss's derivative by every class's p, through sums and through the histogram, with x this p."""
+    slope = slope_of_row(g_ptr, c, x, C, KINDS)
+    if BINS > 0:
+        slope += slope_of_bin(slope_ptr, c, x, c[:, None] == y[None, :], counted, C, BINS, SOFTMAX)
+    return slope
+
+
 @triton.jit(do_not_specialize=["ignore", "thresh"])
 def fold_many(
     z_ptr, y_ptr, w_ptr, hard_ptr, part_ptr, bad_ptr,
@@ -94,17 +106,42 @@ def fold_many(
 
 
 @triton.jit(do_not_specialize=["ignore"])
-def unfold_many(
-    g_ptr, z_ptr, y_ptr, w_ptr, kept_ptr, out_ptr,
-    programs, P, stride_b, stride_c, stride_p, out_b, out_c, out_p, ignore,
-    C: tl.constexpr, KINDS: tl.constexpr, GAMMAS: tl.constexpr, HAS_W: tl.constexpr, SOFTMAX: tl.constexpr,
-    MIXED: tl.constexpr, LOGS: tl.constexpr, TILE: tl.constexpr, BLOCK: tl.constexpr,
+def bins_many(
+    z_ptr, y_ptr, w_ptr, table_ptr,
+    programs, P, stride_b, stride_c, stride_p, groups, share, ignore,
+    C: tl.constexpr, BINS: tl.constexpr, HAS_W: tl.constexpr, COUNTS: tl.constexpr, APART: tl.constexpr, SOFTMAX: tl.constexpr,
+    TILE: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Do what ``unfold_kernel`` does, without a histogram."""
+    """Do what ``bins_kernel`` does."""
+    program, image = place_of(programs)
+    z_ptr += image * stride_b
+    table_ptr += table_of(image, program, groups, programs, share, APART) * (2 * C * (BINS + 1) * (1 if COUNTS else 2))
+    i = program * BLOCK + tl.arange(0, BLOCK)
+    inside, at = i < P, i.to(tl.int64) * stride_p
+    y, w, counted, _ = targets(y_ptr, w_ptr, image * P + i, inside, ignore, C, HAS_W)
+    inverse, high, _, _, _, _ = evaluate(z_ptr, y, at, inside, counted, stride_c, C, TILE, BLOCK, SOFTMAX)
+    for start in range(0, C, TILE):
+        c = start + tl.arange(0, TILE)
+        x = p_of(tile_of(z_ptr, c, at, inside, counted, stride_c, C, SOFTMAX), high, inverse, SOFTMAX)
+        of_own, of_others = add_errors(
+            table_ptr, c.to(tl.int64), x, c[:, None] == y[None, :], w, counted, C, BINS, COUNTS, SOFTMAX
+        )  # fmt: skip
+        add_zeros((of_own, of_others), table_ptr, c.to(tl.int64), C, BINS, COUNTS, 1)
+
+
+@triton.jit(do_not_specialize=["ignore"])
+def unfold_many(
+    g_ptr, slope_ptr, z_ptr, y_ptr, w_ptr, kept_ptr, out_ptr,
+    programs, P, stride_b, stride_c, stride_p, out_b, out_c, out_p, slope_b, ignore,
+    C: tl.constexpr, KINDS: tl.constexpr, GAMMAS: tl.constexpr, HAS_W: tl.constexpr, SOFTMAX: tl.constexpr,
+    MIXED: tl.constexpr, LOGS: tl.constexpr, BINS: tl.constexpr, TILE: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """Do what ``unfold_kernel`` does."""
     program, image = place_of(programs)
     z_ptr += image * stride_b
     out_ptr += image * out_b
     g_ptr += image * len(KINDS) * C
+    slope_ptr += image * slope_b
     i = program * BLOCK + tl.arange(0, BLOCK)
     inside, at = i < P, i.to(tl.int64) * stride_p
     y, w, counted, _ = targets(y_ptr, w_ptr, image * P + i, inside, ignore, C, HAS_W)
@@ -118,7 +155,7 @@ def unfold_many(
             c = start + tl.arange(0, TILE)
             if MIXED:
                 x = p_of(tile_of(z_ptr, c, at, inside, counted, stride_c, C, SOFTMAX), high, inverse, SOFTMAX)
-                dot += tl.sum(x * slope_of_row(g_ptr, c, x, C, KINDS), 0)
+                dot += tl.sum(x * slope_of_class(g_ptr, slope_ptr, c, x, y, counted, C, KINDS, BINS, SOFTMAX), 0)
             if LOGS:
                 logs += slope_of_logs(g_ptr, c, C, KINDS)
     q, own = w * (by_nll + by_u * p), w * by_p * p
@@ -133,7 +170,7 @@ def unfold_many(
         x = p_of(z, high, inverse, SOFTMAX)
         dz = tl.zeros([TILE, BLOCK], tl.float32)
         if MIXED:
-            dz += w[None, :] * (slope_of_row(g_ptr, c, x, C, KINDS) - dot[None, :])
+            dz += w[None, :] * (slope_of_class(g_ptr, slope_ptr, c, x, y, counted, C, KINDS, BINS, SOFTMAX) - dot[None, :])
         if SOFTMAX:
             dz = x * (dz + shift[None, :])
         if LOGS:

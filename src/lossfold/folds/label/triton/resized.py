@@ -8,7 +8,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lossfold.folds.gpu.launch import MOST_GROUPS, MOST_HELD, MOST_WARPS, TILED, added, binned, launch, options, plan, warp
+from lossfold.folds.gpu.launch import (
+    MOST_GROUPS,
+    MOST_HELD,
+    MOST_REGISTERS,
+    MOST_WARPS,
+    TILED,
+    added,
+    binned,
+    launch,
+    options,
+    plan,
+    warp,
+)
+from lossfold.folds.gpu.resizing import Line, line
 from lossfold.folds.label.triton import grid
 from lossfold.folds.label.triton.call import Call, reads, tables
 
@@ -18,18 +31,21 @@ def most_kinds(classes: int) -> int:
     return max(1, min(6, MOST_HELD // math.ceil(classes / MOST_GROUPS) - 2))
 
 
-def line(labels: int, scores: int, align_corners: bool) -> tuple[int, int, int]:
-    """Return a, b and d: label x stands at (a x + b) / d in nodes."""
-    if align_corners and scores > 1:
-        return scores - 1, 0, max(labels - 1, 1)
-    return 2 * scores, scores - labels, 2 * labels
+def lines_of(call: Call) -> tuple[Line, Line]:
+    """Return where labels stand among nodes, down and across."""
+    (h, w), (rows, columns) = call.z.shape[2:], call.y.shape[1:]
+    return line(rows, h, call.align_corners), line(columns, w, call.align_corners)
 
 
 def numbers_of(call: Call) -> tuple[int, ...]:
     """Return strides, sizes and lines, as kernels take them."""
-    (h, w), (rows, columns) = call.z.shape[2:], call.y.shape[1:]
-    lines = (*line(rows, h, call.align_corners), *line(columns, w, call.align_corners))
-    return (*call.z.stride(), h, w, rows, columns, *lines, call.ignore)
+    down, across = lines_of(call)
+    return (*call.z.stride(), *call.z.shape[2:], *call.y.shape[1:], *down, *across, call.ignore)
+
+
+def compiled_for(warps: int) -> dict[str, Any]:
+    """Return how programs of so many warps are compiled: with the registers that rows of nodes take, where there are so many."""
+    return options(warps, min(MOST_REGISTERS, 2048 // warps))
 
 
 def cut_of(call: Call, held: int, bins: bool = False) -> tuple[dict[str, int], dict[str, Any], int]:
@@ -38,7 +54,8 @@ def cut_of(call: Call, held: int, bins: bool = False) -> tuple[dict[str, int], d
     sizes = classes, held, images, pixels, warp()
     cut = binned(*sizes) if bins else plan(*sizes, most_groups=MOST_WARPS)
     block = min(cut.block, max(16, 1 << (call.y.shape[2] - 1).bit_length()))
-    return {"ROWS": cut.rows, "GROUPS": cut.groups}, cut.options(), block
+    long = any(one.long(*sizes) for one, *sizes in zip(lines_of(call), call.y.shape[1:], call.z.shape[2:], strict=True))
+    return {"ROWS": cut.rows, "GROUPS": cut.groups, "LONG": long}, compiled_for(min(cut.groups, MOST_WARPS)), block
 
 
 def sums_of(call: Call, kinds: tuple[int, ...], gammas: tuple[float, ...], hardness: Tensor | None, thresh: float) -> Tensor:
@@ -61,8 +78,7 @@ def table_of(call: Call, bins: int, apart: bool, counts: bool) -> Tensor:
     rows, compiled, block = cut_of(call, 8, bins=True)
     tiles = math.ceil(call.y.shape[2] / block)
     programs = tiles * (call.z.shape[2] + 1)
-    across, _, each = line(call.y.shape[1], call.z.shape[2], call.align_corners)
-    words, groups, share = tables(call, bins, apart, counts, programs, block * math.ceil(each / across))
+    words, groups, share = tables(call, bins, apart, counts, programs, block * lines_of(call)[0].most)
     fixed = call.fixed | rows | {"BINS": bins, "COUNTS": counts, "APART": apart, "BLOCK": block} | compiled
     numbers = (tiles, *numbers_of(call), groups, share)
     launch(grid.grid_bins, (programs * images,), call.z, call.y, call.w, words, *numbers, **fixed)
@@ -75,16 +91,15 @@ def gradient_of(
     """Return the gradient of the scores, from the derivatives by sums and by errors in bins."""
     (images, classes, _), (h, w) = call.sizes, call.z.shape[2:]
     rows, compiled, block = cut_of(call, 6, bins=True)
-    across, _, each = line(call.y.shape[2], w, call.align_corners)
-    wide = 1 << (math.ceil(each / across) - 1).bit_length()
+    wide = 1 << (lines_of(call)[1].most - 1).bit_length()
     cells = max(1, min(block // wide, 1 << w.bit_length()))
-    warps = compiled["num_warps"] * max(1, cells * wide // warp())
+    compiled = compiled_for(compiled["num_warps"] * max(1, cells * wide // warp()))
     tiles = math.ceil((w + 1) / cells)
     corners = torch.empty((images, 4, classes, h + 1, w + 1), dtype=torch.float32, device=scores.device)
     bins = 0 if slopes is None else slopes.shape[-1]
     step = slopes.stride(0) if slopes is not None and len(slopes) > 1 else 0
     fixed = call.fixed | rows | reads(kinds) | {"KINDS": kinds, "GAMMAS": gammas, "CELLS": cells, "WIDE": wide, "BINS": bins}
-    fixed |= {"MIXED": fixed["MIXED"] or bins > 0, **compiled, "num_warps": warps}
+    fixed |= {"MIXED": fixed["MIXED"] or bins > 0, **compiled}
     tensors = (g, g if slopes is None else slopes, *call.tensors, corners)
     launch(grid.grid_unfold, (tiles * (h + 1) * images,), *tensors, tiles, *numbers_of(call), step, **fixed)
     result = torch.empty_like(scores)

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from lossfold.folds.gpu.launch import added, binned, in_total, launch, options, plan, warp, written
+from lossfold.folds.label.triton import MOST_WHOLE, gradient, many, once, sums
 from lossfold.folds.label.triton import bins as histogram
-from lossfold.folds.label.triton import gradient, many, once, sums
 from lossfold.folds.label.triton.call import Call, reads, tables
 
 MOST_KINDS = 6  # of one launch: each has a sum for every row of a thread
@@ -38,12 +38,14 @@ def sums_of(call: Call, kinds: tuple[int, ...], gammas: tuple[float, ...], hardn
 def table_of(call: Call, bins: int, apart: bool, counts: bool) -> Tensor:
     """Return the words of histograms ``[I, tables, C, own | other, bins + 1, words]``."""
     images, classes, pixels = call.sizes
-    cut = binned(classes, 6, images, pixels, warp(), most_tiles=16)
+    some = classes <= MOST_WHOLE
+    cut = binned(classes, 6, images, pixels, warp(), most_tiles=16) if some else plan(classes, 0, images, pixels, warp())
     programs = cut.programs(pixels)
     words, groups, share = tables(call, bins, apart, counts, programs, cut.block * cut.tiles)
     fixed = call.fixed | cut.constants(tiles=True) | {"BINS": bins, "COUNTS": counts, "APART": apart} | cut.options()
     sizes = (programs, pixels, *call.z.stride(), groups, share)
-    launch(histogram.bins_kernel, (programs * images,), call.z, call.y, call.w, words, *sizes, call.ignore, **fixed)
+    kernel = many.bins_many if cut.many else histogram.bins_kernel
+    launch(kernel, (programs * images,), call.z, call.y, call.w, words, *sizes, call.ignore, **fixed)
     return words
 
 
@@ -59,13 +61,11 @@ def gradient_of(
 
     def write(out: Tensor) -> None:
         numbers = (programs, pixels, *call.z.stride(), *out.stride())
-        if cut.many:
-            launch(many.unfold_many, (programs * images,), g, *call.tensors, out, *numbers, call.ignore, **fixed)
-            return
         step = slopes.stride(0) if slopes is not None and len(slopes) > 1 else 0
         tensors = (g, g if slopes is None else slopes, *call.tensors, out)
         of_bins = {"BINS": bins, "MIXED": fixed["MIXED"] or bins > 0}
-        launch(gradient.unfold_kernel, (programs * images,), *tensors, *numbers, step, call.ignore, **(fixed | of_bins))
+        kernel = many.unfold_many if cut.many else gradient.unfold_kernel
+        launch(kernel, (programs * images,), *tensors, *numbers, step, call.ignore, **(fixed | of_bins))
 
     return written(scores, write)
 
