@@ -39,7 +39,9 @@ TILED = 1024 if INTERPRETED else 256
 WIDE = 4096 if INTERPRETED else 256  # elements of a program that does little with each
 SHORT, LONG = 4 if INTERPRETED else 16, (64, 32)  # rows that a program walks down, where there are few or many programs
 MOST_ROWS, MOST_GROUPS = 24, 8
-MOST_WARPS = 16  # of a program; where there are more groups of classes, a warp has two of them, of half as many pixels
+MOST_WARPS = (
+    16  # of a program; where there are more groups of classes, 32 lanes have several of them, of as many times fewer pixels
+)
 MOST_REGISTERS = 192  # of a thread, where the compiler would take fewer and put some into memory
 MOST_HELD = 96  # numbers that a thread holds from tile to tile
 
@@ -75,9 +77,12 @@ class Plan(NamedTuple):
 
     def options(self) -> dict[str, Any]:
         """Return how they are compiled."""
-        if self.many:
-            return options(4, MOST_REGISTERS)
-        return options(min(self.groups, MOST_WARPS), MOST_REGISTERS if self.groups == 1 else 0)
+        return options(self.warps, MOST_REGISTERS if self.many or self.groups == 1 else 0)
+
+    @property
+    def warps(self) -> int:
+        """Return how many a program has."""
+        return 4 if self.many else min(self.groups, MOST_WARPS, max(1, self.groups * self.block // LANES()))
 
 
 def plan(
@@ -101,7 +106,9 @@ def plan(
     tiles = 1
     while tiles < most_tiles and images * pixels > 2048 * lanes * tiles:
         tiles *= 2
-    return Plan(math.ceil(classes / groups), groups, lanes // max(1, groups // MOST_WARPS), tiles)
+    if groups > MOST_WARPS:
+        lanes = (lanes if INTERPRETED else min(lanes, 32)) * MOST_WARPS // groups
+    return Plan(math.ceil(classes / groups), groups, lanes, tiles)
 
 
 def rows_of(columns: int, height: int) -> int:
