@@ -18,8 +18,8 @@ take `(pred, target, weight)`. [moving.md](moving.md) has the names of other lib
 - **each image**: `per_image` or `sample_wise`, the mean of each image's own; **3-D**: volumes
 - **label resolution**: logits of another size than the labels
 - **ranks and parts**: exact over GPUs, micro-batches and tiles ([how](ranks.md))
-- **kernels** of lossfold's own, shared with the other losses of a set: on CPUs, and on GPUs all but `BoundaryLoss` and
-  `SkeletonRecallLoss` ([what serves where](gpu.md)); the rest is plain PyTorch
+- **kernels** of lossfold's own, shared with the other losses of a set, on CPUs and on GPUs ([what serves where](gpu.md)); the rest
+  is plain PyTorch
 
 """
 

@@ -23,7 +23,13 @@ def truth_of(case: Case, data: Data, cotangent: Tensor | None = None) -> tuple[T
 
 
 def judge(
-    case: Case, data: Data, *, saturated: bool = False, by_definition: bool = True, engines: tuple[str | None, ...] | None = None
+    case: Case,
+    data: Data,
+    *,
+    saturated: bool = False,
+    by_definition: bool = True,
+    roundings: float = 0.0,
+    engines: tuple[str | None, ...] | None = None,
 ) -> None:
     """At its dtype every engine is as near to the truth as plain PyTorch and as the definition.
 
@@ -31,6 +37,7 @@ def judge(
         case, data: the loss, and what it is given.
         saturated: every pixel is; see `rounding_of_p`.
         by_definition: False where the definition is lucky.
+        roundings: by how many of a score of the data's size the value may be off, where plain PyTorch's may be exact by chance.
         engines: those that are judged, if not all; None for the fastest that serves.
     """
     data = case.settled(data)
@@ -40,6 +47,7 @@ def judge(
     defined = evaluate(case.build(engine="eager"), data, cotangent)
     reference, reference_slope = defined if by_definition else (naive, naive_slope)
     grain, slope_grain = case.grain, case.slope_grain(data, cotangent, saturated=saturated)
+    grain += roundings * torch.finfo(result_dtype(data.pred.dtype)).eps * data.pred.abs().max().item()
     if data.pred.dtype == torch.float64:
         grain += case.truth_rounding * truth.abs().max().item()
         slope_grain += case.truth_rounding * slope.abs().max().item()

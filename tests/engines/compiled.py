@@ -18,7 +18,8 @@ from lossfold.folds.dense.spec import KINDS as DENSE_KINDS
 from lossfold.folds.dense.spec import LINKS, PLAIN
 from lossfold.folds.dense.triton import host as dense
 from lossfold.folds.fold import Fold
-from lossfold.folds.gpu import units
+from lossfold.folds.gpu import maps, units
+from lossfold.folds.gpu.maps import Mapped
 from lossfold.folds.histogram import REST
 from lossfold.folds.label.spec import KINDS
 from lossfold.folds.label.triton import host as label
@@ -175,6 +176,21 @@ def of_formulas(classes: int, *losses: ScoreLoss, images: int = 1) -> Call:
     return call
 
 
+def of_maps(classes: int, link: str, dtype: torch.dtype = torch.float32, *, each: bool = False) -> Call:
+    """Sums of a map, gradient and integrand."""
+
+    def call() -> None:
+        scores = torch.empty(2, classes, 512, 1024, dtype=dtype, device="meta")
+        counted = torch.empty(scores.shape if each else (2, 512, 1024), dtype=torch.bool, device="meta")
+        found = Mapped.of(scores, torch.empty(scores.shape, device="meta"), None, counted, link)
+        g = torch.empty(2, classes, device="meta")
+        found.sums(maps.KINDS)
+        found.add_gradient(g, torch.empty_like(scores))
+        found.add_values(g, maps.KINDS, torch.empty(scores.shape if each else counted.shape, device="meta"), each)
+
+    return call
+
+
 def of_units(*, apart: bool) -> Call:
     """Weights in units that a histogram resolves, and what was collected of them."""
 
@@ -210,6 +226,9 @@ def full() -> Iterator[Call]:
     yield of_labels(300, CE, stride=4)
     yield of_labels(300, CE, torch.bfloat16, stride=4)
     yield of_targets(1000, OF_SOFT, "softmax")
+    for link in maps.LINKS:
+        yield of_maps(19, link)
+        yield of_maps(150, link, torch.bfloat16, each=link != "softmax")
     for place, classes in enumerate(CLASSES):
         yield from of_scores(classes, torch.float32)
         half = (torch.bfloat16, torch.float16)[place % 2]

@@ -15,6 +15,7 @@ from unittest import mock
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional
 from torch.utils._python_dispatch import _disable_current_modes
 
 import lossfold as lf
@@ -209,6 +210,34 @@ def test_scores_brought_to_another_size(name: str, aligned: bool, monkeypatch: p
     no_worse("gradient", slope, truth[1], defined[1], defined[1])
     monkeypatch.setattr(resizing.Line, "long", lambda *sizes: True)
     both_same((found, slope), evaluate(make(engine="triton"), data))
+
+
+@pytest.mark.parametrize("kind", [lf.BoundaryLoss, pytest.param(lf.SkeletonRecallLoss, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("link", ["softmax", *(pytest.param(link, marks=pytest.mark.slow) for link in ("sigmoid", "identity"))])
+def test_sums_of_maps(kind: Any, link: str) -> None:
+    """In a set with others and NaN where nothing counts; alone, of half precision and another size; and as an integrand."""
+    scores, labels, weight = torch.randn(2, 11, 4, 5), torch.randint(0, 11, (2, 4, 5)), torch.rand(2, 4, 5)
+    scores = scores.softmax(1) if link == "identity" else scores
+    target = functional.one_hot(labels, 11).movedim(-1, 1).bool() if link == "sigmoid" else labels
+    weight[0, :2] = 0
+    blank = scores.masked_fill((weight == 0)[:, None], torch.nan)
+
+    def both(engine: str) -> lf.LossSet:
+        return lf.LossSet(dice=lf.DiceLoss(link=link, engine=engine), mapped=kind(link=link, engine=engine))
+
+    small = Data((scores if link == "identity" else scores.half())[..., :3], target)
+    for make, data in ((both, Data(blank, target, weight)), (functools.partial(kind, link=link), small)):
+        found, slope = evaluate(make(engine="triton"), data)
+        truth, defined = evaluate(make(engine="eager"), data.double()), evaluate(make(engine="eager"), data)
+        no_worse("value", found, truth[0], defined[0], defined[0], unit=1.0)
+        no_worse("gradient", slope, truth[1], defined[1], defined[1])
+    values = []
+    for engine in ("triton", "eager"):
+        loss = kind(link=link, engine=engine)
+        given = loss.check(scores, target, weight)
+        needs = loss.needs(given)
+        values.append(needs.integrate(torch.arange(11.0 * len(needs.spec.sums)).reshape(-1, 11).double(), given))
+    close(values[0], values[1], 1e-4, 1e-4)
 
 
 @pytest.fixture

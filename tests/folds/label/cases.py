@@ -89,8 +89,6 @@ class ScoreCase(Case):
 
     @property
     def engines(self) -> tuple[str, ...]:
-        if self.name in shapes.MAPS:  # GPUs have no kernels for maps
-            return tuple(engine for engine in ENGINES if engine != "triton")
         soft = self.fold == "dense" and self.name == "FocalLoss" and self.link == "softmax"  # a sum of plain PyTorch alone
         return ("eager",) if soft or self.options.get("exact") else ENGINES
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -149,6 +150,11 @@ def written(like: Tensor, write: Any) -> Tensor:
     to = torch.empty(to.shape, dtype=to.dtype, device=to.device)
     write(to)
     return result.copy_(to.view(result.shape))
+
+
+def rows_of_kinds(numbers: Tensor, places: Sequence[int]) -> Tensor:
+    """Return rows ``[K, C]`` of chosen kinds, without a copy from the host."""
+    return numbers if len(places) == len(numbers) else torch.stack([numbers[k] for k in places]) if places else numbers[:0]
 
 
 def narrowed(numbers: Tensor) -> Tensor:

@@ -52,7 +52,7 @@ def full(scores: Tensor, space: torch.Size, align_corners: bool) -> Tensor:
 def back(gradient: Tensor, scores: Tensor, align_corners: bool) -> Tensor:
     """Return the gradient of scores, given that of what :func:`full` made of them."""
     if gradient.shape == scores.shape:
-        return gradient
+        return gradient.to(scores.dtype)
     for axis in range(scores.dim() - 1, 1, -1):
         places, nodes = gradient.shape[axis], scores.shape[axis]
         if nodes != places:

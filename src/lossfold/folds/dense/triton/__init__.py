@@ -9,7 +9,7 @@ from lossfold.folds.dense.spec import PLAIN, DenseSpec
 
 MOST_CHANNELS = 1536  # that softmax has together
 ALONE = ("nll_not", "nll_not_all", "focal", "focal_not", "focal_weight")  # sums of channels by themselves
-WITH_SOFTMAX = ("weight", "target", "target_sq", "prob", "prob_sq", "both", "apart", "nll", "nll_all")
+WITH_SOFTMAX = ("weight", "target", "target_sq", "map_size", "prob", "prob_sq", "both", "apart", "map_prob", "nll", "nll_all")
 
 
 def lacks(spec: DenseSpec, scores: Tensor, targets: Tensor) -> Lacks:

@@ -12,6 +12,7 @@ from torch import Tensor
 from lossfold.folds.dense.spec import KINDS, LINKS
 from lossfold.folds.dense.triton import bins as histogram
 from lossfold.folds.dense.triton import gradient, lines, pixels
+from lossfold.folds.gpu import maps as maps_of
 from lossfold.folds.gpu.launch import (
     MOST_GROUPS,
     MOST_HELD,
@@ -25,6 +26,7 @@ from lossfold.folds.gpu.launch import (
     narrowed,
     options,
     plan,
+    rows_of_kinds,
     slopes_of,
     tabled,
     warp,
@@ -36,6 +38,7 @@ from lossfold.folds.gpu.tables import MOST_PIXELS
 from lossfold.folds.histogram import OCTAVES, REST
 
 SOFTMAX = LINKS.index("softmax")
+OF_MAPS = tuple(KINDS.index(kind) for kind in maps_of.KINDS)
 MOST_KINDS = 8  # of one launch, of channels by themselves
 
 
@@ -126,7 +129,7 @@ def kinds_of(channels: int) -> int:
 
 
 def fold(
-    scores: Tensor, targets: Tensor, weight: Tensor | None, maps: None, ignore_index: int, link: int, together: bool,
+    scores: Tensor, targets: Tensor, weight: Tensor | None, maps: Tensor | None, ignore_index: int, link: int, together: bool,
     align_corners: bool,
     kinds: Sequence[int], gammas: Sequence[float], bins: int, bins_per_image: bool, hinge: bool,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
@@ -139,15 +142,21 @@ def fold(
     wide = full(scores, targets.shape[2:], align_corners)
     call = Call.of(wide, targets, weight, ignore_index, link, together)
     most = kinds_of(channels) if call.by_pixel else MOST_KINDS
-    passes = [slice(start, start + most) for start in range(0, len(kinds), most)]
-    found = [_sums(call, tuple(kinds[one]), tuple(gammas[one])) for one in passes]
+    rest, mapped = maps_of.places_of(kinds, OF_MAPS)
+    passes = [rest[start : start + most] for start in range(0, max(1, len(rest)), most)]
+    found = [_sums(call, tuple(kinds[k] for k in one), tuple(gammas[k] for k in one)) for one in passes]
+    if mapped:
+        found.append(_mapped(call, wide, targets, maps, together).sums([KINDS[kinds[k]] for k in mapped]))
     table = _table(call, bins, bins_per_image, hinge) if bins else scores.new_empty(0, dtype=torch.float64)
-    return found[0] if len(found) == 1 else torch.cat(found, 1), table
+    if len(found) == 1:
+        return found[0], table
+    placed = dict(zip((*rest, *mapped), (row for part in found for row in part.unbind(1)), strict=True))
+    return torch.stack([placed[k] for k in range(len(kinds))], 1), table
 
 
 def unfold(
     grad_sums: Tensor | None, grad_table: Tensor | None, scores: Tensor, targets: Tensor, weight: Tensor | None,
-    maps: None, ignore_index: int, link: int, together: bool,
+    maps: Tensor | None, ignore_index: int, link: int, together: bool,
     align_corners: bool,
     kinds: Sequence[int], gammas: Sequence[float], bins: int, bins_per_image: bool, hinge: bool,
 ) -> Tensor:  # fmt: skip
@@ -155,6 +164,8 @@ def unfold(
     if not targets.numel():
         return torch.empty_like(scores)
     wide = full(scores, targets.shape[2:], align_corners)
+    if maps is not None:
+        wide = wide.float()  # the gradient is added up there
     call = Call.of(wide, targets, weight, ignore_index, link, together)
     cut = call.cut(0, warp())
     each, programs = call.programs(cut)
@@ -172,11 +183,15 @@ def unfold(
         fixed = call.compiled(cut, **of_sums, BINS=bins, HINGE=hinge)
         launch(gradient.unfold_lines, (programs,), g, slopes, call.z, call.t, call.w, out, *numbers, step, call.ignore, **fixed)
 
-    return back(written(wide, write), scores, align_corners)
+    slope = written(wide, write)
+    if maps is not None and OF_MAPS[0] in of_sums["KINDS"]:
+        row = g[:, of_sums["KINDS"].index(OF_MAPS[0])]
+        slope = _mapped(call, wide, targets, maps, together).add_gradient(row, slope)
+    return back(slope, scores, align_corners)
 
 
 def once(
-    scores: Tensor, targets: Tensor, weight: Tensor | None, maps: None, above: Tensor, below: Tensor | None,
+    scores: Tensor, targets: Tensor, weight: Tensor | None, maps: Tensor | None, above: Tensor, below: Tensor | None,
     ignore_index: int, link: int, together: bool, align_corners: bool, kinds: Sequence[int], gammas: Sequence[float], *rest: Any,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Implement ``dense_once``, of channels by themselves."""
@@ -206,27 +221,26 @@ def once(
 
 
 def map(
-    scores: Tensor, targets: Tensor, weight: Tensor | None, maps: None, coef: Tensor, ignore_index: int, link: int, together: bool,
-    align_corners: bool, kinds: Sequence[int], gammas: Sequence[float], *rest: Any,
+    scores: Tensor, targets: Tensor, weight: Tensor | None, maps: Tensor | None, coef: Tensor,
+    ignore_index: int, link: int, together: bool, align_corners: bool, kinds: Sequence[int], gammas: Sequence[float], *rest: Any,
 ) -> Tensor:  # fmt: skip
     """Implement ``dense_map``."""
-    call = Call.of(full(scores, targets.shape[2:], align_corners), targets, weight, ignore_index, link, together)
+    wide = full(scores, targets.shape[2:], align_corners)
+    call = Call.of(wide, targets, weight, ignore_index, link, together)
     values = torch.empty(call.z[:, 0].shape if call.by_pixel else call.z.shape, dtype=torch.float32, device=scores.device)
     if targets.numel():
+        rest, mapped = maps_of.places_of(kinds, OF_MAPS)
+        coefs = [rows_of_kinds(narrowed(coef), places) for places in (rest, mapped)]
         cut = call.cut(0, warp())
         each, programs = call.programs(cut)
         bad = torch.empty(programs, dtype=torch.int32, device=scores.device)
-        fixed = call.compiled(cut, KINDS=tuple(kinds), GAMMAS=tuple(gammas))
-        tensors = (narrowed(coef), call.z, call.t, call.w, values, bad)
-        launch(
-            pixels.map_pixels if call.by_pixel else lines.map_lines,
-            (programs,),
-            *tensors,
-            *call.numbers(each),
-            call.ignore,
-            **fixed,
-        )
+        fixed = call.compiled(cut, KINDS=tuple(kinds[k] for k in rest), GAMMAS=tuple(gammas[k] for k in rest))
+        kernel = pixels.map_pixels if call.by_pixel else lines.map_lines
+        launch(kernel, (programs,), coefs[0], call.z, call.t, call.w, values, bad, *call.numbers(each), call.ignore, **fixed)
         torch._assert_async((bad == 0).all(), MESSAGE)
+        if mapped:
+            of_maps = _mapped(call, wide, targets, maps, together)
+            of_maps.add_values(coefs[1], [KINDS[kinds[k]] for k in mapped], values, alone=not call.by_pixel)
     if together:
         values = values if call.by_pixel else values.sum(1)
         return values.reshape(len(targets), *targets.shape[2:])
@@ -234,6 +248,15 @@ def map(
 
 
 MESSAGE = "lossfold: a target is out of range [0, 1]"
+
+
+def _mapped(call: Call, scores: Tensor, targets: Tensor, maps: Tensor | None, together: bool) -> maps_of.Mapped:
+    """Return what sums of a map are made of."""
+    assert maps is not None
+    counted = targets != call.ignore if call.fixed["WHOLE"] else torch.ones_like(targets, dtype=torch.bool)
+    if together:
+        counted = counted.all(1)
+    return maps_of.Mapped.of(scores, maps, call.w if call.fixed["HAS_W"] else None, counted, LINKS[call.link])
 
 
 def _sums(call: Call, kinds: tuple[int, ...], gammas: tuple[float, ...]) -> Tensor:

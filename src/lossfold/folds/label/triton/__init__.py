@@ -7,7 +7,6 @@ from torch import Tensor
 from lossfold.engines import Lacks
 from lossfold.folds.label.spec import LabelSpec
 
-SUMS = ("weight", "prob", "prob_sq", "prob_at_label", "nll", "nll_all", "focal", "focal_weight", "hard_weight", "hard_nll")
 MOST_CLASSES, MOST_WHOLE = 4096, 192  # at all, and of which a program has all of a pixel's
 MOST_WIDE = 64  # labels to a score along a row, which a program has together
 
@@ -18,9 +17,6 @@ def lacks(spec: LabelSpec, scores: Tensor, labels: Tensor) -> Lacks:
     def of(engine: str) -> str:
         if engine != "triton":
             return ""
-        for kind, _ in spec.sums:
-            if kind not in SUMS:
-                return f"the sum {kind!r}"
         return f"sums of more than {MOST_CLASSES} classes" if scores.shape[1] > MOST_CLASSES else ""
 
     return of

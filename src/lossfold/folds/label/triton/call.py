@@ -77,9 +77,9 @@ def resizes(scores: Tensor, labels: Tensor) -> bool:
     return scores.dim() == 4 and scores.shape[2:] != labels.shape[1:]
 
 
-def at_labels(scores: Tensor, labels: Tensor, align_corners: bool) -> Tensor:
+def at_labels(scores: Tensor, labels: Tensor, align_corners: bool, maps: Tensor | None = None) -> Tensor:
     """Return scores of which kernels can make a pass: brought to the labels' size where none does that itself."""
-    return scores if walks_cells(scores, labels) else full(scores, labels.shape[1:], align_corners)
+    return scores if maps is None and walks_cells(scores, labels) else full(scores, labels.shape[1:], align_corners)
 
 
 def reads(kinds: tuple[int, ...]) -> dict[str, bool]:

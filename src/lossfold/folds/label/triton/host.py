@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from lossfold.folds.fold import code_of
-from lossfold.folds.gpu.launch import added, divided, in_total, launch, narrowed, options, slopes_of, tabled, warp
+from lossfold.folds.gpu import maps as maps_of
+from lossfold.folds.gpu.launch import added, divided, in_total, launch, narrowed, options, rows_of_kinds, slopes_of, tabled, warp
 from lossfold.folds.gpu.launch import scaled as scaled
 from lossfold.folds.gpu.resizing import back
 from lossfold.folds.label.spec import KINDS
@@ -20,6 +21,7 @@ from lossfold.folds.label.triton import hard, resized, whole
 from lossfold.folds.label.triton.call import Call, at_labels
 
 OF_HARD = tuple(code_of(KINDS, kind) for kind in ("hard_weight", "hard_nll"))
+OF_MAPS = tuple(code_of(KINDS, kind) for kind in maps_of.KINDS)
 
 
 def launches(call: Call) -> ModuleType:
@@ -28,22 +30,24 @@ def launches(call: Call) -> ModuleType:
 
 
 def fold(
-    scores: Tensor, labels: Tensor, weight: Tensor | None, maps: None, ignore_index: int, softmax: bool, align_corners: bool,
-    kinds: Sequence[int], gammas: Sequence[float], bins: int, bins_per_image: bool, *selection: Any,
+    scores: Tensor, labels: Tensor, weight: Tensor | None, maps: Tensor | None,
+    ignore_index: int, softmax: bool, align_corners: bool, kinds: Sequence[int], gammas: Sequence[float],
+    bins: int, bins_per_image: bool, *selection: Any,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """Implement ``label_fold``."""
     kept = scores.new_empty(0, dtype=torch.uint8)
-    call = Call.of(at_labels(scores, labels, align_corners), labels, weight, kept, ignore_index, softmax, align_corners)
+    wide = at_labels(scores, labels, align_corners, maps)
+    call = Call.of(wide, labels, weight, kept, ignore_index, softmax, align_corners)
     images, classes, _ = call.sizes
-    chosen = [place for place, kind in enumerate(kinds) if kind in OF_HARD]
-    easy = [place for place, kind in enumerate(kinds) if kind not in OF_HARD]
+    rest, mapped = maps_of.places_of(kinds, OF_MAPS)
+    easy, chosen = ([rest[k] for k in places] for places in maps_of.places_of([kinds[k] for k in rest], OF_HARD))
     if not labels.numel():
         shape = (images if bins_per_image else 1, 4, classes, bins) if bins else (0,)
         kept = labels.new_empty(labels.shape, dtype=torch.uint8) if chosen else kept
         table = scores.new_zeros(shape, dtype=torch.float64)
         return scores.new_zeros((images, len(kinds), classes), dtype=torch.float64), table, kept
     step = launches(call).most_kinds(classes)
-    several = bool(chosen) or len(easy) > step
+    several = bool(chosen or mapped) or len(easy) > step
     hardness = torch.empty(labels.shape, dtype=torch.int32, device=scores.device) if chosen else None
     rows: dict[int, Tensor] = {}
     for start in range(0, max(1, len(easy)), step):
@@ -55,7 +59,10 @@ def fold(
     if hardness is not None:
         kept, found = _chosen(call, hardness, tuple(kinds[k] for k in chosen), *selection[1:])
         rows |= dict(zip(chosen, found.unbind(1), strict=True))
-    if found.shape[1] != len(kinds):
+    if mapped:
+        of_maps = _mapped(wide, labels, weight, maps, ignore_index, softmax).sums([KINDS[kinds[k]] for k in mapped])
+        rows |= dict(zip(mapped, of_maps.unbind(1), strict=True))
+    if found.shape[1] != len(kinds) or mapped:
         found = torch.stack([rows[k] for k in range(len(kinds))], 1)
     if not bins:
         return found, scores.new_empty(0, dtype=torch.float64), kept
@@ -65,22 +72,27 @@ def fold(
 
 def unfold(
     grad_sums: Tensor | None, grad_table: Tensor | None, kept: Tensor,
-    scores: Tensor, labels: Tensor, weight: Tensor | None, maps: None, ignore_index: int, softmax: bool, align_corners: bool,
-    kinds: Sequence[int], gammas: Sequence[float], *rest: Any,
+    scores: Tensor, labels: Tensor, weight: Tensor | None, maps: Tensor | None,
+    ignore_index: int, softmax: bool, align_corners: bool, kinds: Sequence[int], gammas: Sequence[float], *rest: Any,
 ) -> Tensor:  # fmt: skip
     """Implement ``label_unfold``."""
     if not labels.numel():
         return torch.zeros_like(scores)
-    wide = at_labels(scores, labels, align_corners)
+    wide = at_labels(scores, labels, align_corners, maps)
+    if maps is not None:
+        wide = wide.float()  # the gradient is added up there
     call = Call.of(wide, labels, weight, kept, ignore_index, softmax, align_corners)
     g, sums = (scores, ((), ())) if grad_sums is None else (narrowed(grad_sums), (tuple(kinds), tuple(gammas)))
     slopes = None if grad_table is None else slopes_of(grad_table)
     result: Tensor = launches(call).gradient_of(call, wide, g, slopes, *sums)
+    if maps is not None and OF_MAPS[0] in sums[0]:
+        row = g[:, sums[0].index(OF_MAPS[0])]
+        result = _mapped(wide, labels, weight, maps, ignore_index, softmax).add_gradient(row, result)
     return back(result, scores, align_corners)
 
 
 def once(
-    scores: Tensor, labels: Tensor, weight: Tensor | None, maps: None, above: Tensor, below: Tensor | None,
+    scores: Tensor, labels: Tensor, weight: Tensor | None, maps: Tensor | None, above: Tensor, below: Tensor | None,
     ignore_index: int, softmax: bool, align_corners: bool, kinds: Sequence[int], gammas: Sequence[float], *rest: Any,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Implement ``label_once``."""
@@ -94,17 +106,30 @@ def once(
 
 
 def map(
-    scores: Tensor, labels: Tensor, weight: Tensor | None, maps: None, coef: Tensor, kept: Tensor, ignore_index: int, softmax: bool,
-    align_corners: bool, kinds: Sequence[int], gammas: Sequence[float], *rest: Any,
+    scores: Tensor, labels: Tensor, weight: Tensor | None, maps: Tensor | None, coef: Tensor, kept: Tensor,
+    ignore_index: int, softmax: bool, align_corners: bool, kinds: Sequence[int], gammas: Sequence[float], *rest: Any,
 ) -> Tensor:  # fmt: skip
     """Implement ``label_map``."""
     values = torch.empty(labels.shape, dtype=torch.float32, device=scores.device)
     if labels.numel():
-        wide = at_labels(scores, labels, align_corners)
+        wide = at_labels(scores, labels, align_corners, maps)
         call = Call.of(wide, labels, weight, kept, ignore_index, softmax, align_corners)
-        bad = launches(call).values_of(call, narrowed(coef), tuple(kinds), tuple(gammas), values)
+        rest, mapped = maps_of.places_of(kinds, OF_MAPS)
+        coefs = [rows_of_kinds(narrowed(coef), places) for places in (rest, mapped)]
+        bad = launches(call).values_of(call, coefs[0], tuple(kinds[k] for k in rest), tuple(gammas[k] for k in rest), values)
         torch._assert_async((bad == 0).all(), call.message)
+        if mapped:
+            of_maps = _mapped(wide, labels, weight, maps, ignore_index, softmax)
+            of_maps.add_values(coefs[1], [KINDS[kinds[k]] for k in mapped], values, alone=False)
     return values
+
+
+def _mapped(
+    scores: Tensor, labels: Tensor, weight: Tensor | None, maps: Tensor | None, ignore_index: int, softmax: bool
+) -> maps_of.Mapped:
+    """Return what sums of a map are made of."""
+    assert maps is not None
+    return maps_of.Mapped.of(scores, maps, weight, labels != ignore_index, "softmax" if softmax else "identity")
 
 
 def _chosen(
