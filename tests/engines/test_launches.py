@@ -133,6 +133,31 @@ def test_dense_folds(link: str, gpu: FakeTensorMode, monkeypatch: pytest.MonkeyP
     assert len(launched) + beside(counter) <= 4, (launched, counter.kernels)
 
 
+@pytest.mark.parametrize("given", ["volumes", "targets", "map"])
+def test_beside_the_pass(given: str, gpu: FakeTensorMode, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A launch along each axis brings scores to another size, and one gradients back; a map's sums and gradient are one each."""
+    launched = kernels(monkeypatch)
+    labels = torch.empty(2, 8, 16, 32, dtype=torch.int64, device="cuda")
+    scores = torch.empty(2, 5, *((8, 16, 32) if given == "map" else (2, 8, 16)), device="cuda")
+    loss: Any = {"volumes": lf.DiceLoss, "targets": lf.BinaryCrossEntropyLoss, "map": lf.BoundaryLoss}[given]()
+    operators = dense if given == "targets" else label
+    target = torch.empty(2, 5, 8, 16, 32, device="cuda") if given == "targets" else labels
+    maps = torch.empty(scores.shape, device="cuda") if given == "map" else None
+    options, host = operators.flat(loss.needs().spec), operators.OPERATORS.host()
+    with Count("cuda") as counter:
+        sums, _, *kept = host.fold(scores, target, None, maps, *options)
+        own, launched[:] = tuple(launched), []
+        slope = host.unfold(torch.empty_like(sums), None, *kept, scores, target, None, maps, *options)
+    assert slope.shape == scores.shape and not counter.waits and not counter.copies
+    assert own.count("spread") == launched.count("spread") == launched.count("gather") == 3 * (given != "map")
+    assert own.count("fold_maps") == launched.count("unfold_maps") == (given == "map")
+    assert len(own) <= 5 and len(launched) <= 8 and beside(counter) <= (8 if given == "map" else 1), (
+        own,
+        launched,
+        counter.kernels,
+    )
+
+
 @pytest.mark.parametrize("per_image", [False, True])
 def test_weights_in_units(per_image: bool, gpu: FakeTensorMode, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two launches bring weights to what a histogram resolves, one what was collected back."""
