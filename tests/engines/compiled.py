@@ -35,7 +35,7 @@ from tests.engines.offline import TARGETS, Built, Launch, launches_of
 
 CE = ("weight", "nll")
 SET = ("weight", "nll", "prob", "prob_at_label", "focal")  # CE + Dice + focal
-EVERY = tuple(kind for kind in KINDS if not kind.startswith("map_"))  # of maps there are no kernels
+EVERY = tuple(kind for kind in KINDS if not kind.startswith("map_"))  # a map has kernels of its own
 EVERY_OF_TARGETS = tuple(kind for kind in DENSE_KINDS if not kind.startswith("map_") and kind not in PLAIN)
 BCE_SET = ("weight", "nll", "nll_not", "target", "prob", "both", "focal", "focal_not")
 OF_SOFT = ("weight", "nll", "nll_all", "prob", "prob_sq", "both", "apart")
@@ -62,13 +62,14 @@ def of_labels(
     last: bool = False,
     stride: int = 1,
     maps: bool = True,
+    size: tuple[int, int] = (512, 1024),
 ) -> Call:
-    """Fold, unfold and map of logits [2, classes, 512, 1024], or so many times smaller along both sides."""
+    """Fold, unfold and map of logits [2, classes, *size], or so many times smaller along both sides."""
 
     def call() -> None:
-        scores = torch.empty(2, classes, 512 // stride, 1024 // stride, dtype=dtype, device="meta")
+        scores = torch.empty(2, classes, *(side // stride for side in size), dtype=dtype, device="meta")
         scores = scores.to(memory_format=torch.channels_last) if last else scores
-        labels = torch.empty(2, 512, 1024, dtype=torch.int64, device="meta")
+        labels = torch.empty(2, *size, dtype=torch.int64, device="meta")
         weight = torch.empty(labels.shape, device="meta") if weighted else None
         codes, numbers = [KINDS.index(kind) for kind in kinds], [2.0 * kind.startswith("focal") for kind in kinds]
         options = (255, softmax, False, codes, numbers, bins, False, 0.7, 1000, 0.0, False)
@@ -223,6 +224,7 @@ def full() -> Iterator[Call]:
     """
     yield of_units(apart=False)
     yield of_units(apart=True)
+    yield of_labels(19, CE, stride=4, size=(16390, 16391))  # of which places take long integers
     yield of_labels(300, CE, stride=4)
     yield of_labels(300, CE, torch.bfloat16, stride=4)
     yield of_targets(1000, OF_SOFT, "softmax")

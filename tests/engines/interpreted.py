@@ -29,7 +29,7 @@ from tests.internals import Watch
 
 if SERVES_CPUS:
     from lossfold.folds.dense.triton import host as dense_host
-    from lossfold.folds.gpu import fused, integral, launch, resizing, units
+    from lossfold.folds.gpu import fused, integral, launch, maps, resizing, units
     from lossfold.folds.label.triton import host as label_host
     from lossfold.folds.pair.triton import host as pair_host
 
@@ -215,10 +215,10 @@ def test_scores_brought_to_another_size(name: str, aligned: bool, monkeypatch: p
 @pytest.mark.parametrize("kind", [lf.BoundaryLoss, pytest.param(lf.SkeletonRecallLoss, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("link", ["softmax", *(pytest.param(link, marks=pytest.mark.slow) for link in ("sigmoid", "identity"))])
 def test_sums_of_maps(kind: Any, link: str) -> None:
-    """In a set with others and NaN where nothing counts; alone, of half precision and another size; and as an integrand."""
-    scores, labels, weight = torch.randn(2, 11, 4, 5), torch.randint(0, 11, (2, 4, 5)), torch.rand(2, 4, 5)
+    """In the pass of others: NaN where nothing counts; of half precision and another size, over cells; and as an integrand."""
+    scores, labels, weight = torch.randn(2, 3, 4, 5), torch.randint(0, 3, (2, 4, 5)), torch.rand(2, 4, 5)
     scores = scores.softmax(1) if link == "identity" else scores
-    target = functional.one_hot(labels, 11).movedim(-1, 1).bool() if link == "sigmoid" else labels
+    target = functional.one_hot(labels, 3).movedim(-1, 1).bool() if link == "sigmoid" else labels
     weight[0, :2] = 0
     blank = scores.masked_fill((weight == 0)[:, None], torch.nan)
 
@@ -226,9 +226,10 @@ def test_sums_of_maps(kind: Any, link: str) -> None:
         return lf.LossSet(dice=lf.DiceLoss(link=link, engine=engine), mapped=kind(link=link, engine=engine))
 
     small = Data((scores if link == "identity" else scores.half())[..., :3], target)
-    for make, data in ((both, Data(blank, target, weight)), (functools.partial(kind, link=link), small)):
-        found, slope = evaluate(make(engine="triton"), data)
-        truth, defined = evaluate(make(engine="eager"), data.double()), evaluate(make(engine="eager"), data)
+    assert "1 forward, 1 backward" in both("triton").plan(scores, target, weight)
+    for data in (Data(blank, target, weight), small):
+        found, slope = evaluate(both("triton"), data)
+        truth, defined = evaluate(both("eager"), data.double()), evaluate(both("eager"), data)
         no_worse("value", found, truth[0], defined[0], defined[0], unit=1.0)
         no_worse("gradient", slope, truth[1], defined[1], defined[1])
     values = []
@@ -236,8 +237,25 @@ def test_sums_of_maps(kind: Any, link: str) -> None:
         loss = kind(link=link, engine=engine)
         given = loss.check(scores, target, weight)
         needs = loss.needs(given)
-        values.append(needs.integrate(torch.arange(11.0 * len(needs.spec.sums)).reshape(-1, 11).double(), given))
+        values.append(needs.integrate(torch.arange(3.0 * len(needs.spec.sums)).reshape(-1, 3).double(), given))
     close(values[0], values[1], 1e-4, 1e-4)
+
+
+@pytest.mark.parametrize("name", ["map", pytest.param("many", marks=pytest.mark.slow)])
+def test_masked_classes_fill_a_tile(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scores of -inf in as many classes as devices take at once; and labels like what is ignored, mod 256."""
+    monkeypatch.setattr(launch, "TILE", 8)
+    monkeypatch.setattr(maps, "TILE", 8)
+    classes = 11 if name == "map" else 196
+    make = lf.BoundaryLoss if name == "map" else functools.partial(lf.LovaszLoss, bins=64)
+    scores, labels = torch.randn(1, classes, 2, 3), torch.randint(8, classes, (1, 2, 3), dtype=torch.uint8)
+    scores[:, :8] = -torch.inf
+    labels[0, 0, 0] = min(156, classes - 1)
+    data = Data(scores, labels)
+    found, slope = evaluate(make(engine="triton"), data)
+    truth, defined = evaluate(make(engine="eager"), data.double()), evaluate(make(engine="eager"), data)
+    no_worse("value", found, truth[0], defined[0], defined[0], unit=1.0)
+    no_worse("gradient", slope, truth[1], defined[1], defined[1])
 
 
 @pytest.fixture

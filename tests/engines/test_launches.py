@@ -68,6 +68,7 @@ def kernels(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     def launch(kernel: Any, *arguments: Any, grid: Any, warmup: bool, **constants: Any) -> None:
         assert all(isinstance(one, (Tensor, int, float)) for one in arguments)
+        assert constants.get("num_warps", 4) <= 32  # more threads a program can't have
         launched.append(kernel.__name__)
 
     monkeypatch.setattr(JITFunction, "run", launch)
@@ -131,6 +132,18 @@ def test_dense_folds(link: str, gpu: FakeTensorMode, monkeypatch: pytest.MonkeyP
         host.unfold(torch.empty_like(sums), None, scores, targets, None, None, *options)
     assert not counter.waits and not counter.copies
     assert len(launched) + beside(counter) <= 4, (launched, counter.kernels)
+
+
+def test_cells_of_many_columns(gpu: FakeTensorMode, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With aligned corners a cell has more than the ratio of the sizes, and of many classes a program has all the warps it may."""
+    launched, loss = kernels(monkeypatch), lf.CrossEntropyLoss(align_corners=True)
+    options, host = label.flat(loss.needs_for("labels").spec), label.OPERATORS.host()
+    for columns, walks in ((16 * 64, False), (15 * 64, True)):
+        scores, labels = torch.empty(1, 150, 4, 16, device="cuda"), torch.empty(1, 9, columns, dtype=torch.int64, device="cuda")
+        launched.clear()
+        sums, _, kept = host.fold(scores, labels, None, None, *options)
+        host.unfold(sums, None, kept, scores, labels, None, None, *options)
+        assert ("grid_unfold" in launched) == walks
 
 
 @pytest.mark.parametrize("given", ["volumes", "targets", "map"])

@@ -32,15 +32,11 @@ class Given(NamedTuple):
     maps: Tensor | None = None  # [B, C, *S], what is made of the targets' side for each class and pixel: distances, say
 
     def same(self, other: Given) -> bool:
-        """Whether both hold the same tensors, read alike.
-
-        A pass has one map; those that read none share it too, but for GPUs: the kernels there have no maps, and serve them apart.
-        """
+        """Whether both hold the same tensors, read alike; a pass has one map, and those that read none share it too."""
         alike = self.scores is other.scores and self.targets is other.targets and self.weight is other.weight
         alike = alike and self.kind == other.kind and self.as_masks == other.as_masks and self.kept is other.kept
         alike = alike and (self.partial.same(other.partial) if self.partial else other.partial is None)
-        apart = (self.maps is not None and other.maps is not None) or self.scores.device.type in engines.triton.DEVICES[1]
-        return alike and (self.maps is other.maps or not apart)
+        return alike and (self.maps is other.maps or self.maps is None or other.maps is None)
 
     def merge(self, other: Given) -> Given:
         """Return the arguments of a pass that two calls share: they are the same, with the map of the one that has it."""

@@ -41,6 +41,12 @@ def at_least(x, floor):
 
 
 @triton.jit
+def finite(high):
+    """Return maxima to take off scores; 0 where all scores so far are -inf, as those of classes that are masked."""
+    return tl.where(high == float("-inf"), 0.0, high)
+
+
+@triton.jit
 def logistic(z):
     """Return the sigmoid of z, and of -z."""
     e = tl.exp(-tl.abs(z))

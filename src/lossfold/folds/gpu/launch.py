@@ -40,10 +40,8 @@ TILED = 1024 if INTERPRETED else 256
 WIDE = 4096 if INTERPRETED else 256  # elements of a program that does little with each
 SHORT, LONG = 4 if INTERPRETED else 16, (64, 32)  # rows that a program walks down, where there are few or many programs
 MOST_ROWS, MOST_GROUPS = 24, 8
-MOST_WARPS = (
-    16  # of a program; where there are more groups of classes, 32 lanes have several of them, of as many times fewer pixels
-)
-MOST_REGISTERS = 192  # of a thread, where the compiler would take fewer and put some into memory
+MOST_WARPS = 16  # of a program; where there are more groups of classes, 32 lanes have several of them, of fewer pixels
+MOST_REGISTERS = 192  # the bound where the compiler would choose a lower one by itself, and put the rest into memory
 MOST_HELD = 96  # numbers that a thread holds from tile to tile
 
 
@@ -197,6 +195,9 @@ def added(part: Tensor, bad: Tensor, message: str, inner: int = 1) -> Tensor:
     sums = torch.empty((images // inner, *sizes, *([inner] if inner > 1 else [])), dtype=torch.float64, device=part.device)
     good = torch.empty((), dtype=torch.bool, device=part.device)
     size = math.prod(sizes)
+    if not size:  # nothing is asked for but that
+        torch._assert_async((bad == 0).all(), message)
+        return sums
     shape = {"SIZE": size, "BLOCK": 16, "ROWS": 64}
     launch(
         device.collect, (math.ceil(size / 16) * images,), part, bad, sums, good, programs, bad.numel(), inner, **shape, **options(4)

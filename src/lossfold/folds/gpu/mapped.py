@@ -8,7 +8,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from lossfold.folds.gpu.device import logistic, narrow, place_of
+from lossfold.folds.gpu.device import finite, logistic, narrow, place_of, weighed
 
 PROB, SIZE = tl.constexpr(0), tl.constexpr(1)  # kinds
 SOFTMAX, SIGMOID = tl.constexpr(0), tl.constexpr(1)  # links; another one: scores are probabilities
@@ -43,7 +43,8 @@ def softmax_at(
         c = start + tl.arange(0, TILE)
         z = tl.where((c < C)[:, None], tile_of(z_ptr, c, at, inside, counted, stride_c, C), float("-inf"))
         higher = tl.maximum(high, tl.max(z, 0))
-        s = s * tl.where(high == higher, 1.0, tl.exp(high - higher)) + tl.sum(tl.exp(z - higher[None, :]), 0)
+        base = finite(higher)
+        s = s * tl.where(high == higher, 1.0, tl.exp(high - base)) + tl.sum(tl.exp(z - base[None, :]), 0)
         high = higher
     return high, 1.0 / s
 
@@ -149,7 +150,7 @@ def map_maps(
         value = tl.zeros([TILE, BLOCK], tl.float32)
         for k in tl.static_range(len(KINDS)):
             g = tl.load(g_ptr + k * C + c, mask=c < C, other=0.0)[:, None]
-            value += g * (w * (p * m if KINDS[k] == PROB else tl.abs(m)))
+            value += weighed(g, w * (p * m if KINDS[k] == PROB else tl.abs(m)))
         if ALONE:
             out = out_ptr + (image * C + c)[:, None] * P + i[None, :]
             here = (c < C)[:, None] & (i < P)[None, :]

@@ -253,9 +253,10 @@ MESSAGE = "lossfold: a target is out of range [0, 1]"
 def _mapped(call: Call, scores: Tensor, targets: Tensor, maps: Tensor | None, together: bool) -> maps_of.Mapped:
     """Return what sums of a map are made of."""
     assert maps is not None
-    counted = targets != call.ignore if call.fixed["WHOLE"] else torch.ones_like(targets, dtype=torch.bool)
-    if together:
-        counted = counted.all(1)
+    if call.fixed["WHOLE"]:
+        counted = (targets != call.ignore).all(1) if together else targets != call.ignore
+    else:
+        counted = torch.ones_like(targets[:, 0], dtype=torch.bool)
     return maps_of.Mapped.of(scores, maps, call.w if call.fixed["HAS_W"] else None, counted, LINKS[call.link])
 
 

@@ -25,7 +25,7 @@ def lacks(spec: LabelSpec, scores: Tensor, labels: Tensor) -> Lacks:
 def walks_cells(scores: Tensor, labels: Tensor) -> bool:
     """Whether kernels bring scores to labels of another size themselves; others get them in that size."""
     resized = scores.dim() == 4 and scores.shape[2:] != labels.shape[1:]
-    return resized and scores.shape[1] <= MOST_WHOLE and labels.shape[2] <= MOST_WIDE * scores.shape[3]
+    return resized and scores.shape[1] <= MOST_WHOLE and labels.shape[2] <= MOST_WIDE * max(1, scores.shape[3] - 1)
 
 
 def lacks_once(spec: LabelSpec, scores: Tensor, labels: Tensor, engine: str) -> bool:

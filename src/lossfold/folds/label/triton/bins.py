@@ -26,7 +26,7 @@ def nothing_binned(GROUPS: tl.constexpr, BLOCK: tl.constexpr, ROWS: tl.constexpr
 def add_errors(
     table_ptr, c, p, own, w, counted, C: tl.constexpr, BINS: tl.constexpr, COUNTS: tl.constexpr, SOFTMAX: tl.constexpr
 ):  # fmt: skip
-    """Add p of classes c ``[classes, pixels]`` to a table; return the words of bin 0, own and other, which are not in it yet."""
+    """Add p of classes c ``[classes, pixels]`` to a table; return the words of bin 0, own and other, that COUNTS leave out."""
     bin_, position, number = bin_of(p, own, BINS, SOFTMAX)
     here = counted[None, :] & (c < C)[:, None]
     row = (2 * c[:, None] + tl.where(own, 0, 1)) * (BINS + 1)

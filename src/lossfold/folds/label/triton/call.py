@@ -23,7 +23,7 @@ class Call(NamedTuple):
     """One call's tensors as kernels read them.
 
     Attributes:
-        z: scores ``[B, C, P]`` of any strides; ``[B, C, h, w]`` where the labels are of another size.
+        z: scores ``[B, C, P]`` of any strides; ``[B, C, h, w]`` where kernels bring them to labels of another size.
         y, w: labels and weights ``[B, *S]``, contiguous.
         kept: the hard pixels.
         fixed: what kernels are compiled for.
@@ -77,9 +77,9 @@ def resizes(scores: Tensor, labels: Tensor) -> bool:
     return scores.dim() == 4 and scores.shape[2:] != labels.shape[1:]
 
 
-def at_labels(scores: Tensor, labels: Tensor, align_corners: bool, maps: Tensor | None = None) -> Tensor:
+def at_labels(scores: Tensor, labels: Tensor, align_corners: bool) -> Tensor:
     """Return scores of which kernels can make a pass: brought to the labels' size where none does that itself."""
-    return scores if maps is None and walks_cells(scores, labels) else full(scores, labels.shape[1:], align_corners)
+    return scores if walks_cells(scores, labels) else full(scores, labels.shape[1:], align_corners)
 
 
 def reads(kinds: tuple[int, ...]) -> dict[str, bool]:

@@ -15,7 +15,7 @@ from lossfold.folds.fold import code_of
 from lossfold.folds.gpu import maps as maps_of
 from lossfold.folds.gpu.launch import added, divided, in_total, launch, narrowed, options, rows_of_kinds, slopes_of, tabled, warp
 from lossfold.folds.gpu.launch import scaled as scaled
-from lossfold.folds.gpu.resizing import back
+from lossfold.folds.gpu.resizing import back, full
 from lossfold.folds.label.spec import KINDS
 from lossfold.folds.label.triton import hard, resized, whole
 from lossfold.folds.label.triton.call import Call, at_labels
@@ -36,7 +36,7 @@ def fold(
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """Implement ``label_fold``."""
     kept = scores.new_empty(0, dtype=torch.uint8)
-    wide = at_labels(scores, labels, align_corners, maps)
+    wide = at_labels(scores, labels, align_corners)
     call = Call.of(wide, labels, weight, kept, ignore_index, softmax, align_corners)
     images, classes, _ = call.sizes
     rest, mapped = maps_of.places_of(kinds, OF_MAPS)
@@ -60,7 +60,7 @@ def fold(
         kept, found = _chosen(call, hardness, tuple(kinds[k] for k in chosen), *selection[1:])
         rows |= dict(zip(chosen, found.unbind(1), strict=True))
     if mapped:
-        of_maps = _mapped(wide, labels, weight, maps, ignore_index, softmax).sums([KINDS[kinds[k]] for k in mapped])
+        of_maps = _mapped(wide, labels, weight, maps, ignore_index, softmax, align_corners).sums([KINDS[kinds[k]] for k in mapped])
         rows |= dict(zip(mapped, of_maps.unbind(1), strict=True))
     if found.shape[1] != len(kinds) or mapped:
         found = torch.stack([rows[k] for k in range(len(kinds))], 1)
@@ -78,16 +78,20 @@ def unfold(
     """Implement ``label_unfold``."""
     if not labels.numel():
         return torch.zeros_like(scores)
-    wide = at_labels(scores, labels, align_corners, maps)
-    if maps is not None:
-        wide = wide.float()  # the gradient is added up there
+    exact = scores if maps is None else scores.float()  # gradients are added up there
+    wide = at_labels(exact, labels, align_corners)
     call = Call.of(wide, labels, weight, kept, ignore_index, softmax, align_corners)
     g, sums = (scores, ((), ())) if grad_sums is None else (narrowed(grad_sums), (tuple(kinds), tuple(gammas)))
     slopes = None if grad_table is None else slopes_of(grad_table)
     result: Tensor = launches(call).gradient_of(call, wide, g, slopes, *sums)
     if maps is not None and OF_MAPS[0] in sums[0]:
+        of_maps = _mapped(wide, labels, weight, maps, ignore_index, softmax, align_corners)
         row = g[:, sums[0].index(OF_MAPS[0])]
-        result = _mapped(wide, labels, weight, maps, ignore_index, softmax).add_gradient(row, result)
+        if call.resized:
+            slope = torch.zeros((*scores.shape[:2], *labels.shape[1:]), dtype=torch.float32, device=scores.device)
+            result += back(of_maps.add_gradient(row, slope), exact, align_corners)
+        else:
+            result = of_maps.add_gradient(row, result)
     return back(result, scores, align_corners)
 
 
@@ -112,24 +116,33 @@ def map(
     """Implement ``label_map``."""
     values = torch.empty(labels.shape, dtype=torch.float32, device=scores.device)
     if labels.numel():
-        wide = at_labels(scores, labels, align_corners, maps)
+        wide = at_labels(scores, labels, align_corners)
         call = Call.of(wide, labels, weight, kept, ignore_index, softmax, align_corners)
         rest, mapped = maps_of.places_of(kinds, OF_MAPS)
         coefs = [rows_of_kinds(narrowed(coef), places) for places in (rest, mapped)]
         bad = launches(call).values_of(call, coefs[0], tuple(kinds[k] for k in rest), tuple(gammas[k] for k in rest), values)
         torch._assert_async((bad == 0).all(), call.message)
         if mapped:
-            of_maps = _mapped(wide, labels, weight, maps, ignore_index, softmax)
+            of_maps = _mapped(wide, labels, weight, maps, ignore_index, softmax, align_corners)
             of_maps.add_values(coefs[1], [KINDS[kinds[k]] for k in mapped], values, alone=False)
     return values
 
 
 def _mapped(
-    scores: Tensor, labels: Tensor, weight: Tensor | None, maps: Tensor | None, ignore_index: int, softmax: bool
+    scores: Tensor,
+    labels: Tensor,
+    weight: Tensor | None,
+    maps: Tensor | None,
+    ignore_index: int,
+    softmax: bool,
+    align_corners: bool,
 ) -> maps_of.Mapped:
     """Return what sums of a map are made of."""
     assert maps is not None
-    return maps_of.Mapped.of(scores, maps, weight, labels != ignore_index, "softmax" if softmax else "identity")
+    held = torch.iinfo(labels.dtype)  # what labels can't hold would compare equal to what is left of it
+    counted = labels != ignore_index if held.min <= ignore_index <= held.max else torch.ones_like(labels, dtype=torch.bool)
+    wide = full(scores, labels.shape[1:], align_corners)
+    return maps_of.Mapped.of(wide, maps, weight, counted, "softmax" if softmax else "identity")
 
 
 def _chosen(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from lossfold.folds.gpu.device import FLOOR, TINY, at_least, narrow, place_of
+from lossfold.folds.gpu.device import FLOOR, TINY, at_least, finite, narrow, place_of
 from lossfold.folds.label.triton.bins import add_errors, add_zeros, table_of
 from lossfold.folds.label.triton.gradient import minus_inverse, slope_of_bin, slope_of_logs, slope_of_row, slopes_at_label
 from lossfold.folds.label.triton.hard import hardness
@@ -37,8 +37,9 @@ def evaluate(
         own += tl.sum(tl.where(mine, z, 0.0), 0)
         if SOFTMAX:
             higher = tl.maximum(high, tl.max(z, 0))
-            e = tl.exp(z - higher[None, :])
-            scale = tl.where(high == higher, 1.0, tl.exp(high - higher))
+            base = finite(higher)
+            e = tl.exp(z - base[None, :])
+            scale = tl.where(high == higher, 1.0, tl.exp(high - base))
             s = s * scale + tl.sum(e, 0)
             others = others * scale + tl.sum(tl.where(mine, 0.0, e), 0)
             high = higher

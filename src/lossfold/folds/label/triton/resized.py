@@ -44,7 +44,7 @@ def numbers_of(call: Call) -> tuple[int, ...]:
 
 
 def compiled_for(warps: int) -> dict[str, Any]:
-    """Return how programs of so many warps are compiled: with the registers that rows of nodes take, where there are so many."""
+    """Return how programs of so many warps are compiled: with as many registers as these may have, for rows of nodes take many."""
     return options(warps, min(MOST_REGISTERS, 2048 // warps))
 
 
@@ -69,7 +69,7 @@ def sums_of(call: Call, kinds: tuple[int, ...], gammas: tuple[float, ...], hardn
     fixed = call.fixed | rows | {"KINDS": kinds, "GAMMAS": gammas, "HARD": hardness is not None, "BLOCK": block}
     tensors = (call.z, call.y, call.w, bad if hardness is None else hardness, part, bad)
     launch(grid.grid_fold, (programs * images,), *tensors, tiles, *numbers_of(call), thresh, **fixed, **compiled)
-    return added(part, bad, call.message) if kinds else part[:, 0]
+    return added(part, bad, call.message) if kinds or hardness is None else part[:, 0]
 
 
 def table_of(call: Call, bins: int, apart: bool, counts: bool) -> Tensor:

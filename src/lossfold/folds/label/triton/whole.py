@@ -32,7 +32,7 @@ def sums_of(call: Call, kinds: tuple[int, ...], gammas: tuple[float, ...], hardn
     numbers = (programs, pixels, *call.z.stride(), call.ignore, thresh)
     kernel = many.fold_many if cut.many else sums.fold_kernel
     launch(kernel, (programs * images,), *tensors, *numbers, **fixed, **cut.constants(tiles=True), **cut.options())
-    return added(part, bad, call.message) if kinds else part[:, 0]
+    return added(part, bad, call.message) if kinds or hardness is None else part[:, 0]
 
 
 def table_of(call: Call, bins: int, apart: bool, counts: bool) -> Tensor:
