@@ -76,7 +76,7 @@ class Plan(NamedTuple):
 
     def options(self) -> dict[str, Any]:
         """Return how they are compiled."""
-        return options(self.warps, MOST_REGISTERS if self.many or self.groups == 1 else 0)
+        return options(self.warps, MOST_REGISTERS if self.many or self.groups == 1 or self.groups > 2 * MOST_WARPS else 0)
 
     @property
     def warps(self) -> int:
@@ -107,6 +107,7 @@ def plan(
         tiles *= 2
     if groups > MOST_WARPS:
         lanes = (lanes if INTERPRETED else min(lanes, 32)) * MOST_WARPS // groups
+        lanes //= 1 + (groups > 2 * MOST_WARPS)  # half as many threads have twice the registers
     return Plan(math.ceil(classes / groups), groups, lanes, tiles)
 
 
