@@ -239,3 +239,21 @@ def test_a_refused_option_leaves_the_loss_as_it_was() -> None:
 def test_a_bad_label_of_uint8_is_named() -> None:
     with pytest.raises(lf.LossError, match=r"got also \[156\]"):
         lf.CrossEntropyLoss()(torch.randn(1, 3, 4), torch.full((1, 4), 156, dtype=torch.uint8))
+
+
+@pytest.mark.parametrize("engine", [None, "eager"])
+def test_labels_of_a_byte_are_not_taken_for_what_is_ignored(engine: str | None) -> None:
+    """A uint8 of 156 compares equal to -100 in PyTorch."""
+    scores, labels = torch.randn(1, 160, 3, 4), torch.full((1, 3, 4), 156)
+    labels[0, 0, 0] = 3
+    for kind in (lf.BoundaryLoss, lf.SkeletonRecallLoss, lf.HausdorffDTLoss, lf.CLDiceLoss, lf.DiceLoss, lf.ExpLogLoss):
+        loss = kind(engine=engine)
+        assert torch.equal(loss(scores, labels.byte()), loss(scores, labels)), kind
+
+
+@pytest.mark.parametrize("exponent", [0.75, 1.5, 2.0])
+def test_scores_above_one_cost_nothing_whatever_the_exponent(exponent: float) -> None:
+    """Of squared probabilities a Tversky score may exceed 1, where a power would be NaN, or a steep line below 0."""
+    p, t = torch.tensor([[0.36], [0.68]], requires_grad=True), torch.tensor([[0.18], [0.41]])
+    loss = lf.TverskyLoss(link="identity", alpha=0.5, beta=0.9, squared=True, exponent=exponent)(p, t)
+    assert loss == 0 and torch.autograd.grad(loss, p)[0].abs().sum() == 0

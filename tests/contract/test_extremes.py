@@ -46,7 +46,9 @@ def test_large_logits(case: ScoreCase, dtypes: list[torch.dtype]) -> None:
                 least = 8 * eps * slope.abs().max().item() + torch.finfo(dtype).tiny
                 close(gradient.double(), slope, 4 * eps, least + case.slope_grain(data, torch.ones_like(truth)))
             else:
-                no_worse(engine, gradient, slope, plainly(case, data)[1], found["eager"][1])
+                # (-log p)^-0.7 has 0.7 / -log p times the rounding of -log p
+                grain = 1e-11 * slope.abs().max().item() if case.name == "ExpLogLoss" and dtype == torch.float64 else 0.0
+                no_worse(engine, gradient, slope, plainly(case, data)[1], found["eager"][1], grain=grain)
 
 
 @engines

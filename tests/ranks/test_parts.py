@@ -18,7 +18,7 @@ from tests.ranks.splits import ALL, FOLDLESS, Rows, Split, of_case, rows_of
 from tests.ranks.work import close
 
 COUNTS = ((3, 0, 2), (2, 3))
-REFUSED = ("path", "gan-ragan")
+REFUSED = ("path", "gan-ragan", "gan-ragan-ls", "lecam")
 Part = Callable[[Any], Any]
 """Calls a criterion, or a method of a whole, with the arguments of a part."""
 

@@ -20,7 +20,8 @@ def power_from_grain(x: Tensor, exponent: float) -> Tensor:
 
 
 def power_to_zero(x: Tensor, exponent: float) -> Tensor:
-    """Return x^γ, and for γ < 1 the straight line from 0 to its value at 1e-7 below that."""
+    """Return x^γ, and for γ < 1 the straight line from 0 to its value at 1e-7 below that; 0 below 0, where scores exceed 1."""
+    x = x.clamp_min(0)
     if exponent >= 1:
         return x**exponent
     return torch.where(x < GRAIN, GRAIN ** (exponent - 1) * x, power_from_grain(x, exponent))

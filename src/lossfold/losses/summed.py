@@ -28,6 +28,7 @@ class SummedLoss(ScoreLoss):
         """Return labels, 0 where nothing counts, and weights ``[B, *S]``; refuse labels that are none."""
         scores, labels, weight = given.tensors
         classes, ignored = scores.shape[1], self.ignored[0]
+        labels = labels.long()  # a uint8 would compare equal to an ignore_index below 0
         counted = labels != ignored
         with refusing_labels(classes, labels, ignored):
             torch._assert_async(

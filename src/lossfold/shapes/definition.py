@@ -53,7 +53,7 @@ def distance(
         each = torch.tensor(spacing, dtype=torch.float64).view(len(given), -1).to(given.device, widest_on(given.device))
         steps = each.repeat_interleave(max(classes, 1), 0)
     codes = torch.arange(max(classes, 1), device=given.device).view(1, -1, *[1] * (given.ndim - 1))
-    one = given[:, None]
+    one = given[:, None].long() if classes else given[:, None]  # a uint8 would compare equal to an ignore_index below 0
     counts = one != ignore_index if classes else torch.ones_like(one)
     wanted = one == codes if classes else one
     shape = wanted.shape

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -68,8 +67,9 @@ def check_space(argument: str, space: torch.Size) -> None:
 def of_labels(labels: Tensor, classes: int, ignored: int | None, tube: bool) -> Tensor:
     """Return the skeletons of all classes, ``[B, C, *S]`` bool."""
     codes = torch.arange(classes, device=labels.device).view(1, -1, *[1] * (labels.dim() - 1))
-    inside = labels.long()[:, None] == codes
-    return of_masks(inside if ignored is None else inside & (labels != ignored)[:, None], tube)
+    labels = labels.long()[:, None]  # a uint8 would compare equal to an ignored label below 0
+    inside = labels == codes
+    return of_masks(inside if ignored is None else inside & (labels != ignored), tube)
 
 
 def of_masks(masks: Tensor, tube: bool) -> Tensor:
@@ -85,12 +85,12 @@ def _skeleton(masks: Tensor, tube: bool) -> Tensor:
     if not masks.numel():
         return torch.zeros_like(masks, memory_format=torch.contiguous_format)
     space = masks.shape[2:]
-    planes = masks.reshape(-1, *(space if len(space) > 1 else (1, *space))).numpy()
-    found = np.zeros(planes.shape, bool)
+    planes = masks.reshape(-1, *(space if len(space) > 1 else (1, *space)))
+    found = torch.zeros_like(planes)
     for index, plane in enumerate(planes):
         if plane.any():
-            found[index] = _thinned()(plane)
-    skeleton = torch.from_numpy(found).reshape(masks.shape)
+            found[index] = torch.from_numpy(_thinned()(plane.numpy()))
+    skeleton = found.reshape(masks.shape)
     return _widened(skeleton) & masks if tube else skeleton
 
 
