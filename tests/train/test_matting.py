@@ -62,7 +62,7 @@ def test_a_run_leaves_log_checkpoints_scores_and_report(train: Train, capsys: py
     model = MattingModule.load_from_checkpoint(folder / "checkpoints" / "best.ckpt")
     images, trimaps = torch.zeros(1, 3, 33, 50, dtype=torch.uint8), torch.full((1, 1, 33, 50), 0.5)
     assert model(images, trimaps).shape == (1, 1, 33, 50)
-    assert sorted(model.alphas_before) == [0, 2]
+    assert sorted(model.shown_before) == [0, 2]
 
 
 @pytest.mark.slow  # tests/train/test_resume.py has a resumed run of each task in short runs

@@ -66,7 +66,7 @@ def test_a_run_leaves_log_checkpoints_scores_and_report(train: Train, capsys: py
     )  # curves of terms and scores; four versions of two images, whole and in detail
     model = RestorationModule.load_from_checkpoint(folder / "checkpoints" / "best.ckpt")
     assert model(torch.zeros(1, 3, 33, 50, dtype=torch.uint8)).shape == (1, 3, 66, 100)
-    assert sorted(model.restored_before) == [0, 2]
+    assert sorted(model.shown_before) == [0, 2]
 
 
 @pytest.mark.slow  # tests/train/test_resume.py has a resumed run of each task in short runs

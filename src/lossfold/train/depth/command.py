@@ -43,12 +43,12 @@ file with --config FILE; later options win."""
 
     def summary(self) -> dict[str, Any]:
         """The scores of the typical depth everywhere, of the untrained network and of the trained one."""
-        found = {"constant": self.model.constant, "before": self.model.before, "after": self.model.scores}
+        found = {"constant": self.model.baseline, "before": self.model.before, "after": self.model.scores}
         return {name: numbers(scores) for name, scores in found.items()}
 
     def table(self) -> Table:
         """The same for people."""
-        return score_table(self.model.constant, self.model.before, self.model.scores)
+        return score_table(self.model.baseline, self.model.before, self.model.scores)
 
     def write_report(self, seconds: float, images: int) -> None:
         """Write the report."""

@@ -10,11 +10,11 @@ from torch.nn import functional
 
 import lossfold as lf
 from lossfold.metrics import DepthMetrics
+from lossfold.train.compared import ComparedModule
 from lossfold.train.criteria import comparing
 from lossfold.train.data.depth_maps import DepthSample
 from lossfold.train.depth.evaluation import DepthScores
 from lossfold.train.errors import TrainError
-from lossfold.train.module import TrainingModule
 from lossfold.train.schedules import Schedule
 
 DEFAULT_LOSS = {
@@ -41,7 +41,7 @@ def build_criterion(config: dict[str, Any] | None) -> lf.LossSet:
     return comparing(config or DEFAULT_LOSS, "the module gives depths", "[B,1,H,W], depths above 0", depth + 0.1, depth)
 
 
-class DepthModule(TrainingModule):
+class DepthModule(ComparedModule):
     """Train a network that estimates depth.
 
     Its output x stands for the depth typical·exp(x), which is above 0 and has no scale to learn.
@@ -64,6 +64,7 @@ class DepthModule(TrainingModule):
     """
 
     scores_type = DepthScores
+    metrics_type = DepthMetrics
 
     def __init__(
         self,
@@ -79,15 +80,12 @@ class DepthModule(TrainingModule):
         sync: bool = True,
         micro_batches: int = 1,
     ) -> None:
-        super().__init__(network, optimizer, schedule, warmup, lr_scheduler, channels_last, sync, micro_batches)
+        super().__init__(network, optimizer, schedule, warmup, lr_scheduler, channels_last, sync, micro_batches, divisor=divisor)
         if not typical > 0:
             raise TrainError(f"model.typical must be above 0, got {typical}")
         self.keep_hyperparameters()
         self.criterion = build_criterion(loss)
         self.typical = typical
-        self.divisor = divisor
-        self.constant: DepthScores | None = None
-        self.shown_before: dict[int, dict[str, Any]] = {}  # an `Estimate` each, as plain values
 
     def forward(self, images: Tensor) -> Tensor:
         """Return depths `[B,1,H,W]` float32 for images `[B,3,H,W]`, uint8 or floats in 0..1."""
@@ -110,39 +108,14 @@ class DepthModule(TrainingModule):
         image, target = batch
         return self(image), target
 
-    def on_validation_epoch_start(self) -> None:
-        """Begin to add up."""
-        self.sums = {"network": DepthMetrics().to(self.device)}
-        if self.constant is None:
-            self.sums["constant"] = DepthMetrics().to(self.device)
-
     def validation_step(self, batch: DepthSample, batch_idx: int) -> None:
         """One held-out batch: its losses and its errors."""
         image, target = batch
         result = self.evaluated(image)
         self.log_terms("val", self.held_out(result, target), len(image))
-        self.sums["network"].update(result, target)
-        if "constant" in self.sums:
-            self.sums["constant"].update(torch.full_like(target, self.typical), target)
+        self.compare(result, lambda: torch.full_like(target, self.typical), target)
 
-    def on_validation_epoch_end(self) -> None:
-        """Score the held-out images."""
-        found = {name: DepthScores.of(sums.sync()) for name, sums in self.sums.items()}
-        self.scores, self.constant = found["network"], found.get("constant", self.constant)
-        self.scored_at = self.trainer.global_step
+    def log_scores(self) -> None:
+        """Log each of them."""
         for name, value in dataclasses.asdict(self.scores).items():
             self.log(f"val/score/{name}", value, prog_bar=name == "abs_rel", sync_dist=True)
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the scores of a constant and the pictures of before the training, too."""
-        super().on_save_checkpoint(checkpoint)
-        if self.constant is not None:
-            checkpoint["constant"] = dataclasses.asdict(self.constant)
-        checkpoint["shown_before"] = self.shown_before
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take up what `on_save_checkpoint` kept."""
-        super().on_load_checkpoint(checkpoint)
-        if "constant" in checkpoint:
-            self.constant = DepthScores(**checkpoint["constant"])
-        self.shown_before = checkpoint["shown_before"]

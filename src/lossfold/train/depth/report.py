@@ -49,7 +49,7 @@ def write_report(folder: RunFolder, trainer: pl.Trainer, model: DepthModule, dat
         images: number of held-out images to show.
     """
     rows = folder.rows()
-    columns = model.constant, model.before, model.scores
+    columns = model.baseline, model.before, model.scores
     write_page(
         "depth.html",
         folder,
@@ -59,7 +59,7 @@ def write_report(folder: RunFolder, trainer: pl.Trainer, model: DepthModule, dat
         seconds,
         abs_rel=[shown(scores, "abs_rel") for scores in columns],
         scores=[(title, *(shown(scores, name) for scores in columns)) for name, title in TITLES.items()],
-        score_curves=score_curves(rows, model.constant) if rows else [],
+        score_curves=score_curves(rows, model.baseline) if rows else [],
         caveat=data.caveat,
         examples=list(_examples(model, data, images)),
     )

@@ -38,16 +38,16 @@ A packaged recipe is named with --recipe NAME (demo), a file with --config FILE;
 
     def keep_before(self) -> None:
         """Keep the untrained network's alphas of the images that the report shows."""
-        self.model.alphas_before = alphas(self.model, self.datamodule, self.config.report_images)
+        self.model.shown_before = alphas(self.model, self.datamodule, self.config.report_images)
 
     def summary(self) -> dict[str, Any]:
         """The four errors of the trimap taken as an alpha, of the untrained network and of the trained one."""
-        found = {"trimap": self.model.trimap_scores, "before": self.model.before, "after": self.model.scores}
+        found = {"trimap": self.model.baseline, "before": self.model.before, "after": self.model.scores}
         return {name: numbers(scores) for name, scores in found.items()}
 
     def table(self) -> Table:
         """The same for people."""
-        return score_table(self.model.trimap_scores, self.model.before, self.model.scores)
+        return score_table(self.model.baseline, self.model.before, self.model.scores)
 
     def write_report(self, seconds: float, images: int) -> None:
         """Write the report."""

@@ -1,6 +1,5 @@
 """The Lightning module of matting: image and trimap in, alpha out, scored by SAD, MSE, Grad and Conn."""
 
-import dataclasses
 from typing import Any
 
 import torch
@@ -10,10 +9,10 @@ from torch.nn import functional
 
 import lossfold as lf
 from lossfold.metrics import MattingMetrics
+from lossfold.train.compared import ComparedModule
 from lossfold.train.data.composites import MattingSample
 from lossfold.train.errors import TrainError
 from lossfold.train.matting.evaluation import MattingScores
-from lossfold.train.module import TrainingModule
 from lossfold.train.schedules import Schedule
 
 DEFAULT_LOSS = {"type": "MattingLoss", "alpha_link": "sigmoid"}
@@ -48,7 +47,7 @@ def build_criterion(config: dict[str, Any] | None) -> lf.LossSet:
     return criterion
 
 
-class MattingModule(TrainingModule):
+class MattingModule(ComparedModule):
     """Train a network that finds the alpha of an image, given a trimap.
 
     What the trimap knows is taken from it, in evaluation and in pictures, as the field does; the loss sees what the network says.
@@ -71,6 +70,7 @@ class MattingModule(TrainingModule):
     """
 
     scores_type = MattingScores
+    metrics_type = MattingMetrics
 
     def __init__(
         self,
@@ -85,12 +85,9 @@ class MattingModule(TrainingModule):
         sync: bool = True,
         micro_batches: int = 1,
     ) -> None:
-        super().__init__(network, optimizer, schedule, warmup, lr_scheduler, channels_last, sync, micro_batches)
+        super().__init__(network, optimizer, schedule, warmup, lr_scheduler, channels_last, sync, micro_batches, divisor=divisor)
         self.keep_hyperparameters()
         self.criterion = build_criterion(loss)
-        self.divisor = divisor
-        self.trimap_scores: MattingScores | None = None
-        self.alphas_before: dict[int, Tensor] = {}
 
     def forward(self, images: Tensor, trimaps: Tensor) -> Tensor:
         """Return logits `[B,1,H,W]` for images `[B,3,H,W]`, uint8 or floats in 0..1, and trimaps `[B,1,H,W]` of 0, 0.5, 1."""
@@ -115,42 +112,17 @@ class MattingModule(TrainingModule):
         image, trimap, alpha = batch
         return self(image, trimap), alpha, lf.functional.region_from_trimap(trimap)
 
-    def on_validation_epoch_start(self) -> None:
-        """Begin to add up."""
-        self.sums = {"network": MattingMetrics().to(self.device)}
-        if self.trimap_scores is None:
-            self.sums["trimap"] = MattingMetrics().to(self.device)
-
     def validation_step(self, batch: MattingSample, batch_idx: int) -> None:
         """One held-out batch: its losses, and its alphas' errors."""
         image, trimap, alpha = batch
         region, logits = lf.functional.region_from_trimap(trimap), self.evaluated(image, trimap)
         self.log_terms("val", self.held_out(logits, alpha, region), len(image))
-        self.sums["network"].update(fill_known(logits, trimap), alpha, region)
-        if "trimap" in self.sums:
-            self.sums["trimap"].update(trimap, alpha, region)
+        self.compare(fill_known(logits, trimap), lambda: trimap, alpha, region)
 
-    def on_validation_epoch_end(self) -> None:
-        """Score the held-out images."""
-        found = {name: MattingScores.of(sums.sync()) for name, sums in self.sums.items()}
-        self.scores, self.trimap_scores = found["network"], found.get("trimap", self.trimap_scores)
-        self.scored_at = self.trainer.global_step
+    def log_scores(self) -> None:
+        """Log the four."""
         self.log("val/sad", self.scores.sad, prog_bar=True, sync_dist=True)
         self.log_dict({f"val/{name}": getattr(self.scores, name) for name in ("mse", "grad", "conn")}, sync_dist=True)
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the trimap's scores and the pictures of before the training, too."""
-        super().on_save_checkpoint(checkpoint)
-        if self.trimap_scores is not None:
-            checkpoint["trimap_scores"] = dataclasses.asdict(self.trimap_scores)
-        checkpoint["alphas_before"] = self.alphas_before
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take up what `on_save_checkpoint` kept."""
-        super().on_load_checkpoint(checkpoint)
-        if "trimap_scores" in checkpoint:
-            self.trimap_scores = MattingScores(**checkpoint["trimap_scores"])
-        self.alphas_before = checkpoint["alphas_before"]
 
 
 def fill_known(logits: Tensor, trimaps: Tensor) -> Tensor:

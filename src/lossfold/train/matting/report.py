@@ -44,7 +44,7 @@ def write_report(
     """
     rows = folder.rows()
     examples = list(_examples(model, data, images))
-    columns = model.trimap_scores, model.before, model.scores
+    columns = model.baseline, model.before, model.scores
     write_page(
         "matting.html",
         folder,
@@ -54,7 +54,7 @@ def write_report(
         seconds,
         sad=[shown(scores, "sad") for scores in columns],
         errors=[(title, *(shown(scores, name) for scores in columns)) for name, title in TITLES.items()],
-        error_curves=error_curves(rows, model.trimap_scores) if rows else [],
+        error_curves=error_curves(rows, model.baseline) if rows else [],
         examples=examples,
         true_foreground=all(example.true_foreground for example in examples),
         full_error=FULL_ERROR,
@@ -74,7 +74,7 @@ def alphas(model: MattingModule, data: MattingData, count: int) -> dict[int, Ten
 def _examples(model: MattingModule, data: MattingData, count: int) -> Iterator[Example]:
     for key, found in alphas(model, data, count).items():
         sample, foreground, backdrop = data.val_set[key], data.val_set.foreground(key), data.val_set.backdrop(key)
-        alpha, before = found / 255, model.alphas_before.get(key)
+        alpha, before = found / 255, model.shown_before.get(key)
         pictures = {
             "image": jpeg(photograph(sample.image)),
             "trimap": png(grey(sample.trimap)),

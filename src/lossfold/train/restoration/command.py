@@ -39,16 +39,16 @@ A packaged recipe is named with --recipe NAME (demo, denoise), a file with --con
 
     def keep_before(self) -> None:
         """Keep what the untrained network makes of the images that the report shows."""
-        self.model.restored_before = restored(self.model, self.datamodule, self.config.report_images)
+        self.model.shown_before = restored(self.model, self.datamodule, self.config.report_images)
 
     def summary(self) -> dict[str, Any]:
         """PSNR and SSIM of the degraded images, of the untrained network's and of the trained one's."""
-        found = {"input": self.model.input_scores, "before": self.model.before, "after": self.model.scores}
+        found = {"input": self.model.baseline, "before": self.model.before, "after": self.model.scores}
         return {name: numbers(scores) for name, scores in found.items()}
 
     def table(self) -> Table:
         """The same for people."""
-        return score_table(self.model.scale, self.model.input_scores, self.model.before, self.model.scores)
+        return score_table(self.model.scale, self.model.baseline, self.model.before, self.model.scores)
 
     def write_report(self, seconds: float, images: int) -> None:
         """Write the report."""

@@ -1,6 +1,5 @@
 """The Lightning module of restoration: a degraded image in, a clean one out, scored by PSNR and SSIM."""
 
-import dataclasses
 from typing import Any
 
 import torch
@@ -10,11 +9,11 @@ from torch.nn import functional
 
 import lossfold as lf
 from lossfold.metrics import RestorationMetrics
+from lossfold.train.compared import ComparedModule
 from lossfold.train.criteria import comparing
 from lossfold.train.data.depth import unit
 from lossfold.train.data.restoration import RestorationSample
 from lossfold.train.errors import TrainError
-from lossfold.train.module import TrainingModule
 from lossfold.train.nets import enlarged
 from lossfold.train.restoration.evaluation import RestorationScores
 from lossfold.train.schedules import Schedule
@@ -44,7 +43,7 @@ def build_criterion(config: dict[str, Any] | None) -> lf.LossSet:
     return comparing(config or DEFAULT_LOSS, gives, takes, torch.full_like(grey, 0.4), grey)
 
 
-class RestorationModule(TrainingModule):
+class RestorationModule(ComparedModule):
     """Train a network that restores or enlarges images.
 
     The loss sees what the network says; metrics and pictures see it cut to 0..1.
@@ -68,6 +67,7 @@ class RestorationModule(TrainingModule):
     """
 
     scores_type = RestorationScores
+    metrics_type = RestorationMetrics
 
     def __init__(
         self,
@@ -83,13 +83,10 @@ class RestorationModule(TrainingModule):
         sync: bool = True,
         micro_batches: int = 1,
     ) -> None:
-        super().__init__(network, optimizer, schedule, warmup, lr_scheduler, channels_last, sync, micro_batches)
+        super().__init__(network, optimizer, schedule, warmup, lr_scheduler, channels_last, sync, micro_batches, divisor=divisor)
         self.keep_hyperparameters()
         self.criterion = build_criterion(loss)
         self.scale = scale
-        self.divisor = divisor
-        self.input_scores: RestorationScores | None = None
-        self.restored_before: dict[int, dict[str, Any]] = {}  # a `Restored` each, as plain values
 
     def forward(self, images: Tensor) -> Tensor:
         """Return images `[B,3,scale*H,scale*W]` float32, about 0..1, for images `[B,3,H,W]`, uint8 or floats in 0..1."""
@@ -117,42 +114,17 @@ class RestorationModule(TrainingModule):
         image, target = batch
         return self(image), unit(target)
 
-    def on_validation_epoch_start(self) -> None:
-        """Begin to add up."""
-        self.sums = {"network": RestorationMetrics().to(self.device)}
-        if self.input_scores is None:
-            self.sums["input"] = RestorationMetrics().to(self.device)
-
     def validation_step(self, batch: RestorationSample, batch_idx: int) -> None:
         """One held-out batch: its losses, PSNR and SSIM."""
         image, target = batch[0], unit(batch[1])
         result = self.evaluated(image)
         self.log_terms("val", self.held_out(result, target), len(image))
-        self.sums["network"].update(result.clamp(0, 1), target)
-        if "input" in self.sums:
-            self.sums["input"].update(as_target(image, self.scale), target)
+        self.compare(result.clamp(0, 1), lambda: as_target(image, self.scale), target)
 
-    def on_validation_epoch_end(self) -> None:
-        """Score the held-out images."""
-        found = {name: RestorationScores.of(sums.sync()) for name, sums in self.sums.items()}
-        self.scores, self.input_scores = found["network"], found.get("input", self.input_scores)
-        self.scored_at = self.trainer.global_step
+    def log_scores(self) -> None:
+        """Log PSNR and SSIM."""
         self.log("val/score/psnr", self.scores.psnr, prog_bar=True, sync_dist=True)
         self.log("val/score/ssim", self.scores.ssim, sync_dist=True)
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the degraded images' scores and the pictures of before the training, too."""
-        super().on_save_checkpoint(checkpoint)
-        if self.input_scores is not None:
-            checkpoint["input_scores"] = dataclasses.asdict(self.input_scores)
-        checkpoint["restored_before"] = self.restored_before
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take up what `on_save_checkpoint` kept."""
-        super().on_load_checkpoint(checkpoint)
-        if "input_scores" in checkpoint:
-            self.input_scores = RestorationScores(**checkpoint["input_scores"])
-        self.restored_before = checkpoint["restored_before"]
 
 
 def as_target(images: Tensor, scale: int) -> Tensor:

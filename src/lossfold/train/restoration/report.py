@@ -49,7 +49,7 @@ def write_report(
         images: number of held-out images to show.
     """
     rows = folder.rows()
-    columns = model.input_scores, model.before, model.scores
+    columns = model.baseline, model.before, model.scores
     write_page(
         "restoration.html",
         folder,
@@ -59,7 +59,7 @@ def write_report(
         seconds,
         psnr=[shown(scores, "psnr") for scores in columns],
         scores=[(title, *(shown(scores, name) for scores in columns)) for name, title in TITLES.items()],
-        score_curves=score_curves(rows, model.scale, model.input_scores) if rows else [],
+        score_curves=score_curves(rows, model.scale, model.baseline) if rows else [],
         input_name=input_name(model.scale),
         examples=list(_examples(model, data, images)),
     )
@@ -82,7 +82,7 @@ def _examples(model: RestorationModule, data: RestorationData, count: int) -> It
         image, target = data.val_set[key]
         place, shown_target = busiest(target), eight_bits(target)
         degraded = Restored.of(as_target(image[None], model.scale)[0], target, place)
-        before = model.restored_before.get(key)
+        before = model.shown_before.get(key)
         yield (
             file_name(data.val_set, key),
             [
