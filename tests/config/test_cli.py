@@ -33,6 +33,11 @@ def test_list(capsys: pytest.CaptureFixture[str]) -> None:
     listed = json.loads(capsys.readouterr().out)
     assert {one["name"] for one in listed} >= set(MAKERS)
     assert {"name": "DiceLoss", "family": "classes", "summary": "Soft Dice loss."} in listed
+    assert main(["list", "Dice", "distribution", "--json"]) == 0
+    assert [one["name"] for one in json.loads(capsys.readouterr().out)] == ["GeneralizedWassersteinDiceLoss"]
+    assert main(["list", "dise"]) == 2
+    assert "'dice'" not in (error := capsys.readouterr().err) and "got dise" in error
+    assert main(["list", "--markdown", "dice"]) == 2
 
 
 @pytest.mark.parametrize("name", PARTS)

@@ -91,8 +91,10 @@ def printed(arguments: argparse.Namespace) -> int:
             status = moved(arguments.file, arguments.dialect)
         elif arguments.command == "schema":
             status = write_schema(arguments.output)
+        elif arguments.command == "info":
+            status = info()
         else:
-            status = info() if arguments.command == "info" else show_losses(arguments.json, arguments.markdown, unicode_output())
+            status = show_losses(arguments.words, arguments.json, arguments.markdown, unicode_output())
         sys.stdout.flush()
         return status
     except BrokenPipeError:  # head has seen enough
@@ -111,6 +113,7 @@ def main(argv: list[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     commands.add_parser("info", help="versions, engines and processor")
     listing = commands.add_parser("list", help="every loss, by family")
+    listing.add_argument("words", nargs="*", metavar="WORD", help="only those that say all of these: dice distribution")
     forms = listing.add_mutually_exclusive_group()
     forms.add_argument("--json", action="store_true", help="for programs")
     forms.add_argument("--markdown", action="store_true", help="as tables: which has ignored labels, weights, 3-D, ...")

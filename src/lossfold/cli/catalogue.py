@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from torch import nn
@@ -57,20 +57,26 @@ def listed() -> dict[str, Callable[..., Any]]:
     return dict(sorted(makers.items(), key=lambda item: (order.index(family(item[1])), item[0])))
 
 
-def entries() -> list[dict[str, str]]:
-    """Return every loss and preset: name, family, summary. Plug-ins are named without being imported."""
+def entries(words: Sequence[str] = ()) -> list[dict[str, str]]:
+    """Return every loss and preset, or those that say all of these words: name, family, summary. Plug-ins are not imported."""
     found = [{"name": name, "family": family(maker), "summary": summary(maker)} for name, maker in listed().items()]
-    return found + [{"name": name, "family": OTHERS, "summary": f"of {where}"} for name, where in LOSSES.plugins().items()]
+    found += [{"name": name, "family": OTHERS, "summary": f"of {where}"} for name, where in LOSSES.plugins().items()]
+    return [one for one in found if all(word.lower() in " ".join(one.values()).lower() for word in words)]
 
 
-def show_losses(as_json: bool = False, as_markdown: bool = False, unicode: bool = True) -> int:
-    """Print every loss with the first line of its documentation, by family."""
+def show_losses(words: Sequence[str] = (), as_json: bool = False, as_markdown: bool = False, unicode: bool = True) -> int:
+    """Print every loss, or those that say all of these words, with the first line of its documentation, by family."""
     if as_markdown:
         from lossfold.cli.supports import table  # which reads this list
 
+        if words:
+            raise LossError("lossfold list", "words", "left out with --markdown, which tells of all", " ".join(words))
         print(table())
         return 0
-    losses = entries()
+    losses = entries(words)
+    if not losses:
+        hint = nearest(words[0], [*LOSSES, *PRESETS], "fewer words find more")
+        raise LossError("lossfold list", "words", "together in the name, family or summary of a loss", " ".join(words), hint)
     if as_json:
         print(json.dumps(losses, indent=2, ensure_ascii=not unicode))
         return 0
