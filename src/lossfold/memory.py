@@ -27,8 +27,8 @@ class Memory:
         return Memory, (self.keeps,)
 
     def of(self, like: Any) -> Known | None:
-        """Return what is known of calls that have something in common; None if that is None, and in compiled code."""
-        if like is None or not self.keeps or torch.compiler.is_compiling():
+        """Return what is known of calls that have something in common; None if that is None. Not in compiled code."""
+        if like is None or not self.keeps:
             return None
         known = self.known.get(like)
         if known is None:
@@ -38,17 +38,22 @@ class Memory:
         return known
 
 
-def recall(known: Known | None, key: Any, find: Callable[[], Found]) -> Found:
-    """Return what is known by a key, or find it, and keep it if there is a place for it."""
+def recall(known: Known | None, key: Any, find: Callable[..., Found], *given: Any) -> Found:
+    """Return what is known by a key, or find it of what is given, and keep it if there is a place for it."""
     if known is None:
-        return find()
+        return find(*given)
     try:
         return known[key]  # type: ignore[no-any-return]
     except KeyError:
-        found = find()
+        found = find(*given)
     if not is_captured():  # what is written into a CUDA graph is there once the graph is replayed
         known[key] = found
     return found
+
+
+def lasting(known: Known | None, tensor: Any) -> Known | None:
+    """Return where tensors are remembered; None where they are to be a CUDA graph's own, which outlives what is remembered."""
+    return None if getattr(tensor, "is_cuda", False) and is_captured() else known
 
 
 def is_captured() -> bool:

@@ -457,6 +457,29 @@ def test_value_and_gradient_in_one_pass(monkeypatch: pytest.MonkeyPatch) -> None
     assert "label_unfold" in watch.names  # its gradient has to be scaled first
 
 
+def test_numbers_that_are_negated_when_they_are_read() -> None:
+    """PyTorch leaves minus signs to whoever reads (`x.conj().imag`); kernels read memory."""
+    torch.manual_seed(0)
+    scores = torch.randn(2, 3, 4, 4, dtype=torch.complex64).conj().imag
+    labels = torch.randint(3, (2, 4, 4))
+    assert scores.is_neg()
+    for loss in (lf.CrossEntropyLoss(), lf.DiceLoss()):
+        close(loss(scores, labels), loss(scores.resolve_neg(), labels))
+
+
+@pytest.mark.parametrize("grad", [False, True])
+def test_wrong_labels_where_nobody_is_told(grad: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """PyTorch for ROCm leaves out the asserts that complain of them: the loss is NaN there."""
+    monkeypatch.setattr(torch, "_assert_async", lambda good, message: None)
+    monkeypatch.setattr(torch.version, "hip", "6.4")
+    scores, labels = torch.randn(2, 3, 4, 4, requires_grad=grad), torch.full((2, 4, 4), 3)
+    for loss in (lf.CrossEntropyLoss(), lf.DiceLoss(), lf.CrossEntropyLoss(reduction="none"), lf.LovaszLoss()):
+        assert loss(scores, labels).isnan().all(), loss
+    targets = torch.full((2, 3, 4, 4), 7)
+    for loss in (lf.BinaryCrossEntropyLoss(), lf.DiceLoss(link="sigmoid"), lf.BinaryCrossEntropyLoss(reduction="none")):
+        assert loss(scores, targets).isnan().all(), loss
+
+
 def test_what_it_does_not_have() -> None:
     """Goes to the definition, and forced is an error that says why; so is a label out of range."""
     scores, labels = torch.randn(1, 3, 4, 4), torch.randint(0, 3, (1, 4, 4))

@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import torch
-
-from lossfold import engines
 from lossfold.compose.passes import Call, Leaf, Pass, is_watched
 from lossfold.folds.checks import signature
 from lossfold.folds.fold import Needs
@@ -42,10 +39,9 @@ def likeness(criterion: Any, sets: type[Any], inputs: tuple[Any, ...]) -> Any:
         sets: the class of sets.
         inputs: what it is given, by position.
     """
-    if torch.compiler.is_compiling() or not 2 <= len(inputs) <= 3:
-        return None
-    marks, like = marks_of(criterion, sets), signature(*inputs)
-    return None if marks is None or like is None else (marks, like, engines.surroundings())
+    like = signature(*inputs) if 2 <= len(inputs) <= 3 else None
+    marks = None if like is None else marks_of(criterion, sets)
+    return None if marks is None else (marks, like)
 
 
 OWN = ("handed", "gate_for", "leaves")

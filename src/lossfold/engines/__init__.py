@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,11 +13,17 @@ from torch import Tensor
 
 from lossfold.engines import native as native
 from lossfold.engines import triton as triton
-from lossfold.engines.transforms import inside_transform
+from lossfold.engines.transforms import inside_transform, is_active
 from lossfold.errors import nearest, wrong
 
+MOST_PLACES = (1 << 31) - (1 << 20)
+"""Of an image or a volume, where programs count them."""
 Lacks = Callable[[str], str]
 """What a fold says of a call: given the name of an engine, what the call needs and the engine lacks; nothing if it has all."""
+
+# The dict in os.environ: of a name that is not there, os.environ.get() raises and catches two errors at every call.
+ENVIRONMENT: dict[Any, Any] = os.environ._data  # type: ignore[attr-defined]
+CHOICE = os.environ.encodekey("LOSSFOLD_ENGINE")
 
 
 @dataclass(frozen=True)
@@ -56,6 +63,8 @@ class Engine:
             return f"the {self.name} engine gives no gradient to targets and weights"
         if inside_transform():
             return f"the {self.name} engine has no rules for torch.func transforms and forward-mode derivatives"
+        if self.launches and math.prod(scores.shape[2:]) > MOST_PLACES:
+            return f"the {self.name} engine counts an image's places in 32 bits, and the scores are {list(scores.shape)}"
         if not self.doubles and scores.dtype == torch.float64:
             return f"the {self.name} engine computes in float32, and the scores are float64"
         lacking = lacks(self.name) if lacks is not None else ""
@@ -117,10 +126,8 @@ def forced(wanted: str | None) -> str | None:
 
 
 def surroundings() -> tuple[object, ...]:
-    """Return what :func:`select` goes by beside tensors and the choice of a loss."""
-    if torch.compiler.is_compiling():  # where nothing is remembered
-        return ()
-    return torch.is_grad_enabled(), torch.is_inference_mode_enabled(), inside_transform(), os.environ.get("LOSSFOLD_ENGINE")
+    """Return what :func:`select` goes by beside tensors and the choice of a loss, outside of compiled code."""
+    return torch.is_grad_enabled(), torch.is_inference_mode_enabled(), is_active(), ENVIRONMENT.get(CHOICE)
 
 
 def select(wanted: str | None, scores: Tensor, *targets: Tensor | None, lacks: Lacks | None = None) -> Engine:

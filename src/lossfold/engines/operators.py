@@ -47,7 +47,7 @@ class FoldOperators:
     ) -> None:
         self.name, self.inputs, self.options = name, inputs, options
         self.outputs, self.kept, self.definition = tuple(outputs), tuple(kept), definition
-        self.defined: list[str] = []
+        self.called: dict[str, Any] = {}
         self.host: Callable[[], Any] | None = None
         returned = ", ".join("Tensor" for _ in (*outputs, *kept))
         back = "".join(f"Tensor? grad_{one}, " for one in outputs) + "".join(f"Tensor {one}, " for one in kept)
@@ -55,13 +55,13 @@ class FoldOperators:
         self._define("unfold", f"({back}{inputs}, {options}) -> Tensor", self._like_the_first)
         self._differentiable("fold", self._backward, self._save)
         self.hosted: tuple[str, ...] = ()
-        self._fold, self._unfold = (getattr(OPERATORS, f"{name}_{what}").default for what in ("fold", "unfold"))
+        self._fold, self._unfold = self.called["fold"], self.called["unfold"]
 
     def fold(self, tensors: tuple[Any, ...], options: tuple[Any, ...]) -> Any:
         """Make the pass by the operator."""
         if torch.compiler.is_compiling() or torch.is_inference_mode_enabled():
             return self._fold(*tensors, *options)
-        return _Plain.apply(self, options, *tensors)
+        return _Plain.apply(tensors[0], tensors, options, self)
 
     def with_once(self, options: str = "", definition: Definition | None = None) -> None:
         """Define the operator that makes one pass for value and gradient of Σ above·S, or of that over Σ below·W.
@@ -77,14 +77,14 @@ class FoldOperators:
         options = options or self.options
         self._define("once", f"({self.inputs}, Tensor above, Tensor? below, {options}) -> (Tensor, Tensor)", _once_shapes)
         self._differentiable("once", self._once_backward_of_graphs, self._save_once)
-        self._once = getattr(OPERATORS, f"{self.name}_once").default
+        self._once = self.called["once"]
 
     def once(self, tensors: tuple[Any, ...], options: tuple[Any, ...]) -> Tensor:
         """Return such a loss, whose gradient is there already."""
-        if torch.compiler.is_compiling():
+        if torch.compiler.is_compiling() or torch.is_inference_mode_enabled():
             value: Tensor = self._once(*tensors, *options)[0]
             return value
-        value = _Once.apply(self, options, *tensors)
+        value = _Once.apply(tensors[0], tensors, options, self)
         return value
 
     def _save_once(self, ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
@@ -135,7 +135,7 @@ class FoldOperators:
         Where there is one pass for value and gradient, ``scaled(gradient, factor)`` multiplies in place.
         """
         self.host = host
-        self.hosted = tuple(self.defined)
+        self.hosted = tuple(self.called)
         for what in self.hosted:
             triton.serve(f"{self.name}_{what}", host, what)
 
@@ -144,18 +144,19 @@ class FoldOperators:
         host = self.host
         if (
             host is not None
+            and first.device.type in triton.DEVICES[1]
             and what in self.hosted
             and type(first) is Tensor
-            and first.device.type in triton.DEVICES[1]
             and not torch._C._len_torch_dispatch_stack()
+            and not any(type(one) is Tensor and one.is_neg() for one in arguments)  # which PyTorch resolves on the way
         ):
             return getattr(host(), what)(*arguments)
         with torch._C._AutoDispatchBelowAutograd():
-            return getattr(self, f"_{what}")(*arguments)
+            return self.called[what](*arguments)
 
     def _define(self, what: str, schema: str, shapes: Definition) -> None:
-        self.defined.append(what)
         LIBRARY.define(f"{self.name}_{what}{schema}")
+        self.called[what] = getattr(OPERATORS, f"{self.name}_{what}").default
         torch.library.register_fake(f"{NAMESPACE}::{self.name}_{what}", shapes, lib=LIBRARY)
 
     def _differentiable(self, what: str, backward: Definition, save: Definition) -> None:
@@ -203,22 +204,31 @@ Flat = TypeVar("Flat", bound=Callable[..., Any])
 
 
 def remembered(flat: Flat) -> Flat:
-    """Return a function of a spec that keeps what it has found; compiled code asks the function itself."""
+    """Return a function of a spec that keeps what it has found, for specs alike, too; compiled code asks the function itself."""
     known = functools.lru_cache(maxsize=512)(flat)
 
     @functools.wraps(flat)
     def found(spec: Any) -> Any:
-        return flat(spec) if torch.compiler.is_compiling() else known(spec)
+        if torch.compiler.is_compiling():
+            return flat(spec)
+        kept = spec.__dict__.get("_flat")  # a spec's hash is that of all its sums
+        if kept is None:
+            kept = known(spec)
+            object.__setattr__(spec, "_flat", kept)
+        return kept
 
     return found  # type: ignore[return-value]
 
 
 class _Plain(torch.autograd.Function):
-    """What is registered for autograd, called directly: in plain eager mode the detour costs more than a small image."""
+    """What is registered for autograd, called directly: in plain eager mode the detour costs more than a small image.
+
+    Only the first input has a gradient; the others come as one argument, which costs less than several.
+    """
 
     @staticmethod
-    def forward(ctx: Any, operators: FoldOperators, options: tuple[Any, ...], *tensors: Any) -> Any:
-        returned = operators.run("fold", tensors[0], *tensors, *options)
+    def forward(ctx: Any, first: Tensor, tensors: tuple[Any, ...], options: tuple[Any, ...], operators: FoldOperators) -> Any:
+        returned = operators.run("fold", first, *tensors, *options)
         ctx.operators = operators
         kept = returned[len(operators.outputs) :] if isinstance(returned, tuple) else ()
         ctx.mark_non_differentiable(*kept)
@@ -227,24 +237,22 @@ class _Plain(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> Any:
-        first, *_ = ctx.operators._backward(ctx, *grads)
-        return (None, None, first, *[None] * (ctx.given - 1))
+        return ctx.operators._backward(ctx, *grads)[0], None, None, None
 
 
 class _Once(torch.autograd.Function):
-    """A loss of which one pass gives the value and the gradient."""
+    """A loss of which one pass gives the value and the gradient; its arguments are those of :class:`_Plain`."""
 
     @staticmethod
-    def forward(ctx: Any, operators: FoldOperators, options: tuple[Any, ...], *tensors: Any) -> Tensor:
-        value, ctx.gradient = operators.run("once", tensors[0], *tensors, *options)
+    def forward(ctx: Any, first: Tensor, tensors: tuple[Any, ...], options: tuple[Any, ...], operators: FoldOperators) -> Tensor:
+        value, ctx.gradient = operators.run("once", first, *tensors, *options)
         ctx.operators = operators
         save(ctx, tensors, (), options)
         return value  # type: ignore[no-any-return]
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor | None) -> Any:
-        first = None if grad is None else ctx.operators._once_backward(ctx, grad)
-        return (None, None, first, *[None] * (ctx.given - 1))
+        return None if grad is None else ctx.operators._once_backward(ctx, grad), None, None, None
 
 
 def save(ctx: Any, inputs: Sequence[Any], kept: Sequence[Tensor], options: Sequence[Any]) -> None:

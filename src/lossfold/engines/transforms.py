@@ -11,15 +11,16 @@ def inside_transform() -> bool:
     """Whether a torch.func transform or a forward-mode level is active: operators without rules break there, or give nothing."""
     if torch.compiler.is_compiling():
         return _while_tracing()
-    return _active()
+    return is_active()
 
 
-def _active() -> bool:
+def is_active() -> bool:
+    """Whether one is, outside of compiled code."""
     return torch._C._functorch.peek_interpreter_stack() is not None or forward_ad._current_level >= 0
 
 
 def _while_tracing() -> bool:
-    return _active()
+    return is_active()
 
 
 # The compiler enters the transforms that it traces, and guards on those that are active outside: the answer is part of the graph.

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lossfold.engines import surroundings
 from lossfold.errors import wrong
 from lossfold.folds.arithmetic import INTERPOLATED
 from lossfold.folds.fold import describe
@@ -29,15 +30,20 @@ def are_plain(values: tuple[Any, ...]) -> bool:
 
 
 def signature(*tensors: Any) -> tuple[Any, ...] | None:
-    """Return all that checks by shape, dtype, device and layout go by; None where something is no plain tensor."""
-    found: list[Any] = []
+    """Return all that checks by shape, dtype, device and layout go by, and that an engine is chosen by.
+
+    None where something is no plain tensor, and in compiled code, where nothing is remembered.
+    """
+    if torch.compiler.is_compiling():
+        return None
+    found: list[Any] = [surroundings()]
     for tensor in tensors:
         if tensor is None:
             found.append(None)
-        elif type(tensor) is not Tensor or tensor.is_nested:
-            return None
-        else:
+        elif type(tensor) is Tensor and not tensor.is_nested:
             found += (tensor.shape, tensor.dtype, tensor.device, tensor.layout, tensor.requires_grad)
+        else:
+            return None
     return tuple(found)
 
 

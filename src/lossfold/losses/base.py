@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import Self
 
-from lossfold.errors import LossError, is_number, naming, python_scalar, wrong
+from lossfold.errors import LossError, is_number, python_scalar, wrong
 from lossfold.folds.arithmetic import buffers_apart, widest_on
 from lossfold.folds.checks import are_plain, plain
 from lossfold.losses.configured import Configured
@@ -94,7 +94,7 @@ class Loss(Configured, Summable):
 
     def __call__(self, *inputs: Any, **named: Any) -> Any:
         """Return the loss of tensors, or of one dict of outputs (see ``inputs``)."""
-        with naming(type(self).__name__):
+        try:
             if named or not are_plain(inputs):
                 inputs, named = plain((inputs, named))
             if self.inputs is None and not is_one_dict(inputs, named):
@@ -102,6 +102,9 @@ class Loss(Configured, Summable):
                     check_arguments(self.arguments, inputs, named)
                 return super().__call__(*inputs, **named)
             return super().__call__(**self.routed(inputs, named))
+        except LossError as error:
+            error.loss = error.loss or type(self).__name__
+            raise
 
     def routed(self, inputs: tuple[Any, ...], named: dict[str, Any]) -> dict[str, Any]:
         """Return the arguments that ``inputs`` points at in the one dict that is given, positionally or as ``outputs_dict``."""

@@ -90,7 +90,7 @@ class Configured(nn.Module):
     def __setattr__(self, name: str, value: Any) -> None:
         if name not in self.__dataclass_fields__:
             super().__setattr__(name, value)
-            if self.ready and name != "memory":
+            if self.ready and name not in ("memory", "training"):
                 self.memory = Memory(self.own_class)
             return
         value = value.detach() if isinstance(value, nn.Parameter) else value  # an option is no parameter

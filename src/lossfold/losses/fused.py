@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lossfold.engines.transforms import inside_transform
 from lossfold.folds.fold import Fold, Rows
-from lossfold.folds.formulas import program_of, values_of
+from lossfold.folds.formulas import Program, program_of, values_of
 from lossfold.folds.traces import Source, Values
 from lossfold.memory import Known, recall
 
@@ -115,8 +115,15 @@ def together(parts: Sequence[Part], known: Known | None = None) -> Values | None
         return Values(terms, weighted, sum(weighted[1:], weighted[0]))
 
     launches = parts[0].fold.launches
-    program = recall(known, "program", lambda: program_of(reading.key, formulas, sources, launches))
-    return None if program is None else values_of(program, formulas, sources)
+
+    def program() -> Program | None:
+        for part in parts:
+            for name in part.loss.per_class_options:  # numbers that move to the device within a trace can't be written
+                part.loss.per_class(name, part.fold.sums)
+        return program_of(reading.key, formulas, sources, launches)
+
+    found = recall(known, "program", program)
+    return None if found is None else values_of(found, formulas, sources)
 
 
 def integrated(fold: Fold, loss: Folded, summed: bool) -> Tensor:

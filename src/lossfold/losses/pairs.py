@@ -7,7 +7,6 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from lossfold import engines
 from lossfold.errors import wrong
 from lossfold.folds.arithmetic import total_dtype
 from lossfold.folds.checks import signature
@@ -19,7 +18,7 @@ from lossfold.losses.image_loss import ImageLoss
 from lossfold.losses.pixels import one_pass_will_do
 from lossfold.losses.reduce import Ratio
 from lossfold.losses.scores import WEIGHT, times
-from lossfold.memory import recall
+from lossfold.memory import lasting, recall
 from lossfold.options import configured, option
 
 ALONE = ("abs", "square", "smooth_abs", "charbonnier")  # sums of functions of p - t at each pixel
@@ -86,7 +85,7 @@ class PairLoss(ImageLoss):
     def check(self, pred: Any, target: Any, weight: Any = None) -> PairGiven:
         """Refuse what can't be folded, or does not fit the options."""
         like = signature(pred, target, weight)
-        known = self.memory.of(like and (like, engines.surroundings()))
+        known = self.memory.of(like)
         in_unit = recall(known, "in_unit", lambda: self.checked(*check_pair(pred, target), weight).in_unit)
         regions = {} if weight is None else {self.region_name: weight}
         return PairGiven(pred, target, regions, in_unit, tuple(pred.shape), known)
@@ -135,7 +134,7 @@ class PairLoss(ImageLoss):
 
     def at_once(self, given: PairGiven) -> Tensor | None:
         """Return a mean or sum of one function of p - t over all elements."""
-        found = recall(given.known, "once", lambda: self.ready_at_once(given))
+        found = recall(lasting(given.known, given.pred), "once", self.ready_at_once, given)
         return None if found is None else found[0].once(given, found[1])
 
     @property

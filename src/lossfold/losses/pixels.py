@@ -16,7 +16,7 @@ from lossfold.folds.label.needs import LabelNeeds
 from lossfold.folds.scores import Given
 from lossfold.losses.reduce import Ratio, divide
 from lossfold.losses.scores import LABELS, WEIGHT, Factor, ScoreLoss, times
-from lossfold.memory import recall
+from lossfold.memory import lasting, recall
 from lossfold.options import configured
 
 OF_LOGARITHMS = ("nll", "nll_all", "nll_not", "nll_not_all", "focal", "focal_not")
@@ -55,7 +55,7 @@ class PixelLoss(ScoreLoss):
         """Return a mean or sum over all pixels whose denominator follows from labels and weights alone."""
         if given.normalizer is not None or (given.partial is not None and given.partial.positive is not None):
             return None
-        found = recall(given.known, "once", lambda: self.ready_at_once(given))
+        found = recall(lasting(given.known, given.scores), "once", self.ready_at_once, given)
         return None if found is None else found[0].once(given, *found[1:])
 
     @property
@@ -90,13 +90,16 @@ class PixelLoss(ScoreLoss):
         return times(divide(*ratio), self.per_class("class_weight", fold.sums))
 
 
-def one_pass_will_do(scores: Tensor, weight: float) -> bool:
+def one_pass_will_do(scores: Tensor, weight: float, few: int = 1 << 16) -> bool:
     """Whether the gradient is wanted as well, and may be multiplied later: in float16 it has to be scaled before it is rounded.
 
-    A weight multiplies it. On GPUs, where memory is what passes cost, that takes as long as a second one.
+    A weight multiplies it. On GPUs, where memory is what passes cost, that takes as long as a second one. Of few scores on a CPU
+    a gradient that nobody wants costs less than a fold and its formula.
     """
-    if torch.compiler.is_compiling() or not is_recorded(scores):
+    if torch.compiler.is_compiling():
         return False
+    if not is_recorded(scores):
+        return scores.device.type == "cpu" and scores.numel() <= few
     return scores.dtype != torch.float16 and (weight == 1 or scores.device.type == "cpu")
 
 

@@ -145,8 +145,8 @@ class ScoreLoss(Folded):
     ) -> Given:
         """Refuse what can't be folded, or does not fit the options."""
         like = signature(logits, labels, weight)
-        known = self.memory.of(like and (like, self.without_channels, engines.surroundings()))
-        kind = recall(known, "kind", lambda: self.checked_kind(logits, labels, weight))
+        known = self.memory.of(like and (like, self.without_channels))
+        kind = recall(known, "kind", self.checked_kind, logits, labels, weight)
         if kind != LABELS and not self.without_channels and not self.by_element:
             mention_pictures_without_channel(logits, labels, self.validate)
         if normalizer is not None:
@@ -205,7 +205,7 @@ class ScoreLoss(Folded):
         """Return the fold that a call wants; without one, that of the targets that the link is most used with."""
         usual = LABELS if self.link in self.label_links else MASKS
         kind = usual if given is None else given.kind
-        return recall(self.memory.of("needs"), kind, lambda: self.needs_for(kind))
+        return recall(None if torch.compiler.is_compiling() else self.memory.of("needs"), kind, self.needs_for, kind)
 
     def needs_for(self, kind: str) -> LabelNeeds | DenseNeeds:
         """Return the fold that a kind of targets wants."""

@@ -99,7 +99,10 @@ def collect(
     part_ptr, bad_ptr, sums_ptr, good_ptr, programs, bads, inner,
     SIZE: tl.constexpr, BLOCK: tl.constexpr, ROWS: tl.constexpr,
 ):  # fmt: skip
-    """Add partial sums ``[outer, inner, programs, SIZE]`` up to ``[outer, SIZE, inner]``, in this order; say if none was bad."""
+    """Add partial sums ``[outer, inner, programs, SIZE]`` up to ``[outer, SIZE, inner]``, in this order; say if none was bad.
+
+    If one was, the first sums are NaN: not everywhere somebody hears of it.
+    """
     block, image = place_of((SIZE + BLOCK - 1) // BLOCK)
     column = block * BLOCK + tl.arange(0, BLOCK)
     part_ptr += image * programs * SIZE
@@ -108,14 +111,16 @@ def collect(
         row = start + tl.arange(0, ROWS)
         here = (row < programs)[:, None] & (column < SIZE)[None, :]
         total += tl.load(part_ptr + row.to(tl.int64)[:, None] * SIZE + column[None, :], mask=here, other=0.0)
-    to = (image // inner * SIZE + column) * inner + image % inner
-    tl.store(sums_ptr + to, tl.sum(total, 0), mask=column < SIZE)
+    sums = tl.sum(total, 0)
     if tl.program_id(0) == 0:
         wrong = tl.zeros([ROWS * BLOCK], tl.int32)
         for start in range(0, bads, ROWS * BLOCK):
             one = start + tl.arange(0, ROWS * BLOCK)
             wrong = wrong | tl.load(bad_ptr + one, mask=one < bads, other=0)
-        tl.store(good_ptr, tl.max(wrong, 0) == 0)
+        good = tl.max(wrong, 0) == 0
+        tl.store(good_ptr, good)
+        sums = tl.where(good, sums, float("nan"))
+    tl.store(sums_ptr + (image // inner * SIZE + column) * inner + image % inner, sums, mask=column < SIZE)
 
 
 @triton.jit

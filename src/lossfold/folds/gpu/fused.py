@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import linecache
 import math
@@ -17,6 +18,7 @@ from lossfold.folds.gpu.rules import write
 from lossfold.folds.gpu.writer import Value, Writer, padded
 from lossfold.folds.histogram import Bins
 from lossfold.folds.traces import Trace, UnwrittenError
+from lossfold.memory import is_captured
 
 MOST_NUMBERS = 512  # of a block: one for each thread
 
@@ -42,11 +44,17 @@ class Kernel:
 
     def run(self, sums: Sequence[Tensor]) -> tuple[Sequence[Tensor], Tensor]:
         """Return values and derivatives."""
+        if is_captured():
+            CAPTURED[id(self)] = self
         device = sums[0].device
         values = torch.empty(2 * self.count + 1, dtype=torch.float32, device=device)
         slopes = torch.empty((self.count + 1, self.numbers), dtype=torch.float64, device=device)
         launch(self.kernel, (1,), *[one.contiguous() for one in sums], values, slopes, *self.constants, **options(self.warps))
         return values.unbind(), slopes
+
+
+CAPTURED: dict[int, Kernel] = {}
+"""Those in CUDA graphs, which read code and constants whenever they are replayed."""
 
 
 def written(trace: Trace, device: torch.device) -> Kernel:
@@ -77,13 +85,14 @@ def written(trace: Trace, device: torch.device) -> Kernel:
             start += rows * kinds * classes
     arguments = [*(f"sums_{k}" for k in range(len(trace.sources))), "values", "slopes"]
     arguments += [f"constant_{k}" for k in range(len(writer.constants))]
-    kernel, source = compiled(arguments, writer.lines)
+    kernel, source = compiled(tuple(arguments), tuple(writer.lines))
     numbers = sum(rows * kinds * classes for _, rows, kinds, classes in trace.sources)
     return Kernel(kernel, source, writer.constants, trace.terms, numbers, max(1, min(16, max(blocks) // 32)))
 
 
-def compiled(arguments: Sequence[str], lines: Sequence[str]) -> tuple[Any, str]:
-    """Return a kernel from its lines, and its source."""
+@functools.lru_cache(maxsize=512)
+def compiled(arguments: tuple[str, ...], lines: tuple[str, ...]) -> tuple[Any, str]:
+    """Return a kernel from its lines, and its source; the same for the same."""
     import triton
     import triton.language as tl
 

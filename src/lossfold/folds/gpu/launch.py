@@ -179,11 +179,21 @@ def scaled(gradient: Tensor, factor: Tensor) -> Tensor:
     return gradient
 
 
+def complain(bad: Tensor, message: str, *results: Tensor) -> None:
+    """Complain if something was bad; PyTorch for ROCm leaves such asserts out, and results are NaN there."""
+    good = (bad == 0).all()
+    torch._assert_async(good, message)
+    if torch.version.hip:
+        for one in results:
+            one.copy_(torch.where(good, one, float("nan")))
+
+
 def in_total(part: Tensor, bad: Tensor | None = None, message: str = "") -> Tensor:
     """Return the sum of partial sums, float64 ``[]``; complain if something was bad. PyTorch adds in a fixed order."""
+    total = part.sum()
     if bad is not None:
-        torch._assert_async((bad == 0).all(), message)
-    return part.sum()
+        complain(bad, message, total)
+    return total
 
 
 def added(part: Tensor, bad: Tensor, message: str, inner: int = 1) -> Tensor:
@@ -197,7 +207,7 @@ def added(part: Tensor, bad: Tensor, message: str, inner: int = 1) -> Tensor:
     good = torch.empty((), dtype=torch.bool, device=part.device)
     size = math.prod(sizes)
     if not size:  # nothing is asked for but that
-        torch._assert_async((bad == 0).all(), message)
+        complain(bad, message)
         return sums
     shape = {"SIZE": size, "BLOCK": 16, "ROWS": 64}
     launch(
@@ -213,7 +223,7 @@ def tabled(words: Tensor) -> Tensor:
     rows, count, classes, _, bins, words_each = words.shape
     table = torch.empty((rows, 4, classes, bins - 1), dtype=torch.float64, device=words.device)
     shape = {"C": classes, "BINS": bins - 1, "COUNTS": words_each == 1, "BLOCK": WIDE}
-    launch(tables.tables_collect, (math.ceil(bins / WIDE), 2 * classes, rows), words, table, count, **shape, **options(4))
+    launch(tables.tables_collect, (math.ceil((bins - 1) / WIDE) * 2 * classes * rows,), words, table, count, **shape, **options(4))
     return table
 
 
@@ -226,7 +236,7 @@ def slopes_of(grad_table: Tensor, each: int = 0) -> Tensor:
     """
     rows, _, classes, bins = grad_table.shape
     slopes = torch.empty((rows, classes, 2, bins), dtype=torch.float32, device=grad_table.device)
-    grid = (math.ceil(bins / WIDE), 2 * classes, rows)
+    grid = (math.ceil(bins / WIDE) * 2 * classes * rows,)
     launch(tables.tables_slopes, grid, grad_table, slopes, C=classes, BINS=bins, EACH=each, BLOCK=WIDE, **options(4))
     return slopes
 

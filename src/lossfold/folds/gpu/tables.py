@@ -25,9 +25,17 @@ def rounded(x):
 
 
 @triton.jit
+def part_of(C: tl.constexpr, BINS: tl.constexpr, BLOCK: tl.constexpr):
+    """Return which block of bins a program has, of which class's side, in which row: along one axis, for others end at 65535."""
+    BLOCKS: tl.constexpr = (BINS + BLOCK - 1) // BLOCK
+    number = tl.program_id(0)
+    return number % BLOCKS, number // BLOCKS % (2 * C), (number // (2 * C * BLOCKS)).to(tl.int64)
+
+
+@triton.jit
 def tables_collect(table_ptr, out_ptr, tables, C: tl.constexpr, BINS: tl.constexpr, COUNTS: tl.constexpr, BLOCK: tl.constexpr):
     """Write ``out[row, own weight | own place | other weight | other place, class, bin]`` from so many tables to a row."""
-    block, line, row = tl.program_id(0), tl.program_id(1), tl.program_id(2).to(tl.int64)
+    block, line, row = part_of(C, BINS, BLOCK)
     WORDS: tl.constexpr = 1 if COUNTS else 2
     SIZE: tl.constexpr = 2 * C * (BINS + 1) * WORDS
     bin_ = block * BLOCK + tl.arange(0, BLOCK)
@@ -61,7 +69,7 @@ def tables_slopes(from_ptr, to_ptr, C: tl.constexpr, BINS: tl.constexpr, EACH: t
 
     EACH: the bins of an octave, of hinge errors; 0 for even bins.
     """
-    block, line, row = tl.program_id(0), tl.program_id(1), tl.program_id(2).to(tl.int64)
+    block, line, row = part_of(C, BINS, BLOCK)
     c, side = line // 2, line % 2
     bin_ = block * BLOCK + tl.arange(0, BLOCK)
     g = tl.load(from_ptr + ((row * 4 + 2 * side + 1) * C + c) * BINS + bin_, mask=bin_ < BINS, other=0.0)

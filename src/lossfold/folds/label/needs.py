@@ -95,8 +95,11 @@ class LabelNeeds(ScoreNeeds[LabelSpec]):
         self.look(scores, labels, weight)
         if scores.dim() == 2:
             scores, labels, weight = as_pixels(scores, labels, weight)
-        with refusing_labels(scores.shape[1], labels, self.spec.ignore_index):
+        try:  # which costs nothing, and a context manager as much as a look
             return operators.once(scores, labels, weight, above, below, self.spec)
+        except RuntimeError as error:
+            refuse_labels(error, scores.shape[1], labels, self.spec.ignore_index)
+            raise
 
     def integrate(self, coef: Tensor, given: Given) -> Tensor:
         """Return the map ``[B, *S]`` of each pixel's share, the sums weighted by ``coef [K, C]``."""
@@ -152,23 +155,28 @@ def as_pixels(scores: Tensor, labels: Tensor, weight: Tensor | None) -> tuple[Te
     return scores.t()[None], labels[None], None if weight is None else weight[None]
 
 
+def refuse_labels(error: BaseException | None, classes: int, labels: Tensor, ignore_index: int) -> None:
+    """Raise a LossError for an engine's complaint about a label."""
+    if not isinstance(error, RuntimeError) or "lossfold: " not in str(error) or "out of range" not in str(error):
+        return
+    labels = labels.long()  # a uint8 would compare equal to an ignore_index below 0
+    outside = ((labels < 0) | (labels >= classes)) & (labels != ignore_index)
+    expected = f"in [0, {classes}) or ignore_index={ignore_index}"
+    found = f"also {sorted(set(labels[outside].tolist()))[:5]}"
+    raise wrong("labels", expected, found, one_channel() if classes == 1 else "") from None
+
+
 class refusing_labels:  # noqa: N801 - reads as a verb
     """Turn an engine's complaint about a label into a LossError (compiled code keeps the RuntimeError)."""
 
     def __init__(self, classes: int, labels: Tensor, ignore_index: int) -> None:
-        self.classes, self.labels, self.ignore_index = classes, labels, ignore_index
+        self.given = classes, labels, ignore_index
 
     def __enter__(self) -> None:
         return None
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if not isinstance(error, RuntimeError) or "lossfold: " not in str(error) or "out of range" not in str(error):
-            return
-        labels = self.labels.long()  # a uint8 would compare equal to an ignore_index below 0
-        outside = ((labels < 0) | (labels >= self.classes)) & (labels != self.ignore_index)
-        expected = f"in [0, {self.classes}) or ignore_index={self.ignore_index}"
-        found = f"also {sorted(set(labels[outside].tolist()))[:5]}"
-        raise wrong("labels", expected, found, one_channel() if self.classes == 1 else "") from None
+        refuse_labels(error, *self.given)
 
 
 def check_labels(logits: object, labels: object, weight: object, resize: bool = True) -> tuple[Tensor, Tensor, Tensor | None]:

@@ -96,13 +96,16 @@ class PairGiven:
         if pred.dim() == 5:
             return pred, target, regions
         images, channels, rows, columns = pred.shape
-        if not in_one_row or images * channels <= 256 or rows * columns >= 1024:
+        if not in_one_row or images * channels <= 256 or rows * columns >= 1024 or pred.numel() > MOST_IN_ONE_ROW:
             return pred, target, regions
 
         def row(tensor: Tensor) -> Tensor:
             return tensor.expand(-1, channels, -1, -1).reshape(1, 1, 1, images * channels * rows * columns)
 
         return row(pred), row(target), {name: row(region) for name, region in regions.items()}
+
+
+MOST_IN_ONE_ROW = 1 << 30  # numbers: places in a row are counted in 32 bits
 
 
 def as_they_are(tensor: Tensor) -> Tensor:

@@ -72,7 +72,7 @@ class WindowLoss(ImageLoss):
 
     def ready_at_once(self, given: WindowGiven) -> WindowNeeds | None:
         """Return what makes a pass for value and gradient, None where none will do."""
-        if not self.one_pass or self.apart or not one_pass_will_do(given.pred, self.loss_weight):
+        if not self.one_pass or self.apart or not one_pass_will_do(given.pred, self.loss_weight, few=0):
             return None
         needs = self.needs(given)
         return needs if needs.has_once(given) else None

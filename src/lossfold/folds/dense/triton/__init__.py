@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
+
 from torch import Tensor
 
-from lossfold.engines import Lacks
+from lossfold.engines import MOST_PLACES, Lacks
 from lossfold.folds.dense.spec import PLAIN, DenseSpec
 
 MOST_CHANNELS = 1536  # that softmax has together
@@ -21,6 +23,8 @@ def lacks(spec: DenseSpec, scores: Tensor, targets: Tensor) -> Lacks:
             return f"the sum {plain[0]!r}"
         if engine != "triton":
             return ""
+        if math.prod(targets.shape[2:]) > MOST_PLACES:
+            return f"images of more than {MOST_PLACES} targets a channel"
         known = WITH_SOFTMAX if spec.link == "softmax" else (*WITH_SOFTMAX, *ALONE)
         others = [kind for kind, _ in spec.sums if kind not in known]
         if others:

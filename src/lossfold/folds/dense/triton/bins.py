@@ -35,7 +35,8 @@ def bin_of(z, p, q, own, BINS: tl.constexpr, HINGE: tl.constexpr):
         place = tl.where(number, error, 0.0) * BINS
         bin_ = tl.minimum(place.to(tl.int32), BINS - 1)
         position = place - bin_.to(tl.float32)
-    return bin_, position, number
+    # A product and the difference from it may be made in one, without the rounding that has taken the product to the next bin.
+    return bin_, tl.maximum(position, 0.0), number
 
 
 @triton.jit(do_not_specialize=["ignore"])

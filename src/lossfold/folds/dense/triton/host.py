@@ -19,6 +19,7 @@ from lossfold.folds.gpu.launch import (
     MOST_ROWS,
     Plan,
     added,
+    complain,
     divided,
     flat,
     in_total,
@@ -237,7 +238,7 @@ def map(
         fixed = call.compiled(cut, KINDS=tuple(kinds[k] for k in rest), GAMMAS=tuple(gammas[k] for k in rest))
         kernel = pixels.map_pixels if call.by_pixel else lines.map_lines
         launch(kernel, (programs,), coefs[0], call.z, call.t, call.w, values, bad, *call.numbers(each), call.ignore, **fixed)
-        torch._assert_async((bad == 0).all(), MESSAGE)
+        complain(bad, MESSAGE, values)
         if mapped:
             of_maps = _mapped(call, wide, targets, maps, together)
             of_maps.add_values(coefs[1], [KINDS[kinds[k]] for k in mapped], values, alone=not call.by_pixel)

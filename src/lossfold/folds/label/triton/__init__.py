@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
+
 from torch import Tensor
 
-from lossfold.engines import Lacks
+from lossfold.engines import MOST_PLACES, Lacks
 from lossfold.folds.label.spec import LabelSpec
 
 MOST_CLASSES, MOST_WHOLE = 4096, 192  # at all, and of which a program has all of a pixel's
@@ -17,6 +19,8 @@ def lacks(spec: LabelSpec, scores: Tensor, labels: Tensor) -> Lacks:
     def of(engine: str) -> str:
         if engine != "triton":
             return ""
+        if math.prod(labels.shape[1:]) > MOST_PLACES:
+            return f"images of more than {MOST_PLACES} labels"
         return f"sums of more than {MOST_CLASSES} classes" if scores.shape[1] > MOST_CLASSES else ""
 
     return of

@@ -13,7 +13,19 @@ from torch import Tensor
 
 from lossfold.folds.fold import code_of
 from lossfold.folds.gpu import maps as maps_of
-from lossfold.folds.gpu.launch import added, divided, in_total, launch, narrowed, options, rows_of_kinds, slopes_of, tabled, warp
+from lossfold.folds.gpu.launch import (
+    added,
+    complain,
+    divided,
+    in_total,
+    launch,
+    narrowed,
+    options,
+    rows_of_kinds,
+    slopes_of,
+    tabled,
+    warp,
+)
 from lossfold.folds.gpu.launch import scaled as scaled
 from lossfold.folds.gpu.resizing import back, full
 from lossfold.folds.label.spec import KINDS
@@ -121,7 +133,7 @@ def map(
         rest, mapped = maps_of.places_of(kinds, OF_MAPS)
         coefs = [rows_of_kinds(narrowed(coef), places) for places in (rest, mapped)]
         bad = launches(call).values_of(call, coefs[0], tuple(kinds[k] for k in rest), tuple(gammas[k] for k in rest), values)
-        torch._assert_async((bad == 0).all(), call.message)
+        complain(bad, call.message, values)
         if mapped:
             of_maps = _mapped(wide, labels, weight, maps, ignore_index, softmax, align_corners)
             of_maps.add_values(coefs[1], [KINDS[kinds[k]] for k in mapped], values, alone=False)

@@ -137,4 +137,4 @@ def bin_of(p, own, BINS: tl.constexpr, SOFTMAX: tl.constexpr):
     number = error == error
     place = tl.where(number, error, 0.0) * BINS
     bin_ = tl.minimum(place.to(tl.int32), BINS - 1)
-    return bin_, place - bin_.to(tl.float32), number
+    return bin_, tl.maximum(place - bin_.to(tl.float32), 0.0), number  # which may be fused with the product; see the dense fold
