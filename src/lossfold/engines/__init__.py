@@ -21,9 +21,8 @@ MOST_PLACES = (1 << 31) - (1 << 20)
 Lacks = Callable[[str], str]
 """What a fold says of a call: given the name of an engine, what the call needs and the engine lacks; nothing if it has all."""
 
-# The dict in os.environ: of a name that is not there, os.environ.get() raises and catches two errors at every call.
-ENVIRONMENT: dict[Any, Any] = os.environ._data  # type: ignore[attr-defined]
-CHOICE = os.environ.encodekey("LOSSFOLD_ENGINE")
+VARIABLE = "LOSSFOLD_ENGINE"
+INSIDE = os.fsencode(VARIABLE) if os.name == "posix" else VARIABLE  # os.environ
 
 
 @dataclass(frozen=True)
@@ -120,14 +119,20 @@ def check_name(argument: str, name: str | None) -> None:
 
 def forced(wanted: str | None) -> str | None:
     """Return the engine that the option, or else the environment's ``LOSSFOLD_ENGINE``, names."""
-    choice = wanted or os.environ.get("LOSSFOLD_ENGINE") or None
+    choice = wanted or os.environ.get(VARIABLE) or None
     check_name("LOSSFOLD_ENGINE", choice)
     return choice
 
 
+def variable() -> object:
+    """Return what the environment's ``LOSSFOLD_ENGINE`` holds, at a tenth of what os.environ.get() takes where there is none."""
+    inside = getattr(os.environ, "_data", None)
+    return os.environ.get(VARIABLE) if inside is None else inside.get(INSIDE)
+
+
 def surroundings() -> tuple[object, ...]:
     """Return what :func:`select` goes by beside tensors and the choice of a loss, outside of compiled code."""
-    return torch.is_grad_enabled(), torch.is_inference_mode_enabled(), is_active(), ENVIRONMENT.get(CHOICE)
+    return torch.is_grad_enabled(), torch.is_inference_mode_enabled(), is_active(), variable()
 
 
 def select(wanted: str | None, scores: Tensor, *targets: Tensor | None, lacks: Lacks | None = None) -> Engine:

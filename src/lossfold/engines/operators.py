@@ -55,12 +55,11 @@ class FoldOperators:
         self._define("unfold", f"({back}{inputs}, {options}) -> Tensor", self._like_the_first)
         self._differentiable("fold", self._backward, self._save)
         self.hosted: tuple[str, ...] = ()
-        self._fold, self._unfold = self.called["fold"], self.called["unfold"]
 
     def fold(self, tensors: tuple[Any, ...], options: tuple[Any, ...]) -> Any:
         """Make the pass by the operator."""
-        if torch.compiler.is_compiling() or torch.is_inference_mode_enabled():
-            return self._fold(*tensors, *options)
+        if outside_of_autograd():
+            return self.called["fold"](*tensors, *options)
         return _Plain.apply(tensors[0], tensors, options, self)
 
     def with_once(self, options: str = "", definition: Definition | None = None) -> None:
@@ -77,12 +76,11 @@ class FoldOperators:
         options = options or self.options
         self._define("once", f"({self.inputs}, Tensor above, Tensor? below, {options}) -> (Tensor, Tensor)", _once_shapes)
         self._differentiable("once", self._once_backward_of_graphs, self._save_once)
-        self._once = self.called["once"]
 
     def once(self, tensors: tuple[Any, ...], options: tuple[Any, ...]) -> Tensor:
         """Return such a loss, whose gradient is there already."""
-        if torch.compiler.is_compiling() or torch.is_inference_mode_enabled():
-            value: Tensor = self._once(*tensors, *options)[0]
+        if outside_of_autograd():
+            value: Tensor = self.called["once"](*tensors, *options)[0]
             return value
         value = _Once.apply(tensors[0], tensors, options, self)
         return value
@@ -105,7 +103,7 @@ class FoldOperators:
         gradient: Tensor | None
         gradient, ctx.gradient = ctx.gradient, None
         if gradient is None:  # backward(retain_graph=True) has taken it
-            _, gradient = self._once(*saved(ctx)[0], *ctx.options)
+            _, gradient = self.called["once"](*saved(ctx)[0], *ctx.options)
         if inside_transform() or torch._C._functorch.is_legacy_batchedtensor(grad):  # many gradients at once
             return torch.mul(gradient.to(grad.dtype), grad).to(gradient.dtype)
         if self.host is not None and grad.device.type in triton.DEVICES[1]:
@@ -127,7 +125,7 @@ class FoldOperators:
         self.map_definition = definition
         self._define("map", f"({self.inputs}, Tensor coef, {kept}{self.options}) -> Tensor", shapes)
         self._differentiable("map", self._map_backward, self._save_map)
-        return getattr(OPERATORS, f"{self.name}_map")
+        return self.called["map"]
 
     def on_gpus(self, host: Callable[[], Any]) -> None:
         """Take the functions of a module for the triton engine's devices, named as the operators that have been defined.
@@ -197,27 +195,34 @@ class FoldOperators:
         count = self.inputs.count(",") + 1
         (scores, targets, weight, *others), (coef, *kept) = arguments[:count], arguments[count:]
         coefs = [coef.expand(len(scores), -1, -1).contiguous(), *[None] * (len(self.outputs) - 1)]
-        return (self._unfold(*coefs, *kept, scores, targets, weighed(grad, weight), *others, *ctx.options), *rest)
+        return (self.called["unfold"](*coefs, *kept, scores, targets, weighed(grad, weight), *others, *ctx.options), *rest)
 
 
 Flat = TypeVar("Flat", bound=Callable[..., Any])
 
 
 def remembered(flat: Flat) -> Flat:
-    """Return a function of a spec that keeps what it has found, for specs alike, too; compiled code asks the function itself."""
-    known = functools.lru_cache(maxsize=512)(flat)
+    """Return a function of a spec that keeps what it has found; compiled code asks the function itself."""
+    known: dict[int, tuple[Any, Any]] = {}  # by the spec itself: its hash would be that of all its sums
 
     @functools.wraps(flat)
     def found(spec: Any) -> Any:
         if torch.compiler.is_compiling():
             return flat(spec)
-        kept = spec.__dict__.get("_flat")  # a spec's hash is that of all its sums
+        kept = known.get(id(spec))
         if kept is None:
-            kept = known(spec)
-            object.__setattr__(spec, "_flat", kept)
-        return kept
+            if len(known) >= 512:
+                known.clear()
+            kept = known[id(spec)] = spec, flat(spec)  # which keeps it, so that no other gets its id
+        return kept[1]
 
     return found  # type: ignore[return-value]
+
+
+def outside_of_autograd() -> bool:
+    """Whether an operator is called as it is, and not by a Function: compiled, traced, and where nothing may be saved."""
+    tracing = torch._C._get_tracing_state() is not None
+    return torch.compiler.is_compiling() or torch.is_inference_mode_enabled() or tracing
 
 
 class _Plain(torch.autograd.Function):

@@ -32,9 +32,9 @@ def are_plain(values: tuple[Any, ...]) -> bool:
 def signature(*tensors: Any) -> tuple[Any, ...] | None:
     """Return all that checks by shape, dtype, device and layout go by, and that an engine is chosen by.
 
-    None where something is no plain tensor, and in compiled code, where nothing is remembered.
+    None where something is no plain tensor, and where nothing is remembered: in compiled code, and among fake tensors.
     """
-    if torch.compiler.is_compiling():
+    if torch.compiler.is_compiling() or torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.FAKE) is not None:
         return None
     found: list[Any] = [surroundings()]
     for tensor in tensors:

@@ -15,7 +15,7 @@ from lossfold.losses import fused
 from lossfold.losses.base import Loss
 from lossfold.losses.reduce import Addends, Last, Ratio
 
-WORKED_OUT = ("formula", "reduce", "settled")  # the ways from a fold to the loss
+WORKED_OUT = ("formula", "reduce", "settled", "last")  # the ways from a fold to the loss
 
 
 class Folded(Loss):

@@ -99,7 +99,7 @@ def one_pass_will_do(scores: Tensor, weight: float, few: int = 1 << 16) -> bool:
     if torch.compiler.is_compiling():
         return False
     if not is_recorded(scores):
-        return scores.device.type == "cpu" and scores.numel() <= few
+        return scores.device.type == "cpu" and scores.numel() < few
     return scores.dtype != torch.float16 and (weight == 1 or scores.device.type == "cpu")
 
 

@@ -62,4 +62,4 @@ class ComparedModule(TrainingModule):
         super().on_load_checkpoint(checkpoint)
         if "baseline" in checkpoint:
             self.baseline = self.scores_type(**checkpoint["baseline"])
-        self.shown_before = checkpoint["shown_before"]
+        self.shown_before = checkpoint.get("shown_before", {})
