@@ -51,9 +51,15 @@ def recall(known: Known | None, key: Any, find: Callable[..., Found], *given: An
     return found
 
 
+CAPTURED: dict[int, Any] = {}
+"""What CUDA graphs read whenever they are replayed, by its id: they outlive what is remembered."""
+
+
 def lasting(known: Known | None, tensor: Any) -> Known | None:
-    """Return where tensors are remembered; None where they are to be a CUDA graph's own, which outlives what is remembered."""
-    return None if getattr(tensor, "is_cuda", False) and is_captured() else known
+    """Return what is known of calls on a tensor's device; for good, if a CUDA graph is being captured."""
+    if known is not None and getattr(tensor, "is_cuda", False) and is_captured():
+        CAPTURED[id(known)] = known
+    return known
 
 
 def is_captured() -> bool:

@@ -50,21 +50,21 @@ def test_training_and_evaluation_remember_the_same() -> None:
 
 
 def test_what_is_captured_belongs_to_the_graph(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A graph outlives options and memories: it makes the tensors that it reads, and kernels in it stay."""
+    """A graph outlives options and memories: what is known of its call and kernels in it stay."""
     from lossfold.folds.gpu import fused as gpu_fused
 
     known: dict[Any, Any] = {}
     with FakeTensorMode():
         on_gpu, on_cpu = torch.empty(2, device="cuda"), torch.empty(2)
-        assert memory.lasting(known, on_gpu) is known
+        assert memory.lasting(known, on_gpu) is known and id(known) not in memory.CAPTURED
         for module in (memory, gpu_fused):
             monkeypatch.setattr(module, "is_captured", lambda: True)
-        assert memory.lasting(known, on_gpu) is None
-        assert memory.lasting(known, on_cpu) is known
+        assert memory.lasting(known, on_cpu) is known and id(known) not in memory.CAPTURED
+        assert memory.lasting(known, on_gpu) is known and memory.CAPTURED.pop(id(known)) is known
     kernel = kernel_of(lf.DiceLoss(), monkeypatch, {})
     monkeypatch.setattr(gpu_fused, "launch", lambda *given, **named: None)
     kernel.run([torch.empty(2, 3, 3, dtype=torch.float64, device="meta")])
-    assert gpu_fused.CAPTURED.pop(id(kernel)) is kernel
+    assert memory.CAPTURED.pop(id(kernel)) is kernel
 
 
 def test_places_that_32_bits_do_not_count() -> None:

@@ -21,7 +21,9 @@ SCORES, LABELS = torch.randn(2, 3, 12, 12), torch.randint(3, (2, 12, 12))
 IMAGE = torch.rand(2, 3, 12, 12)
 
 
-@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning", "ignore:.*torch.jit:FutureWarning", "ignore:.*torch.jit:DeprecationWarning")
+@pytest.mark.filterwarnings(
+    "ignore::torch.jit.TracerWarning", "ignore:.*torch.jit:FutureWarning", "ignore:.*torch.jit:DeprecationWarning"
+)
 @pytest.mark.parametrize("grad", [False, True])
 @pytest.mark.parametrize("name", ["CrossEntropyLoss", "DiceLoss", "L1Loss", "SSIMLoss"])
 def test_traced(name: str, grad: bool) -> None:

@@ -18,7 +18,7 @@ from lossfold.folds.gpu.rules import write
 from lossfold.folds.gpu.writer import Value, Writer, padded
 from lossfold.folds.histogram import Bins
 from lossfold.folds.traces import Trace, UnwrittenError
-from lossfold.memory import is_captured
+from lossfold.memory import CAPTURED, is_captured
 
 MOST_NUMBERS = 512  # of a block: one for each thread
 
@@ -51,10 +51,6 @@ class Kernel:
         slopes = torch.empty((self.count + 1, self.numbers), dtype=torch.float64, device=device)
         launch(self.kernel, (1,), *[one.contiguous() for one in sums], values, slopes, *self.constants, **options(self.warps))
         return values.unbind(), slopes
-
-
-CAPTURED: dict[int, Kernel] = {}
-"""Those in CUDA graphs, which read code and constants whenever they are replayed."""
 
 
 def written(trace: Trace, device: torch.device) -> Kernel:
