@@ -25,6 +25,8 @@ from lossfold.folds.gpu.resizing import Line, line
 from lossfold.folds.label.triton import grid
 from lossfold.folds.label.triton.call import Call, reads, tables
 
+MOST_WITH_BINS = 255  # registers: of fewer, sm_120 puts some of two rows of nodes and of the words of bin 0 into memory
+
 
 def most_kinds(classes: int) -> int:
     """Return how many kinds of sums one launch collects, beside the two rows of nodes."""
@@ -43,9 +45,9 @@ def numbers_of(call: Call) -> tuple[int, ...]:
     return (*call.z.stride(), *call.z.shape[2:], *call.y.shape[1:], *down, *across, call.ignore)
 
 
-def compiled_for(warps: int) -> dict[str, Any]:
+def compiled_for(warps: int, most: int = MOST_REGISTERS) -> dict[str, Any]:
     """Return how programs of so many warps are compiled: with as many registers as these may have, for rows of nodes take many."""
-    return options(warps, min(MOST_REGISTERS, 2048 // warps))
+    return options(warps, min(most, 2048 // warps))
 
 
 def cut_of(call: Call, held: int, bins: bool = False) -> tuple[dict[str, int], dict[str, Any], int]:
@@ -55,7 +57,11 @@ def cut_of(call: Call, held: int, bins: bool = False) -> tuple[dict[str, int], d
     cut = binned(*sizes) if bins else plan(*sizes, most_groups=MOST_WARPS)
     block = min(cut.block, max(16, 1 << (call.y.shape[2] - 1).bit_length()))
     long = any(one.long(*sizes) for one, *sizes in zip(lines_of(call), call.y.shape[1:], call.z.shape[2:], strict=True))
-    return {"ROWS": cut.rows, "GROUPS": cut.groups, "LONG": long}, compiled_for(cut.warps), block
+    return (
+        {"ROWS": cut.rows, "GROUPS": cut.groups, "LONG": long},
+        compiled_for(cut.warps, MOST_WITH_BINS if bins else MOST_REGISTERS),
+        block,
+    )
 
 
 def sums_of(call: Call, kinds: tuple[int, ...], gammas: tuple[float, ...], hardness: Tensor | None, thresh: float) -> Tensor:
