@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from lossfold.folds.gpu.launch import added, binned, in_total, launch, options, plan, warp, written
+from lossfold.folds.gpu.launch import MOST_REGISTERS, added, binned, in_total, launch, options, plan, warp, written
 from lossfold.folds.label.triton import MOST_WHOLE, gradient, many, once, sums
 from lossfold.folds.label.triton import bins as histogram
 from lossfold.folds.label.triton.call import Call, reads, tables
@@ -42,7 +42,8 @@ def table_of(call: Call, bins: int, apart: bool, counts: bool) -> Tensor:
     cut = binned(classes, 6, images, pixels, warp(), most_tiles=16) if some else plan(classes, 0, images, pixels, warp())
     programs = cut.programs(pixels)
     words, groups, share = tables(call, bins, apart, counts, programs, cut.block * cut.tiles)
-    fixed = call.fixed | cut.constants(tiles=True) | {"BINS": bins, "COUNTS": counts, "APART": apart} | cut.options()
+    compiled = cut.options() if counts else options(cut.warps, MOST_REGISTERS)  # words of weights take more of them
+    fixed = call.fixed | cut.constants(tiles=True) | {"BINS": bins, "COUNTS": counts, "APART": apart} | compiled
     sizes = (programs, pixels, *call.z.stride(), groups, share)
     kernel = many.bins_many if cut.many else histogram.bins_kernel
     launch(kernel, (programs * images,), call.z, call.y, call.w, words, *sizes, call.ignore, **fixed)
