@@ -27,8 +27,8 @@ class Memory:
         return Memory, (self.keeps,)
 
     def of(self, like: Any) -> Known | None:
-        """Return what is known of calls that have something in common; None if that is None. Not in compiled code."""
-        if like is None or not self.keeps:
+        """Return what is known of calls that have something in common; None if that is None, and in compiled code."""
+        if like is None or not self.keeps or torch.compiler.is_compiling():
             return None
         known = self.known.get(like)
         if known is None:

@@ -22,7 +22,8 @@ Lacks = Callable[[str], str]
 """What a fold says of a call: given the name of an engine, what the call needs and the engine lacks; nothing if it has all."""
 
 VARIABLE = "LOSSFOLD_ENGINE"
-INSIDE = os.fsencode(VARIABLE) if os.name == "posix" else VARIABLE  # os.environ
+KEY = os.fsencode(VARIABLE) if os.name == "posix" else VARIABLE
+"""Of the environment's variable that names an engine, and as the dict in os.environ has it."""
 
 
 @dataclass(frozen=True)
@@ -120,14 +121,14 @@ def check_name(argument: str, name: str | None) -> None:
 def forced(wanted: str | None) -> str | None:
     """Return the engine that the option, or else the environment's ``LOSSFOLD_ENGINE``, names."""
     choice = wanted or os.environ.get(VARIABLE) or None
-    check_name("LOSSFOLD_ENGINE", choice)
+    check_name(VARIABLE, choice)
     return choice
 
 
 def variable() -> object:
     """Return what the environment's ``LOSSFOLD_ENGINE`` holds, at a tenth of what os.environ.get() takes where there is none."""
     inside = getattr(os.environ, "_data", None)
-    return os.environ.get(VARIABLE) if inside is None else inside.get(INSIDE)
+    return os.environ.get(VARIABLE) if inside is None else inside.get(KEY)
 
 
 def surroundings() -> tuple[object, ...]:

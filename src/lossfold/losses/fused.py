@@ -96,7 +96,7 @@ def together(parts: Sequence[Part], known: Known | None = None) -> Values | None
         parts: the losses.
         known: what is remembered of the same losses' calls on tensors like these.
     """
-    reading = recall(known, "reading", lambda: reading_of(parts))
+    reading = recall(known, "reading", reading_of, parts)
     sources: list[Source] = []
     for number, summed, is_table in reading.sources:
         part = parts[number]

@@ -205,7 +205,7 @@ class ScoreLoss(Folded):
         """Return the fold that a call wants; without one, that of the targets that the link is most used with."""
         usual = LABELS if self.link in self.label_links else MASKS
         kind = usual if given is None else given.kind
-        return recall(None if torch.compiler.is_compiling() else self.memory.of("needs"), kind, self.needs_for, kind)
+        return recall(self.memory.of("needs"), kind, self.needs_for, kind)
 
     def needs_for(self, kind: str) -> LabelNeeds | DenseNeeds:
         """Return the fold that a kind of targets wants."""

@@ -57,11 +57,8 @@ def cut_of(call: Call, held: int, bins: bool = False) -> tuple[dict[str, int], d
     cut = binned(*sizes) if bins else plan(*sizes, most_groups=MOST_WARPS)
     block = min(cut.block, max(16, 1 << (call.y.shape[2] - 1).bit_length()))
     long = any(one.long(*sizes) for one, *sizes in zip(lines_of(call), call.y.shape[1:], call.z.shape[2:], strict=True))
-    return (
-        {"ROWS": cut.rows, "GROUPS": cut.groups, "LONG": long},
-        compiled_for(cut.warps, MOST_WITH_BINS if bins else MOST_REGISTERS),
-        block,
-    )
+    most = MOST_WITH_BINS if bins else MOST_REGISTERS
+    return {"ROWS": cut.rows, "GROUPS": cut.groups, "LONG": long}, compiled_for(cut.warps, most), block
 
 
 def sums_of(call: Call, kinds: tuple[int, ...], gammas: tuple[float, ...], hardness: Tensor | None, thresh: float) -> Tensor:
