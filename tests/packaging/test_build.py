@@ -15,6 +15,7 @@ from tests.packaging.tree import ROOT, build_extension, build_sdist, copy
 
 # Takes part as a compiler: it writes down what it was asked, and makes the file.
 RECORDER = """\
+if [ "$2" = --version ]; then echo {maker}; exit; fi
 echo "$@" >> {log}
 while [ "$1" != -o ]; do shift; done
 echo made > "$2"
@@ -31,10 +32,10 @@ def build() -> ModuleType:
     return module
 
 
-def recorder(folder: Path) -> tuple[str, Path]:
-    """Return a command for CXX, of a launcher and a compiler with a space in its path, and the file it writes to."""
+def recorder(folder: Path, maker: str = "Free Software Foundation") -> tuple[str, Path]:
+    """Return a command for CXX, of a launcher and a maker's compiler with a space in its path, and the file it writes to."""
     tool, log = folder / "a compiler.sh", folder / "asked"
-    tool.write_text(RECORDER.format(log=shlex.quote(str(log))))
+    tool.write_text(RECORDER.format(log=shlex.quote(str(log)), maker=maker))
     return shlex.join(["sh", str(tool), "launched"]), log
 
 
@@ -73,8 +74,9 @@ def test_sources_that_are_missing_fail(tmp_path: Path) -> None:
         assert not (tree / "lib/lossfold/_native.so").exists()
 
 
-def test_the_environment_reaches_the_compiler(build: ModuleType, tmp_path: Path) -> None:
-    tree, (command, log) = copy(tmp_path / "tree"), recorder(tmp_path)
+@pytest.mark.parametrize(("maker", "gcc"), [("Free Software Foundation", True), ("Apple clang", False)])
+def test_the_environment_reaches_the_compiler(build: ModuleType, tmp_path: Path, maker: str, gcc: bool) -> None:
+    tree, (command, log) = copy(tmp_path / "tree"), recorder(tmp_path, maker)
     made = build_extension(
         tree, CXX=command, CPPFLAGS="-DONE -DTWO=2", CXXFLAGS="-g -O1 -march=of-the-user", LDFLAGS="-Wl,-z,now", MAX_JOBS="1"
     )
@@ -86,6 +88,7 @@ def test_the_environment_reaches_the_compiler(build: ModuleType, tmp_path: Path)
     marches = {"v3": "-march=x86-64-v3", "v4": "-march=x86-64-v4"}
     for unit, words in zip(units, compiled, strict=True):
         assert words[0] == "launched" and {"-DONE", "-DTWO=2", "-g"} <= set(words) and "-Wl,-z,now" not in words
+        assert gcc == (set(build.GCC_FLAGS) <= set(words)) and gcc == ("-fno-split-loops" in words)  # an error with clang
         assert words.index("-O3") > words.index("-O1")  # the kernels were measured with it
         assert [word for word in words if word.startswith("-march=")][-1] == marches.get(unit.split("_")[-1], "-march=of-the-user")
     assert linked[0] == "launched" and {"-Wl,-z,now", "-ltorch_cpu"} <= set(linked)
