@@ -58,6 +58,7 @@ struct Rows {
       return load_exponentials((const T*)image.scores + start);
     }
     const bool across = image.class_stride == 1 && load_across(image.score_type, image.scores, start * image.pixel_stride, image.pixel_stride, count, image.classes, rows, n);
+    maximal &= !across;
     for (long c = 0; c < image.classes && !across; ++c) {
       T* row = rows + c * n;
       if (maximal) load_with_max(c, (const T*)image.scores + c * image.class_stride + start);

@@ -117,6 +117,7 @@ struct DenseBlock {
         case Type::i64: return load_integers<long long>(from, step, count, t + row, w + row);
         case Type::i32: return load_integers<int>(from, step, count, t + row, w + row);
         case Type::u8: return load_integers<u8>(from, step, count, t + row, w + row);
+        case Type::b8: return load_integers<Truth>(from, step, count, t + row, w + row);
         default: load_numbers(from, step, count, t + row, w + row);
       }
     });

@@ -46,7 +46,7 @@ struct DenseProblem : Problem {
     image.sums_stride = static_cast<int64_t>(kinds.size()) * image.classes;
     static_cast<Image&>(dense) = image;
     dense.target_type = type_of(targets, "targets");
-    dense.integers = dense.target_type >= Type::i64 && targets.scalar_type() != ScalarType::Bool;
+    dense.integers = dense.target_type >= Type::i64 && dense.target_type != Type::b8;
     dense.link = static_cast<Link>(link);
     dense.together = together;
     dense.hinge = hinge;
@@ -94,7 +94,7 @@ std::tuple<Tensor, Tensor> dense_fold(Tensor scores, Tensor targets, std::option
   std::vector<double> chunks(whole ? 0 : problem.images * problem.chunks() * size, 0.0);
   double* const parts = whole ? total : chunks.data();
   std::vector<BadTarget> bad(problem.images * problem.chunks());
-  const bool packed = (!weight || problem.image.weight_type == Type::u8) && problem.longest() < int64_t{1} << 20;
+  const bool packed = (!weight || problem.image.weight_type == Type::b8) && problem.longest() < int64_t{1} << 20;
   Histograms histograms(problem, packed, bins_per_image);
   problem.run(dense_kernels().workspace(problem.dense), [&](int64_t b, int64_t i, int64_t begin, int64_t end, void* work, int64_t worker) {
     dense_kernels().fold(problem.at(b), begin, end, work, parts + i * size, histograms.of(worker, b, end - begin), &bad[i]);

@@ -65,6 +65,7 @@ struct SumChannel {
       }
     }
     const V found[] = {weight, target, target_sq, map_size, prob, prob_sq, both, apart, map_prob, nll, nll_all, nll_not, nll_not_all, focal, focal_not, focal_weight};
+    static_assert(sizeof(found) / sizeof(V) == (unsigned long)DenseSum::count, "one of each kind, in their order");
     for (int k = 0; k < image.dense_sums; ++k) {
       const DenseSum kind = image.dense_kinds[k];
       const bool further = kind >= DenseSum::focal && image.dense_gammas[k] != gamma;

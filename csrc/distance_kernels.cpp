@@ -5,6 +5,13 @@
 namespace lossfold {
 namespace {
 
+// Whether codes are the wanted ones: bytes are truth values, of any bits.
+template <class Code, class Codes>
+LOSSFOLD_INLINE auto are(Codes codes, int wanted) {
+  if constexpr (sizeof(Code) == 1) return codes != 0;
+  else return codes == wanted;
+}
+
 // Steps to the nearest source of a column, infinite without one.
 template <class T, class Code, bool outside>
 LOSSFOLD_INLINE void scan(const DistanceVolume& volume, const Code* codes, long count, T* cells) {
@@ -12,8 +19,8 @@ LOSSFOLD_INLINE void scan(const DistanceVolume& volume, const Code* codes, long 
   typedef typename Lanes<T>::Loose Loose;
   typedef Code Codes __attribute__((vector_size(sizeof(Code) * Lanes<T>::width), may_alias, aligned(sizeof(Code))));
   const long columns = volume.columns, width = Lanes<T>::width, whole = count / width * width;
-  const Int wanted = volume.wanted, nowhere = volume.nowhere;
-  const auto source = [&](auto code) { return outside ? code == wanted : (code != wanted) & (code != nowhere); };
+  const Int nowhere = volume.nowhere;
+  const auto source = [&](auto code) { return outside ? are<Code>(code, volume.wanted) : (are<Code>(code, volume.wanted) == 0) & (code != nowhere); };
   for (long y = 0; y < volume.rows; ++y) {
     const Code* const code = codes + y * columns;
     T *const here = cells + y * columns, *const above = here - columns;
@@ -48,7 +55,7 @@ LOSSFOLD_INLINE void finish(const DistanceVolume& volume, const Code* codes, lon
     return;
   }
   for (long i = 0; i < n; ++i) {
-    const bool within = codes[i * code_step] == volume.wanted;
+    const bool within = are<Code>(codes[i * code_step], volume.wanted);
     const double square = within ? inside[i] : outside[i], far = step * __builtin_sqrt(square);
     const double value = within ? volume.inner - far : far - volume.outer;
     out[i] = square == infinity || codes[i * code_step] == volume.nowhere ? 0 : (T)value;

@@ -5,7 +5,7 @@ namespace lossfold {
 
 constexpr int max_sums = 64;  // of one pass
 
-enum class Type : int { f64, f32, f16, bf16, i64, i32, u8 };
+enum class Type : int { f64, f32, f16, bf16, i64, i32, u8, b8 };  // b8: truth values, of any bits
 
 // A fold's words are listed once: enumerators, and what codes() tells Python, follow from the list.
 #define LOSSFOLD_NAME(name) name,
@@ -25,6 +25,7 @@ enum class Type : int { f64, f32, f16, bf16, i64, i32, u8 };
   X(map_prob)       /* sum of w p_c m_c */                                   \
   X(map_size)       /* sum of w |m_c| */
 enum class Sum : int { LOSSFOLD_SUMS(LOSSFOLD_NAME) count };
+static_assert((int)Sum::count == 12, "a new kind needs a case in label_sums.h and label_gradient.h");
 
 struct GridShape {  // the scores' grid where it is not the labels': linear interpolation brings scores to the labels
   long planes, rows, columns;                    // of the labels; an image is a volume of one plane
@@ -115,6 +116,7 @@ enum class Link : int { LOSSFOLD_LINKS(LOSSFOLD_NAME) count };
   X(focal_not)     /* sum of w (1-t) u^gamma ce */ \
   X(focal_weight)  /* sum of w u^gamma */
 enum class DenseSum : int { LOSSFOLD_DENSE_SUMS(LOSSFOLD_NAME) count };
+static_assert((int)DenseSum::count == 16, "a new kind needs a case in dense_sums.h and dense_gradient.h");
 
 // Octaves of 1 + a hinge error: the first ones share the bins that the rest, of one bin each, leave.
 constexpr int hinge_octaves = 16, hinge_rest = 112;

@@ -54,7 +54,7 @@ std::tuple<Tensor, Tensor, Tensor> label_fold(Tensor scores, Tensor labels, std:
   const bool hard = problem.has_hard();
   const int64_t wide = problem.image.score_type == Type::f64 ? 8 : 4;
   std::vector<char> hardness(hard ? images * problem.pixels * wide : 0);
-  const bool packed = (!weight || problem.image.weight_type == Type::u8) && problem.longest() < int64_t{1} << 20;
+  const bool packed = (!weight || problem.image.weight_type == Type::b8) && problem.longest() < int64_t{1} << 20;
   Histograms histograms(problem, packed, bins_per_image);
   problem.run(label_kernels().workspace(problem.image), [&](int64_t b, int64_t i, int64_t begin, int64_t end, void* work, int64_t worker) {
     void* const at = hard ? hardness.data() + b * problem.pixels * wide : nullptr;

@@ -25,6 +25,7 @@ namespace lossfold {
   X(step_sq)           /* sum of w (f - p)^2 */                                                                  \
   X(step_weight)       /* sum of w there */
 enum class PairKind : int { LOSSFOLD_PAIR_KINDS(LOSSFOLD_NAME) count };
+static_assert((int)PairKind::count == 14, "a new kind needs a place below, and cases in pair_pixels.h and pair_once.h, or pair_steps.h");
 
 inline bool of_pixels(PairKind kind) { return kind < PairKind::edge; }
 inline bool of_stencils(PairKind kind) { return kind == PairKind::edge || kind == PairKind::edge_of_pred; }

@@ -1,5 +1,6 @@
 // The pair fold's operators, and how their work is cut into bands of rows that run on torch's threads.
 
+#include <algorithm>
 #include <functional>
 
 #include "levels.h"
@@ -265,14 +266,21 @@ Tensor pair_unfold(std::optional<Tensor> grad_sums, Tensor signs, Tensor pred, T
   return result;
 }
 
-// Whether the elements of two tensors lie in the same order, without gaps.
+// Whether the elements of two tensors lie in the same order, each in a place of its own, without gaps.
 bool side_by_side(const Tensor& one, const Tensor& other) {
-  int64_t span = 1;
+  std::vector<std::pair<int64_t, int64_t>> sides;  // strides and sizes
   for (int64_t d = 0; d < one.dim(); ++d) {
-    if (one.size(d) > 1 && one.stride(d) != other.stride(d)) return false;
-    span += (one.size(d) - 1) * one.stride(d);
+    if (one.size(d) == 1) continue;
+    if (one.stride(d) != other.stride(d)) return false;
+    sides.emplace_back(one.stride(d), one.size(d));
   }
-  return span == one.numel();
+  std::sort(sides.begin(), sides.end());
+  int64_t span = 1;
+  for (const auto& [stride, size] : sides) {
+    if (stride != span) return false;
+    span *= size;
+  }
+  return true;
 }
 
 std::tuple<Tensor, Tensor> pair_once(Tensor pred, Tensor target, std::vector<Tensor> maps, Tensor above, std::optional<Tensor> below, int64_t in_unit,

@@ -35,8 +35,8 @@ Type type_of(const Tensor& tensor, const char* name) {
     case ScalarType::BFloat16: return Type::bf16;
     case ScalarType::Long: return Type::i64;
     case ScalarType::Int: return Type::i32;
-    case ScalarType::Byte:
-    case ScalarType::Bool: return Type::u8;
+    case ScalarType::Byte: return Type::u8;
+    case ScalarType::Bool: return Type::b8;
     default: break;
   }
   STD_TORCH_CHECK(false, "lossfold: ", name, " has a dtype that the cpp engine does not read");
@@ -170,7 +170,7 @@ struct Problem {
     if (!maps) return std::nullopt;
     const Tensor found = torch::stable::contiguous(*maps);
     image.map_type = type_of(found, "map");
-    STD_TORCH_CHECK(found.numel() == batch * channels * pixels && (image.map_type <= Type::bf16 || image.map_type == Type::u8), "lossfold: malformed map");
+    STD_TORCH_CHECK(found.numel() == batch * channels * pixels && (image.map_type <= Type::bf16 || image.map_type >= Type::u8), "lossfold: malformed map");
     image.maps = found.const_data_ptr();  // of the first image; says that there is one
     return found;
   }
@@ -235,8 +235,8 @@ struct Problem {
   template <class Write>
   Tensor differentiate(int64_t bytes, const Write& write) const {
     Tensor result = torch::stable::empty_like(scores);  // keeps the layout of dense scores, channels-last included
-    // Every label plane of a volume adds to its two planes of scores: in half precision each time would round.
-    const bool wide = image.resized && volume() && (image.score_type == Type::f16 || image.score_type == Type::bf16);
+    // Strips and planes of labels add to the scores between them: in half precision each time would round.
+    const bool wide = image.resized && (image.score_type == Type::f16 || image.score_type == Type::bf16);
     const bool direct = !wide && (image.resized || pixel_stride(result).has_value());
     Tensor target = direct ? result : torch::stable::new_empty(scores, scores.sizes(), wide ? ScalarType::Float : scores.scalar_type());
     advise_huge_pages(target);

@@ -12,7 +12,7 @@ namespace {
 constexpr long alignment = 64;
 
 LOSSFOLD_INLINE long size_of(Type type) {
-  const long sizes[] = {8, 4, 2, 2, 8, 4, 1};  // in the order of Type
+  const long sizes[] = {8, 4, 2, 2, 8, 4, 1, 1};  // in the order of Type
   return sizes[(int)type];
 }
 
@@ -51,6 +51,7 @@ void load(Type type, const void* source, long start, long step, long n, T* row) 
     case Type::f32: return load_strided<float>(source, start, step, n, row);
     case Type::f16: return load_strided<Half>(source, start, step, n, row);
     case Type::bf16: return load_strided<BFloat>(source, start, step, n, row);
+    case Type::b8: return load_strided<Truth>(source, start, step, n, row);
     default: return load_strided<u8>(source, start, step, n, row);
   }
 }

@@ -11,11 +11,16 @@ LOSSFOLD_INLINE u32 float_to_bits(float x) { return __builtin_bit_cast(u32, x); 
 
 struct Half { u16 bits; };
 struct BFloat { u16 bits; };
+struct Truth {  // whatever is not 0 is true: NumPy's and views of bytes hold other numbers than 1
+  u8 bits;
+  LOSSFOLD_INLINE operator long long() const { return bits != 0; }
+};
 
 LOSSFOLD_INLINE float widen(BFloat x) { return bits_to_float((u32)x.bits << 16); }
 LOSSFOLD_INLINE float widen(float x) { return x; }
 LOSSFOLD_INLINE double widen(double x) { return x; }
 LOSSFOLD_INLINE float widen(u8 x) { return x; }
+LOSSFOLD_INLINE float widen(Truth x) { return x.bits != 0; }
 
 LOSSFOLD_INLINE float widen(Half x) {
 #if defined(__F16C__)
@@ -50,6 +55,11 @@ template <>
 LOSSFOLD_INLINE F widen_all<float>(const u8* from) {
   typedef u8 Bytes __attribute__((vector_size(LOSSFOLD_VECTOR_BYTES / 4), may_alias, aligned(1)));
   return __builtin_convertvector(__builtin_convertvector(*(const Bytes*)from, I), F);
+}
+template <>
+LOSSFOLD_INLINE F widen_all<float>(const Truth* from) {
+  const F bytes = widen_all<float>(&from->bits);
+  return bytes == 0 ? bytes : F{} + 1;
 }
 #if defined(__AVX512F__)
 template <>

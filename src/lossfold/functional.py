@@ -11,51 +11,15 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from lossfold.compose import matting as matting
-from lossfold.compose import presets as presets
 from lossfold.compose.loss_set import LossSet
 from lossfold.compose.output import LossOutput
 from lossfold.errors import LossError
-from lossfold.losses.adversarial import drift as drift
-from lossfold.losses.adversarial import gan as gan
-from lossfold.losses.adversarial import matching as matching
-from lossfold.losses.adversarial import penalties as penalties
 from lossfold.losses.adversarial.components import Component
 from lossfold.losses.adversarial.path_length import GeneratorPathRegularizer
 from lossfold.losses.adversarial.path_length import generator_path_regularizer as generator_path_regularizer
 from lossfold.losses.adversarial.path_length import path_lengths as path_lengths
-from lossfold.losses.classes import generalized_dice as generalized_dice
-from lossfold.losses.classes import mcc as mcc
-from lossfold.losses.classes import ohem as ohem
-from lossfold.losses.classes import poly as poly
-from lossfold.losses.classes import wasserstein as wasserstein
 from lossfold.losses.classes.lovasz import lovasz_bounds as lovasz_bounds
-from lossfold.losses.depth import flow as flow
-from lossfold.losses.depth import invariant as invariant
-from lossfold.losses.depth import silog as silog
-from lossfold.losses.depth import smoothness as smoothness
-from lossfold.losses.features import clip as clip
-from lossfold.losses.features import dists as dists
-from lossfold.losses.features import identity as identity
-from lossfold.losses.features import lpips as lpips
-from lossfold.losses.features import perceptual as perceptual
-from lossfold.losses.features import texture as texture
 from lossfold.losses.features.perceptual import PerceptualParts
-from lossfold.losses.images import edges as edges
-from lossfold.losses.images import elementwise as elementwise
-from lossfold.losses.images import frequency as frequency
-from lossfold.losses.images import l1_ssim as l1_ssim
-from lossfold.losses.images import ms_ssim_l1 as ms_ssim_l1
-from lossfold.losses.images import psnr as psnr
-from lossfold.losses.images import robust as robust
-from lossfold.losses.images import ssim as ssim
-from lossfold.losses.masks import binary as binary
-from lossfold.losses.matting import composition as composition
-from lossfold.losses.shapes import boundary as boundary
-from lossfold.losses.shapes import cldice as cldice
-from lossfold.losses.shapes import hausdorff as hausdorff
-from lossfold.losses.shapes import skeleton as skeleton
-from lossfold.losses.shapes import structure as structure
 from lossfold.matching import mask_costs as mask_costs
 from lossfold.matching import match as match
 from lossfold.points import sample_points as sample_points
@@ -113,21 +77,24 @@ HELPERS = (
     "trimap_from_alpha",
     "tubed_skeleton",
 )
-OF_LOSSES = {
-    snake_case(name): cls
-    for name, cls in LOSSES.items()
-    if not issubclass(cls, (Component, GeneratorPathRegularizer)) and cls is not LossSet  # its function gives the moving mean, too
-}
-__all__ = [*OF_LOSSES, *HELPERS]
 
 
-def __getattr__(name: str) -> Callable[..., Tensor]:
+def of_losses() -> dict[str, type[nn.Module]]:
+    """Return the losses that are functions, too, by the functions' names."""
+    apart = (Component, GeneratorPathRegularizer)  # the function of the latter gives the moving mean, too
+    return {snake_case(name): cls for name, cls in LOSSES.items() if not issubclass(cls, apart) and cls is not LossSet}
+
+
+def __getattr__(name: str) -> Any:
     """Make a function when it is asked for: the signatures of all of them would take a tenth of the import."""
-    if name not in OF_LOSSES:
+    found = of_losses()
+    if name == "__all__":
+        return [*found, *HELPERS]
+    if name not in found:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    function = globals()[name] = as_function(OF_LOSSES[name])
+    function = globals()[name] = as_function(found[name])
     return function
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *of_losses()})

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 import lossfold as lf
+from lossfold.losses.base import Loss
 from tests.internals import Watch
 
 
@@ -125,3 +126,111 @@ def test_composed_images_share_a_pass_where_they_are_composed_alike() -> None:
         lf.LossSet(losses)(alpha, fg, bg, merged)
     assert watch.names in (["pair_fold", "pair_fold"], [])
     assert lf.LossSet(losses).plan().count("pair fold") == 2
+
+
+class ScaledFirst(lf.DiceLoss):
+    """A forward of its own, in which an evaluation of its own looks like lossfold's."""
+
+    def forward(self, logits: Tensor, labels: Tensor, weight: Tensor | None = None, normalizer: Any = None) -> Tensor:
+        return super().forward(3 * logits, labels, weight, normalizer)
+
+    def evaluate(self, *inputs: Any, **named: Any) -> Tensor:
+        return super().evaluate(*inputs, **named)
+
+
+class ScaledAbove(Doubled):
+    """A forward of its own, and below it an evaluation."""
+
+    def evaluate(self, *inputs: Any, **named: Any) -> Tensor:
+        return super().evaluate(*inputs, **named)
+
+
+class ScaledCall(lf.DiceLoss):
+    """A call of its own."""
+
+    def __call__(self, logits: Tensor, *others: Any, **named: Any) -> Tensor:
+        result: Tensor = super().__call__(3 * logits, *others, **named)
+        return result
+
+
+class Weighed(lf.CrossEntropyLoss):
+    """A weight of its own."""
+
+    def weigh(self, value: Tensor) -> Tensor:
+        return 3 * super().weigh(value)
+
+
+class OnlyForward(Loss):
+    """Nothing but a call."""
+
+    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
+        return self.weigh(logits.square().mean())
+
+
+class ScaledSet(lf.LossSet):
+    """A set with a forward of its own."""
+
+    def forward(self, logits: Tensor, *others: Any, **named: Any) -> lf.LossOutput:
+        return super().forward(3 * logits, *others, **named)
+
+
+def scaled(module: Any) -> Any:
+    """Return a loss or a set that is given three times the scores."""
+    module.register_forward_pre_hook(lambda module, given: (3 * given[0], *given[1:]))
+    return module
+
+
+def with_its_own(name: str, value: float) -> lf.DiceLoss:
+    """Return a loss that has another method than its class."""
+    loss = lf.DiceLoss(loss_weight=0.5)
+    setattr(loss, name, lambda *given, **named: torch.tensor(value))
+    return loss
+
+
+CALLED_AS_THEY_ARE = {
+    "forward and evaluate": ScaledFirst,
+    "forward above evaluate": ScaledAbove,
+    "call": ScaledCall,
+    "weigh": Weighed,
+    "only forward": OnlyForward,
+    "evaluate of one": lambda: with_its_own("evaluate", 7.0),
+    "weigh of one": lambda: with_its_own("weigh", 8.0),
+    "forward of a set": lambda: ScaledSet(ce=lf.CrossEntropyLoss(), dice=lf.DiceLoss()),
+    "hook of a set": lambda: scaled(lf.LossSet(ce=lf.CrossEntropyLoss(), dice=lf.DiceLoss())),
+    "hook of a preset": lambda: scaled(lf.CEDiceLoss()),
+}
+
+
+@pytest.mark.parametrize("name", CALLED_AS_THEY_ARE)
+def test_whoever_has_a_call_of_its_own_is_called_as_it_is(name: str) -> None:
+    logits, labels = images()
+    loss = CALLED_AS_THEY_ARE[name]()
+    criterion = lf.LossSet(ce=lf.CrossEntropyLoss(), own=loss)
+    for _ in range(3):  # also where the set remembers its calls
+        alone = loss(logits, labels)
+        out = criterion(logits, labels)
+        torch.testing.assert_close(out.weighted["own"], alone.total if isinstance(alone, lf.LossOutput) else alone)
+        torch.testing.assert_close(out.total, sum(out.weighted.values()))
+    assert "on its own: own" in criterion.plan()
+    with pytest.raises(lf.LossError, match="can't be split over ranks"):
+        lf.LossSet(own=loss, sync=True)
+
+
+def test_a_set_with_a_hook_beside_a_loss_without_target() -> None:
+    pred, target = torch.rand(2, 1, 16, 16, requires_grad=True), torch.rand(2, 1, 16, 16)
+    inner, total_variation = scaled(lf.LossSet(l1=lf.L1Loss(), mse=lf.MSELoss())), lf.TVLoss()
+    for criterion in (lf.LossSet(inner=inner, tv=total_variation), lf.LossSet(tv=total_variation, inner=inner)):
+        out = criterion(pred, target)
+        torch.testing.assert_close(out.total, inner(pred, target).total + total_variation(pred))
+
+
+def test_a_hook_that_comes_later_is_seen() -> None:
+    logits, labels = images()
+    inner = lf.LossSet(ce=lf.CrossEntropyLoss(), dice=lf.DiceLoss())
+    criterion = lf.LossSet(inner=inner, focal=lf.FocalLoss())
+    before = [criterion(logits, labels) for _ in range(3)][-1]
+    assert set(before.terms) == {"inner.ce", "inner.dice", "focal"}
+    scaled(inner)
+    after = criterion(logits, labels)
+    assert set(after.terms) == {"inner", "focal"}
+    torch.testing.assert_close(after.terms["inner"], inner(logits, labels).total.detach())

@@ -135,6 +135,16 @@ def test_what_its_constructor_does_not_take_is_not_left_out_of_its_configuration
         lf.to_config(changed)
 
 
+@pytest.mark.parametrize("option", ["smooth", "loss_weight"])
+def test_an_option_that_the_constructor_hands_on_as_another_is_not_mistaken_for_it(option: str) -> None:
+    def halved(self: Any, *, smooth: float = 5.0, loss_weight: float = 1.0) -> None:
+        lf.DiceLoss.__init__(self, smooth=smooth / 2, loss_weight=loss_weight / 2)
+
+    cls = type("HalvedSmooth", (lf.DiceLoss,), {"__init__": halved, "__module__": __name__})
+    with pytest.raises(lf.LossError, match=r"smooth=.*got smooth=.*to_config\(\)"):
+        lf.to_config(cls(**{option: 4.0}), allow=[cls])
+
+
 def test_a_range_of_the_base_holds_for_what_is_handed_on() -> None:
     with pytest.raises(lf.LossError, match="ScaledDice: smooth must be a number >= 0, got -1"):
         ScaledDice(-1)

@@ -123,6 +123,7 @@ def test_constructors_take_keywords_with_defaults(name: str) -> None:
     assert all(p.annotation is not inspect.Parameter.empty for p in parameters.values())
     fold = next(case.fold for case in CASES if case.name == name)
     of_fold = {} if fold == "pair" and issubclass(lf.LOSSES[name], lf.LossSet) else OF_FOLDS[fold]
+    assert name in OWN, f"write the options of {name} down in OWN, with their defaults"
     expected = COMMON | of_fold | OWN[name]
     assert {key: parameters[key].default for key in expected} == expected
     unsaid = set(parameters) - set(expected) - {"data_info", "loss_name", "soft_overlap", "losses"}

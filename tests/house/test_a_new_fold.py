@@ -16,7 +16,7 @@ from lossfold.engines.native import LIBRARY, NAMESPACE
 from lossfold.engines.operators import FoldOperators
 from lossfold.folds.arithmetic import total
 from lossfold.folds.checks import result_dtype
-from lossfold.folds.fold import MOST_SUMS, Fold, Needs, more_of, texts_of
+from lossfold.folds.fold import MOST_SUMS, Arguments, Fold, Needs, more_of, texts_of
 from lossfold.folds.pair.needs import check_pair
 from lossfold.losses.image_loss import ImageLoss
 from lossfold.losses.reduce import Ratio
@@ -89,15 +89,12 @@ class served:  # noqa: N801 - stands for the module operators.py
 
 
 @dataclass(frozen=True)
-class ToyGiven:
+class ToyGiven(Arguments):
     pred: Tensor
     target: Tensor
 
     def same(self, other: ToyGiven) -> bool:
         return self.pred is other.pred and self.target is other.target
-
-    def merge(self, other: ToyGiven) -> ToyGiven:
-        return self
 
     def having(self, change: Callable[[Tensor], Tensor]) -> ToyGiven:
         return replace(self, pred=change(self.pred))

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import copy
+import importlib
 import pickle
+import pkgutil
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import pytest
@@ -13,17 +14,18 @@ import torch
 from torch import Tensor
 
 import lossfold as lf
+from lossfold import losses
 from lossfold.config.schema import schema
 from lossfold.folds.fold import Fold, Sum
-from lossfold.functional import as_function
 from lossfold.losses.classes.areas import areas, sums_of_areas
 from lossfold.losses.reduce import Ratio
 from lossfold.losses.scores import ScoreLoss
+from lossfold.options import configured
 from tests.house.missing import missing
 from tests.internals import Watch
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
+@configured
 class ToyRecallLoss(ScoreLoss):
     """One minus the recall of each class, 1 - (Σ w p t + s) / (Σ w t + s)."""
 
@@ -47,6 +49,7 @@ def registered() -> Iterator[None]:
     lf.LOSSES.register(ToyRecallLoss)
     yield
     del lf.LOSSES._classes["ToyRecallLoss"]
+    vars(lf.functional).pop("toy_recall_loss", None)
 
 
 def recall(p: Tensor, t: Tensor) -> Tensor:
@@ -67,7 +70,7 @@ def test_it_is_everything_that_a_loss_is(registered: None, engine: str) -> None:
         lf.build({"type": "ToyRecallLoss", "engine": engine}),
     ):
         torch.testing.assert_close(made(logits, labels), truth.float())
-    torch.testing.assert_close(as_function(ToyRecallLoss)(logits, labels, engine=engine), truth.float())
+    torch.testing.assert_close(lf.functional.toy_recall_loss(logits, labels, engine=engine), truth.float())
     torch.testing.assert_close(
         ToyRecallLoss(link="sigmoid", engine=engine)(logits, one_hot), recall(logits.sigmoid(), one_hot).float()
     )
@@ -91,4 +94,15 @@ def test_what_it_lacks_is_named(registered: None) -> None:
 
 
 def test_no_loss_lacks_anything() -> None:
+    for module in pkgutil.walk_packages(losses.__path__, "lossfold.losses."):  # also those that nobody exports
+        importlib.import_module(module.name)
     assert missing(lf.LOSSES) == []
+
+
+def test_who_forgets_the_decorator_is_told() -> None:
+    class Forgotten(ScoreLoss):
+        smooth: float = 1.0
+
+    hint = r"Forgotten: smooth must be an option of this loss, got 2\.0 \(write @configured"
+    with pytest.raises(lf.LossError, match=hint):
+        Forgotten(smooth=2.0)  # type: ignore[call-arg]

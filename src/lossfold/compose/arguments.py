@@ -43,6 +43,8 @@ def names_of(leaves: Sequence[Leaf]) -> tuple[str, ...] | None:
     if not with_target or len(with_target) == len(leaves):
         return None
     first = with_target[0]
+    while hasattr(first, "leaves"):  # a set that is called as it is
+        first = next(first.leaves()).loss  # type: ignore[operator]
     return tuple(first.arguments if isinstance(first, Loss) else arguments_of(type(first).forward))
 
 

@@ -25,7 +25,7 @@ from lossfold.compose.ranks import GRADIENTS, Exchange, Ranks
 from lossfold.compose.term import Term, advance
 from lossfold.errors import LossError, is_number, naming, nearest, python_scalar
 from lossfold.folds.checks import are_plain, plain
-from lossfold.losses.base import Summable
+from lossfold.losses.base import Summable, are_ours
 from lossfold.memory import Memory
 from lossfold.options import Kind, Number, Only, Truth, Word, checked_options
 from lossfold.registry import LOSSES
@@ -78,6 +78,7 @@ class LossSet(Summable):
     }
     ranks: Ranks | None = None  # those that it adds up with
     ready: bool  # of the sets whose terms are built from options: whether they are
+    as_written: ClassVar[bool] = True  # whether a call is lossfold's, so that a set around it may take its terms for its own
     every_image: bool = False  # whether a term's mean is over all images, those that it does not apply to with the loss 0
     inputs: Mapping[str, str] | None = None  # of the sets that have arguments of their own: where these stand
 
@@ -108,6 +109,10 @@ class LossSet(Summable):
         self.calls_at_start = 0
         self.memory = Memory()
         self.fill({**(terms or {}), **named})
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        cls.as_written = are_ours(cls, "__call__", "forward")
 
     def fill(self, terms: Mapping[str, nn.Module]) -> None:
         """Take these terms in place of those there are."""
@@ -180,14 +185,16 @@ class LossSet(Summable):
         """Yield every single loss with its full name and weight."""
         for name, member in zip(self.names, self.members, strict=True):
             terms, loss = ((member,), member.loss) if isinstance(member, Term) else ((), member)
-            if isinstance(loss, LossSet):
-                if loss.ranks is not None:
-                    here = f"{type(self).__name__} term {name!r} ({type(loss).__name__})"
-                    raise LossError(here, "sync", "left out of a set in a set: that around it says it", "True")
+            inner = isinstance(loss, LossSet)
+            if inner and loss.ranks is not None:
+                here = f"{type(self).__name__} term {name!r} ({type(loss).__name__})"
+                raise LossError(here, "sync", "left out of a set in a set: that around it says it", "True")
+            watched = is_watched(loss) or (inner and not loss.as_written)
+            if inner and not watched:
                 for leaf in loss.leaves(f"{prefix}{name}."):
                     yield leaf._replace(weight=self.loss_weight * leaf.weight, terms=terms + leaf.terms, root=type(self).__name__)
             else:
-                yield Leaf(f"{prefix}{name}", loss, self.loss_weight, self, terms, type(self).__name__, is_watched(loss))
+                yield Leaf(f"{prefix}{name}", loss, self.loss_weight, self, terms, type(self).__name__, watched)
 
     def advance(self, steps: int = 1) -> None:
         """Tell the schedules and intervals of this set, and of the sets in it, that so many steps of the training are done.

@@ -11,17 +11,20 @@ import torch
 from torch import Tensor, nn
 
 from lossfold.compose.gates import shielded
+from lossfold.compose.output import LossOutput
 from lossfold.compose.term import Term
 from lossfold.errors import naming, wrong
 from lossfold.folds.collect import collect
 from lossfold.folds.fold import Fold, Needs
-from lossfold.losses.base import Loss
+from lossfold.losses.base import AS_IT_IS, Loss
 from lossfold.losses.folded import Folded
 from lossfold.losses.fused import Part, is_fusible, is_repeated, together
 from lossfold.losses.reduce import Addends
 from lossfold.memory import Known, recall
 
 HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
+REPLACED = frozenset(("forward", "evaluate", "weigh", "addends", "check", "needs", "formula", "reduce", "handed", "leaves"))
+"""What somebody may put on a single loss or set in place of its class's."""
 
 
 class Leaf(NamedTuple):
@@ -58,10 +61,10 @@ class Leaf(NamedTuple):
         loss = self.loss
         if self.balance is not None:
             return "its adaptive weight is that of one call's gradients"
+        if self.watched:
+            return AS_IT_IS
         if not isinstance(loss, Loss):
             return "nobody knows what it adds up: LOSSES.register_module() makes a loss of a function of single elements"
-        if self.watched:
-            return "it has a hook, or a forward of its own, and is called as it is"
         return loss.in_one_part
 
     @property
@@ -98,9 +101,9 @@ class Leaf(NamedTuple):
 
 
 def is_watched(loss: nn.Module) -> bool:
-    """Whether somebody has put a hook, or a forward of its own, on this one loss."""
+    """Whether somebody has put a hook, or a method of its own, on this one loss or set."""
     own = vars(loss)
-    if "forward" in own:
+    if not REPLACED.isdisjoint(own):
         return True
     for hooks in HOOKS:  # noqa: SIM110 - a generator costs as much again
         if own[hooks]:
@@ -147,12 +150,11 @@ class Call:
         if self.fold is not None:
             assert isinstance(loss, Folded)
             return loss.reduce(self.fold, self.checked, self.gate, leaf.every_image)
-        result: Tensor
         if self.checked is not None:
             assert isinstance(loss, Folded)
             return loss.direct(self.checked)
         result = leaf.own.evaluate(*self.given, **self.named) if leaf.own else loss(*self.given, **self.named)
-        return result
+        return result.total if isinstance(result, LossOutput) else result  # of a set that is called as it is
 
     def addends(self) -> Addends:
         """Return what the loss adds up over ranks or parts of a batch."""

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from lossfold.compose.passes import Call, Leaf
 from lossfold.errors import wrong
+from lossfold.folds.arithmetic import equals
 from lossfold.folds.fold import describe
 from lossfold.losses.adversarial.path_length import GeneratorPathRegularizer
 from lossfold.losses.folded import Folded
@@ -126,5 +127,5 @@ def classes_among(losses: Iterable[ScoreLoss], labels: Tensor) -> int:
         if count:
             return count
         for ignored in loss.ignored:
-            counted = torch.where(counted == ignored, torch.zeros_like(counted), counted)
+            counted = torch.where(equals(counted, ignored), torch.zeros_like(counted), counted)
     return max(2, int(counted.max()) + 1) if counted.numel() else 2

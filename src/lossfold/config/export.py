@@ -188,9 +188,9 @@ def _of_object(thing: Any, place: Place) -> dict[str, Any]:
         again: Any = cls(**found)
         for field in dataclasses.fields(thing):
             value = getattr(thing, field.name)
-            if field.name in options_of(cls) or is_same(value, getattr(again, field.name)):
+            if is_same(value, getattr(again, field.name)):
                 continue
-            if field.name != "loss_weight" or again.loss_weight != 1:
+            if field.name in options_of(cls) or field.name != "loss_weight" or again.loss_weight != 1:
                 made = f"{field.name}={getattr(again, field.name)!r}"
                 raise place.error(WHO, f"as its constructor makes it, {made}", f"{field.name}={value!r}"[:80], hint)
             found["loss_weight"] = value  # with which build multiplies what the constructor makes

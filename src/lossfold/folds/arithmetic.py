@@ -14,6 +14,14 @@ INTERPOLATED = {2: "bilinear", 3: "trilinear"}  # spaces in which scores are bro
 WITHOUT_FLOAT64 = ("mps",)  # devices
 
 
+def equals(values: Tensor, number: int) -> Tensor:
+    """Return where integers are a number, which they may be too narrow to hold: ``uint8 == -1`` would be true of 255."""
+    if values.is_floating_point() or values.dtype == torch.bool:
+        return values == number
+    held = torch.iinfo(values.dtype)
+    return values == number if held.min <= number <= held.max else torch.zeros_like(values, dtype=torch.bool)
+
+
 def on_cpu(tensor: Tensor) -> bool:
     """Whether a tensor is where additions are made in order, launches cost nothing, and convolutions a lot."""
     return tensor.device.type == "cpu"

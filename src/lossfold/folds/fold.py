@@ -20,6 +20,22 @@ Key = tuple[Any, ...]  # what a row of sums is known by: a Sum, or more
 MOST_SUMS = 64  # of one pass
 
 
+class Arguments:
+    """What a loss's ``check`` returns: the tensors of a call, as its pass reads them."""
+
+    def same(self, other: Any) -> bool:
+        """Whether both hold the same tensors, read alike, so that two losses may share a pass."""
+        raise NotImplementedError
+
+    def merge(self, other: Any) -> Self:
+        """Return the arguments of a pass that two calls share: where they hold the same, these."""
+        return self
+
+    def having(self, change: Callable[[Tensor], Tensor]) -> Self:
+        """Return the arguments with other scores, made of these."""
+        raise NotImplementedError
+
+
 @dataclass(eq=False)
 class Fold:
     """What was collected: ``fold[kind, number]`` is ``[I, C]``, with I images, or 1 once they are added.

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from lossfold.errors import wrong
-from lossfold.folds.arithmetic import computed_in
+from lossfold.folds.arithmetic import computed_in, equals
 from lossfold.folds.fold import describe
 
 Tensors = tuple[Tensor, Tensor, Tensor | None]
@@ -76,7 +76,7 @@ class Partial:
         """Return a t (-log p) + (1-t) (-log q) as cross entropy with the weight a t + 1 - t and the target a t over it."""
         dtype = computed_in(scores)
         whole = not targets.is_floating_point() and targets.dtype != torch.bool
-        counts = targets != self.ignored[0] if whole else torch.ones((), dtype=torch.bool, device=targets.device)
+        counts = ~equals(targets, self.ignored[0]) if whole else torch.ones((), dtype=torch.bool, device=targets.device)
         w = torch.ones((), dtype=dtype, device=scores.device)
         if weight is not None:
             w = (weight if weight.dim() == targets.dim() else weight.unsqueeze(1)).to(dtype)
@@ -103,14 +103,14 @@ class Partial:
             rest = torch.where(apart, -torch.inf, scores).logsumexp(1, keepdim=True)
             scores = torch.where(apart, scores, torch.where(background, rest, never))
         if labels:
-            inside = (targets != self.ignored[0]) & (targets >= 0) & (targets < known.shape[1])
+            inside = ~equals(targets, self.ignored[0]) & (targets >= 0) & (targets < known.shape[1])
             index = torch.where(inside, targets, 0).long().flatten(1)
             found = known.gather(1, index).view(targets.shape) | ~inside
             return scores, torch.where(found, targets, torch.zeros_like(targets)), weight
         rest = torch.where(apart, torch.zeros_like(targets), targets).sum(1, keepdim=True).to(targets.dtype)
         read = torch.where(apart, targets, torch.where(background, rest, torch.zeros_like(targets)))
         if not targets.is_floating_point() and targets.dtype != torch.bool:  # what does not count adds nothing up
-            read = torch.where((targets == self.ignored[0]).any(1, keepdim=True), self.ignored[0], read)
+            read = torch.where(equals(targets, self.ignored[0]).any(1, keepdim=True), self.ignored[0], read)
         return scores, read, weight
 
 

@@ -20,6 +20,7 @@ from lossfold.options import PerClass, configured, option
 from lossfold.routing import check_argument, check_arguments, checked_mapping, is_one_dict, one_dict, route
 
 UNKNOWN = "its evaluate() is its own: write addends() beside it, which says what it adds up"
+AS_IT_IS = "it has a hook, or a call of its own, and is called as it is"
 
 
 class Summable(nn.Module):
@@ -61,7 +62,7 @@ class Loss(Configured, Summable):
 
     samples: ClassVar[tuple[dict[str, Any], ...]] = ({},)  # the options that the contract tests and verify run it with
     per_class_options: ClassVar[tuple[str, ...]] = ()  # those with a number for each class
-    evaluates: ClassVar[bool] = True  # whether a call is its evaluate() times its weight, whoever wrote these
+    evaluates: ClassVar[bool] = True  # whether a call is its evaluate() times its weight
     as_written: ClassVar[bool] = True  # whether both are lossfold's, so that a set may go by their parts
     rounds: ClassVar[int] = 1  # in which parts of a batch add up: more where sums have to be known first
     adds_up: ClassVar[bool] = False  # whether its addends() are those of its evaluate(), whoever wrote these
@@ -69,12 +70,11 @@ class Loss(Configured, Summable):
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         cls.per_class_options = tuple(name for name, kind in cls.kinds.items() if isinstance(kind, PerClass))
-        (forward, *before), (evaluate, *_) = ([c for c in cls.__mro__ if name in vars(c)] for name in ("forward", "evaluate"))
-        first = before in ([], [nn.Module])  # a loss's first forward is its call; a later one is another
-        plain = first or forward.__module__.startswith("lossfold.")
-        cls.evaluates = plain or issubclass(evaluate, forward)
-        cls.as_written = plain and evaluate.__module__.startswith("lossfold.")
-        adding = next(c for c in cls.__mro__ if "addends" in vars(c))
+        evaluate, adding = writer(cls, "evaluate"), writer(cls, "addends")
+        # A family's first forward says what its evaluate() or addends() takes; any other forward is a call of its own.
+        first = sum("forward" in vars(c) for c in cls.__mro__ if issubclass(c, Loss)) < 2 and not evaluate is adding is Loss
+        cls.evaluates = are_ours(cls, "__call__", "weigh", "weight_in") and (first or are_ours(cls, "forward"))
+        cls.as_written = cls.evaluates and are_ours(cls, "evaluate")
         cls.adds_up = cls.evaluates and adding is not Loss and (evaluate is Loss or issubclass(adding, evaluate))
 
     def __post_init__(self, data_info: Mapping[str, str] | None) -> None:
@@ -169,7 +169,7 @@ class Loss(Configured, Summable):
     @property
     def in_one_part(self) -> str:
         """Why it can't be split over ranks or parts of a batch; "" if it can."""
-        return "" if self.adds_up else UNKNOWN
+        return "" if self.adds_up else UNKNOWN if self.evaluates else AS_IT_IS
 
     def weigh(self, value: Tensor) -> Tensor:
         """Return a value times ``loss_weight``."""
@@ -182,6 +182,16 @@ class Loss(Configured, Summable):
     def due(self, outputs: Any) -> bool:
         """Return whether the loss is to be computed from these outputs."""
         return True
+
+
+def writer(cls: type[Any], name: str) -> type[Any]:
+    """Return the class that says what an attribute of a class is."""
+    return next(c for c in cls.__mro__ if name in vars(c))
+
+
+def are_ours(cls: type[Any], *names: str) -> bool:
+    """Whether what a class has under these names is lossfold's or PyTorch's, and nobody else's."""
+    return all(str(writer(cls, name).__module__).startswith(("lossfold.", "torch.")) for name in names)
 
 
 def numbers(values: float | Sequence[float], device: torch.device | None) -> Tensor:

@@ -18,6 +18,8 @@ from lossfold.options import Kind, checked_options, declared
 from lossfold.routing import arguments_of
 from lossfold.signatures import is_same, options_of
 
+NOT_CONFIGURED = "write @configured, of lossfold.options, above the class: it makes its annotated names options"
+
 
 @functools.cache
 def call_of(forward: Callable[..., Any]) -> tuple[dict[str, bool], bool]:
@@ -63,6 +65,7 @@ class Configured(nn.Module):
         for name in options:
             if name not in valid:
                 hint = translation(name, valid, options[name], cls.__name__) or nearest(name, valid)
+                hint = NOT_CONFIGURED if name in cls.not_fields() else hint
                 raise LossError(cls.__name__, name, "an option of this loss", repr(options[name]), hint)
         first = cls.__match_args__  # the fields that are not keyword-only; torch.compile can't follow dataclasses.fields
         if len(args) > len(first):
@@ -72,6 +75,14 @@ class Configured(nn.Module):
                 cls.__name__, "options", by_keyword, f"positional {args!r}"[:80], mode or f"options: {', '.join(valid)}"
             )
         return super().__new__(cls)
+
+    @classmethod
+    def not_fields(cls) -> list[str]:
+        """Return what is written as an option of a class that nothing has made a dataclass of."""
+        if cls.__init__ is cls.written:
+            return []
+        kinds = inspect.get_annotations(cls)
+        return [name for name, kind in kinds.items() if "ClassVar" not in str(kind) and name not in cls.__dataclass_fields__]
 
     def __post_init__(self) -> None:
         super().__init__()

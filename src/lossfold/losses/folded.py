@@ -12,7 +12,7 @@ from lossfold.folds.collect import collect
 from lossfold.folds.fold import Fold, Needs
 from lossfold.folds.histogram import Bins
 from lossfold.losses import fused
-from lossfold.losses.base import Loss
+from lossfold.losses.base import Loss, are_ours
 from lossfold.losses.reduce import Addends, Last, Ratio
 
 WORKED_OUT = ("formula", "reduce", "settled", "last")  # the ways from a fold to the loss
@@ -36,7 +36,7 @@ class Folded(Loss):
         if "formula" in vars(cls) and "linear" not in vars(cls):
             cls.linear = False  # whoever writes a formula says so
         after = {name: next(i for i, c in enumerate(cls.__mro__) if name in vars(c)) for name in ("at_once", *WORKED_OUT)}
-        cls.own_formula = all(getattr(cls, name).__module__.startswith("lossfold.") for name in WORKED_OUT) and cls.as_written
+        cls.own_formula = are_ours(cls, *WORKED_OUT) and cls.as_written
         cls.one_pass = all(after["at_once"] <= after[name] for name in WORKED_OUT)
 
     @property

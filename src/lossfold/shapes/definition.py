@@ -55,7 +55,7 @@ def distance(
     codes = torch.arange(max(classes, 1), device=given.device).view(1, -1, *[1] * (given.ndim - 1))
     one = given[:, None].long() if classes else given[:, None]  # a uint8 would compare equal to an ignore_index below 0
     counts = one != ignore_index if classes else torch.ones_like(one)
-    wanted = one == codes if classes else one
+    wanted = (one == codes) & counts if classes else one
     shape = wanted.shape
 
     def to(sources: Tensor) -> Tensor:

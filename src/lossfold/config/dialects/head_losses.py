@@ -13,6 +13,7 @@ from torch import Tensor
 
 from lossfold.config.dialects.heads import Call, HeadLoss
 from lossfold.errors import wrong
+from lossfold.folds.arithmetic import equals
 from lossfold.folds.fold import Sum
 from lossfold.losses.base import Loss
 from lossfold.losses.classes.cross_entropy import CrossEntropyLoss
@@ -47,9 +48,9 @@ class ChosenClass(HeadLoss):
         if call.avg_factor is None and self.class_weight is not None and self.weighted_mean:
             v = loss.per_class("class_weight", total)
             counted = v[call.target.clamp(0, len(v) - 1).long()]
-            call = call._replace(avg_factor=torch.where(call.target == ignore, 0.0, counted).sum())
+            call = call._replace(avg_factor=torch.where(equals(call.target, ignore), 0.0, counted).sum())
         elif call.avg_factor is None and self.avg_non_ignore:
-            call = call._replace(avg_factor=(call.target != ignore).sum())
+            call = call._replace(avg_factor=(~equals(call.target, ignore)).sum())
         return call.divided(total, call.target.numel())
 
 

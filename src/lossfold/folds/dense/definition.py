@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from lossfold.engines.transforms import inside_transform
-from lossfold.folds.arithmetic import PROBABILITY_FLOOR, clamped, resize, total
+from lossfold.folds.arithmetic import PROBABILITY_FLOOR, clamped, equals, resize, total
 from lossfold.folds.dense.spec import DenseSpec
 from lossfold.folds.fold import shares_of
 from lossfold.folds.histogram import OCTAVES, REST, Bins, Errors, histogram
@@ -80,7 +80,7 @@ def elements(scores: Tensor, targets: Tensor, weight: Tensor | None, spec: Dense
     z = resize(scores, targets.shape[2:], spec.align_corners)
     z, t = ((x.flatten(2) if x.dim() > 2 else x[..., None]).contiguous() for x in (z, targets))
     whole = not targets.is_floating_point() and targets.dtype != torch.bool
-    counted = t != spec.ignore_index if whole else torch.ones((), dtype=torch.bool, device=z.device)
+    counted = ~equals(t, spec.ignore_index) if whole else torch.ones((), dtype=torch.bool, device=z.device)
     w = torch.ones((), dtype=z.dtype, device=z.device)
     if weight is not None:
         w = weight.reshape(len(t), t.shape[1] if weight.dim() == targets.dim() else 1, t.shape[2]).contiguous().to(z.dtype)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from lossfold.folds.arithmetic import PROBABILITY_FLOOR, log_sigmoid, resize, softplus, times_sigmoid, total
+from lossfold.folds.arithmetic import PROBABILITY_FLOOR, equals, log_sigmoid, resize, softplus, times_sigmoid, total
 from lossfold.folds.dense.spec import DenseSpec
 from lossfold.folds.fold import Sum
 
@@ -68,7 +68,7 @@ def elements(
     z = resize(scores, targets.shape[2:], spec.align_corners)
     z, t = ((x.flatten(2) if x.dim() > 2 else x[..., None]).contiguous() for x in (z, targets))
     whole = not targets.is_floating_point() and targets.dtype != torch.bool
-    out = t == spec.ignore_index if whole else None
+    out = equals(t, spec.ignore_index) if whole else None
     w = None
     if weight is not None:
         w = weight.reshape(len(t), t.shape[1] if weight.dim() == targets.dim() else 1, t.shape[2]).contiguous().to(z.dtype)

@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
+from lossfold.folds.fold import Arguments
+
 
 class Made(NamedTuple):
     """A tensor that is yet to be made, in the pass, of others: of what, and how."""
@@ -36,7 +38,7 @@ def is_same(one: Tensor | Made | None, other: Tensor | Made | None) -> bool:
 
 
 @dataclass(frozen=True)
-class PairGiven:
+class PairGiven(Arguments):
     """A call's arguments, checked, and as they came: one pass serves calls that were given the same prediction and target.
 
     Without a target no sum reads one, and a pass may be shared with losses that have one.

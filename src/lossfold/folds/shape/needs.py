@@ -12,7 +12,7 @@ from torch import Tensor
 from lossfold import engines
 from lossfold.folds.checks import result_dtype
 from lossfold.folds.dense.needs import refusing_targets
-from lossfold.folds.fold import Fold
+from lossfold.folds.fold import Arguments, Fold
 from lossfold.folds.label.needs import refusing_labels
 from lossfold.folds.looks import can_look, in_unit, mention_all_ignored, refuse_negative, refuse_other_than_probabilities
 from lossfold.folds.scores import Given, ScoreNeeds
@@ -22,7 +22,7 @@ from lossfold.shapes.fields import Steps
 
 
 @dataclass(frozen=True)
-class ShapeGiven:
+class ShapeGiven(Arguments):
     """A call's arguments, checked: scores, targets and weight, and from pixel to pixel along each axis of each sample."""
 
     read: Given
@@ -47,10 +47,6 @@ class ShapeGiven:
     def same(self, other: ShapeGiven) -> bool:
         """Whether both hold the same tensors, read alike."""
         return self.steps == other.steps and self.read.same(other.read)
-
-    def merge(self, other: ShapeGiven) -> ShapeGiven:
-        """Return the arguments of a pass that two calls share: they are the same."""
-        return self
 
     def having(self, change: Callable[[Tensor], Tensor]) -> ShapeGiven:
         """Return the arguments with other scores, made of these."""

@@ -14,7 +14,8 @@ from torch.nn import functional
 
 from lossfold import engines
 from lossfold.folds.checks import result_dtype
-from lossfold.folds.fold import Fold, Needs
+from lossfold.folds.collect import collect
+from lossfold.folds.fold import Arguments, Fold, Needs
 from lossfold.folds.looks import can_look, refuse_another_range, refuse_negative
 from lossfold.folds.pair.given import PairGiven
 from lossfold.folds.pair.needs import PairNeeds
@@ -25,7 +26,7 @@ from lossfold.folds.window.triton import lacks
 
 
 @dataclass(frozen=True)
-class WindowGiven:
+class WindowGiven(Arguments):
     """A call's arguments, checked: ``[B, C, *S]`` of two or three sides, the weight ``[B, *S]`` or ``[B, 1 or C, *S]``."""
 
     pred: Tensor
@@ -35,10 +36,6 @@ class WindowGiven:
     def same(self, other: WindowGiven) -> bool:
         """Whether both hold the same tensors."""
         return self.pred is other.pred and self.target is other.target and self.weight is other.weight
-
-    def merge(self, other: WindowGiven) -> WindowGiven:
-        """Return the arguments of a pass that two calls share: they are the same."""
-        return self
 
     def having(self, change: Callable[[Tensor], Tensor]) -> WindowGiven:
         """Return the arguments with another prediction, and another target if that takes a gradient, made of these."""
@@ -83,7 +80,8 @@ class WindowNeeds(Needs[WindowSpec]):
         sums = PairSum("weight", 0.0, where), PairSum("abs", 0.0, where)
         regions = {} if given.weight is None else {"weight": given.weight}
         of_pixels = PairGiven(given.pred, given.target, regions, frozenset(), tuple(given.pred.shape))
-        return PairNeeds(PairSpec(self.spec.link, sums), self.engine, apart=True).collect(of_pixels).sums
+        needs = PairNeeds(PairSpec(self.spec.link, sums), self.engine, apart=True)
+        return collect(needs, of_pixels).sums
 
     def once(self, given: WindowGiven, above: Tensor) -> Tensor:
         """Return sums of SSIM's errors and absolute differences, times ``above [2, C]``; the same pass finds the gradient."""

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from lossfold.errors import wrong
+from lossfold.folds.arithmetic import equals
 from lossfold.folds.checks import SCORE_DTYPES, check_dense
 from lossfold.folds.dense.needs import DenseNeeds
 from lossfold.folds.fold import Fold, Sum, describe
@@ -114,7 +115,7 @@ def counted_masks(given: Given, ignore_index: int, together: bool) -> tuple[Tens
     _, targets, weight = given.tensors
     whole = not targets.is_floating_point() and targets.dtype != torch.bool
     inside = targets == 1 if whole else targets > 0.5 if targets.is_floating_point() else targets
-    ignored, nothing = targets == ignore_index if whole else None, weightless(weight)
+    ignored, nothing = equals(targets, ignore_index) if whole else None, weightless(weight)
     if nothing is not None:
         nothing = nothing if nothing.dim() == targets.dim() else nothing.unsqueeze(1)
         ignored = nothing if ignored is None else ignored | nothing

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from lossfold.files import FileError
+from lossfold.folds.arithmetic import equals
 from lossfold.train.data.depth import unit
 from lossfold.train.data.folders import FolderSamples
 from lossfold.train.errors import TrainError
@@ -96,7 +97,7 @@ def _label_counts(labels: Tensor, names: Sequence[str], ignore_index: int, stack
     for index, name in enumerate(names):
         part = labels[index] == 1 if stacked else labels == (1 if len(names) == 1 else index)  # one channel is a yes or no
         counts[name] = int(part.sum())
-    counts[f"ignored ({ignore_index})"] = int((labels == ignore_index).sum())
+    counts[f"ignored ({ignore_index})"] = int(equals(labels, ignore_index).sum())
     return counts
 
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 import lossfold as lf
+from lossfold.folds.arithmetic import equals
 from lossfold.losses.pixels import PixelLoss
 from lossfold.train.data.base import Samples
 from lossfold.train.errors import TrainError
@@ -25,7 +26,7 @@ def class_counts(samples: Samples, classes: int, ignore_index: int) -> Tensor:
     counts = torch.zeros(classes, dtype=torch.int64)
     for index in range(count):
         _, labels = samples[index * len(samples) // count]
-        counts += torch.bincount(labels[labels != ignore_index].long().flatten(), minlength=classes)
+        counts += torch.bincount(labels[~equals(labels, ignore_index)].long().flatten(), minlength=classes)
     return counts
 
 

@@ -9,6 +9,8 @@ from rich.markup import escape
 from rich.table import Table
 from torch import Tensor
 
+from lossfold.folds.arithmetic import equals
+
 
 def channel_counts(predicted: Tensor, targets: Tensor, ignore_index: int) -> Tensor:
     """Count each channel's pixels: right yeses, true ones, predicted ones, all that count. Returns `[K,4]` int64.
@@ -19,7 +21,7 @@ def channel_counts(predicted: Tensor, targets: Tensor, ignore_index: int) -> Ten
         ignore_index: value of the targets that count nowhere.
     """
     targets = targets.reshape(predicted.shape)
-    counted = targets != ignore_index
+    counted = ~equals(targets, ignore_index)
     true, predicted = (targets == 1) & counted, predicted & counted
     return torch.stack([part.sum((0, 2, 3)) for part in (true & predicted, true, predicted, counted)], 1)
 

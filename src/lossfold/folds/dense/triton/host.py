@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from lossfold.folds.arithmetic import equals
 from lossfold.folds.dense.spec import KINDS, LINKS
 from lossfold.folds.dense.triton import bins as histogram
 from lossfold.folds.dense.triton import gradient, lines, pixels
@@ -66,7 +67,7 @@ class Call(NamedTuple):
         """Return a call."""
         whole = not targets.is_floating_point() and targets.dtype != torch.bool
         if whole and together and link != SOFTMAX and targets.shape[1] > 1:  # a channel's target decides for the others
-            counted = (targets != ignore).all(1)
+            counted = ~equals(targets, ignore).any(1)
             weight = counted if weight is None else torch.where(counted, weight, torch.zeros_like(weight))
         each = weight is not None and weight.dim() == targets.dim()
         w = scores if weight is None else weight.contiguous()

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lossfold.folds.arithmetic import equals
 from lossfold.folds.fold import code_of
 from lossfold.folds.gpu import maps as maps_of
 from lossfold.folds.gpu.launch import (
@@ -151,8 +152,7 @@ def _mapped(
 ) -> maps_of.Mapped:
     """Return what sums of a map are made of."""
     assert maps is not None
-    held = torch.iinfo(labels.dtype)  # what labels can't hold would compare equal to what is left of it
-    counted = labels != ignore_index if held.min <= ignore_index <= held.max else torch.ones_like(labels, dtype=torch.bool)
+    counted = ~equals(labels, ignore_index)
     wide = full(scores, labels.shape[1:], align_corners)
     return maps_of.Mapped.of(wide, maps, weight, counted, "softmax" if softmax else "identity")
 
