@@ -28,7 +28,7 @@ class Kind:
 
     @property
     def limits(self) -> dict[str, Any]:
-        """The range of its numbers, in the words of JSON's schemas."""
+        """The range of its numbers, and of how many there are, in the words of JSON's schemas."""
         return {}
 
     def admits(self, value: object) -> bool:
@@ -67,27 +67,41 @@ class Word(Kind):
 
     Args:
         among: the words.
-        others: whether it may also be something other than a text, which the loss checks itself.
+        others: what else it may be; None for nothing.
     """
 
     among: tuple[str, ...] = ()
-    others: bool = False
+    others: Kind | None = None
 
     @property
     def words(self) -> tuple[str, ...]:
         """The words."""
         return self.among
 
+    @property
+    def limits(self) -> dict[str, Any]:
+        """The range of what else it may be."""
+        return self.others.limits if self.others else {}
+
     def admits(self, value: object) -> bool:
         """Whether a value is one."""
-        return value in self.among if isinstance(value, str) else self.others or (self.none and value is None)
+        if isinstance(value, str):
+            return value in self.among
+        return (self.none and value is None) or (self.others is not None and self.others.admits(value))
 
     def expected(self, value: object) -> str:
         """Say what would be right in place of a value."""
-        return "one of " + ", ".join(map(repr, self.among)) + " or None" * self.none
+        words = "one of " + ", ".join(map(repr, self.among)) + " or None" * self.none
+        return f"{words}, or {self.others.expected(value)}" if self.others else words
+
+    def normal(self, value: Any) -> Any:
+        """Return what is no text as the loss keeps it."""
+        return self.others.normal(value) if self.others and value is not None and not isinstance(value, str) else value
 
     def hint(self, value: object) -> str:
         """Say which word is meant, or comes nearest."""
+        if self.others and not isinstance(value, str):
+            return self.others.hint(value)
         ours = meant(value, self.among)
         return f"that is {ours!r}" if ours else nearest(value, self.among)
 
@@ -142,6 +156,47 @@ class Number(Kind):
         if isinstance(value, float) and not is_number(value):
             return "a finite one"
         return "of 64 bits" if self.whole and isinstance(value, int) and not -(2**63) <= value < 2**63 else ""
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Numbers(Kind):
+    """A list of numbers; kept as a tuple.
+
+    Args:
+        each: what each may be.
+        least, most: how many there are.
+        distinct: whether each may stand there once.
+    """
+
+    each: Number = Number()
+    least: int = 1
+    most: int | None = None
+    distinct: bool = False
+
+    @property
+    def limits(self) -> dict[str, Any]:
+        """The range of each number, and of their count."""
+        count = {"minItems": self.least, **({"maxItems": self.most} if self.most else {})}
+        return {**self.each.limits, **count, **({"uniqueItems": True} if self.distinct else {})}
+
+    def admits(self, value: object) -> bool:
+        """Whether a value is one."""
+        if value is None:
+            return self.none
+        numbers = listed(value)
+        if not isinstance(numbers, (list, tuple)) or not self.least <= len(numbers) <= (self.most or len(numbers)):
+            return False
+        return all(map(self.each.admits, numbers)) and not (self.distinct and len(set(numbers)) < len(numbers))
+
+    def expected(self, value: object) -> str:
+        """Say what would be right in place of a value."""
+        count = f"{self.least} " if self.least == self.most else f"{self.least} to {self.most} " if self.most else ""
+        _, noun, *where = self.each.expected(value).split(" ", 2)
+        return " ".join([f"{'None or ' * self.none}a list of {count}{'distinct ' * self.distinct}{noun}s", *where])
+
+    def normal(self, value: Any) -> Any:
+        """Return a list, an array or a tensor as a tuple."""
+        return value if value is None else tuple(x if self.each.whole else float(x) for x in listed(value))
 
 
 @dataclass(frozen=True, eq=False, repr=False)

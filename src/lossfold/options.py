@@ -15,6 +15,7 @@ from lossfold.kinds import Kind as Kind
 from lossfold.kinds import Labels as Labels
 from lossfold.kinds import Matrix as Matrix
 from lossfold.kinds import Number as Number
+from lossfold.kinds import Numbers as Numbers
 from lossfold.kinds import Only as Only
 from lossfold.kinds import PerAxis as PerAxis
 from lossfold.kinds import PerClass as PerClass
@@ -32,7 +33,7 @@ def option(
     *,
     of: type | None = None,
     words: Iterable[str] | None = None,
-    others: bool = False,
+    others: Kind | None = None,
     each_class: bool = False,
     each_axis: bool = False,
     between: tuple[float, float] | None = None,
@@ -42,6 +43,7 @@ def option(
     less_than: float | None = None,
     odd: bool = False,
     several: bool = False,
+    count: tuple[int, int] | None = None,
 ) -> T:
     """Declare an option, in the place of its default.
 
@@ -52,12 +54,13 @@ def option(
             of numbers; with None, which is then allowed, ``of`` says it.
         of: bool, int or float.
         words: the texts that it may be.
-        others: whether it may be something other than a text as well, which the loss checks in ``settle``.
+        others: what else it may be than a text.
         each_class: it is a list with a number >= 0 for each class, or None; with ``of=float`` a number for all of them will do.
         each_axis: it is a number > 0, a list with one for each axis of space, or None.
         between, at_least, more_than, at_most, less_than: the range of a number.
         odd: an odd integer.
         several: an integer, or a list of integers.
+        count: it is a list of at least and at most so many numbers in the range.
     """
     none = default is None
     least, most = (at_least, at_most) if between is None else between
@@ -71,6 +74,8 @@ def option(
         kind = PerAxis()
     elif (of or type(default)) is bool:
         kind = Truth(none)
+    elif count is not None:
+        kind = Numbers(none, Number(False, least, more_than, most, less_than, of is int, odd), *count)
     else:
         kind = Number(none, least, more_than, most, less_than, (of or type(default)) is int, odd)
     return dataclasses.field(default=default, metadata={KIND: kind})

@@ -168,7 +168,8 @@ def test_options_are_described() -> None:
         {"type": "null"},
     ]
     lovasz = definitions["options of LovaszLoss"]["properties"]["classes"]
-    assert lovasz["anyOf"] == [{"enum": ["present", "all"]}, {"type": "array", "items": {"type": "integer"}}]
+    several = {"type": "array", "items": {"type": "integer", "minimum": 0}, "minItems": 1, "uniqueItems": True}
+    assert lovasz["anyOf"] == [{"enum": ["present", "all"]}, several]
     assert definitions["options of MattingLoss"]["properties"]["alpha_link"]["enum"] == ["identity", "sigmoid"]
     assert "torch.nn.L1Loss" not in definitions["node"]["properties"]["type"]["anyOf"][0]["enum"]
     assert "torch.nn.L1Loss" in schema(allow=ALLOW)["$defs"]["node"]["properties"]["type"]["anyOf"][0]["enum"]

@@ -195,9 +195,11 @@ def option_schema(option: Option) -> Schema:
 
 def within(limits: Schema, kind: Schema) -> Schema:
     """Return the schema of numbers, or of lists of them, in a range; others as they are."""
+    of_lists = {word: limits[word] for word in limits if word in ("minItems", "maxItems", "uniqueItems")}
     if kind.get("type") == "array" and "items" in kind:
-        return {**kind, "items": within(limits, kind["items"])}
-    return {**kind, **limits} if kind.get("type") in ("number", "integer") else kind
+        return {**kind, **of_lists, "items": within(limits, kind["items"])}
+    of_numbers = {word: limits[word] for word in limits if word not in of_lists}
+    return {**kind, **of_numbers} if kind.get("type") in ("number", "integer") else kind
 
 
 def schemas_of(kind: Any) -> list[Schema]:

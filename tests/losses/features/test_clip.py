@@ -186,9 +186,9 @@ def test_wrong_networks_and_options() -> None:
     refused("network must be a CLIP model .*logit_scale", network=unscaled)
     refused(r"image_size must be \(rows, columns\), got None .the model does not say", network=silent)
     assert lf.CLIPLoss(network=silent, image_size=[16, 16])(torch.rand(1, 3, 8, 8), IDS[:1]).isfinite()
-    refused("image_size must be None or", network=silent, image_size=16)
-    refused("mean must be None or three numbers", network=OpenClip(), mean=[0.5])
-    refused("std must be None or three numbers", network=OpenClip(), std=[1, 1, 0])
+    refused("image_size must be None or a list of 2 integers >= 1", network=silent, image_size=16)
+    refused("mean must be None or a list of 3 numbers", network=OpenClip(), mean=[0.5])
+    refused("std must be None or a list of 3 numbers > 0", network=OpenClip(), std=[1, 1, 0])
     refused("tokenizer must be None or a tokenizer", network=OpenClip(), tokenizer="bpe")
     refused("norm_img must be True or False", network=OpenClip(), norm_img="yes")
 

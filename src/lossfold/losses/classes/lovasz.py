@@ -19,15 +19,17 @@ from lossfold.folds.fold import Fold, Rows, Sum
 from lossfold.folds.histogram import OCTAVES, REST, Bins, Errors
 from lossfold.folds.label.needs import LabelNeeds
 from lossfold.folds.scores import Given
-from lossfold.kinds import listed
 from lossfold.losses.base import UNKNOWN
 from lossfold.losses.reduce import Ratio
 from lossfold.losses.scores import LABELS, MASKS, ScoreLoss
-from lossfold.options import configured, option
+from lossfold.options import Number, Numbers, configured, option
 from lossfold.registry import LOSSES
 
 WEIGHT: Sum = ("weight", 0.0)
 TARGET: Sum = ("target", 0.0)
+
+
+CLASSES = Numbers(each=Number(whole=True, at_least=0), distinct=True)
 
 
 @LOSSES.register
@@ -79,7 +81,7 @@ class LovaszLoss(ScoreLoss):
     """
 
     per_image: bool | None = option(None, of=bool)  # type: ignore[assignment]
-    classes: str | Sequence[int] = option("present", words=("present", "all"), others=True)
+    classes: str | Sequence[int] = option("present", words=("present", "all"), others=CLASSES)
     bins: int = option(4096, between=(2, 65536))
     exact: bool | None = option(None, of=bool)
 
@@ -104,12 +106,6 @@ class LovaszLoss(ScoreLoss):
 
     def settle(self) -> None:
         """Refuse wrong options."""
-        if not isinstance(self.classes, str):
-            found = listed(self.classes)
-            ids = isinstance(found, list) and all(isinstance(c, int) and not isinstance(c, bool) for c in found)
-            distinct = ids and len(found) > 0 and min(found) >= 0 and len(set(found)) == len(found)
-            self.require("classes", distinct, "'present', 'all' or a list of distinct class indices")
-            object.__setattr__(self, "classes", tuple(found))
         super().settle()
         self.require("engine", not self.exact or self.engine in (None, "eager"), "None or 'eager' with exact=True, which sorts")
         if self.link == "hinge":

@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from lossfold.errors import is_number, wrong
-from lossfold.kinds import listed
+from lossfold.errors import wrong
 from lossfold.losses.features.frozen import FrozenLoss, check_images, exactly, wide
 from lossfold.losses.reduce import Addends, mean_of
 from lossfold.nets import clip
@@ -63,9 +62,9 @@ class CLIPLoss(FrozenLoss):
 
     tokenizer: Callable[..., Any] | None = None
     norm_img: bool = option(True)
-    image_size: Sequence[int] | None = None
-    mean: Sequence[float] | None = None
-    std: Sequence[float] | None = None
+    image_size: Sequence[int] | None = option(None, of=int, count=(2, 2), at_least=1)
+    mean: Sequence[float] | None = option(None, of=float, count=(3, 3))
+    std: Sequence[float] | None = option(None, of=float, count=(3, 3), more_than=0)
 
     one_needed: ClassVar[tuple[str, ...]] = ("network",)
     samples: ClassVar[tuple[dict[str, Any], ...]] = ()  # there is none without a model
@@ -82,21 +81,9 @@ class CLIPLoss(FrozenLoss):
             raise wrong("network", expected, got, hint)
         self.__dict__["frozen"] = network
         self.require("tokenizer", self.tokenizer is None or callable(self.tokenizer), "None or a tokenizer of the model's library")
-        for name in ("image_size", "mean", "std"):
-            if getattr(self, name) is not None:
-                found = listed(getattr(self, name))
-                object.__setattr__(self, name, tuple(found) if isinstance(found, list) else found)
-        size = self.image_size
-        whole = isinstance(size, tuple) and len(size) == 2 and all(type(x) is int and x > 0 for x in size)
-        ok = size is None or whole
-        self.require("image_size", ok, "None or (rows, columns)")
-        if size is None and clip.input_size(network.network) is None:
+        if self.image_size is None and clip.input_size(network.network) is None:
             hint = "the model does not say, at visual.image_size or config.vision_config.image_size"
             raise wrong("image_size", "(rows, columns)", "None", hint)
-        for name in ("mean", "std"):
-            numbers = getattr(self, name)
-            ok = isinstance(numbers, tuple) and len(numbers) == 3 and all(is_number(x) for x in numbers)
-            self.require(name, numbers is None or (ok and (name == "mean" or min(numbers) > 0)), "None or three numbers")
 
     def prepared(self, images: Tensor) -> Tensor:
         """Return images as the model takes them."""

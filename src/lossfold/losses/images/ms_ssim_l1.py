@@ -10,14 +10,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from lossfold.errors import is_number, wrong
+from lossfold.errors import wrong
 from lossfold.folds.checks import result_dtype
 from lossfold.folds.looks import refuse_negative
 from lossfold.folds.pair.needs import check_pair, check_weights
 from lossfold.folds.window.definition import errors, weighted
 from lossfold.folds.window.eager import blur
 from lossfold.folds.window.spec import PADDINGS, WindowSpec
-from lossfold.kinds import listed
 from lossfold.losses.base import Loss
 from lossfold.losses.images.masked import added
 from lossfold.losses.reduce import REDUCTIONS, Addends
@@ -63,7 +62,7 @@ class MSSSIML1Loss(Loss):
     """
 
     alpha: float = option(0.84, between=(0, 1))
-    sigmas: Sequence[float] = (0.5, 1.0, 2.0, 4.0, 8.0)
+    sigmas: Sequence[float] = option((0.5, 1.0, 2.0, 4.0, 8.0), count=(1, 16), more_than=0, at_most=1e3)
     window_size: int = option(33, between=(1, 255), odd=True)
     k1: float = option(0.01, between=(1e-6, 1e12))
     k2: float = option(0.03, between=(1e-6, 1e12))
@@ -77,11 +76,6 @@ class MSSSIML1Loss(Loss):
     def settle(self) -> None:
         """Refuse wrong options."""
         super().settle()
-        found = listed(self.sigmas)
-        sigmas = found if isinstance(found, (list, tuple)) else []
-        fine = 1 <= len(sigmas) <= 16 and all(is_number(one) and 0 < one <= 1e3 for one in sigmas)
-        self.require("sigmas", fine, "one to sixteen numbers > 0")
-        object.__setattr__(self, "sigmas", tuple(float(one) for one in sigmas))
         self.require("sample_wise", not self.sample_wise or self.reduction == "mean", "False unless reduction='mean'")
 
     def values(self, pred: Tensor, target: Tensor) -> Tensor:

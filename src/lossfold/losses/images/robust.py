@@ -7,10 +7,9 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from lossfold.errors import is_number
 from lossfold.losses.images.elementwise import FunctionLoss
 from lossfold.losses.images.masked import masked_loss
-from lossfold.options import configured, option
+from lossfold.options import Number, configured, option
 from lossfold.registry import LOSSES
 
 SHAPES = {"l2": 2.0, "charbonnier": 1.0, "cauchy": 0.0, "geman-mcclure": -2.0, "welsch": -math.inf}
@@ -63,15 +62,9 @@ class RobustLoss(FunctionLoss):
         Barron, A general and adaptive robust loss function, CVPR 2019.
     """
 
-    alpha: float | str = option(1.0, words=SHAPES, others=True)
+    alpha: float | str = option(1.0, words=SHAPES, others=Number())
     scale: float = option(1.0, more_than=0)
 
     function: ClassVar[Any] = staticmethod(masked_loss(robust))
     options: ClassVar[tuple[str, ...]] = ("alpha", "scale")
     samples: ClassVar[tuple[dict[str, Any], ...]] = ({"alpha": "welsch", "scale": 0.5}, {"alpha": -1.5, "sample_wise": True})
-
-    def settle(self) -> None:
-        """Refuse wrong options."""
-        super().settle()
-        fine = isinstance(self.alpha, str) or is_number(self.alpha)
-        self.require("alpha", fine, f"a number, or one of {', '.join(map(repr, SHAPES))}", "'welsch' is the limit at -∞")

@@ -9,14 +9,13 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from lossfold.errors import is_number, wrong
+from lossfold.errors import wrong
 from lossfold.folds.arithmetic import total
 from lossfold.folds.checks import result_dtype
 from lossfold.folds.fold import Fold
 from lossfold.folds.pair.needs import check_pair, check_weights
 from lossfold.folds.window.needs import WindowGiven, WindowNeeds, inside, with_channel
 from lossfold.folds.window.spec import LINKS, PADDINGS, WINDOWS, WindowSpec
-from lossfold.kinds import listed
 from lossfold.losses.image_loss import ImageLoss
 from lossfold.losses.pixels import one_pass_will_do
 from lossfold.losses.reduce import Ratio, divide
@@ -213,21 +212,12 @@ class MSSSIMLoss(WindowLoss):
 
     of_each: ClassVar[bool] = True
 
-    betas: Sequence[float] = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
+    betas: Sequence[float] = option((0.0448, 0.2856, 0.3001, 0.2363, 0.1333), count=(1, 16), more_than=0, at_most=1e3)
 
     samples: ClassVar[tuple[dict[str, Any], ...]] = (
         {"betas": (0.3, 0.7)},
         {"betas": (0.2, 0.3, 0.5), "window_size": 5, "padding": "zeros"},
     )
-
-    def settle(self) -> None:
-        """Refuse wrong options."""
-        super().settle()
-        found = listed(self.betas)
-        betas = found if isinstance(found, list) else []
-        fine = 1 <= len(betas) <= 16 and all(is_number(beta) and 0 < beta <= 1e3 for beta in betas)
-        self.require("betas", fine, "one to sixteen numbers > 0")
-        object.__setattr__(self, "betas", tuple(float(beta) for beta in betas))
 
     @property
     def scales(self) -> int:  # type: ignore[override]
