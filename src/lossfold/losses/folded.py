@@ -13,7 +13,7 @@ from lossfold.folds.fold import Fold, Needs
 from lossfold.folds.histogram import Bins
 from lossfold.losses import fused
 from lossfold.losses.base import Loss, are_ours
-from lossfold.losses.reduce import Addends, Last, Ratio
+from lossfold.losses.reduce import Addends, Last, Ratio, second_mean
 
 WORKED_OUT = ("formula", "reduce", "settled", "last")  # the ways from a fold to the loss
 
@@ -156,7 +156,7 @@ class Folded(Loss):
         values, counted = ratio.of_images()
         values = values if gate is None else torch.where(gate, values, 0.0)
         applicable = counted if self.second == "counted" else gate
-        return Last(values.sum(), len(values) if every_image or applicable is None else applicable.sum())
+        return second_mean(values, None if every_image else applicable)
 
     def addends(self, *inputs: Any, **named: Any) -> Addends:
         """Return what adds up over parts of a batch; see :meth:`lossfold.losses.base.Loss.addends`."""

@@ -65,6 +65,11 @@ class Last(NamedTuple):
         return Addends(parts, lambda above, below=None: Last(above, below).value.to(dtype))
 
 
+def second_mean(values: Tensor, counted: Tensor | None = None) -> Last:
+    """Return the mean of the images' own losses ``[I]``: of those that count (``per_image``), or of all (``sample_wise``)."""
+    return Last(values.sum(), len(values) if counted is None else counted.sum())
+
+
 def mean_of(values: Sequence[Tensor], weights: Sequence[float] = ()) -> Addends:
     """Return the sum of the means of some tensors, times weights (their mean, if there are none); the mean of nothing is 0."""
     factors = weights or [1 / len(values)] * len(values)

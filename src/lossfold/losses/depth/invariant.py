@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lossfold.losses.base import Loss
 from lossfold.losses.depth.given import Measured, measured, of_images
-from lossfold.losses.reduce import Addends, Last, divide
+from lossfold.losses.reduce import Addends, Last, divide, second_mean
 from lossfold.options import configured, option
 from lossfold.registry import LOSSES
 
@@ -75,8 +75,7 @@ class ScaleShiftInvariantLoss(Loss):
         sums = torch.stack(above), torch.stack(below)
         if not self.per_image:
             return Last(sums[0].sum(1), sums[1].sum(1)).addends(residual.dtype)
-        counted = (sums[1][0].detach() != 0).to(sums[1].dtype)
-        return Last(divide(*sums).sum(), counted.sum()).addends(residual.dtype)
+        return second_mean(divide(*sums).sum(0), sums[1][0].detach() != 0).addends(residual.dtype)
 
     def misfit(self, residual: Tensor, weight: Tensor) -> Tensor:
         """Return each image's sum of w·ρ(R), ``[B]``, without the largest residuals if some are trimmed."""

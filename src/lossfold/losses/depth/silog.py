@@ -10,7 +10,7 @@ from torch import Tensor
 from lossfold.losses.adversarial.slopes import root
 from lossfold.losses.base import Loss
 from lossfold.losses.depth.given import measured, of_images
-from lossfold.losses.reduce import Addends, Last, divide
+from lossfold.losses.reduce import Addends, divide, second_mean
 from lossfold.options import configured, option
 from lossfold.registry import LOSSES
 
@@ -64,8 +64,7 @@ class SILogLoss(Loss):
         sums = torch.stack([of_images(w.expand_as(away)), of_images(w * away), of_images(w * away.square())])
         dtype = p.dtype
         if self.per_image:
-            values, counted = self.formula(sums), (sums[0].detach() != 0).to(sums.dtype)
-            return Last(values.sum(), counted.sum()).addends(dtype)
+            return second_mean(self.formula(sums), sums[0].detach() != 0).addends(dtype)
         return Addends((sums.sum(1),), lambda found: self.formula(found).to(dtype))
 
     def formula(self, sums: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from lossfold.folds.checks import plain, result_dtype
 from lossfold.folds.fold import describe
 from lossfold.folds.looks import refuse_negative
 from lossfold.folds.pair.needs import check_pair, check_weights
-from lossfold.losses.reduce import REDUCTIONS, Addends, Last, divide, finished
+from lossfold.losses.reduce import REDUCTIONS, Addends, Last, divide, finished, second_mean
 
 CALL = (
     *(inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation="Tensor") for name in ("pred", "target")),
@@ -153,5 +153,5 @@ def added(values: Tensor, weight: Tensor | None, reduction: str, sample_wise: bo
     else:
         areas = values.shape[1] / weight.shape[1] * total(weight.to(values.dtype).contiguous().flatten(1))
     if sample_wise:
-        return Last(divide(sums, areas).sum(), len(sums)).addends(values.dtype)
+        return second_mean(divide(sums, areas)).addends(values.dtype)
     return Last(sums.sum(), areas.sum()).addends(values.dtype)
