@@ -14,12 +14,11 @@ from lossfold import engines
 from lossfold.compose.arguments import Handed
 from lossfold.compose.loss_set import LossSet
 from lossfold.compose.output import LossOutput
-from lossfold.config.build import build
 from lossfold.errors import LossError, is_number, naming, nearest, python_scalar, wrong
 from lossfold.folds.fold import describe
 from lossfold.folds.pair.needs import check_pair
 from lossfold.folds.pair.spec import LINKS
-from lossfold.losses.base import Loss, take_alias
+from lossfold.losses.base import Loss, Summable, take_alias
 from lossfold.losses.classes.focal import FocalLoss
 from lossfold.losses.configured import Configured
 from lossfold.losses.folded import Folded
@@ -132,7 +131,7 @@ class MattingSet(Configured, LossSet):
     @staticmethod
     def built_from(one: object) -> object:
         """Return a term, built if it is a configuration."""
-        return build(one) if isinstance(one, Mapping) else python_scalar(one)
+        return Summable.from_config(one) if isinstance(one, Mapping) else python_scalar(one)
 
     def published(self, name: str, weight: float) -> Loss:
         """Return the term of a published name."""

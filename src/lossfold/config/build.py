@@ -14,6 +14,7 @@ from lossfold.config.names import Allow, Names
 from lossfold.config.place import Place, Source, short
 from lossfold.config.tree import WHO, Reader
 from lossfold.errors import LossError, nearest
+from lossfold.losses.base import Summable
 
 Config = Mapping[str, Any] | Sequence[Any] | nn.Module | str | PathLike[str]
 
@@ -77,3 +78,6 @@ def enter(cfg: Any, key: str, place: Place) -> tuple[Any, Place]:
             came = short(there or type(cfg).__name__)
             raise place.error(WHO, f"a dict with {step!r}, of key {key!r}", came, nearest(step, there) if there else "")
     return cfg, place
+
+
+Summable.from_config = staticmethod(build)

@@ -9,6 +9,8 @@ from typing import Any
 
 from torch import nn
 
+from lossfold.compose.loss_set import LossSet
+from lossfold.compose.term import Term
 from lossfold.config.describe import annotations_of
 from lossfold.config.hints import unfit_text, unknown_option
 from lossfold.config.names import Maker, Names
@@ -24,7 +26,7 @@ A_SCHEDULE = "a schedule, as {'type': 'linear', 'start': 0.0, 'end': 1.0, 'steps
 
 def is_set(maker: Maker) -> bool:
     """Whether a class takes losses by names of the user's choice."""
-    return isinstance(maker, type) and issubclass(maker, LOSSES["LossSet"]) and is_open(maker)
+    return isinstance(maker, type) and issubclass(maker, LossSet) and is_open(maker)
 
 
 def is_weighed(maker: Maker) -> bool:
@@ -35,11 +37,10 @@ def is_weighed(maker: Maker) -> bool:
 
 def term_options(maker: Maker) -> list[str]:
     """Return the options that a set has for each of its terms, and that a loss has not for itself."""
-    term = PARTS.get("Term")
-    if term is None or maker in PARTS.values():
+    if maker in PARTS.values():
         return []
     own = options_of(maker)
-    return [name for name in options_of(term) if name != "loss" and name not in own]
+    return [name for name in options_of(Term) if name != "loss" and name not in own]
 
 
 def named(maker: Maker) -> str:
@@ -61,7 +62,7 @@ class Builder:
                 raise tree.place.error(WHO, "a loss (an nn.Module)", short(built))
             return built
         if isinstance(tree, Row) or (isinstance(tree, Table) and tree.parts and all(map(may_be_loss, tree.value.values()))):
-            return called(LOSSES["LossSet"], tree, {}, self.terms(tree))  # type: ignore[no-any-return]
+            return called(LossSet, tree, {}, self.terms(tree))  # type: ignore[no-any-return]
         if isinstance(tree, Table) and all(isinstance(key, str) for key in tree.parts):
             hint = f"there are {short([*tree.parts])}" if tree.parts else ""
             if any(str(name).startswith(("r1_", "g_reg_", "pl_")) or name == "loss_config" for name in tree.parts):
@@ -127,7 +128,7 @@ class Builder:
             built = called(maker, node, self.options(maker, options))
             built = built if weight is None else scaled(built, maker, weight)
         if beside:
-            return called(PARTS["Term"], node, self.options(PARTS["Term"], beside), built)
+            return called(Term, node, self.options(Term, beside), built)
         if term is None and maker is PARTS.get("Term"):
             raise node.place.error(WHO, "a loss, or a set with this term in it", "a term", "{'name': {...}} or [{...}]")
         return built

@@ -10,6 +10,8 @@ from typing import Any, cast
 from torch import nn
 from torch.nn.modules.loss import _Loss
 
+from lossfold.compose.loss_set import LossSet
+from lossfold.compose.term import Term
 from lossfold.config.builder import is_set
 from lossfold.config.files import WORDS, scalar, the_yaml
 from lossfold.config.names import Allow, Names
@@ -18,7 +20,7 @@ from lossfold.config.tree import DIALECTS, INDIRECT, Node, Row, Table, Tree
 from lossfold.errors import LossError
 from lossfold.losses.base import Loss
 from lossfold.losses.configured import Configured
-from lossfold.registry import LOSSES, PARTS, PRESETS
+from lossfold.registry import PRESETS
 from lossfold.signatures import is_open, is_same, options_of
 
 WHO = "lossfold.to_config"
@@ -117,10 +119,10 @@ def _node(thing: Any, names: Names, place: Place) -> Tree:
         if any(key in options for key in DIALECTS):
             return tree_of(options, names, place)  # a class that says its name itself
     node = Node(place, thing, name, place, {key: tree_of(one, names, place.at(str(key))) for key, one in options.items()})
-    if type(thing) is LOSSES["LossSet"]:
+    if type(thing) is LossSet:
         terms = node.options.get("terms", node)
         for tree in (terms.parts if isinstance(terms, Table) else node.options).values():
-            inner = tree.options["loss"] if isinstance(tree, Node) and isinstance(tree.value, PARTS["Term"]) else tree  # type: ignore[arg-type]
+            inner = tree.options["loss"] if isinstance(tree, Node) and isinstance(tree.value, Term) else tree
             if isinstance(inner, Node) and isinstance(inner.value, Loss):
                 inner.options.pop("loss_name", None)  # the key names it
     return node
@@ -158,7 +160,7 @@ def _of_preset(thing: Any) -> tuple[str, dict[str, Any]] | None:
 
 def _of_set(thing: Any, place: Place) -> dict[str, Any]:
     cls: type = type(thing)
-    if cls is not LOSSES["LossSet"]:
+    if cls is not LossSet:
         raise place.error(WHO, "a LossSet, or a set with a to_config() of its own", cls.__name__)
     losses: dict[str, Any] = dict(zip(thing.names, thing.members, strict=True))
     weight: dict[str, Any] = {"loss_weight": thing.loss_weight} if thing.loss_weight != 1 else {}
@@ -166,7 +168,7 @@ def _of_set(thing: Any, place: Place) -> dict[str, Any]:
         if thing.ranks.group is not None:
             raise place.error(WHO, "a set without a process group of its own, which no config can name", "process_group=")
         weight |= {"sync": True} | ({"gradients": thing.ranks.gradients} if thing.ranks.gradients != "mean" else {})
-    taken = {"terms", "loss_name", *DIALECTS, *options_of(cls), *options_of(PARTS["Term"])}
+    taken = {"terms", "loss_name", *DIALECTS, *options_of(cls), *options_of(Term)}
     return {**({"terms": losses} if taken & losses.keys() else losses), **weight}
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from torch import nn
 
+from lossfold.compose.term import Term
 from lossfold.config.builder import is_set, is_weighed
 from lossfold.config.describe import Option, described, documentation, is_tensor
 from lossfold.config.names import Allow, Names
@@ -145,7 +146,7 @@ def needed(maker: Callable[..., Any], options: list[Option]) -> Schema:
     """Return the schema of options among which nothing is missing."""
     found: Schema = {}
     if is_set(maker):
-        settings = {option.name for option in options} | (options_of(PARTS["Term"]).keys() - {"loss"})
+        settings = {option.name for option in options} | (options_of(Term).keys() - {"loss"})
         found["not"] = {"propertyNames": {"enum": sorted({*DIALECTS, *SPECIAL, "loss_name", *settings} - {"terms"})}}
         found["propertyNames"] = LOSSES_BY_NAME["propertyNames"]
         return found
@@ -161,7 +162,7 @@ def needed(maker: Callable[..., Any], options: list[Option]) -> Schema:
 def options_schema(maker: Callable[..., Any], options: list[Option], of_terms: Mapping[str, Schema]) -> Schema:
     """Return the schema of a loss's options, and of those that a set has for it."""
     properties = {option.name: option_schema(option) for option in options}
-    if maker is PARTS["Term"]:
+    if maker is Term:
         properties["schedule"] = of_terms["schedule"]
     else:
         gated = isinstance(maker, type) and issubclass(maker, Folded)

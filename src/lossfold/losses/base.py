@@ -28,6 +28,7 @@ class Summable(nn.Module):
 
     sum_of: ClassVar[Callable[..., nn.Module]]  # handed in by sets, which know losses; losses do not know sets
     explained: ClassVar[Callable[..., Any]]  # handed in by lossfold.explain
+    from_config: ClassVar[Callable[..., nn.Module]]  # handed in by lossfold.config, which knows sets
 
     def __add__(self, other: nn.Module) -> nn.Module:
         return Summable.sum_of(self, other) if isinstance(other, nn.Module) else NotImplemented
