@@ -5,6 +5,7 @@ The functions are named after the classes in snake_case and take their options a
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable
 from typing import Any
@@ -36,6 +37,7 @@ from lossfold.trimaps import region_from_trimap as region_from_trimap
 from lossfold.trimaps import trimap_from_alpha as trimap_from_alpha
 
 
+@functools.cache
 def as_function(cls: type[nn.Module]) -> Callable[..., Tensor]:
     """Return the function that builds a loss from its options and applies it; of a set, or of two parts, the total."""
     tensors = list(inspect.signature(cls.forward).parameters.values())[1:]
@@ -57,7 +59,7 @@ def as_function(cls: type[nn.Module]) -> Callable[..., Tensor]:
 
     function.__name__ = function.__qualname__ = snake_case(cls.__name__)
     function.__doc__ = f"Return :class:`lossfold.{cls.__name__}` of these tensors.\n\n    {inspect.getdoc(cls)}"
-    function.__signature__ = inspect.Signature([*tensors, *options], return_annotation="Tensor")  # type: ignore[attr-defined]
+    function.__signature__ = inspect.Signature(sorted([*tensors, *options], key=lambda p: p.kind), return_annotation="Tensor")  # type: ignore[attr-defined]
     return function
 
 
@@ -79,22 +81,23 @@ HELPERS = (
 )
 
 
-def of_losses() -> dict[str, type[nn.Module]]:
-    """Return the losses that are functions, too, by the functions' names."""
+@functools.lru_cache(1)
+def of_losses(entries: int) -> dict[str, type[nn.Module]]:
+    """Return the losses that are functions, too, by the functions' names, after so many entries."""
     apart = (Component, GeneratorPathRegularizer)  # the function of the latter gives the moving mean, too
-    return {snake_case(name): cls for name, cls in LOSSES.items() if not issubclass(cls, apart) and cls is not LossSet}
+    found = {snake_case(name): cls for name, cls in LOSSES.items() if not issubclass(cls, apart) and cls is not LossSet}
+    return {name: cls for name, cls in found.items() if name.isidentifier() and name not in HELPERS}
 
 
 def __getattr__(name: str) -> Any:
     """Make a function when it is asked for: the signatures of all of them would take a tenth of the import."""
-    found = of_losses()
+    found = of_losses(LOSSES.entries)
     if name == "__all__":
         return [*found, *HELPERS]
     if name not in found:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    function = globals()[name] = as_function(found[name])
-    return function
+    return as_function(found[name])
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *of_losses()})
+    return sorted({*globals(), *of_losses(LOSSES.entries)})

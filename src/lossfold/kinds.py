@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -191,7 +192,7 @@ class Numbers(Kind):
     def expected(self, value: object) -> str:
         """Say what would be right in place of a value."""
         count = f"{self.least} " if self.least == self.most else f"{self.least} to {self.most} " if self.most else ""
-        _, noun, *where = self.each.expected(value).split(" ", 2)
+        noun, *where = re.split(r" (?=[<>]|from )", self.each.expected(value).split(" ", 1)[1], maxsplit=1)
         return " ".join([f"{'None or ' * self.none}a list of {count}{'distinct ' * self.distinct}{noun}s", *where])
 
     def normal(self, value: Any) -> Any:

@@ -40,6 +40,7 @@ class Registry(Mapping[str, type[nn.Module]]):
 
     def __init__(self, group: str = "") -> None:
         self._classes: dict[str, type[nn.Module]] = {}
+        self.entries = 0  # that have been made: what is derived from the classes holds until it is another number
         self._plugins = Plugins(group)
 
     def register(self, cls: L) -> L:
@@ -51,10 +52,14 @@ class Registry(Mapping[str, type[nn.Module]]):
 
         def enter(cls: L) -> L:
             self._free(name)
-            self._classes[name] = cls
+            self._enter({name: cls})
             return cls
 
         return enter
+
+    def _enter(self, classes: Mapping[str, type[nn.Module]]) -> None:
+        self._classes.update(classes)
+        self.entries += 1
 
     def _free(self, name: str) -> None:
         """Refuse a name that is taken."""
@@ -100,7 +105,7 @@ class Registry(Mapping[str, type[nn.Module]]):
             wanted = dict.fromkeys(names or [given.__name__], cls)
             for one in [] if force else wanted:
                 self._free(one)
-            self._classes.update(wanted)
+            self._enter(wanted)
             return given
 
         return enter if module is None else enter(module)
@@ -112,7 +117,7 @@ class Registry(Mapping[str, type[nn.Module]]):
     def __getitem__(self, name: str) -> type[nn.Module]:
         if name not in self._classes and name in self._plugins:
             loaded = loss_class("lossfold.losses", self._plugins.load(name), name)
-            self._classes.setdefault(name, loaded)
+            self._enter({name: self._classes.get(name, loaded)})
         if name not in self._classes:
             raise LossError(
                 "LOSSES",

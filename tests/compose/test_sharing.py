@@ -187,6 +187,26 @@ def with_its_own(name: str, value: float) -> lf.DiceLoss:
     return loss
 
 
+class Tenfold:
+    """A forward that is mixed in."""
+
+    def forward(self, logits: Tensor, labels: Tensor, weight: Tensor | None = None, normalizer: Any = None) -> Tensor:
+        result: Tensor = super().forward(logits, labels, weight, normalizer)  # type: ignore[misc]
+        return 10 * result
+
+
+class MixedIn(Tenfold, lf.DiceLoss):
+    """A loss with it."""
+
+
+class DoubledOutput(lf.LossSet):
+    """A set with an output of its own."""
+
+    def output(self, inputs: Any, named: Any) -> lf.LossOutput:
+        out = super().output(inputs, named)
+        return lf.LossOutput(2 * out.total, out.terms, {name: 2 * value for name, value in out.weighted.items()})
+
+
 CALLED_AS_THEY_ARE = {
     "forward and evaluate": ScaledFirst,
     "forward above evaluate": ScaledAbove,
@@ -198,6 +218,9 @@ CALLED_AS_THEY_ARE = {
     "forward of a set": lambda: ScaledSet(ce=lf.CrossEntropyLoss(), dice=lf.DiceLoss()),
     "hook of a set": lambda: scaled(lf.LossSet(ce=lf.CrossEntropyLoss(), dice=lf.DiceLoss())),
     "hook of a preset": lambda: scaled(lf.CEDiceLoss()),
+    "forward mixed in": MixedIn,
+    "weight_in of one": lambda: with_its_own("weight_in", 5.0),
+    "output of a set": lambda: DoubledOutput(ce=lf.CrossEntropyLoss(), dice=lf.DiceLoss()),
 }
 
 
@@ -234,3 +257,66 @@ def test_a_hook_that_comes_later_is_seen() -> None:
     after = criterion(logits, labels)
     assert set(after.terms) == {"inner", "focal"}
     torch.testing.assert_close(after.terms["inner"], inner(logits, labels).total.detach())
+
+
+def test_a_set_with_a_hook_is_handed_what_it_was_handed_without() -> None:
+    logits, labels = images()
+    pred, target = torch.rand(2, 1, 16, 16, requires_grad=True), torch.rand(2, 1, 16, 16)
+    here = torch.tensor([True, False])
+
+    def conditional() -> lf.LossSet:
+        return lf.LossSet(ce=lf.Term(lf.CrossEntropyLoss(), when="here"))
+
+    cases: list[tuple[Any, dict[str, Any], tuple[Any, ...], dict[str, Any]]] = [
+        (lf.LossSet(tv=lf.TVLoss()), {"l1": lf.L1Loss()}, (pred, target), {}),
+        (lf.LossSet(tv=lf.TVLoss(), l1=lf.L1Loss()), {"tv": lf.TVLoss()}, (pred, target), {}),
+        (conditional(), {"dice": lf.DiceLoss()}, (logits, labels), {"here": here}),
+        (conditional(), {"dice": lf.Term(lf.DiceLoss(), when="here")}, (logits, labels), {"here": here}),
+        (lf.MattingLoss(), {"l1": lf.L1Loss(inputs={"pred": "pred", "target": "target"})},
+         ({"pred": pred, "target": target, "region": (target > 0.5).float()},), {}),
+    ]  # fmt: skip
+    for inner, others, given, named in cases:
+        criterion = lf.LossSet(inner=inner, **others)
+        before = criterion(*given, **named).total
+        inner.register_forward_hook(lambda module, given, out: None)
+        torch.testing.assert_close(criterion(*given, **named).total, before)
+    every = lf.LossSet(ce=lf.Term(lf.CrossEntropyLoss(), every=4), dice=lf.DiceLoss())
+    every.register_forward_hook(lambda module, given, out: None)
+    with pytest.raises(lf.LossError, match=r"term 'inner' \(LossSet\): every must be left out around a set"):
+        lf.LossSet(inner=lf.Term(every, every=2))(logits, labels)
+
+
+def test_other_sets_of_a_set_with_a_hook() -> None:
+    logits, labels = images()
+    inner = scaled(lf.LossSet(ce=lf.CrossEntropyLoss(), dice=lf.DiceLoss()))
+    plain = lf.LossSet(ce=lf.CrossEntropyLoss(), dice=lf.DiceLoss())
+    heads = [lf.presets.deep_supervision(lf.LossSet(inner=plain), heads=2)]
+    plain.register_forward_hook(lambda module, given, out: None)
+    heads.append(lf.presets.deep_supervision(lf.LossSet(inner=plain), heads=2))
+    totals = [one([logits, logits], labels).total for one in heads]
+    torch.testing.assert_close(totals[1], totals[0])
+    torch.testing.assert_close((inner + lf.FocalLoss())(logits, labels).terms["loss_set"], inner(logits, labels).total.detach())
+    torch.testing.assert_close(lf.UncertaintyWeights(inner)(logits, labels).total, inner(logits, labels).total)
+    late = lf.LossSet(ce=lf.CrossEntropyLoss())
+    weighted = lf.UncertaintyWeights(lf.LossSet(late=late, dice=lf.DiceLoss()))
+    scaled(late)
+    with pytest.raises(
+        lf.LossError,
+        match=r"criterion must be with the terms .*make the UncertaintyWeights afterwards",
+    ):
+        weighted(logits, labels)
+
+
+def test_options_and_attributes_of_those_names_are_no_methods() -> None:
+    @lf.LOSSES.register_module("toy_reduced")
+    def toy(pred: Tensor, target: Tensor, reduce: float = 1.0, check: float = 0.0) -> Tensor:
+        return reduce * (pred - target) ** 2 + check
+
+    try:
+        made = lf.build({"type": "toy_reduced", "reduce": 2.0})
+        assert not next(lf.LossSet(a=made, sync=True).leaves()).in_one_part
+    finally:
+        del lf.LOSSES._classes["toy_reduced"]
+    criterion = lf.LossSet(inner=lf.LossSet(ce=lf.CrossEntropyLoss()))
+    criterion["inner"].check = True  # type: ignore[assignment]
+    assert set(criterion(*images()).terms) == {"inner.ce"}

@@ -49,7 +49,7 @@ def registered() -> Iterator[None]:
     lf.LOSSES.register(ToyRecallLoss)
     yield
     del lf.LOSSES._classes["ToyRecallLoss"]
-    vars(lf.functional).pop("toy_recall_loss", None)
+    lf.LOSSES.entries += 1
 
 
 def recall(p: Tensor, t: Tensor) -> Tensor:
@@ -99,6 +99,33 @@ def test_no_loss_lacks_anything() -> None:
     assert missing(lf.LOSSES) == []
 
 
+def test_functions_follow_the_registry() -> None:
+    """Also a class that takes anything, one that is entered anew, and names that are no functions' names."""
+    pred, target = torch.rand(2, 3), torch.rand(2, 3)
+
+    class Open(torch.nn.Module):
+        def __init__(self, alpha: float = 1.0) -> None:
+            super().__init__()
+            self.alpha = alpha
+
+        def forward(self, pred: Tensor, target: Tensor, **others: Any) -> Tensor:
+            return self.alpha * (pred - target).abs().mean()
+
+    try:
+        for name in ("ToyOpen", "Match", "weird.name"):
+            lf.LOSSES.register_module(name, module=Open)
+        names = lf.functional.__all__
+        assert len(names) == len(set(names)) and "toy_open" in names and "weird.name" not in names
+        assert all(getattr(lf.functional, name).__name__ for name in names) and lf.functional.match.__name__ == "match"
+        assert lf.functional.toy_open(pred, target, alpha=2.0) == 2 * (pred - target).abs().mean()
+        lf.LOSSES.register_module("ToyOpen", force=True, module=lambda pred, target: 0 * pred)
+        assert lf.functional.toy_open(pred, target) == 0
+    finally:
+        for name in ("ToyOpen", "Match", "weird.name"):
+            del lf.LOSSES._classes[name]
+        lf.LOSSES.entries += 1
+
+
 def test_who_forgets_the_decorator_is_told() -> None:
     class Forgotten(ScoreLoss):
         smooth: float = 1.0
@@ -106,3 +133,5 @@ def test_who_forgets_the_decorator_is_told() -> None:
     hint = r"Forgotten: smooth must be an option of this loss, got 2\.0 \(write @configured"
     with pytest.raises(lf.LossError, match=hint):
         Forgotten(smooth=2.0)  # type: ignore[call-arg]
+    with pytest.raises(lf.LossError, match=hint.replace("Forgotten", "Heir")):
+        type("Heir", (Forgotten,), {"__module__": __name__})(smooth=2.0)

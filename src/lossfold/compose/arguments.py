@@ -30,6 +30,7 @@ def check_call(module: nn.Module, given: tuple[Any, ...], named: Mapping[str, An
 
 def conditions_of(leaves: Sequence[Leaf]) -> set[str]:
     """Return the keywords that conditions are named after, none of which is an argument of a loss."""
+    leaves = [one for leaf in leaves for one in leaf.flat]
     conditions = {leaf.condition.when: leaf for leaf in leaves if leaf.condition and isinstance(leaf.condition.when, str)}
     for leaf in leaves if conditions else ():
         for name in conditions.keys() & getattr(leaf.loss, "arguments", {}).keys():
@@ -39,12 +40,11 @@ def conditions_of(leaves: Sequence[Leaf]) -> set[str]:
 
 def names_of(leaves: Sequence[Leaf]) -> tuple[str, ...] | None:
     """Return what the first term that has a target calls its arguments; None if all have one, or none has."""
-    with_target = [leaf.loss for leaf in leaves if getattr(leaf.loss, "has_target", True)]
-    if not with_target or len(with_target) == len(leaves):
+    losses = [one.loss for leaf in leaves for one in leaf.flat]
+    with_target = [loss for loss in losses if getattr(loss, "has_target", True)]
+    if not with_target or len(with_target) == len(losses):
         return None
     first = with_target[0]
-    while hasattr(first, "leaves"):  # a set that is called as it is
-        first = next(first.leaves()).loss  # type: ignore[operator]
     return tuple(first.arguments if isinstance(first, Loss) else arguments_of(type(first).forward))
 
 
@@ -58,6 +58,10 @@ def arguments_for(leaf: Leaf, handed: Handed, names: tuple[str, ...] | None) -> 
     """
     given, named = handed
     loss = leaf.loss
+    if leaf.within:
+        first = leaf.flat[0].loss
+        without = names is not None and not any(getattr(one.loss, "has_target", True) for one in leaf.flat)
+        return first.taken(given, named, names) if without and isinstance(first, Loss) and names else (given, named)
     if not isinstance(loss, Loss):
         if not torch.compiler.is_compiling():
             check_call(loss, given, named)

@@ -74,7 +74,7 @@ class HeadSet(LossSet):
 
 def parts_of(loss: nn.Module) -> list[ScoreLoss]:
     """Return the losses of a set, or the one; refuse what is not called with logits, labels and a weight."""
-    parts = [leaf.loss for leaf in loss.leaves()] if isinstance(loss, LossSet) else [loss]
+    parts = [one.loss for leaf in loss.leaves() for one in leaf.flat] if isinstance(loss, LossSet) else [loss]
     for part in parts:
         if not isinstance(part, ScoreLoss):
             raise LossError("deep_supervision", "loss", "losses of (logits, labels, weight=None)", type(part).__name__)

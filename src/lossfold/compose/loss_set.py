@@ -112,7 +112,7 @@ class LossSet(Summable):
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
-        cls.as_written = are_ours(cls, "__call__", "forward")
+        cls.as_written = are_ours(cls, "__call__", "forward", "output")
 
     def fill(self, terms: Mapping[str, nn.Module]) -> None:
         """Take these terms in place of those there are."""
@@ -190,11 +190,12 @@ class LossSet(Summable):
                 here = f"{type(self).__name__} term {name!r} ({type(loss).__name__})"
                 raise LossError(here, "sync", "left out of a set in a set: that around it says it", "True")
             watched = is_watched(loss) or (inner and not loss.as_written)
+            within = tuple(loss.leaves(f"{prefix}{name}.")) if inner else ()
             if inner and not watched:
-                for leaf in loss.leaves(f"{prefix}{name}."):
+                for leaf in within:
                     yield leaf._replace(weight=self.loss_weight * leaf.weight, terms=terms + leaf.terms, root=type(self).__name__)
             else:
-                yield Leaf(f"{prefix}{name}", loss, self.loss_weight, self, terms, type(self).__name__, watched)
+                yield Leaf(f"{prefix}{name}", loss, self.loss_weight, self, terms, type(self).__name__, watched, within)
 
     def advance(self, steps: int = 1) -> None:
         """Tell the schedules and intervals of this set, and of the sets in it, that so many steps of the training are done.

@@ -23,7 +23,9 @@ from lossfold.losses.reduce import Addends
 from lossfold.memory import Known, recall
 
 HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
-REPLACED = frozenset(("forward", "evaluate", "weigh", "addends", "check", "needs", "formula", "reduce", "handed", "leaves"))
+REPLACED = frozenset(
+    ("forward", "evaluate", "weigh", "weight_in", "addends", "check", "needs", "formula", "reduce", "handed", "leaves", "output")
+)
 """What somebody may put on a single loss or set in place of its class's."""
 
 
@@ -37,6 +39,12 @@ class Leaf(NamedTuple):
     terms: tuple[Term, ...]
     root: str  # the outermost set's class
     watched: bool  # whether somebody has changed its call, or watches it
+    within: tuple[Any, ...] = ()  # the leaves of a set that is called as it is
+
+    @property
+    def flat(self) -> list[Leaf]:
+        """Itself, or the single losses of a set that is called as it is."""
+        return [leaf for one in self.within for leaf in one.flat] or [self]
 
     @property
     def who(self) -> str:
@@ -103,7 +111,7 @@ class Leaf(NamedTuple):
 def is_watched(loss: nn.Module) -> bool:
     """Whether somebody has put a hook, or a method of its own, on this one loss or set."""
     own = vars(loss)
-    if not REPLACED.isdisjoint(own):
+    if any(callable(getattr(type(loss), name, None)) for name in REPLACED.intersection(own)):  # and no option of that name
         return True
     for hooks in HOOKS:  # noqa: SIM110 - a generator costs as much again
         if own[hooks]:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from lossfold.compose.loss_set import LossSet
 from lossfold.compose.output import LossOutput
+from lossfold.compose.passes import is_watched
 from lossfold.errors import LossError, is_number, python_scalar
 
 
@@ -61,7 +62,12 @@ class UncertaintyWeights(nn.Module):
 
     def forward(self, *inputs: Any, **named: Any) -> LossOutput:
         """Return what the set returns, with the learned weights; ``terms`` are those of the set, before any weight."""
-        out = self.criterion.output(inputs, named)
+        compiles = torch.compiler.is_compiling()  # where a call's weighted terms have no graphs
+        own = not compiles and (is_watched(self.criterion) or not self.criterion.as_written)
+        out = self.criterion(*inputs, **named) if own else self.criterion.output(inputs, named)
+        if out.weighted.keys() != set(self.names):
+            hint = "a hook, or a method of its own, on a set in it makes one term of that: make the UncertaintyWeights afterwards"
+            raise LossError("UncertaintyWeights", "criterion", f"with the terms {self.names}", repr([*out.weighted]), hint)
         weighted: dict[str, Tensor] = {}
         for name, s in zip(self.names, self.log_variances.unbind(), strict=True):
             weighted[name] = torch.exp(-s) * out.weighted[name] + s / 2

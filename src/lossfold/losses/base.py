@@ -73,7 +73,7 @@ class Loss(Configured, Summable):
         cls.per_class_options = tuple(name for name, kind in cls.kinds.items() if isinstance(kind, PerClass))
         evaluate, adding = writer(cls, "evaluate"), writer(cls, "addends")
         # A family's first forward says what its evaluate() or addends() takes; any other forward is a call of its own.
-        first = sum("forward" in vars(c) for c in cls.__mro__ if issubclass(c, Loss)) < 2 and not evaluate is adding is Loss
+        first = sum("forward" in vars(c) for c in cls.__mro__ if c is not nn.Module) < 2 and not evaluate is adding is Loss
         cls.evaluates = are_ours(cls, "__call__", "weigh", "weight_in") and (first or are_ours(cls, "forward"))
         cls.as_written = cls.evaluates and are_ours(cls, "evaluate")
         cls.adds_up = cls.evaluates and adding is not Loss and (evaluate is Loss or issubclass(adding, evaluate))

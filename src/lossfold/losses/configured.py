@@ -64,8 +64,8 @@ class Configured(nn.Module):
         valid = [name for name in cls.__init__.__annotations__ if name != "return"]
         for name in options:
             if name not in valid:
-                hint = translation(name, valid, options[name], cls.__name__) or nearest(name, valid)
-                hint = NOT_CONFIGURED if name in cls.not_fields() else hint
+                forgotten = NOT_CONFIGURED if name in cls.not_fields() else ""
+                hint = translation(name, valid, options[name], cls.__name__) or forgotten or nearest(name, valid)
                 raise LossError(cls.__name__, name, "an option of this loss", repr(options[name]), hint)
         first = cls.__match_args__  # the fields that are not keyword-only; torch.compile can't follow dataclasses.fields
         if len(args) > len(first):
@@ -81,7 +81,8 @@ class Configured(nn.Module):
         """Return what is written as an option of a class that nothing has made a dataclass of."""
         if cls.__init__ is cls.written:
             return []
-        kinds = inspect.get_annotations(cls)
+        owners = [owner for owner in reversed(cls.__mro__) if not str(owner.__module__).startswith(("lossfold.", "torch."))]
+        kinds = {name: kind for owner in owners for name, kind in inspect.get_annotations(owner).items()}
         return [name for name, kind in kinds.items() if "ClassVar" not in str(kind) and name not in cls.__dataclass_fields__]
 
     def __post_init__(self) -> None:
