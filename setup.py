@@ -33,7 +33,7 @@ LONGEST_FIRST = ("dense_kernels", "label_kernels", "pair_kernels")
 # Not -ffast-math: with gcc before 13 it sets flush-to-zero for the whole process, and NaN must stay visible.
 FLAGS = ["-std=c++17", "-O3", "-fPIC", "-fvisibility=hidden", "-fno-math-errno", "-fno-trapping-math", "-fno-signed-zeros"]
 GCC_FLAGS = ["-fno-unswitch-loops", "-fno-split-loops", "-fno-split-paths", "-fno-ipa-cp-clone"]
-"""Copies of loops and functions that -O3 makes in gcc: a fifth of its time, and no kernel is faster for them."""
+"""Copies of loops and functions that -O3 makes in gcc: a fifth of its time, and no kernel is faster for them (seen with AVX2)."""
 X86_LEVELS = {"v4": ["-march=x86-64-v4", "-mprefer-vector-width=512"], "v3": ["-march=x86-64-v3"], "baseline": ["-O2"]}
 """What each level adds. Processors without AVX2 are rare: their kernels are compiled in two thirds of the time."""
 

@@ -33,7 +33,7 @@ def as_function(cls: type[nn.Module]) -> Callable[..., Tensor]: ...
 def stub() -> str:
     """Return the stub's text."""
     parts = [HEAD]
-    for name in lf.functional.__all__:
+    for name in sorted(lf.functional.__all__):  # whatever was imported first
         signature = inspect.signature(getattr(lf.functional, name))
         lines = [f"def {name}(", *(f"    {argument}," for argument in arguments(signature))]
         parts.append("\n".join([*lines, f") -> {signature.return_annotation}: ..."]).replace("'", '"') + "\n")

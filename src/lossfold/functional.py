@@ -19,6 +19,7 @@ from lossfold.losses.adversarial.components import Component
 from lossfold.losses.adversarial.path_length import GeneratorPathRegularizer
 from lossfold.losses.adversarial.path_length import generator_path_regularizer as generator_path_regularizer
 from lossfold.losses.adversarial.path_length import path_lengths as path_lengths
+from lossfold.losses.classes.cross_entropy import CrossEntropyLoss
 from lossfold.losses.classes.lovasz import lovasz_bounds as lovasz_bounds
 from lossfold.losses.features.perceptual import PerceptualParts
 from lossfold.matching import mask_costs as mask_costs
@@ -42,7 +43,7 @@ def as_function(cls: type[nn.Module]) -> Callable[..., Tensor]:
     """Return the function that builds a loss from its options and applies it; of a set, or of two parts, the total."""
     tensors = list(inspect.signature(cls.forward).parameters.values())[1:]
     if any(p.kind == p.VAR_POSITIONAL for p in tensors):  # a set whose terms take what every loss of scores takes
-        tensors = list(inspect.signature(LOSSES["CrossEntropyLoss"].forward).parameters.values())[1:]
+        tensors = list(inspect.signature(CrossEntropyLoss.forward).parameters.values())[1:]
     names = [p.name for p in tensors]
     of_scores = names[:2] == ["logits", "labels"]
     tensors = tensors[:2] + [p.replace(kind=p.KEYWORD_ONLY) for p in tensors[2:]] if of_scores else tensors

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -142,15 +141,23 @@ class Number(Kind):
 
     def expected(self, value: object) -> str:
         """Say what would be right in place of a value."""
-        noun = "an odd integer" if self.odd else "an integer" if self.whole else "a number"
+        article = "an" if self.odd or self.whole else "a"
+        return " ".join(["None or"] * self.none + [article, self.noun, self.where]).rstrip()
+
+    @property
+    def noun(self) -> str:
+        """What it is, in a word."""
+        return "odd integer" if self.odd else "integer" if self.whole else "number"
+
+    @property
+    def where(self) -> str:
+        """Its range, in words."""
         if self.at_least is not None and self.at_most is not None:
-            where = [f"from {written(self.at_least)} to {written(self.at_most)}"]
-        elif self.at_least is not None and self.less_than is not None:
-            where = [f"from {written(self.at_least)} to {written(self.less_than)}, which is too much"]
-        else:
-            ends = ((">=", self.at_least), (">", self.more_than), ("<=", self.at_most), ("<", self.less_than))
-            where = [f"{sign} {written(end)}" for sign, end in ends if end is not None]
-        return " ".join(["None or"] * self.none + [noun, " and ".join(where)]).rstrip()
+            return f"from {written(self.at_least)} to {written(self.at_most)}"
+        if self.at_least is not None and self.less_than is not None:
+            return f"from {written(self.at_least)} to {written(self.less_than)}, which is too much"
+        ends = ((">=", self.at_least), (">", self.more_than), ("<=", self.at_most), ("<", self.less_than))
+        return " and ".join(f"{sign} {written(end)}" for sign, end in ends if end is not None)
 
     def hint(self, value: object) -> str:
         """Say that no number is infinite or of more than 64 bits."""
@@ -192,8 +199,8 @@ class Numbers(Kind):
     def expected(self, value: object) -> str:
         """Say what would be right in place of a value."""
         count = f"{self.least} " if self.least == self.most else f"{self.least} to {self.most} " if self.most else ""
-        noun, *where = re.split(r" (?=[<>]|from )", self.each.expected(value).split(" ", 1)[1], maxsplit=1)
-        return " ".join([f"{'None or ' * self.none}a list of {count}{'distinct ' * self.distinct}{noun}s", *where])
+        some = f"a list of {count}{'distinct ' * self.distinct}{self.each.noun}s {self.each.where}".rstrip()
+        return "None or " * self.none + some
 
     def normal(self, value: Any) -> Any:
         """Return a list, an array or a tensor as a tuple."""

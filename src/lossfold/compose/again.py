@@ -56,7 +56,7 @@ def marks_of(criterion: Any, sets: type[Any]) -> tuple[Any, ...] | None:
     marks: list[Any] = [criterion.members, criterion.loss_weight, *criterion.names]
     for loss in criterion.members:
         if isinstance(loss, sets):
-            inner = marks_of(loss, sets) if loss.ranks is None and loss.as_written and not is_watched(loss) else None
+            inner = marks_of(loss, sets) if loss.ranks is None and not loss.as_it_is else None
             if inner is None:
                 return None
             marks.append(inner)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from lossfold.compose.passes import Leaf
+from lossfold.compose.passes import Leaf, singles
 from lossfold.errors import LossError, wrong
 from lossfold.losses.base import Loss
 from lossfold.routing import arguments_of, check_arguments, is_one_dict, one_dict
@@ -30,7 +30,7 @@ def check_call(module: nn.Module, given: tuple[Any, ...], named: Mapping[str, An
 
 def conditions_of(leaves: Sequence[Leaf]) -> set[str]:
     """Return the keywords that conditions are named after, none of which is an argument of a loss."""
-    leaves = [one for leaf in leaves for one in leaf.flat]
+    leaves = singles(leaves)
     conditions = {leaf.condition.when: leaf for leaf in leaves if leaf.condition and isinstance(leaf.condition.when, str)}
     for leaf in leaves if conditions else ():
         for name in conditions.keys() & getattr(leaf.loss, "arguments", {}).keys():
@@ -38,10 +38,15 @@ def conditions_of(leaves: Sequence[Leaf]) -> set[str]:
     return set(conditions)
 
 
+def takes_target(loss: nn.Module) -> bool:
+    """Whether a loss is called with a target."""
+    return bool(getattr(loss, "has_target", True))
+
+
 def names_of(leaves: Sequence[Leaf]) -> tuple[str, ...] | None:
     """Return what the first term that has a target calls its arguments; None if all have one, or none has."""
-    losses = [one.loss for leaf in leaves for one in leaf.flat]
-    with_target = [loss for loss in losses if getattr(loss, "has_target", True)]
+    losses = [leaf.loss for leaf in singles(leaves)]
+    with_target = [loss for loss in losses if takes_target(loss)]
     if not with_target or len(with_target) == len(losses):
         return None
     first = with_target[0]
@@ -58,10 +63,6 @@ def arguments_for(leaf: Leaf, handed: Handed, names: tuple[str, ...] | None) -> 
     """
     given, named = handed
     loss = leaf.loss
-    if leaf.within:
-        first = leaf.flat[0].loss
-        without = names is not None and not any(getattr(one.loss, "has_target", True) for one in leaf.flat)
-        return first.taken(given, named, names) if without and isinstance(first, Loss) and names else (given, named)
     if not isinstance(loss, Loss):
         if not torch.compiler.is_compiling():
             check_call(loss, given, named)
@@ -77,3 +78,20 @@ def arguments_for(leaf: Leaf, handed: Handed, names: tuple[str, ...] | None) -> 
     if not loss.open_call:
         check_arguments(loss.arguments, given, named, ONE_DICT)
     return given, named
+
+
+def arguments_for_set(leaf: Leaf, handed: Handed, names: tuple[str, ...] | None, keywords: Mapping[str, Any]) -> Handed:
+    """Return what a set that is called as it is gets, which hands it on itself.
+
+    Args:
+        leaf, handed, names: as for :func:`arguments_for`.
+        keywords: what the set around it is called with by name, among it what this one's conditions are named after.
+    """
+    inner = singles(leaf.within)
+    if any(term.every > 1 for term in leaf.terms) and any(term.every > 1 for one in inner for term in one.terms):
+        expected = "left out around a set that is called as it is and has intervals itself"
+        raise wrong("every", expected, "a hook, or a call of its own")
+    (given, named), first = handed, inner[0].loss
+    if names is not None and isinstance(first, Loss) and not any(takes_target(one.loss) for one in inner):
+        given, named = first.taken(given, named, names)
+    return given, {**named, **{name: keywords[name] for name in conditions_of(inner) & keywords.keys()}}

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from lossfold.compose.arguments import Handed, arguments_for, conditions_of, names_of
+from lossfold.compose.arguments import Handed, arguments_for, arguments_for_set, conditions_of, names_of
 from lossfold.compose.balance import balanced
 from lossfold.compose.gates import gate_of
 from lossfold.compose.output import LossOutput
@@ -57,11 +57,13 @@ def checked_calls(leaves: Sequence[Leaf], inputs: tuple[Any, ...], named: dict[s
             with naming(type(owner).__name__):
                 handed[id(owner)] = owner.handed(inputs, named)
         with naming(leaf.who):
-            arguments = arguments_for(leaf, handed[id(owner)], names)
+            arguments: Handed | None
+            if leaf.within:
+                arguments = arguments_for_set(leaf, handed[id(owner)], names, keywords if outputs is keywords else {})
+            else:
+                arguments = arguments_for(leaf, handed[id(owner)], names)
             if arguments is None:
                 continue
-            if leaf.within:
-                arguments = of_set(leaf, arguments, keywords if outputs is keywords else {})
             call = Call(leaf, *arguments, gate=owner.gate_for(leaf.name.rpartition(".")[2], handed[id(owner)]))
             if leaf.condition is not None:
                 call.gate = gate_of(leaf.condition, outputs, outputs is keywords, *arguments)
@@ -74,15 +76,6 @@ def checked_calls(leaves: Sequence[Leaf], inputs: tuple[Any, ...], named: dict[s
                     call.checked = own.gated(call.checked, call.gate)
             calls.append(call)
     return calls
-
-
-def of_set(leaf: Leaf, arguments: Handed, keywords: Mapping[str, Any]) -> Handed:
-    """Return what a set that is called as it is gets: its arguments, and what its own conditions are named after."""
-    if any(term.every > 1 for term in leaf.terms) and any(term.every > 1 for one in leaf.flat for term in one.terms):
-        raise wrong(
-            "every", "left out around a set that is called as it is and has intervals itself", "a hook, or a call of its own"
-        )
-    return arguments[0], {**arguments[1], **{name: keywords[name] for name in conditions_of(leaf.within) & keywords.keys()}}
 
 
 def added_up(leaves: Sequence[Leaf], calls: Mapping[str, Call], exchange: Exchange) -> dict[str, Tensor]:

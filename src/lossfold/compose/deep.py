@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from lossfold.compose.arguments import Handed
 from lossfold.compose.loss_set import LossSet
-from lossfold.compose.passes import Leaf
+from lossfold.compose.passes import Leaf, singles
 from lossfold.errors import LossError, wrong
 from lossfold.folds.fold import describe
 from lossfold.losses.configured import Configured
@@ -74,7 +74,7 @@ class HeadSet(LossSet):
 
 def parts_of(loss: nn.Module) -> list[ScoreLoss]:
     """Return the losses of a set, or the one; refuse what is not called with logits, labels and a weight."""
-    parts = [one.loss for leaf in loss.leaves() for one in leaf.flat] if isinstance(loss, LossSet) else [loss]
+    parts = [leaf.loss for leaf in singles(loss.leaves())] if isinstance(loss, LossSet) else [loss]
     for part in parts:
         if not isinstance(part, ScoreLoss):
             raise LossError("deep_supervision", "loss", "losses of (logits, labels, weight=None)", type(part).__name__)

@@ -114,6 +114,11 @@ class LossSet(Summable):
         super().__init_subclass__(**options)
         cls.as_written = are_ours(cls, "__call__", "forward", "output")
 
+    @property
+    def as_it_is(self) -> bool:
+        """Whether somebody has changed its call, or watches it, so that a set around it calls it as it is."""
+        return not self.as_written or is_watched(self)
+
     def fill(self, terms: Mapping[str, nn.Module]) -> None:
         """Take these terms in place of those there are."""
         self.members = Members()
@@ -189,7 +194,7 @@ class LossSet(Summable):
             if inner and loss.ranks is not None:
                 here = f"{type(self).__name__} term {name!r} ({type(loss).__name__})"
                 raise LossError(here, "sync", "left out of a set in a set: that around it says it", "True")
-            watched = is_watched(loss) or (inner and not loss.as_written)
+            watched = loss.as_it_is if inner else is_watched(loss)
             within = tuple(loss.leaves(f"{prefix}{name}.")) if inner else ()
             if inner and not watched:
                 for leaf in within:

@@ -7,7 +7,6 @@ from typing import Any
 
 from torch import nn
 
-from lossfold.compose.passes import is_watched
 from lossfold.compose.term import Term
 from lossfold.errors import LossError
 from lossfold.losses.folded import Folded
@@ -95,7 +94,7 @@ def by_names(losses: Sequence[nn.Module], sets: type[Any]) -> dict[str, nn.Modul
     terms: dict[str, nn.Module] = {}
     for loss in losses:
         pairs: list[tuple[str, nn.Module]] = [("", loss)]
-        if type(loss) is sets and loss.loss_weight == 1 and loss.ranks is None and not is_watched(loss):
+        if type(loss) is sets and loss.loss_weight == 1 and loss.ranks is None and not loss.as_it_is:
             pairs = list(zip(loss.names, loss.members, strict=True))
         for name, one in pairs:
             inner = one.loss if isinstance(one, Term) else one

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -40,11 +40,6 @@ class Leaf(NamedTuple):
     root: str  # the outermost set's class
     watched: bool  # whether somebody has changed its call, or watches it
     within: tuple[Any, ...] = ()  # the leaves of a set that is called as it is
-
-    @property
-    def flat(self) -> list[Leaf]:
-        """Itself, or the single losses of a set that is called as it is."""
-        return [leaf for one in self.within for leaf in one.flat] or [self]
 
     @property
     def who(self) -> str:
@@ -106,6 +101,11 @@ class Leaf(NamedTuple):
         assert isinstance(self.loss, Folded)
         needs = self.loss.needs(given)
         return needs.each_image() if self.condition is not None or self.every_image else needs
+
+
+def singles(leaves: Iterable[Leaf]) -> list[Leaf]:
+    """Return leaves, and in place of a set that is called as it is those of the single losses in it."""
+    return [one for leaf in leaves for one in (singles(leaf.within) if leaf.within else (leaf,))]
 
 
 def is_watched(loss: nn.Module) -> bool:

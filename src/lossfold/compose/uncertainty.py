@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 from lossfold.compose.loss_set import LossSet
 from lossfold.compose.output import LossOutput
-from lossfold.compose.passes import is_watched
 from lossfold.errors import LossError, is_number, python_scalar
 
 
@@ -63,7 +62,7 @@ class UncertaintyWeights(nn.Module):
     def forward(self, *inputs: Any, **named: Any) -> LossOutput:
         """Return what the set returns, with the learned weights; ``terms`` are those of the set, before any weight."""
         compiles = torch.compiler.is_compiling()  # where a call's weighted terms have no graphs
-        own = not compiles and (is_watched(self.criterion) or not self.criterion.as_written)
+        own = not compiles and self.criterion.as_it_is
         out = self.criterion(*inputs, **named) if own else self.criterion.output(inputs, named)
         if out.weighted.keys() != set(self.names):
             hint = "a hook, or a method of its own, on a set in it makes one term of that: make the UncertaintyWeights afterwards"

@@ -14,7 +14,7 @@ from typing_extensions import Self
 from lossfold.errors import LossError, is_number, python_scalar, wrong
 from lossfold.folds.arithmetic import buffers_apart, widest_on
 from lossfold.folds.checks import are_plain, plain
-from lossfold.losses.configured import Configured
+from lossfold.losses.configured import Configured, is_ours
 from lossfold.losses.reduce import Addends, finished
 from lossfold.options import PerClass, configured, option
 from lossfold.routing import check_argument, check_arguments, checked_mapping, is_one_dict, one_dict, route
@@ -192,7 +192,7 @@ def writer(cls: type[Any], name: str) -> type[Any]:
 
 def are_ours(cls: type[Any], *names: str) -> bool:
     """Whether what a class has under these names is lossfold's or PyTorch's, and nobody else's."""
-    return all(str(writer(cls, name).__module__).startswith(("lossfold.", "torch.")) for name in names)
+    return all(is_ours(writer(cls, name)) for name in names)
 
 
 def numbers(values: float | Sequence[float], device: torch.device | None) -> Tensor:

@@ -21,6 +21,11 @@ from lossfold.signatures import is_same, options_of
 NOT_CONFIGURED = "write @configured, of lossfold.options, above the class: it makes its annotated names options"
 
 
+def is_ours(cls: type[Any]) -> bool:
+    """Whether a class is lossfold's or PyTorch's."""
+    return str(cls.__module__).startswith(("lossfold.", "torch."))  # of a function without one: None
+
+
 @functools.cache
 def call_of(forward: Callable[..., Any]) -> tuple[dict[str, bool], bool]:
     """Return a call's arguments, whether each has to be given, and whether it takes others."""
@@ -50,7 +55,7 @@ class Configured(nn.Module):
         super().__init_subclass__(**options)
         if callable(vars(cls).get("validate")):  # what settle() was called; it would never run
             raise TypeError(f"{cls.__name__}: write settle(self) in place of validate(self)")
-        cls.own_class = cls.own_class and str(cls.__module__).startswith("lossfold.")  # of a function without one: None
+        cls.own_class = cls.own_class and is_ours(cls)
         cls.written = vars(cls).get("__init__", cls.written)  # before a dataclass makes one
         cls.own_kinds = declared(vars(cls))
         owners = reversed(cls.__mro__)
@@ -81,7 +86,7 @@ class Configured(nn.Module):
         """Return what is written as an option of a class that nothing has made a dataclass of."""
         if cls.__init__ is cls.written:
             return []
-        owners = [owner for owner in reversed(cls.__mro__) if not str(owner.__module__).startswith(("lossfold.", "torch."))]
+        owners = [owner for owner in reversed(cls.__mro__) if not is_ours(owner)]
         kinds = {name: kind for owner in owners for name, kind in inspect.get_annotations(owner).items()}
         return [name for name, kind in kinds.items() if "ClassVar" not in str(kind) and name not in cls.__dataclass_fields__]
 

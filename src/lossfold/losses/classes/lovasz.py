@@ -27,8 +27,6 @@ from lossfold.registry import LOSSES
 
 WEIGHT: Sum = ("weight", 0.0)
 TARGET: Sum = ("target", 0.0)
-
-
 CLASSES = Numbers(each=Number(whole=True, at_least=0), distinct=True)
 
 
