@@ -13,6 +13,8 @@ import pytest
 import torch
 from hypothesis import settings
 
+from tests.seeds import seed
+
 DTYPES = {
     "float64": torch.float64,
     "float32": torch.float32,
@@ -67,6 +69,6 @@ def device(request: pytest.FixtureRequest) -> torch.device:
 def _same_start() -> Iterator[None]:
     """Every test starts from one seed and leaves the number of threads as it found it."""
     threads = torch.get_num_threads()
-    torch.manual_seed(0)
+    seed()
     yield
     torch.set_num_threads(threads)

@@ -78,7 +78,7 @@ def problems(draw: st.DrawFn) -> tuple[LabelCase, Data]:
     return LabelCase(name, options), Data(scores, labels, given_weight)
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(problems())
 def test_value_and_gradient(problem: tuple[LabelCase, Data]) -> None:
     """Every engine is plain PyTorch in float64, whatever the shapes, options and holes in the data."""

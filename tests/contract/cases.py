@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytest
-import torch
 
 from tests.contract.case import ENGINES, Case
 from tests.folds.dense.cases import dense_cases
@@ -15,6 +14,7 @@ from tests.folds.label.cases import label_cases
 from tests.folds.pair.cases import pair_cases
 from tests.folds.shape.cases import shape_cases
 from tests.folds.window.cases import window_cases
+from tests.seeds import seed
 
 native = pytest.mark.skipif("cpp" not in ENGINES, reason="no compiled engine here")
 CASES: list[Case] = [*label_cases(), *dense_cases(), *pair_cases(), *window_cases(), *shape_cases()]
@@ -31,7 +31,7 @@ def first_of(key: Callable[[Case], Any], among: Iterable[Case] = CASES) -> list[
 A_LOSS = first_of(lambda case: (case.fold, case.name, case.link, case.maps, case.engines))
 """Each loss with its first sample of each link, as a map where it has one, and by sorting: for what the options don't change.
 
-Short runs take these, and every sample where values and derivatives are held to the truth, and where nothing counts.
+Short runs take these, and every sample where values and derivatives are held to the truth.
 """
 
 
@@ -63,7 +63,7 @@ def every(
             for engine in engines:
                 if engine in case.engines:
                     print(f"engine={engine!r}")  # pytest tells it where the test fails
-                    torch.manual_seed(0)
+                    seed()
                     test(case.changed(engine=engine), **fixtures)
 
         chosen = [case for case in cases if among(case) and set(engines) & set(case.engines)]

@@ -41,78 +41,96 @@ def data_of(tensors: tuple[Tensor, ...], like: Data) -> Data:
     return Data(pred, target, left.pop(0) if like.weight is not None else None, images)
 
 
-def kind_of(case: Case) -> str:
-    """What can be given the same data, and so be compiled into one graph."""
-    data = case.make()
-    return f"{case.fold}-{case.link}" + "-composed" * bool(data.images) + "-alone" * (data.target is None)
+def space_of(case: Case) -> tuple[int, ...]:
+    return case.spaces[0] if case.fold == "window" else (9, 11)
 
 
-GROUPS: dict[str, list[Case]] = {}
-for _case in first_of(lambda case: (case.fold, case.name, case.maps)):
-    if _case.any_channels and not (_case.maps and _case.fold == "pair"):
-        GROUPS.setdefault(kind_of(_case), []).append(_case)
+def together(cases: list[Case], many: int) -> dict[str, list[Case]]:
+    """The cases that can be given the same tensors, and so be compiled into one graph; so many in each."""
+    alike: dict[Any, list[Case]] = {}
+    for case in map(Case.small, cases):
+        given = [(tensor.shape, tensor.dtype) for tensor in case.make(space_of(case), way=case.rich).tensors]
+        alike.setdefault((case.fold, case.link, *given, case.options.get("data_range")), []).append(case)
+    graphs: dict[str, list[Case]] = {}
+    for (fold, link, *_), group in alike.items():
+        for at in range(0, len(group), many):
+            graphs[f"{fold}-{link}-{len(graphs)}"] = group[at : at + many]
+    return graphs
 
 
-def is_slow(group: str, engine: str) -> bool:
-    """The definitions of one fold stand for those of the others; shapes that change take one of another."""
-    return engine == "eager" and not group.startswith("label-softmax")
+def graphs(cases: list[Case], many: int, quick: Callable[[str, str], bool] = lambda name, engine: False) -> pytest.MarkDecorator:
+    """Parametrize `cases` and `engine`; what is not quick is slow."""
+    return pytest.mark.parametrize(
+        ("cases", "engine"),
+        [
+            pytest.param(served, engine, id=f"{name}-{engine}", marks=[] if quick(name, engine) else [pytest.mark.slow])
+            for (name, group), engine in itertools.product(together(cases, many).items(), ENGINES)
+            if (served := [case for case in group if engine in case.engines])
+        ],
+    )
 
 
-SERVED = [(group, e) for group, e in itertools.product(GROUPS, ENGINES) if any(e in case.engines for case in GROUPS[group])]
-
-
-@pytest.mark.parametrize(
-    ("group", "engine"),
-    [pytest.param(*one, marks=[pytest.mark.slow] * is_slow(*one)) for one in SERVED],
-)
-def test_fullgraph(group: str, engine: str) -> None:
-    """The compiled graph makes the same passes, so that only the formulas' last roundings may differ."""
-    cases = [case.small() for case in GROUPS[group] if engine in case.engines]
-    data = cases[0].make((9, 11) if cases[0].fold != "window" else max(case.spaces[0] for case in cases), way=cases[0].rich)
+def all_at_once(cases: list[Case], engine: str, backend: str, dtype: torch.dtype) -> Iterator[tuple[str, Tensor, Tensor]]:
+    """Of losses that are compiled into one graph: which, what came, and the truth; their gradients with a factor for each."""
+    data = cases[0].make(space_of(cases[0]), dtype=dtype, way=cases[0].rich)
+    if dtype is not torch.float64:
+        for case in cases:
+            data = case.settled(data)
     losses = [case.build(engine=engine) for case in cases]
 
     def several(*tensors: Tensor) -> Tensor:
         return torch.stack([run(loss, data_of(tensors, data)).sum() for loss in losses])
 
     leaf = data.leaf()
-    results = torch.compile(several, fullgraph=True, backend="aot_eager")(*leaf.tensors)
-    factors = 1 + torch.arange(len(cases), dtype=torch.float64)
+    results = torch.compile(several, fullgraph=True, backend=backend)(*leaf.tensors)
+    factors = 1 + torch.arange(len(cases), dtype=results.dtype)
     gradient, slope = slope_of(results, leaf.pred, factors), torch.zeros_like(data.pred)
     for case, factor, loss, result in zip(cases, factors, losses, results, strict=True):
         truth, own = evaluate(loss, data)
-        torch.testing.assert_close(result.detach(), truth.sum(), rtol=1e-13, atol=1e-14, msg=lambda m, case=case: f"{case.id}: {m}")
+        yield case.id, result.detach(), truth.sum()
         slope += factor * own
-    close(gradient, slope, 1e-12, 1e-15 * len(cases))
+    yield "gradient", gradient, slope
 
 
-@pytest.mark.slow
-@every(CASES)
-def test_fullgraph_of_every_sample(case: Case) -> None:
-    _compiled_is_right(case, "aot_eager", torch.float32)
+def in_one_graph(cases: list[Case], engine: str) -> None:
+    """The compiled graph makes the same passes, so that only the formulas' last roundings may differ."""
+    for name, found, truth in all_at_once(cases, engine, "aot_eager", torch.float64):
+        rtol, atol = (1e-12, 1e-15 * len(cases)) if name == "gradient" else (1e-13, 1e-14)
+        torch.testing.assert_close(found, truth, rtol=rtol, atol=atol, msg=lambda m, name=name: f"{name}: {m}")
 
 
-@pytest.mark.slow
-@every(A_LOSS)
-def test_inductor_of_every_loss(case: Case) -> None:
-    _compiled_is_right(case, "inductor", torch.float32)
+@graphs(
+    first_of(lambda case: (case.fold, case.name, case.maps), [case for case in CASES if not case.is_set]),
+    30,
+    lambda name, engine: engine == ENGINES[-1],
+)
+def test_fullgraph(cases: list[Case], engine: str) -> None:
+    """Short runs on the engine that serves by itself; its definitions are compiled where shapes change, below."""
+    in_one_graph(cases, engine)
+
+
+@graphs(CASES, 15)
+def test_fullgraph_of_every_sample(cases: list[Case], engine: str) -> None:
+    in_one_graph(cases, engine)
+
+
+@graphs(A_LOSS, 8)
+def test_inductor_of_every_loss(cases: list[Case], engine: str) -> None:
+    loose = 1e-4 if cases[0].fold == "window" else 1e-5
+    for name, found, truth in all_at_once(cases, engine, "inductor", torch.float32):
+        rtol, atol = (loose, loose / 100 * len(cases) ** 2) if name == "gradient" else (1e-5, 1e-6)
+        torch.testing.assert_close(found, truth, rtol=rtol, atol=atol, msg=lambda m, name=name: f"{name}: {m}")
 
 
 @pytest.mark.slow
 @every(first_of(lambda case: (case.fold, case.link)))
 def test_inductor_of_every_fold_in_half_precision(case: Case) -> None:
-    _compiled_is_right(case, "inductor", torch.bfloat16)
-
-
-def _compiled_is_right(case: Case, backend: str, dtype: torch.dtype) -> None:
     case = case.small()
-    space = case.spaces[0] if case.fold == "window" else (9, 11)
-    data = case.settled(case.make(space, dtype=dtype, way=case.rich))
-    result, gradient = compiled(case.build(), data, backend)
+    data = case.settled(case.make(space_of(case), dtype=torch.bfloat16, way=case.rich))
+    result, gradient = compiled(case.build(), data, "inductor")
     truth, slope = evaluate(case.build(), data)
-    coarse = dtype is torch.bfloat16
-    loose = 1e-4 if case.fold == "window" else 1e-5
     close(result, truth.sum(), 1e-5, 1e-6)
-    close(gradient, slope, 1e-2 if coarse else loose, 1e-4 if coarse else loose / 100)
+    close(gradient, slope, 1e-2, 1e-4)
 
 
 CHANGING: dict[str, Callable[[str], Any]] = {
@@ -127,7 +145,7 @@ CHANGING: dict[str, Callable[[str], Any]] = {
 """The operators of the compiled engine also with a pyramid: the sides of each level follow those of the image."""
 
 
-QUICK = [("eager", "label"), ("cpp", "label"), ("cpp", "pair")]
+QUICK = [("eager", "label"), ("cpp", "label")]
 SHAPES = [  # the definition of the window fold pads by fixed sides
     pytest.param(engine, kind, marks=[pytest.mark.slow] * ((engine, kind) not in QUICK))
     for engine, kind in itertools.product(ENGINES, CHANGING)
@@ -160,7 +178,7 @@ ONCE: dict[str, Callable[[], Any]] = {
 
 
 @native
-@pytest.mark.parametrize("fold", ONCE)
+@pytest.mark.parametrize("fold", ["label", *(pytest.param(fold, marks=pytest.mark.slow) for fold in ONCE if fold != "label")])
 def test_inductor_once_a_fold(fold: str) -> None:
     """On the engine that serves by itself; every loss on every engine is left to the slow matrix."""
     loss = ONCE[fold]()

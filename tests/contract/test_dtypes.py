@@ -17,7 +17,7 @@ def summed_images(case: Case) -> bool:
     return case.fold in ("pair", "window") and case.reduction == "sum"
 
 
-@each(among=lambda case: not summed_images(case), short=CASES)
+@each(among=lambda case: not summed_images(case))
 def test_no_worse_than_plain_pytorch(case: Case, dtypes: list[torch.dtype], device: torch.device) -> None:
     """In another space, with other targets and weights, at each dtype."""
     turn = CASES.index(case)

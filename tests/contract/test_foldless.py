@@ -15,6 +15,7 @@ import lossfold as lf
 from tests import internals
 from tests.contract.case import same_bits
 from tests.losses.foldless import Foldless, foldless_cases, scalar
+from tests.seeds import seed
 
 CASES = foldless_cases()
 NAMES = {name: getattr(lf, name) for name in dir(lf) if not name.startswith("_")}
@@ -24,7 +25,7 @@ every = pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
 def evaluate(case: Foldless, loss: Any) -> tuple[Tensor, Tensor]:
     """Value and gradient of a fresh copy, whatever it remembers, from one seed, whatever it draws."""
     leaf, call = case.call()
-    torch.manual_seed(0)
+    seed()
     result = scalar(call(copy.deepcopy(loss)))
     return result.detach(), torch.autograd.grad(result, leaf)[0]
 
@@ -86,11 +87,11 @@ def test_copies_are_the_same_loss(case: Foldless, made: dict[str, Any]) -> None:
     loss, truth = known(case, made)
     copies = [copy.deepcopy(loss), pickle.loads(pickle.dumps(loss))]
     if case.written:
-        torch.manual_seed(0)
+        seed()
         copies.append(eval(repr(loss), NAMES))
-        torch.manual_seed(0)
+        seed()
         copies.append(lf.build(lf.to_config(loss)))
-        torch.manual_seed(0)
+        seed()
         copies.append(lf.build({"type": case.name, **case.options}))
     for other in copies:
         assert other is not loss and type(other) is type(loss) and repr(other) == repr(loss)
@@ -104,7 +105,7 @@ def test_a_term_of_a_set(case: Foldless, made: dict[str, Any]) -> None:
     """The raw value for the log, and the weighted one in the total."""
     loss, (value, slope) = known(case, made)
     leaf, call = case.call()
-    torch.manual_seed(0)
+    seed()
     out = call(lf.LossSet(term=copy.deepcopy(loss)))
     torch.testing.assert_close(scalar(out).detach(), value)
     torch.testing.assert_close(sum(out.weighted.values()).detach(), value)
@@ -119,7 +120,7 @@ def test_nan_stays_visible(case: Foldless, made: dict[str, Any]) -> None:
     leaf, call = case.call()
     with torch.no_grad():
         leaf[tuple(side // 2 for side in leaf.shape)] = torch.nan
-    torch.manual_seed(0)
+    seed()
     assert scalar(call(copy.deepcopy(loss))).isnan()
 
 

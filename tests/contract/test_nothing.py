@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from tests.contract.case import Case, Data, both_close, close, evaluate, result_dtype, run, slope_of
-from tests.contract.cases import A_LOSS, CASES, every
+from tests.contract.cases import A_LOSS, every
 
 
 def nothing(case: Case, data: Data) -> Tensor:
@@ -20,7 +20,7 @@ def nothing(case: Case, data: Data) -> Tensor:
     return result
 
 
-@every(among=lambda case: case.blanks, short=CASES)
+@every(among=lambda case: case.blanks)
 def test_nothing_counted(case: Case, dtypes: list[torch.dtype]) -> None:
     """Also of samples that have means of their own."""
     apart = case.apart() if case.reduction == "mean" else case
@@ -36,7 +36,7 @@ def test_zero_sized_batch_or_space(case: Case) -> None:
             nothing(case, case.make(space, batch=batch, way=way))
 
 
-@every(among=lambda case: case.blanks, short=CASES)
+@every(among=lambda case: case.blanks)
 def test_one_empty_image_beside_a_full_one(case: Case) -> None:
     """It changes nothing of the sum and of a mean over the batch, and counts as 0 in a mean over samples."""
     case = case.changed(reduction="mean") if case.reduction == "none" else case

@@ -13,9 +13,9 @@ import torch
 
 import lossfold as lf
 from lossfold.engines import native
-from tests.contract.case import ENGINES, Data, Way, close, evaluate, random_cotangent
+from tests.contract.case import ENGINES, Data, Way, close, evaluate
 from tests.contract.cases import A_LOSS, CASES, first_of
-from tests.contract.truth import judge, truth_of
+from tests.contract.truth import at_random, judge
 from tests.folds.label.cases import LabelCase, ScoreCase, as_scores
 
 Size = tuple[int, ...]
@@ -56,8 +56,7 @@ def to_ten_digits(case: ScoreCase, data: Data, **how: Any) -> None:
         judge(case, data, **how)
         return
     data = case.settled(data)
-    cotangent = random_cotangent(truth_of(case, data)[0].shape)
-    truth, slope = truth_of(case, data, cotangent)
+    cotangent, truth, slope = at_random(case, data)
     coordinate = 4 * torch.finfo(torch.float64).eps * max(data.pred.shape[2:]) * data.pred.abs().max().item()
     for engine in case.engines:
         result, gradient = evaluate(case.build(engine=engine), data, cotangent)

@@ -20,6 +20,8 @@ from tests.folds.label.cases import LabelCase, ScoreCase
 from tests.internals import Watch
 
 engines = pytest.mark.parametrize("engine", ENGINES)
+by_itself = pytest.mark.parametrize("engine", [*(pytest.param(one, marks=pytest.mark.slow) for one in ENGINES[:-1]), ENGINES[-1]])
+"""The engine that serves by itself in short runs, the others in long ones."""
 NAMES = internals.folded("label")
 FEW = [  # what is the engine's or the wrapper's, whatever the sums
     LabelCase("CrossEntropyLoss", {"label_smoothing": 0.1, "reduction": "none"}),
@@ -124,7 +126,7 @@ def several(engine: str) -> lf.LossSet:
     )
 
 
-@engines
+@by_itself
 def test_fullgraph(engine: str) -> None:
     torch._dynamo.reset()
     loss = several(engine)
@@ -136,7 +138,8 @@ def test_fullgraph(engine: str) -> None:
     close(slope_of(result, leaf.pred), slope, 1e-12, 1e-15)
 
 
-@pytest.mark.parametrize("engine", [*(pytest.param(one, marks=pytest.mark.slow) for one in ENGINES[:-1]), ENGINES[-1]])
+@pytest.mark.slow
+@engines
 def test_fullgraph_with_shapes_that_change(engine: str) -> None:
     """From the labels' size to another, and to the logits' own."""
     torch._dynamo.reset()

@@ -22,6 +22,14 @@ def truth_of(case: Case, data: Data, cotangent: Tensor | None = None) -> tuple[T
     return plainly(case, data.double(), cotangent)
 
 
+def at_random(case: Case, data: Data) -> tuple[Tensor, Tensor, Tensor]:
+    """A random cotangent of the result's shape, and value and gradient of plain PyTorch in float64 with it."""
+    leaf = data.double().leaf()
+    result = case.plain(leaf)
+    cotangent = random_cotangent(result.shape)
+    return cotangent, result.detach(), slope_of(result, leaf.pred, cotangent)
+
+
 def judge(
     case: Case,
     data: Data,
@@ -41,8 +49,7 @@ def judge(
         engines: those that are judged, if not all; None for the fastest that serves.
     """
     data = case.settled(data)
-    cotangent = random_cotangent(truth_of(case, data)[0].shape)
-    truth, slope = truth_of(case, data, cotangent)
+    cotangent, truth, slope = at_random(case, data)
     naive, naive_slope = plainly(case, data, cotangent)
     defined = evaluate(case.build(engine="eager"), data, cotangent)
     reference, reference_slope = defined if by_definition else (naive, naive_slope)

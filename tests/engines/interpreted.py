@@ -50,11 +50,11 @@ DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
 def is_brief(case: Case) -> bool:
-    """Whether a case is among those of short runs: every sixth of scores, of pairs one for each kernel."""
+    """Whether a case is among those of short runs: every twelfth of scores, of pairs one for each kernel."""
     if case.fold == "pair":
         alike = [one for one in FAMILIES if one.name == case.name]
         return case.name in ("L1Loss", "KnownSmoothL1Loss", *WITH_NEIGHBOURS) and case is alike[-1]
-    return case.fold in ("label", "dense") and FAMILIES.index(case) % 6 == 0
+    return case.fold in ("label", "dense") and FAMILIES.index(case) % 12 == 0
 
 
 def some(cases: list[Case]) -> Iterator[Any]:
@@ -194,8 +194,9 @@ OTHERS = {
 """Spaces, and a loss that has one fold, one pass, or targets of every channel."""
 
 
-@pytest.mark.parametrize("aligned", [False, pytest.param(True, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("name", [pytest.param(name, marks=[] if name == "at once" else [pytest.mark.slow]) for name in OTHERS])
+@pytest.mark.parametrize("aligned", [False, True])
+@pytest.mark.slow  # cells are in the test above
+@pytest.mark.parametrize("name", OTHERS)
 def test_scores_brought_to_another_size(name: str, aligned: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where no kernel walks over cells, and where one does: the same in long integers, of which only huge images have need."""
     small, large, kind = OTHERS[name]
@@ -341,7 +342,7 @@ SETS = {
 }
 
 
-OFTEN = ("one", "three", "weighted", "weighted bins")
+OFTEN = ("one", "weighted")
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=[] if name in OFTEN else [pytest.mark.slow]) for name in SETS])
@@ -467,7 +468,7 @@ def test_numbers_that_are_negated_when_they_are_read() -> None:
         close(loss(scores, labels), loss(scores.resolve_neg(), labels))
 
 
-@pytest.mark.parametrize("grad", [False, True])
+@pytest.mark.parametrize("grad", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_wrong_labels_where_nobody_is_told(grad: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """PyTorch for ROCm leaves out the asserts that complain of them: the loss is NaN there."""
     monkeypatch.setattr(torch, "_assert_async", lambda good, message: None)

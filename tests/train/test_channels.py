@@ -95,7 +95,8 @@ def test_the_tasks_show_the_same_images_with_the_labels_of_each() -> None:
     assert open_image(HORSE).size == (400, 328)
 
 
-@pytest.mark.parametrize("task", ["binary", pytest.param("multilabel", marks=pytest.mark.slow)])
+@pytest.mark.slow  # tests/train/test_resume.py has a resumed run of each task in short runs
+@pytest.mark.parametrize("task", ["binary", "multilabel"])
 def test_a_killed_run_continues_exactly(train: Train, monkeypatch: pytest.MonkeyPatch, task: Task) -> None:
     options = [f"--model.task={task}", "--save_every_steps=2"]
     whole = train(*options, data=OBJECTS, name="whole")

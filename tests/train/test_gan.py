@@ -112,6 +112,7 @@ def test_a_killed_run_continues_exactly(train: Train, tmp_path: Path) -> None:
         assert (whole_run / "samples" / name).read_bytes() == (resumed / "samples" / name).read_bytes()
 
 
+@pytest.mark.slow
 def test_training_comes_closer_to_the_data(train: Train) -> None:
     folder = train("--trainer.max_steps=100", "--trainer.val_check_interval=100", "--data.batch_size=16", "--model.ema_decay=0.9",
                    "--model.generator_optimizer=Adam", "--model.generator_optimizer.lr=0.004",

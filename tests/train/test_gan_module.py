@@ -176,10 +176,10 @@ def test_lazy_regularisation_is_the_every_step_objective_on_average() -> None:
 def test_mixed_precision_stays_finite() -> None:
     rows = Rows()
     model = gan(**networks(group=4))
-    fit(model, loader(4, 4), 200, precision="bf16-mixed", logger=rows)
-    assert len(rows.rows) == 200
+    fit(model, loader(4, 4), 60, precision="bf16-mixed", logger=rows)
+    assert len(rows.rows) == 60
     assert all(torch.tensor(list(row.values())).isfinite().all() for row in rows.rows)
-    assert weights(model).isfinite().all() and sum("train/gen/path" in row for row in rows.rows) == 100
+    assert weights(model).isfinite().all() and sum("train/gen/path" in row for row in rows.rows) == 30
 
 
 def test_losses_are_scaled_in_half_precision() -> None:

@@ -90,6 +90,7 @@ def test_a_killed_run_continues_exactly(train: Train, monkeypatch: pytest.Monkey
     assert (resumed / "report.html").read_text().count("data:image/") == 5 + 1 + 4 + 2 * 8
 
 
+@pytest.mark.slow  # tests/train/test_restoration.py trains in short runs
 def test_training_lowers_the_errors(train: Train) -> None:
     folder = train("--trainer.max_epochs=8", "--data.train_images=40", "--score_before=true", network=["--model.network.width=8"])
     scores = json.loads((folder / "scores.json").read_text())

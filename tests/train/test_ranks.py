@@ -35,6 +35,7 @@ def same(found: dict[str, list[float]], truth: dict[str, list[float]]) -> None:
         assert found[name] == pytest.approx(values, abs=1e-4), name
 
 
+@pytest.mark.slow
 def test_micro_batches(train: Train, capsys: pytest.CaptureFixture[str]) -> None:
     whole = train(LOSS, *STEPS, network=CONV, name="whole")
     parts = train(LOSS, *STEPS, "--model.micro_batches=2", network=CONV, name="parts")

@@ -70,6 +70,7 @@ def test_schedules_of_the_loss_move_with_the_training(train: Train) -> None:
     assert steps == [12]
 
 
+@pytest.mark.slow
 def test_loader_processes_change_nothing(train: Train) -> None:
     alone, helped = train("--data.num_workers=0", name="a"), train("--data.num_workers=1", name="b")
     for name, value in state(alone)["state_dict"].items():

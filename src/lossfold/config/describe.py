@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections.abc
 import dataclasses
+import functools
 import inspect
 import re
 import types
@@ -86,10 +87,13 @@ def annotations_of(maker: Callable[..., Any]) -> dict[str, Any]:
     return hints
 
 
+resolved = functools.lru_cache(maxsize=1024)(typing.get_type_hints)  # many losses have the same bases
+
+
 def hints_of(thing: Any) -> dict[str, Any]:
     """Return the annotations of a class or function, {} where they can't be resolved."""
     try:
-        return typing.get_type_hints(thing)
+        return (resolved if isinstance(thing, collections.abc.Hashable) else typing.get_type_hints)(thing)
     except (NameError, TypeError, AttributeError):  # names that only a type checker sees
         return {}
 

@@ -16,6 +16,7 @@ from tests.losses.adversarial.oracles import number
 from tests.losses.adversarial.test_path_length import Pixel
 from tests.losses.features.test_clip import IDS, OpenClip
 from tests.losses.features.test_identity import Stripes
+from tests.seeds import seed
 
 COMPONENTS = {
     "CLIPLossComps": "CLIPLoss",
@@ -72,7 +73,7 @@ def made(name: str, **options: Any) -> Any:
 
 
 def scalar(loss: Any, *given: Any, **named: Any) -> Tensor:
-    torch.manual_seed(0)
+    seed()
     value = loss(*given, **named)
     value = value.total if isinstance(value, lf.LossOutput) else value
     assert isinstance(value, Tensor) and value.dim() == 0

@@ -17,6 +17,7 @@ from tests.losses.adversarial.critics import Patches
 from tests.losses.adversarial.oracles import array, number, softplus
 from tests.losses.adversarial.test_components import step
 from tests.losses.adversarial.test_path_length import Mapped, Pixel
+from tests.seeds import seed
 
 INPUT = {"input": "disc_pred_fake"}
 TERMS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -44,7 +45,7 @@ def by_hand() -> lf.LossSet:
 
 
 def terms(criterion: Any, outputs: dict[str, Any]) -> dict[str, Tensor]:
-    torch.manual_seed(0)
+    seed()
     weighted: dict[str, Tensor] = copy.deepcopy(criterion)(outputs).weighted
     return {name: value.detach() for name, value in weighted.items()}
 
@@ -103,11 +104,11 @@ def test_mmagics_configuration() -> None:
         ]
     )
     outputs = step(16)
-    torch.manual_seed(0)
+    seed()
     expected = 80 * lf.R1GradientPenalty(norm_mode="HWC")(outputs["disc"], outputs["real_imgs"])
     expected = expected + 0.0005 * outputs["disc_pred_fake"].square().mean()
     penalty = lf.GradientPenaltyLoss(norm_mode="HWC")(outputs["disc"], outputs["real_imgs"], outputs["fake_imgs"])
-    torch.manual_seed(0)
+    seed()
     torch.testing.assert_close(built(outputs).total, expected + 10 * penalty)
     assert number(next(iter(built(step(17)).terms.values()))) == 0
 
@@ -149,11 +150,11 @@ def test_stylegan2s_generator() -> None:
     by_itself = lf.GeneratorPathRegularizer(decay=0.01, batch_shrink=2)
     for iteration in range(9):
         outputs = step() | {"gen": Mapped("pair")}
-        torch.manual_seed(iteration)
+        seed(iteration)
         out = criterion(outputs)
         fake = array(outputs["disc_pred_fake"])
         assert number(out.weighted["gan"]) == pytest.approx(softplus(-fake).mean(), rel=1e-10)
-        torch.manual_seed(iteration)
+        seed(iteration)
         expected = 8 * number(by_itself(Pixel(), outputs["latents"])) if iteration % 4 == 0 else 0  # the styles' gradient
         assert number(out.weighted["path"]) == pytest.approx(expected, rel=1e-10)
         criterion.advance()

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import lossfold as lf
+from tests.seeds import seed
 
 
 class Attention(nn.Module):
@@ -24,7 +25,7 @@ class Attention(nn.Module):
 
 @pytest.mark.parametrize("name", ["R1GradientPenalty", "R2GradientPenalty", "GradientPenaltyLoss", "GeneratorPathRegularizer"])
 def test_attention_has_its_second_derivative(name: str) -> None:
-    torch.manual_seed(0)
+    seed()
     network, images = Attention(), torch.randn(2, 1, 8, 8)
     given = (images, torch.randn(2, 1, 8, 8)) if name == "GradientPenaltyLoss" else (images,)
     lf.LOSSES[name]()(network, *given).backward()
@@ -34,13 +35,13 @@ def test_attention_has_its_second_derivative(name: str) -> None:
 
 def test_half_networks_under_autocast() -> None:
     """A network whose weights are half itself is called with what it takes, whether autocast is on or not."""
-    torch.manual_seed(0)
+    seed()
     disc = nn.Sequential(nn.Flatten(), nn.Linear(12, 1)).bfloat16()
     gen = nn.Sequential(nn.Linear(6, 16), nn.Unflatten(1, (1, 4, 4))).bfloat16()
     images, latents = torch.randn(2, 3, 2, 2).bfloat16(), torch.randn(2, 6).bfloat16()
 
     def values() -> list[Tensor]:
-        torch.manual_seed(1)
+        seed(1)
         penalties = [lf.R1GradientPenalty()(disc, images), lf.GradientPenaltyLoss()(disc, images, images + 1)]
         return [*penalties, lf.GeneratorPathRegularizer()(gen, latents)]
 

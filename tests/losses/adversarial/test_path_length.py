@@ -14,6 +14,7 @@ from torch import Tensor, nn
 import lossfold as lf
 from tests.losses.adversarial.critics import images
 from tests.losses.adversarial.oracles import number
+from tests.seeds import seed
 
 
 class Pixel(nn.Module):
@@ -43,7 +44,7 @@ def latents(*shape: int, seed: int = 0) -> Tensor:
 
 
 def lengths(generator: Any, given: Tensor, seed: int = 0) -> Tensor:
-    torch.manual_seed(seed)
+    torch.default_generator.manual_seed(seed)
     return lf.functional.path_lengths(generator, given)
 
 
@@ -117,7 +118,7 @@ def test_generators_that_return_their_styles() -> None:
     expected = lengths(Pixel(), given)
     for form in ("pair", "dict"):
         torch.testing.assert_close(lengths(Mapped(form), given), expected)
-        torch.manual_seed(0)
+        seed()
         value = lf.GeneratorPathRegularizer(batch_shrink=1, decay=1.0)(Mapped(form), given)
         torch.testing.assert_close(value, expected.var(unbiased=False))
     torch.testing.assert_close(lengths(Mapped("alone"), given), 7 * expected)
@@ -138,7 +139,7 @@ def test_steps_by_hand() -> None:
     for step in range(5):
         given = latents(8, 4, seed=step)
         unit = lengths(Pixel(1.0), given, seed=step).detach()
-        torch.manual_seed(step)
+        seed(step)
         value = regulariser(generator, given)
         (slope,) = torch.autograd.grad(value, generator.s)
         s = number(generator.s)
@@ -157,8 +158,8 @@ def test_steps_by_hand() -> None:
 
 def test_the_mean_settles_at_the_expectation() -> None:
     regulariser, generator = lf.GeneratorPathRegularizer(decay=0.05, batch_shrink=1), Pixel()
-    for seed in range(150):
-        torch.manual_seed(seed)
+    for turn in range(150):
+        seed(turn)
         regulariser(generator, latents(200, 4))
     assert number(regulariser.mean_path_length) == pytest.approx(3 * math.sqrt(2 / math.pi), rel=0.03)
 
@@ -222,7 +223,7 @@ def test_a_checkpoint_keeps_the_mean() -> None:
     values = []
     for one in (regulariser, fresh):
         one.decay = 0.5
-        torch.manual_seed(3)
+        seed(3)
         values.append(one(Pixel(), latents(8, 4)))
     assert torch.equal(*values)
 
@@ -243,7 +244,7 @@ def test_derivatives_are_exact() -> None:
         def generator(styles: Tensor) -> Tensor:
             return (styles @ matrix).tanh().view(-1, 2, 2, 2)
 
-        torch.manual_seed(0)
+        seed()
         return lf.GeneratorPathRegularizer(decay=0.3)(generator, given)
 
     assert torch.autograd.gradcheck(call, mixing)
@@ -266,9 +267,9 @@ def test_the_functional_form() -> None:
     mean: Any = 0.0
     for step in range(3):
         given = latents(8, 4, seed=step)
-        torch.manual_seed(step)
+        seed(step)
         expected = regulariser(generator, given)
-        torch.manual_seed(step)
+        seed(step)
         value, mean = lf.functional.generator_path_regularizer(generator, given, mean, decay=0.5, batch_shrink=3)
         torch.testing.assert_close(value, expected)
         torch.testing.assert_close(mean, regulariser.mean_path_length)

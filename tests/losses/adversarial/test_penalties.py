@@ -180,7 +180,7 @@ def recorded(real: Tensor, fake: Tensor, seed: int = 0) -> Tensor:
         seen.append(x.detach().clone())
         return x.square().flatten(1).sum(1)
 
-    torch.manual_seed(seed)
+    torch.default_generator.manual_seed(seed)
     lf.GradientPenaltyLoss()(critic, real, fake)
     assert len(seen) == 1
     return seen[0]

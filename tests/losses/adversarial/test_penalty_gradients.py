@@ -15,6 +15,7 @@ from torch.func import functional_call
 import lossfold as lf
 from tests.losses.adversarial.critics import NAMES, Dead, Linear, Patches, holes, images, penalties
 from tests.losses.adversarial.oracles import number
+from tests.seeds import seed
 
 MODES = ("pixel", "HWC")
 SMALL = (2, 2, 4, 3)
@@ -40,7 +41,7 @@ def test_the_images(name: str, mode: str, masked: bool) -> None:
     x = images(*SMALL).requires_grad_()
 
     def call(y: Tensor) -> Tensor:
-        torch.manual_seed(0)
+        seed()
         return penalty(critic, y, mask)
 
     assert gradcheck(call, x)
@@ -57,7 +58,7 @@ def test_the_weights(name: str, mode: str, masked: bool) -> None:
     weights = tuple(p.detach().clone().requires_grad_() for p in critic.parameters())
 
     def call(*given: Tensor) -> Tensor:
-        torch.manual_seed(0)
+        seed()
         return penalty(of_weights(critic, names, given), x, mask)
 
     assert gradcheck(call, weights)
@@ -74,7 +75,7 @@ def test_both_batches_of_the_gradient_penalty(mode: str) -> None:
     loss = lf.GradientPenaltyLoss(norm_mode=mode)
 
     def call(real: Tensor, fake: Tensor, *given: Tensor) -> Tensor:
-        torch.manual_seed(0)
+        seed()
         return loss(of_weights(critic, names, given), real, fake, small_mask())
 
     assert gradcheck(call, (real, fake, *weights))

@@ -12,6 +12,7 @@ import lossfold as lf
 from tests.contract.case import same_bits
 from tests.losses.adversarial.critics import NAMES, Patches, images, penalties
 from tests.losses.adversarial.oracles import number
+from tests.seeds import seed
 
 HALVES = [torch.bfloat16, torch.float16]
 MODES = ("pixel", "HWC")
@@ -28,11 +29,11 @@ def test_autocast_is_off_inside(name: str, mode: str, half: torch.dtype) -> None
     """To the bit: the discriminator runs in float32; and autocast is on again afterwards."""
     penalty, _ = penalties(mode)[name]
     critic, x, mask = setting()
-    torch.manual_seed(0)
+    seed()
     truth = penalty(critic, x, mask)
     slopes = torch.autograd.grad(truth, critic.first.weight)
     with torch.autocast("cpu", half):
-        torch.manual_seed(0)
+        seed()
         value = penalty(critic, x, mask)
         assert torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == half
         assert critic(x).dtype == half
@@ -63,9 +64,9 @@ def test_between_halves_is_not_rounded(real: torch.dtype) -> None:
     """A generator under autocast makes fakes of halves; the place between them and the real images is one of float32."""
     critic, x, _ = setting()
     x, fake = x.to(real), images(4, 2, 6, 5, seed=3).bfloat16()
-    torch.manual_seed(0)
+    seed()
     truth = lf.GradientPenaltyLoss()(critic, x.float(), fake.float())
-    torch.manual_seed(0)
+    seed()
     with torch.autocast("cpu", torch.bfloat16):
         same_bits(lf.GradientPenaltyLoss()(critic, x, fake).detach(), truth.detach())
 
@@ -77,11 +78,11 @@ def test_a_scaler_needs_no_unscaling_by_hand(name: str, mode: str, scale: float)
     """Scale, backward, unscale: the gradients of float32, to the bit, because the scale is a power of two."""
     penalty, _ = penalties(mode)[name]
     critic, x, mask = setting()
-    torch.manual_seed(0)
+    seed()
     expected = torch.autograd.grad(penalty(critic, x, mask), critic.first.weight)[0]
     optimizer = torch.optim.SGD([critic.first.weight, critic.second.weight], lr=0.1)
     scaler: Any = torch.amp.GradScaler("cpu", init_scale=scale)
-    torch.manual_seed(0)
+    seed()
     with torch.autocast("cpu", torch.float16):
         value = penalty(critic, x, mask)
     scaler.scale(value).backward()
@@ -114,7 +115,7 @@ def test_the_path_regulariser_is_that_of_float32(half: torch.dtype) -> None:
     results = []
     for enabled in (False, True):
         regulariser = lf.GeneratorPathRegularizer()
-        torch.manual_seed(0)
+        seed()
         with torch.autocast("cpu", half, enabled=enabled):
             value = regulariser(generator, latents)
         results.append((value.detach(), regulariser.mean_path_length, torch.autograd.grad(value, generator.paint.weight)[0]))
@@ -125,7 +126,7 @@ def test_the_path_regulariser_is_that_of_float32(half: torch.dtype) -> None:
 @pytest.mark.parametrize("half", [torch.bfloat16, pytest.param(torch.float16, marks=pytest.mark.slow)], ids=str)
 def test_two_hundred_steps(half: torch.dtype) -> None:
     """A GAN in mixed precision with every penalty, from a cold start: no number is ever NaN, and it learns."""
-    torch.manual_seed(0)
+    seed()
     generator = Synthesis()
     critic = nn.Sequential(nn.Conv2d(1, 4, 3, 2, 1), nn.LeakyReLU(0.2), nn.Conv2d(4, 1, 3))
     disc_loss = {

@@ -125,7 +125,7 @@ def tiny(draw: st.DrawFn) -> tuple[Data, dict[str, Any]]:
     return Data(p[None], labels, weight if draw(st.booleans()) else None), options
 
 
-@settings(max_examples=400)
+@settings(max_examples=150)
 @given(tiny())
 def test_one_bin_from_the_exact_value_always(problem: tuple[Data, dict[str, Any]]) -> None:
     data, options = problem

@@ -238,7 +238,7 @@ def problems(draw: st.DrawFn) -> tuple[Data, dict[str, Any]]:
     return Data(scores, labels, weight), options
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(problems())
 def test_any_shape_and_choice(problem: tuple[Data, dict[str, Any]]) -> None:
     data, options = problem

@@ -59,11 +59,11 @@ def feature_loss(name: str) -> tuple[Callable[[Tensor], Any], Tensor]:
     return lambda x: texture((x, *maps[1:]), attention, textures), maps[0]
 
 
-slowly = pytest.mark.slow  # a deep network in float16, which CPUs emulate
-NEAR = [(name, half) for name in FEATURES for half in HALVES if (name, half) != ("LightCNNFeatureLoss", torch.float16)]
+slowly = pytest.mark.slow  # a deep network in halves, which CPUs emulate
+NEAR = [pytest.param(name, half, marks=[slowly] * (name == "LightCNNFeatureLoss")) for name in FEATURES for half in HALVES]
 
 
-@pytest.mark.parametrize(("name", "half"), [*NEAR, pytest.param("LightCNNFeatureLoss", torch.float16, marks=slowly)], ids=str)
+@pytest.mark.parametrize(("name", "half"), NEAR, ids=str)
 def test_feature_losses_are_near(name: str, half: torch.dtype) -> None:
     """Half images and a network in halves: finite, in float32, near the value and the gradient."""
     loss, images = feature_loss(name)

@@ -25,6 +25,7 @@ def test_blur_and_shift_have_one_mse(tool: ModuleType) -> None:
     assert errors[0] == pytest.approx(errors[1], rel=1e-4) and errors[0] > 1e-3
 
 
+@pytest.mark.slow
 def test_real_features_see_blur_and_random_ones_do_not(tool: ModuleType) -> None:
     torch.manual_seed(0)
     found = tool.rankings({name: tool.photograph(name, 128) for name in tool.PHOTOGRAPHS[:3]})

@@ -91,7 +91,7 @@ class Augment:
         # What a transform fills in is 0: so that it is ignored, the ignore label becomes 0, and the others move up.
         moved = torch.where(labels == self.ignore_index, 0, labels.int() + 1)
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed * 1_000_003 + key)
+            torch.default_generator.manual_seed(self.seed * 1_000_003 + key)
             varied, mask = self.variation.transform(tv_tensors.Image(image), tv_tensors.Mask(moved))
         if varied.shape != image.shape or mask.shape != labels.shape:
             raise TrainError(
