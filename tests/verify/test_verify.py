@@ -153,6 +153,13 @@ def test_planted_faults(name: str, loss: Callable[..., Any]) -> None:
     assert "\n" not in report.broken[0].text
 
 
+def test_nobodys_random_numbers_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", lambda seed: pytest.fail("a GPU's numbers are somebody's"))
+    before = torch.get_rng_state()
+    assert check(lf.L1Loss, only=["finite"]).ok
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_arguments_that_are_none() -> None:
     with pytest.raises(lf.LossError, match=r"GANLoss: options.*gan_type"):
         check(lf.GANLoss)

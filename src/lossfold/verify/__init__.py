@@ -62,7 +62,7 @@ def check(
         if name in left_out:
             continue
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
+            torch.default_generator.manual_seed(0)
             findings.append(found(name, subject))
     return Report(subject.title, subject.kind, findings)
 
