@@ -10,9 +10,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from lossfold.errors import LossError, is_number, python_scalar
+from lossfold.folds.arithmetic import exactly
 from lossfold.folds.checks import SCORE_DTYPES
 from lossfold.folds.fold import describe
-from lossfold.losses.features.frozen import exactly
 
 ALPHA, GAMMA = 0.25, 2.0  # of the focal cost
 

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -57,6 +59,23 @@ def tensors(value: Any) -> list[Tensor]:
     return list({id(leaf): leaf for leaf in tree_leaves(value) if isinstance(leaf, Tensor)}.values())
 
 
+class FromHost(TorchFunctionMode):
+    """Notes tensors that are made of the host's numbers on a device, a copy that the dispatcher does not see."""
+
+    def __init__(self, device: str, copies: list[str]) -> None:
+        super().__init__()
+        self.device, self.copies = device, copies
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if func in MAKERS and result.device.type == self.device and not isinstance(args[-1], Tensor):
+            self.copies.append(f"{func.__name__} {list(result.shape)} to {result.device}")
+        return result
+
+
+MAKERS = (torch.tensor, torch.as_tensor, torch.asarray, torch.from_numpy, Tensor.new_tensor)
+
+
 class Count(TorchDispatchMode):
     """Counts kernels, bytes moved, the most bytes alive at once, waits of the host, and copies between host and device."""
 
@@ -68,8 +87,17 @@ class Count(TorchDispatchMode):
         self.waits: Counter[str] = Counter()
         self.copies: list[str] = []
         self.peak = 0
+        self._from_host = FromHost(device, self.copies) if device != "cpu" else nullcontext()
         self._alive: dict[StorageWeakRef, int] = {}
         self._seen: set[int] = set()
+
+    def __enter__(self) -> Any:
+        self._from_host.__enter__()
+        return super().__enter__()
+
+    def __exit__(self, *error: Any) -> None:
+        super().__exit__(*error)
+        self._from_host.__exit__(*error)
 
     @property
     def bytes(self) -> int:

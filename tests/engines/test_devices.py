@@ -11,6 +11,11 @@ from lossfold.folds import arithmetic
 from tests.contract.case import Case, Data, run
 from tests.contract.cases import A_LOSS, each, first_of
 from tests.engines.counter import Count
+from tests.losses import foldless
+
+OF_SEVERAL = ("GradientPenaltyLoss", "R1GradientPenalty", "R2GradientPenalty", "GeneratorPathRegularizer", "FeatureMatchingLoss",
+              "TransferalPerceptualLoss")  # fmt: skip
+"""What is called with networks or lists, and not with tensors."""
 
 
 def on_device(case: Case) -> Data:
@@ -35,6 +40,24 @@ def test_no_wait_and_no_copy(case: Case) -> None:
             there_and_back(loss, data)
         assert not counter.waits
         assert len(counter.copies) <= (0 if calls else kept), counter.copies
+
+
+FOLDLESS = [case for case in foldless.foldless_cases() if case.base not in OF_SEVERAL and not case.name.endswith("Comps")]
+
+
+@pytest.mark.parametrize("case", FOLDLESS, ids=lambda case: case.id)
+def test_no_wait_and_no_copy_without_a_fold(case: foldless.Foldless, monkeypatch: pytest.MonkeyPatch) -> None:
+    on_cpu = foldless.of
+
+    def of(*given: torch.Tensor) -> foldless.Given:
+        return on_cpu(*(one.to("meta") for one in given))
+
+    monkeypatch.setattr(foldless, "of", of)
+    loss = case.build().to("meta")
+    leaf, call = case.call()
+    with Count() as counter:
+        torch.autograd.grad(foldless.scalar(call(loss)), leaf)
+    assert not counter.waits and not counter.copies, counter.copies
 
 
 @each(first_of(lambda case: (case.name, case.maps), A_LOSS))

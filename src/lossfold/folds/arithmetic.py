@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +30,17 @@ def on_cpu(tensor: Tensor) -> bool:
 def computed_in(scores: Tensor) -> torch.dtype:
     """Return the dtype that values are computed in."""
     return torch.float64 if scores.dtype == torch.float64 else torch.float32
+
+
+def exactly(tensor: Tensor) -> AbstractContextManager[object]:
+    """Return the context in which autocast leaves float32 alone."""
+    device = tensor.device.type  # meta has no autocast; torch.amp.is_autocast_available, which says so, breaks graphs on torch 2.10
+    return torch.autocast(device, enabled=False) if device != "meta" else nullcontext()
+
+
+def wide(tensor: Tensor) -> Tensor:
+    """Return float16 and bfloat16 as float32: sums of their squares overflow, or lose what is small."""
+    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
 
 
 def widest_on(device: torch.device | None) -> torch.dtype:

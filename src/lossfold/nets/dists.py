@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lossfold.errors import wrong
+from lossfold.folds.arithmetic import exactly, wide
 from lossfold.nets.lpips import LAYERS, shipped
 from lossfold.nets.vgg import VGG, WIDTHS, Layer, load
 from lossfold.nets.weights import read
@@ -25,9 +26,11 @@ class RootMeanSquarePool(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Return the pooled features; the root's slope at 0 is finite."""
-        kernel = self.get_buffer("kernel").expand(features.shape[1], 1, 3, 3)
-        squares = functional.conv2d(features.square(), kernel, stride=2, padding=1, groups=features.shape[1])
-        return (squares + 1e-12).sqrt()
+        with exactly(features):  # squares of halves overflow, and float16 has no 1e-12
+            high = wide(features)
+            kernel = self.get_buffer("kernel").to(high.dtype).expand(high.shape[1], 1, 3, 3)
+            squares = functional.conv2d(high.square(), kernel, stride=2, padding=1, groups=high.shape[1])
+            return (squares + 1e-12).sqrt().to(features.dtype)
 
 
 class DISTSNet(VGG):

@@ -64,6 +64,13 @@ def test_reductions_of_inpainting() -> None:
     close(costs, hole * (x - 1).square())
     close(costs.sum() / 8, lf.GANLoss("smgan")(x, True, mask=hole))
     close(costs.sum(), lf.GANLoss("smgan", reduction="sum")(x, True, mask=hole))
+    for real in (True, False):
+        none, total, mean = (
+            lf.GANLoss("smgan", reduction=reduction)(x, real, is_disc=True, mask=hole) for reduction in ("none", "sum", "mean")
+        )
+        assert none.shape == x.shape
+        close(none.sum(), total)
+        close(none.mean(), mean)
 
 
 def test_lecam() -> None:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import lossfold as lf
-from lossfold.nets import hed
+from lossfold.nets import dists, hed
 from tests.contract.case import close
 
 
@@ -111,3 +111,17 @@ def test_dists_refuses_what_does_not_fit(tmp_path: Path) -> None:
         lf.DISTSLoss(weights=str(tmp_path / "half.pt"), pretrained="random")
     with pytest.raises(lf.LossError, match="pretrained must be"):
         lf.DISTSLoss()  # never random weights in silence
+
+
+def test_dists_in_float16() -> None:
+    """Squares of large features overflow there, and 1e-12 under a root is 0: the pooling is float32's."""
+    pool = dists.RootMeanSquarePool()
+    features = torch.cat([torch.full((1, 1, 6, 6), 1000.0), torch.zeros(1, 1, 6, 6), torch.full((1, 1, 6, 6), 1e-5)], 1)
+    leaf = features.half().requires_grad_()
+    found = pool(leaf)
+    assert found.dtype == torch.float16
+    torch.testing.assert_close(found.float(), pool(leaf.detach().float()), rtol=1e-3, atol=1e-6)
+    (slope,) = torch.autograd.grad(found.float().sum(), leaf)
+    assert slope.isfinite().all()
+    with torch.autocast("cpu", torch.float16):
+        torch.testing.assert_close(pool(features), pool(features.double()).float())

@@ -181,5 +181,16 @@ def test_the_mixture_equals_the_paper_s_formula() -> None:
     assert value == 0 and torch.autograd.grad(value, same)[0].abs().max() == 0
     nothing = lf.MSSSIML1Loss()(same, target, torch.zeros_like(weight))
     assert nothing == 0 and torch.autograd.grad(nothing, same)[0].abs().max() == 0
+    counted = torch.ones_like(weight)
+    counted[..., 13:, 15:] = 0
+    unseen = torch.zeros_like(pred, dtype=torch.bool)
+    unseen[..., 13 + 3 :, 15 + 3 :] = True  # of windows of 7 pixels
+    for padding in ("zeros", "reflect"):
+        loss = lf.MSSSIML1Loss(sigmas=(0.5, 3.0), window_size=7, padding=padding)
+        blank = pred.masked_fill(unseen, torch.nan).requires_grad_()
+        clean = pred.clone().requires_grad_()
+        found, truth = (loss(one, target, counted) for one in (blank, clean))
+        close(found, truth)
+        close(*(torch.autograd.grad(one, leaf)[0] for one, leaf in ((found, blank), (truth, clean))))
     with pytest.raises(lf.LossError, match="sides of at least 17"):
         lf.MSSSIML1Loss(padding="reflect")(pred[..., :16], target[..., :16])

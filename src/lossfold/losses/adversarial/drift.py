@@ -9,10 +9,9 @@ from torch import Tensor
 from typing_extensions import Self
 
 from lossfold.errors import wrong
-from lossfold.folds.arithmetic import buffers_apart
+from lossfold.folds.arithmetic import buffers_apart, exactly, wide
 from lossfold.losses.adversarial.gan import Outputs, as_list
 from lossfold.losses.base import Loss
-from lossfold.losses.features.frozen import exactly, wide
 from lossfold.losses.reduce import Addends, divide, mean_of
 from lossfold.options import configured, option
 from lossfold.registry import LOSSES
@@ -114,7 +113,7 @@ class LeCamRegularizer(Loss):
             raise wrong("fake", f"on real's device {kinds[0][0].device}", str(kinds[1][0].device))
         before = self.get_buffer("means")
         sums = torch.stack([torch.stack([x.detach().sum(dtype=before.dtype) for x in xs]).sum() for xs in kinds])
-        counts = sums.new_tensor([sum(x.numel() for x in xs) for xs in kinds])
+        counts = torch.stack([sums.new_full((), sum(x.numel() for x in xs)) for xs in kinds])
 
         def costs_of(sums: Tensor, counts: Tensor) -> Addends:
             now = divide(sums, counts)

@@ -11,10 +11,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from lossfold.errors import python_scalar, wrong
+from lossfold.folds.arithmetic import exactly, wide
 from lossfold.folds.checks import SCORE_DTYPES
 from lossfold.folds.fold import describe
 from lossfold.losses.base import Loss
-from lossfold.losses.features.frozen import exactly, wide
 from lossfold.losses.reduce import REDUCTIONS, Addends, Last, divide, mean_of
 from lossfold.options import KIND, Word, configured, option
 from lossfold.registry import LOSSES
@@ -220,7 +220,7 @@ class GANLoss(Loss):
             costs = [self.cost(torch.where(one > 0, x, 0.0), real) * one for x, one in zip(outputs, shown, strict=True)]
             return self.added(costs, shown)
         if real:
-            return mean_of([self.cost(x, real) for x in outputs])
+            return self.added([self.cost(x, real) for x in outputs])
         labels = self.real_label_val, self.fake_label_val
         intact, filled = labels if self.polarity == "paper" else labels[::-1]
         wanted = torch.lerp(torch.full_like(hole, intact), torch.full_like(hole, filled), blurred(hole, self.padding))

@@ -8,10 +8,11 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from lossfold.errors import wrong
+from lossfold.folds.arithmetic import exactly, wide
 from lossfold.folds.checks import SCORE_DTYPES
 from lossfold.folds.fold import describe
 from lossfold.losses.base import Loss
-from lossfold.losses.features.frozen import CRITERIA, exactly, wide
+from lossfold.losses.features.frozen import CRITERIA
 from lossfold.losses.reduce import Addends, mean_of
 from lossfold.options import configured, option
 from lossfold.registry import LOSSES

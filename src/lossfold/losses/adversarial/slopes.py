@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from lossfold.losses.features.frozen import exactly, wide
+from lossfold.folds.arithmetic import exactly, wide
 
 F = TypeVar("F", bound=Callable[..., Any])
 

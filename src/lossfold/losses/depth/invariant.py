@@ -135,8 +135,10 @@ def normalized(given: Measured) -> Tensor:
     found = []
     for x in (p, t):
         away = torch.where(seen, x - per_image(median(x, seen), x), 0.0)
-        deviation = divide(of_images(w * away.abs()), count)
-        found.append(away / per_image(deviation, x).clamp_min(FLAT))
+        size, deviation = (divide(of_images(w * y.abs()), count) for y in (torch.where(seen, x.detach(), 0.0), away))
+        flat = deviation.detach() <= FLAT * size
+        away = torch.where(flat[:, None, None, None], 0.0, away)
+        found.append(away / per_image(torch.where(flat, 1.0, deviation), x))
     return found[0] - found[1]
 
 

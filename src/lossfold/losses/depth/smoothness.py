@@ -61,7 +61,7 @@ class EdgeAwareSmoothnessLoss(Loss):
         w = weights(weight, pred)
         seen = w != 0
         d = torch.where(seen, pred.to(dtype), 0.0)
-        image = torch.where(seen[:, :1] if w.shape[1] > 1 else seen, image.detach().to(dtype), 0.0)
+        image = torch.where(seen.any(1, keepdim=True), image.detach().to(dtype), 0.0)
         if self.normalize:
             mean = divide(of_images(w * d), of_images(w.expand_as(d)))
             d = d / (per_image(mean, d) + 1e-7)

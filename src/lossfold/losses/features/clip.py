@@ -10,7 +10,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from lossfold.errors import wrong
-from lossfold.losses.features.frozen import FrozenLoss, check_images, exactly, wide
+from lossfold.folds.arithmetic import exactly, wide
+from lossfold.folds.filters import constants
+from lossfold.losses.features.frozen import FrozenLoss, check_images
 from lossfold.losses.reduce import Addends, mean_of
 from lossfold.nets import clip
 from lossfold.nets.frozen import Frozen
@@ -94,8 +96,8 @@ class CLIPLoss(FrozenLoss):
         if tuple(images.shape[2:]) != size:
             images = functional.interpolate(images, size=size, mode="bicubic", antialias=True, align_corners=False)
         mean, std = clip.input_norm(network)
-        mean, std = self.mean or mean, self.std or std
-        return self.frozen.cast((images - images.new_tensor(mean)[:, None, None]) / images.new_tensor(std)[:, None, None])
+        centre, spread = (constants(numbers, images)[:, None, None] for numbers in (self.mean or mean, self.std or std))
+        return self.frozen.cast((images - centre) / spread)
 
     def addends(self, image: Tensor, text: Any) -> Addends:
         """Return what adds up over parts of a batch."""

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from lossfold.errors import wrong
-from lossfold.losses.features.frozen import FeatureLoss, exactly, wide
+from lossfold.folds.arithmetic import exactly, wide
+from lossfold.losses.features.frozen import FeatureLoss
 from lossfold.losses.reduce import Addends, mean_of
 from lossfold.nets import dists, vgg
 from lossfold.nets.frozen import Frozen

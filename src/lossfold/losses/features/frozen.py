@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ClassVar
 
 import torch
@@ -142,14 +141,3 @@ def check_images(
     if device is not None and images.device != device:
         hint = f"move the loss with .to({str(images.device)!r})"
         raise wrong(argument, f"on the network's device, {device}", str(images.device), hint)
-
-
-def exactly(tensor: Tensor) -> AbstractContextManager[object]:
-    """Return the context in which autocast leaves float32 alone."""
-    device = tensor.device.type  # meta has no autocast; torch.amp.is_autocast_available, which says so, breaks graphs on torch 2.10
-    return torch.autocast(device, enabled=False) if device != "meta" else nullcontext()
-
-
-def wide(tensor: Tensor) -> Tensor:
-    """Return float16 and bfloat16 as float32: sums of their squares overflow, or lose what is small."""
-    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor

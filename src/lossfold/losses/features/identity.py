@@ -7,7 +7,8 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lossfold.losses.features.frozen import CRITERIA, FeatureLoss, exactly, wide
+from lossfold.folds.arithmetic import exactly, wide
+from lossfold.losses.features.frozen import CRITERIA, FeatureLoss
 from lossfold.losses.reduce import Addends, mean_of
 from lossfold.nets.ir_se import IRSE50
 from lossfold.nets.light_cnn import LightCNN

@@ -8,8 +8,9 @@ from typing import Any, ClassVar, NamedTuple
 from torch import Tensor, nn
 
 from lossfold.errors import is_number, python_scalar, wrong
+from lossfold.folds.arithmetic import exactly, wide
 from lossfold.losses.base import nothing
-from lossfold.losses.features.frozen import CRITERIA, FeatureLoss, exactly, wide
+from lossfold.losses.features.frozen import CRITERIA, FeatureLoss
 from lossfold.losses.reduce import Addends, Last, finished, mean_of
 from lossfold.nets import vgg
 from lossfold.options import configured, option

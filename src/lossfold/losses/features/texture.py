@@ -10,8 +10,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from lossfold.errors import wrong
+from lossfold.folds.arithmetic import exactly, wide
 from lossfold.losses.base import Loss
-from lossfold.losses.features.frozen import CRITERIA, check_images, exactly, wide
+from lossfold.losses.features.frozen import CRITERIA, check_images
 from lossfold.losses.reduce import Addends, mean_of
 from lossfold.options import configured, option
 from lossfold.registry import LOSSES

@@ -8,12 +8,11 @@ import torch
 from torch import Tensor
 
 from lossfold.errors import naming, wrong
-from lossfold.folds.arithmetic import total
+from lossfold.folds.arithmetic import exactly, total
 from lossfold.folds.checks import result_dtype
 from lossfold.folds.fold import describe
 from lossfold.folds.pair.needs import check_pair
 from lossfold.losses.base import Loss
-from lossfold.losses.features.frozen import exactly
 from lossfold.losses.reduce import Addends, Last
 from lossfold.options import configured, option
 from lossfold.registry import LOSSES
