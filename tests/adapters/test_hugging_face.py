@@ -60,14 +60,12 @@ def trained(loss: TrainerLoss, folder: Path, batch: int, pieces: int, kind: str 
         "label_names": ["labels"],
     }
     samples, kind_of = options.pop("samples"), options.pop("trainer", transformers.Trainer)
-    resume = options.pop("resume", None)
+    resume, head, optimizers = options.pop("resume", None), options.pop("head", None), options.pop("optimizers", (None, None))
     arguments = transformers.TrainingArguments(
         str(folder), per_device_train_batch_size=batch, gradient_accumulation_steps=pieces, **(settings | options)
     )
-    head = Head(kind)
-    trainer = kind_of(
-        head, arguments, train_dataset=samples, eval_dataset=samples, compute_loss_func=loss, callbacks=[loss.callback]
-    )
+    others = {"compute_loss_func": loss, "callbacks": [loss.callback], "optimizers": optimizers}
+    trainer = kind_of(head or Head(kind), arguments, train_dataset=samples, eval_dataset=samples, **others)
     trainer.train(resume_from_checkpoint=resume)
     return trainer
 
@@ -131,6 +129,90 @@ def test_every_loss_is_that_of_the_batch_where_the_trainer_is_exact(tmp_path: Pa
         assert parts.state.log_history[0][key] == pytest.approx(whole.state.log_history[0][key], rel=1e-5)
     with pytest.raises(lf.LossError, match="compute_loss_func"):
         ExactTrainer(Head(), transformers.TrainingArguments(str(tmp_path), use_cpu=True))
+
+
+class Dropping(Head):
+    """A network that draws random numbers, and keeps its scores where the loss finds the labels."""
+
+    def forward(self, images: Tensor, target: Tensor | None = None, labels: Tensor | None = None) -> Any:
+        scores = self.layer(nn.functional.dropout(images, 0.5, self.training and target is None))
+        return {"logits": scores, "target": target}
+
+
+class Modes(torch.optim.SGD):
+    """An optimiser that is told when the training goes on, as those without a schedule are."""
+
+    trains = False
+
+    def train(self) -> None:
+        self.trains = True
+
+
+def test_a_training_that_is_resumed_in_an_epoch_draws_the_same_numbers(tmp_path: Path) -> None:
+    """Trainer brings the random numbers of the checkpoint back after it has fetched the micro-batches."""
+
+    def train(**options: Any) -> Any:
+        loss = hf_loss(lf.LossSet(dice=lf.DiceLoss()))
+        given = {"max_steps": 3, "learning_rate": 0.1, "samples": data(False, 6), "trainer": ExactTrainer, "head": Dropping()}
+        return trained(loss, tmp_path, 1, 2, **(given | options))
+
+    whole = train(save_strategy="steps", save_steps=1)
+    again = train(resume=str(tmp_path / "checkpoint-1"))
+    torch.testing.assert_close(moved(again), moved(whole), rtol=1e-6, atol=1e-7)
+    assert again.state.log_history[-2]["loss"] == pytest.approx(whole.state.log_history[-2]["loss"], rel=1e-6)
+
+
+def test_the_first_pass_sees_the_weights_that_are_trained(tmp_path: Path) -> None:
+    head = Head()
+    optimizer = Modes(head.parameters(), lr=0.1)
+    seen = []
+    head.register_forward_pre_hook(lambda module, inputs: seen.append(optimizer.trains))
+    trained(
+        hf_loss(lf.DiceLoss()), tmp_path, 1, 2, samples=data(False), trainer=ExactTrainer, head=head, optimizers=(optimizer, None)
+    )
+    assert seen == [True] * 4
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_step_of_fewer_micro_batches_is_their_mean(count: int, tmp_path: Path) -> None:
+    """Labels that Trainer can't count: five alike, of which an epoch's second step has one, or seven, and three."""
+    (sample,) = data(False, 1)
+    sample["target"] = sample.pop("labels")
+    loss = hf_loss(lf.LossSet(ce=lf.CrossEntropyLoss()), inputs={"logits": "logits", "labels": "target"})
+    options: dict[str, Any] = {
+        "max_steps": 4,
+        "learning_rate": 0.0,
+        "label_names": ["target"],
+        "save_strategy": "steps",
+        "save_steps": 1,
+    }
+    samples = [sample] * (4 + count)
+    steps = trained(loss, tmp_path, 1, 4, samples=samples, head=Dropping(), **options).state.log_history[:4]
+    resumed = trained(
+        loss, tmp_path, 1, 4, samples=samples, head=Dropping(), resume=str(tmp_path / "checkpoint-1"), **options
+    ).state.log_history
+    for row in [*steps, *(row for row in resumed if "loss" in row)]:
+        assert (row["loss"], row["loss_ce"]) == pytest.approx((steps[0]["loss"],) * 2, rel=1e-6), row
+
+
+def test_the_last_step_of_an_epoch_may_have_one_micro_batch_of_all_processes(tmp_path: Path) -> None:
+    """A synced set, whose accumulation is exact."""
+    options: dict[str, Any] = {"max_steps": 2, "trainer": ExactTrainer}
+    rows = []
+    for sync in (False, True):
+        loss = hf_loss(lf.LossSet(dice=lf.DiceLoss(), sync=sync))
+        rows.append(trained(loss, tmp_path, 1, 4, samples=data(False, 5), **options).state.log_history[1])
+    assert rows[0]["step"] == 2 and rows[1]["loss"] == pytest.approx(rows[0]["loss"], rel=1e-6)
+
+
+def test_logged_terms_are_those_of_a_process() -> None:
+    """Of two processes with equally many items each has half, and Trainer multiplies the loss by two."""
+    scores, labels = torch.randn(2, 4, 8, 8), torch.randint(0, 4, (2, 8, 8))
+    loss = hf_loss(lf.LossSet(ce=lf.CrossEntropyLoss()))
+    loss.processes = 2
+    half = loss({"logits": scores}, labels, torch.tensor(2 * labels.numel()))
+    torch.testing.assert_close(loss.sums["ce"], 2 * half)
+    torch.testing.assert_close(loss.sums["ce"], lf.CrossEntropyLoss()(scores, labels))
 
 
 def test_a_short_last_batch_counts_by_its_items(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import lossfold as lf
 
 pl = pytest.importorskip("lightning.pytorch")
 
-from lossfold.adapters.lightning import AdvanceLosses, ExplainLosses  # noqa: E402
+from lossfold.adapters.lightning import AdvanceLosses, ExplainLosses, outer_sets  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec", "ignore:.*does not have many workers")
 
@@ -102,6 +102,13 @@ class Holder(nn.Module):
     def __init__(self, loss: nn.Module) -> None:
         super().__init__()
         self.loss = loss
+
+
+def test_sets_within_others_are_not_outer_ones_wherever_they_stand() -> None:
+    module = nn.Module()
+    module.inner = lf.LossSet(dice=lf.DiceLoss(), ce=lf.CrossEntropyLoss())
+    module.outer = lf.LossSet(inner=module.inner, focal=lf.FocalLoss())
+    assert [name for name, _ in outer_sets(module)] == ["outer"]
 
 
 def test_lightning_clis_own_parser_builds_sets() -> None:

@@ -207,3 +207,17 @@ def test_plans_name_functions() -> None:
         return step / 10
 
     assert lf.LossSet(a=lf.Term(lf.L1Loss(), schedule=rising)).plan().count("(weight rising)") == 1
+
+
+def test_what_is_done_to_the_total_leaves_a_single_term_alone() -> None:
+    out = lf.LossSet(a=lf.L1Loss())(*pair())
+    total = out.total
+    total /= 4
+    assert total == 0.25 and out.terms["a"] == out.weighted["a"] == 1
+
+
+def test_numbers_that_move_in_an_inference_serve_a_training() -> None:
+    loss = lf.CrossEntropyLoss(class_weight=[1.0, 2.0])
+    with torch.inference_mode():
+        moved = loss.per_class("class_weight", torch.empty(0, device="meta"))
+    assert moved is not None and moved.is_meta and not loss.get_buffer("_class_weight").is_inference()

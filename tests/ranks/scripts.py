@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 from unittest import mock
 
@@ -15,8 +14,9 @@ from torch.nn.parallel import DistributedDataParallel
 
 import lossfold as lf
 from tests.losses.adversarial.critics import Patches, images
+from tests.ranks.rounds import known_first as known_first
 from tests.ranks.splits import rows_of
-from tests.ranks.work import close
+from tests.ranks.work import close, counting
 
 SPLIT = (3, 0, 2)
 CLASSES = 4
@@ -61,20 +61,6 @@ def first_ones(logits: Tensor, labels: Tensor, weight: Tensor | None = None) -> 
 def network(classes: int = CLASSES) -> nn.Module:
     torch.manual_seed(1)
     return nn.Conv2d(3, classes, 3, padding=1).double()
-
-
-@contextmanager
-def counting() -> Iterator[list[int]]:
-    """The bytes of every all_reduce."""
-    found: list[int] = []
-    real = distributed.all_reduce
-
-    def counted(tensor: Tensor, *others: Any, **named: Any) -> Any:
-        found.append(tensor.nbytes)
-        return real(tensor, *others, **named)
-
-    with mock.patch.object(distributed, "all_reduce", counted):
-        yield found
 
 
 def gradients(model: nn.Module) -> Tensor:
@@ -132,6 +118,15 @@ def summed_gradients() -> None:
     found = gradients(model)
     distributed.all_reduce(found)
     close(found, truth[2], 1e-9, "gradient")
+    learned = []
+    for options in ({}, {"sync": True, "gradients": "sum"}):
+        losses = {"ce": lf.CrossEntropyLoss(ignore_index=255), "dice": lf.DiceLoss(ignore_index=255)}
+        weighed = lf.UncertaintyWeights(lf.LossSet(losses, **options), start=0.3)  # type: ignore[arg-type]
+        pictures, labels = batch(None if options else slice(None))
+        weighed(network()(pictures), labels).backward()
+        learned.append(gradients(weighed))
+    distributed.all_reduce(learned[1])
+    close(learned[1], learned[0], 1e-6, "gradient of learned weights")
 
 
 def second_derivatives() -> None:
@@ -340,9 +335,9 @@ def compiled() -> None:
 
 
 def compiled_losses() -> None:
-    """Every loss over a fold, in one graph, on two ranks."""
+    """Every loss over a fold, and one of two rounds, in one graph, on two ranks."""
     from tests.contract.cases import first_of
-    from tests.ranks.splits import of_case
+    from tests.ranks.splits import ALL, of_case
     from tests.ranks.work import against_one_process
 
     def compiled_as_one_graph(criterion: Any) -> Any:
@@ -352,6 +347,7 @@ def compiled_losses() -> None:
     for case in first_of(lambda case: (case.fold, case.name)):
         if case.reduction != "none" and not getattr(case, "sorts", False):
             against_one_process(of_case(case), (3, 2), compiled_as_one_graph)
+    against_one_process(ALL["gan-ragan"], (3, 2), compiled_as_one_graph)  # whose backward sends
 
 
 def accumulated() -> str:

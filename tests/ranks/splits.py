@@ -86,7 +86,18 @@ def regularised() -> tuple[Tensor, Callable[[Any, Rows], Any]]:
 
 def relativistic() -> tuple[Tensor, Callable[[Any, Rows], Any]]:
     leaf, other = images(BATCH, 1, 5, 5).clone().requires_grad_(), images(BATCH, 1, 3, 3, seed=1)
-    return leaf, lambda criterion, rows: criterion([leaf[rows], 2 * leaf[rows]], True, other=[other[rows], -other[rows]])
+
+    def call(criterion: Any, rows: Rows) -> Any:
+        x = leaf[rows]
+        return criterion([x, 2 * x], True, other=[other[rows], (x - 1).square()])
+
+    return leaf, call
+
+
+def generated() -> tuple[Tensor, Callable[[Any, Rows], Any]]:
+    """The generator's term, whose gradient goes through the other outputs alone; of which there are more."""
+    real, leaf = images(BATCH, 1, 3, 3), images(BATCH, 1, 5, 5, seed=1).clone().requires_grad_()
+    return leaf, lambda criterion, rows: criterion(real[rows].square(), False, other=leaf[rows])
 
 
 def paired() -> tuple[Tensor, Callable[[Any, Rows], Any]]:
@@ -122,7 +133,7 @@ FOLDLESS: tuple[Split, ...] = (
         for disc in (False, True)
     ),
     Split("gan-ragan", lambda: lf.GANLoss("ragan"), relativistic),
-    Split("gan-ragan-ls", lambda: lf.GANLoss("ragan-ls"), relativistic),
+    Split("gan-ragan-ls", lambda: lf.GANLoss("ragan-ls"), generated),
     Split("gan-rpgan", lambda: lf.GANLoss("rpgan"), paired),
     Split("lecam", lambda: lf.LeCamRegularizer(decay=0.5), lambda: of_tensors(*(images(BATCH, 1, 5, 5, seed=s) for s in (0, 1)))),
     Split("matching", lambda: lf.FeatureMatchingLoss(), lambda: of_tensors(*(images(BATCH, 1, 5, 5, seed=s) for s in (0, 1)))),

@@ -14,6 +14,7 @@ import lossfold as lf
 from tests.contract.case import Case, Data
 from tests.contract.cases import CASES, first_of
 from tests.contract.refusals import refused
+from tests.ranks.rounds import Unsaid
 from tests.ranks.splits import ALL, FOLDLESS, Rows, Split, of_case, rows_of
 from tests.ranks.work import close
 
@@ -91,6 +92,30 @@ def test_micro_batches_of_every_loss(split: Split) -> None:
 def test_what_can_not_be_accumulated_says_why(name: str) -> None:
     refused(lambda: lf.LossSet({"term": ALL[name].build()}).accumulate(), "term", "accumulate()")
     refused(lambda: lf.LossSet(mse=nn.MSELoss()).accumulate(), "mse", "nobody knows")
+    whole = lf.LossSet(term=Unsaid()).accumulate()  # which does not say it beforehand
+    whole.add(torch.rand(2, 3), torch.rand(2, 3))
+    refused(whole.close, "term", "accumulate()", "mean over the whole batch")
+
+
+def test_a_step_without_terms_in_parts() -> None:
+    """As a call: 0, with a graph, and also where the first pass sees no scores."""
+    criterion = lf.LossSet(ce=lf.Term(lf.CrossEntropyLoss(), every=2))
+    criterion.advance()
+    scores, labels = torch.randn(2, 3, 4, 4, requires_grad=True), torch.randint(0, 3, (2, 4, 4))
+    for first in ((scores, labels), ()):
+        whole = criterion.accumulate()
+        for rows in (slice(0, 1), slice(1, 2)):
+            whole.add(*(one[rows] for one in first), **({} if first else {"labels": labels[rows]}))
+        for rows in (slice(0, 1), slice(1, 2)):
+            whole.backward(scores[rows], labels[rows])
+        assert whole.output.total == 0 and scores.grad is not None and not scores.grad.any()
+
+
+def test_a_part_without_tiles() -> None:
+    criterion = lf.LossSet(dice=lf.DiceLoss(per_image=True))
+    scores, labels = torch.randn(2, 3, 4, 4, requires_grad=True), torch.randint(0, 3, (2, 4, 4))
+    parts = [lambda one, n=n: one(scores[:n], labels[:n], images=list(range(n))) for n in (0, 2)]
+    compare(accumulated(criterion, scores, parts), one_process(criterion, scores, lambda one: one(scores, labels)))
 
 
 def tiles(case: Case) -> tuple[Data, list[Part]]:

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 import lossfold as lf
+from lossfold.compose.ranks import Exchange, Ranks
 from tests.contract.cases import first_of
 from tests.contract.refusals import refused
 from tests.ranks.splits import ALL, FOLDLESS, SPLITS, of_case
@@ -21,11 +22,13 @@ from tests.ranks.test_parts import chosen
 from tests.ranks.work import WORLD, start, work
 
 SLOW = ("fsdp", "step_time", "compiled", "compiled_losses")
-SCRIPTS = ("alone", "ddp", "summed_gradients", "second_derivatives", "counted", "refused", "different", "normalized", "objectives",
-           "moving_mean", "accumulated", "curves")  # fmt: skip
+SCRIPTS = ("alone", "ddp", "summed_gradients", "second_derivatives", "known_first", "counted", "refused", "different", "normalized",
+           "objectives", "moving_mean", "accumulated", "curves")  # fmt: skip
 SAMPLE = [of_case(case).id for case in chosen(first_of(lambda case: (case.fold, case.name)))]
 SAMPLE += [
-    split.id for split in FOLDLESS if split.id in ("gan-hinge-True", "gan-ragan", "R1GradientPenalty-HWC", "path", "transferal")
+    split.id
+    for split in FOLDLESS
+    if split.id in ("gan-hinge-True", "gan-ragan", "gan-ragan-ls", "R1GradientPenalty-HWC", "path", "transferal")
 ]
 Results = list[dict[str, Any]]
 
@@ -100,6 +103,20 @@ def test_a_killed_rank_does_not_hang_the_others(tmp_path: Path) -> None:
     with pytest.raises(torch.multiprocessing.ProcessExitedException, match="SIGKILL"):
         torch.multiprocessing.start_processes(dies, (str(tmp_path),), nprocs=WORLD, start_method="forkserver")
     assert time.perf_counter() - begin < 60
+
+
+def test_a_refused_call_is_told_where_the_others_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a call where its sums were, labels on the CPU or not; at the first where scores are, or what the group is for."""
+    monkeypatch.setattr(torch.distributed, "get_rank", lambda group: 0)
+    monkeypatch.setattr(torch.distributed, "get_backend", lambda group: "gloo")
+    there, found = torch.zeros(1, device="meta"), []
+    for known, given in ((None, (torch.zeros(1), there)), (there.device, (torch.zeros(1),)), (None, ("labels",))):
+        ranks = Ranks(None, "mean")
+        ranks.device = known
+        exchange = Exchange(ranks, 2)
+        monkeypatch.setattr(exchange, "_send", lambda head, flat: found.append(head.device.type))
+        exchange.fail(*given)
+    assert found == ["meta", "meta", "cpu"]
 
 
 def test_without_a_process_group_nothing_happens() -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import datetime
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
 from torch import Tensor, distributed
@@ -31,6 +33,20 @@ def close(found: Tensor, truth: Tensor, relative: float, what: str) -> None:
     largest = max(truth.abs().max().item(), 1e-30)
     off = (found.double() - truth.double()).abs().max().item()
     assert off <= relative * largest + 1e-12, f"{what}: off by {off:.2e} of {largest:.2e}"
+
+
+@contextmanager
+def counting() -> Iterator[list[int]]:
+    """The bytes of every all_reduce."""
+    found: list[int] = []
+    real = distributed.all_reduce
+
+    def counted(tensor: Tensor, *others: Any, **named: Any) -> Any:
+        found.append(tensor.nbytes)
+        return real(tensor, *others, **named)
+
+    with mock.patch.object(distributed, "all_reduce", counted):
+        yield found
 
 
 def against_one_process(split: Split, counts: tuple[int, ...], change: Callable[[Any], Any] = lambda criterion: criterion) -> None:

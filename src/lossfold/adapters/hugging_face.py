@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import TrainerCallback
+from transformers.trainer_utils import has_length
 
 from lossfold.adapters.steps import checked_criterion, statistics_kept, terms_in
 from lossfold.compose.loss_set import LossSet
@@ -83,6 +84,7 @@ class TrainerLoss:
             warnings.warn(f"{text}: with gradient accumulation make the ignored labels {NOT_AN_ITEM}", stacklevel=3)
         self.routes = any(isinstance(loss, Loss) and loss.inputs is not None for loss in criterion.modules())
         self.micro_batches: int | None = None
+        self.pieces: int | None = None  # micro-batches of the step at hand: the last of an epoch may have fewer
         self.processes = 1  # by whose number Trainer multiplies a loss that has a share
         self.whole: Whole | None = None
         self.set = criterion if isinstance(criterion, LossSet) else LossSet({"loss": self.criterion})
@@ -101,8 +103,8 @@ class TrainerLoss:
         terms = result.terms if isinstance(result, LossOutput) else {}
         total: Tensor = getattr(result, "total", result)
         if torch.is_grad_enabled():
-            for name, value in terms.items():
-                self.sums[name] = self.sums.get(name, 0) + value * share
+            counted = share * self.times(num_items_in_batch)  # of this process' items, as if there were no other
+            self.note({name: value * counted for name, value in terms.items()})
         return total * share
 
     def evaluate(self, outputs: Any, labels: Any) -> Any:
@@ -127,7 +129,7 @@ class TrainerLoss:
             with criterion.alone():
                 found: LossOutput = self.evaluate(outputs, labels)
             return found.total
-        if self.micro_batches not in (None, 1):
+        if self.micro_batches not in (None, 1) and not self.exact:  # there it is a step's only one
             hint = "class ExactTrainer(ExactAccumulation, Trainer)"
             raise LossError("hf_loss", "sync", "left out with accumulated gradients, but for a Trainer that is exact", "True", hint)
         found = self.evaluate(outputs, labels)
@@ -159,7 +161,7 @@ class TrainerLoss:
         return 1 if items is None else self.processes
 
     def note(self, terms: Mapping[str, Tensor]) -> None:
-        """Keep a step's terms for the logs."""
+        """Keep a step's terms, or the shares of them that a micro-batch has, for the logs."""
         for name, value in terms.items():
             self.sums[name] = self.sums.get(name, 0) + value
 
@@ -167,6 +169,8 @@ class TrainerLoss:
         """Make the first pass over the micro-batches of a step of the optimiser."""
         whole, model = self.set.accumulate(rng=True, parts=len(samples)), trainer.model_wrapped
         model.train()
+        if callable(getattr(trainer.optimizer, "train", None)):  # one without a schedule trains other weights than it gives
+            trainer.optimizer.train()
         with torch.no_grad(), statistics_kept(model):
             for sample in samples:
                 inputs = dict(trainer._prepare_inputs(sample))
@@ -184,7 +188,7 @@ class TrainerLoss:
             if self.micro_batches is None:
                 hint = "pass callbacks=[loss.callback] to Trainer: then each micro-batch counts the same"
                 raise LossError("hf_loss", "num_items_in_batch", "given", "None: Trainer can't count these labels", hint)
-            return 1 / self.micro_batches
+            return 1 / (self.pieces or self.micro_batches)
         if isinstance(items, Tensor) and items.dim():
             hint = "start one process for each GPU, as torchrun does"
             raise LossError("hf_loss", "num_items_in_batch", "a number", f"shape {list(items.shape)}, of DataParallel", hint)
@@ -214,14 +218,22 @@ class ExactAccumulation:
         if not isinstance(loss, TrainerLoss):
             raise LossError("ExactAccumulation", "compute_loss_func", "what hf_loss() returns", type(loss).__name__)
         loss.exact = True
+        self.unseen: list[Any] = []  # the micro-batches of a step that has not begun
 
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: Any = None) -> Any:
-        """Return the micro-batches of a step, which the loss has looked at."""
+        """Return the micro-batches of a step, which the loss is to look at when it begins."""
         samples, items = super().get_batch_samples(epoch_iterator, num_batches, device)  # type: ignore[misc]
         loss: TrainerLoss = self.compute_loss_func  # type: ignore[attr-defined]
-        if num_batches > 1 and samples:
-            loss.look_at(self, samples)
+        loss.pieces = len(samples)
+        self.unseen = samples if num_batches > 1 else []
         return samples, items
+
+    def training_step(self, *given: Any, **named: Any) -> Any:
+        """Take a micro-batch, and look at all before a step's first: Trainer has brought a checkpoint's random numbers back."""
+        samples, self.unseen = self.unseen, []
+        if samples:
+            self.compute_loss_func.look_at(self, samples)  # type: ignore[attr-defined]
+        return super().training_step(*given, **named)  # type: ignore[misc]
 
 
 class LossCallback(TrainerCallback):
@@ -232,15 +244,30 @@ class LossCallback(TrainerCallback):
 
     def __init__(self, loss: TrainerLoss) -> None:
         self.loss, self.steps = loss, 0
+        self.left: int | None = None  # micro-batches of the epoch, where they can be counted
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Begin where the training does, also where it is resumed."""
-        self.loss.micro_batches = args.gradient_accumulation_steps
+        self.loss.micro_batches, self.loss.pieces = args.gradient_accumulation_steps, None
         self.loss.processes = args.world_size if getattr(args, "average_tokens_across_devices", False) else 1
         self.loss.warn_of_shares()
         self.loss.criterion.to(args.device)
         self.loss.sums, self.steps = {}, 0
         self.go_to(state.global_step)
+
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, train_dataloader: Any = None, **_: Any) -> None:
+        """Count the micro-batches that are to come, without those that a training that is resumed leaves out."""
+        self.left = None
+        if has_length(train_dataloader):
+            pieces, count = args.gradient_accumulation_steps, len(train_dataloader)
+            done = 0 if args.ignore_data_skip else state.global_step % max(1, -(-count // pieces))
+            self.left = count - done * pieces
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Say of how many micro-batches the step is, where no Trainer does that is exact."""
+        if self.left is not None and not self.loss.exact:
+            self.loss.pieces = min(args.gradient_accumulation_steps, self.left)
+            self.left -= self.loss.pieces
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Go on with Trainer."""

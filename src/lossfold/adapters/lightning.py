@@ -122,9 +122,8 @@ class ExplainLosses(pl.Callback):
 
 def outer_sets(module: nn.Module) -> Iterator[tuple[str, LossSet]]:
     """Yield the sets of several losses in a module that are in no other, with their names."""
-    inside: set[int] = set()
-    for path, one in module.named_modules():
-        if isinstance(one, LossSet) and id(one) not in inside:
-            inside.update(map(id, one.modules()))
-            if sum(1 for _ in one.leaves()) > 1:
-                yield path or type(one).__name__, one
+    sets = [(path, one) for path, one in module.named_modules() if isinstance(one, LossSet)]
+    inside = {id(inner) for _, one in sets for inner in one.modules() if inner is not one}  # also of those that stand before theirs
+    for path, one in sets:
+        if id(one) not in inside and sum(1 for _ in one.leaves()) > 1:
+            yield path or type(one).__name__, one

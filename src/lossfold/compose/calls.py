@@ -87,9 +87,9 @@ def added_up(leaves: Sequence[Leaf], calls: Mapping[str, Call], exchange: Exchan
             with naming(leaf.who):
                 pending[leaf.name] = calls[leaf.name].addends()
     with naming(leaves[0].root):
-        values = in_rounds(pending, exchange.add, {leaf.name: leaf.who for leaf in leaves})
+        values = in_rounds(pending, exchange.add, leaves)
     exchange.over = True  # whatever fails from here on, no rank waits for
-    return values
+    return {name: exchange.ranks.share(value) for name, value in values.items()}
 
 
 def output_of(
@@ -132,4 +132,5 @@ def output_of(
             weight = balanced(leaf.who, leaf.balance, raw[leaf.name], sum(measure[1:], measure[0]), given)
             weighted[leaf.name] = weight * weighted[leaf.name]
     first, *others = [*summed, *(value for name, value in weighted.items() if name not in fused)]
-    return LossOutput(sum(others, first), terms, weighted)
+    total = sum(others, first) if others or summed else first.clone()  # total /= 4 leaves the terms alone
+    return LossOutput(total, terms, weighted)

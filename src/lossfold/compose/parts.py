@@ -19,7 +19,14 @@ from lossfold.compose.output import LossOutput
 from lossfold.compose.passes import Call
 from lossfold.compose.randomness import Randomness
 from lossfold.compose.ranks import Exchange, in_rounds
-from lossfold.compose.splitting import images_of, knows_denominators, refuse_tiles, why_not_in_parts, with_unseen_scores
+from lossfold.compose.splitting import (
+    KNOWN_FIRST,
+    images_of,
+    knows_denominators,
+    refuse_tiles,
+    why_not_in_parts,
+    with_unseen_scores,
+)
 from lossfold.compose.standing import standing
 from lossfold.compose.stores import Hardest, Rows
 from lossfold.errors import LossError, naming, wrong
@@ -41,7 +48,6 @@ class Whole:
     def __init__(self, criterion: LossSet, rng: bool, parts: int | None) -> None:
         self.criterion, self.who = criterion, type(criterion).__name__
         self.leaves = list(criterion.leaves())
-        self.names = {leaf.name: leaf.who for leaf in self.leaves}
         for leaf in self.leaves:
             why = why_not_in_parts(leaf)
             if why:
@@ -150,7 +156,7 @@ class Whole:
                 if self.exchange is not None:
                     self.exchange.takes(place)
                 pending[leaf.name] = self._noted(leaf.name, self._whole_of(leaf.name, own))
-            values = in_rounds(pending, list if self.exchange is None else self.exchange.add, self.names)
+            values = in_rounds(pending, as_they_are if self.exchange is None else self.exchange.add, self.leaves)
             self.closed = True
             if self.seen:
                 self.outcome = output_of(self.leaves, self.last_calls, values, ())
@@ -211,19 +217,22 @@ class Whole:
 
         def then(*sums: Tensor) -> Any:
             self.totals[name] = sums
-            return self._noted(name, one.then(*sums))
+            found = one.then(*sums)
+            if isinstance(found, Addends) and name not in self.hardest:  # they are the last part's alone
+                raise wrong("accumulate()", "left out: this loss can't be split into parts", "a call", KNOWN_FIRST)
+            return self._noted(name, found)
 
         return Addends(one.parts, then)
 
     def _standing(self, name: str, one: Addends) -> Tensor:
         """Return a term's loss with the whole's sums in the place of the part's."""
-        factor = 1.0 if self.exchange is None else self.exchange.factor
+        factor = 1.0 if self.exchange is None else float(self.exchange.count)
         own = [part.to(total.dtype) for part, total in zip(one.parts, self.totals[name], strict=True)]
         totals = list(self.totals[name])
         if not self.seen:  # the numerator is not known yet
             totals[0] = own[0].detach()
         found: Tensor = one.then(*(standing(part, total, factor) for part, total in zip(own, totals, strict=True)))
-        return found
+        return found if self.exchange is None else self.exchange.ranks.share(found)
 
     def _compare(self, marks: Tensor) -> None:
         """Refuse a part that is another one than in the first pass."""
@@ -232,6 +241,8 @@ class Whole:
         hint = "parts come in the same order; dropout falls alike with rng=True"
         if before.shape != marks.shape:
             raise wrong("part", expected, "one that adds up other sums", hint)
+        if not len(before):  # of a step without terms
+            return
         scale = before.view(-1, 2)[:, 1:]
         same = ((before - marks).view(-1, 2).abs() <= SAME * scale + 1e-12).all() | ~marks.isfinite().all()
         if marks.device.type != "cpu":
@@ -262,6 +273,11 @@ class Whole:
             if self.exchange is not None and waiting:
                 self.exchange.fail(*given)
             raise
+
+
+def as_they_are(parts: Sequence[Tensor], first: bool) -> list[Tensor]:
+    """Return the sums of one rank."""
+    return list(parts)
 
 
 def parts_of(pending: dict[str, Any]) -> list[Tensor]:

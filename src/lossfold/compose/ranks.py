@@ -1,5 +1,9 @@
 """Sums over ranks: what a set's terms add up goes out in one buffer, and every rank has the loss of all.
 
+All ranks have the same loss of the same sums, so the gradients that arrive at a sum are the same, and a rank knows what they add up
+to: one, times their count. Not so where the sum is known first (``rounds``) and each rank goes on with elements of its own: there
+the backward adds them up. So the ranks' gradients add up to that of their losses' sum, of which a trainer takes the mean.
+
 Every buffer begins with a head: how many ranks' calls have failed, which, how many need a larger buffer than there was before, and
 a number that says what stands where. So buffers are of a length that all ranks know from the calls before, and a rank whose checks
 refuse a call sends zeros and its complaint in place of sums: no other waits for it, and all of them raise.
@@ -9,8 +13,9 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, distributed
@@ -21,8 +26,12 @@ from lossfold.folds.arithmetic import widest_on
 from lossfold.losses.base import tensors_in
 from lossfold.losses.reduce import Addends
 
+if TYPE_CHECKING:
+    from lossfold.compose.passes import Leaf
+
 HEAD = 4  # ranks that failed, the sum of their numbers + 1, ranks without room, the codes of their layouts
 GRADIENTS = ("mean", "sum")
+ALIKE = "intervals and steps are the same on all, and so is whether what has to be known first requires a gradient"
 CODES = 2**31 - 1  # codes are below; their sum over the ranks is exact in float64
 
 
@@ -42,7 +51,7 @@ class Ranks:
         self.group, self.gradients = group_of(group), gradients
         self.rooms: list[int] = []
         self.sent: list[int] = []
-        self.device = torch.device("cpu")
+        self.device: torch.device | None = None  # where a call's sums have been
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Ranks:
         return Ranks(self.group, self.gradients)  # a group is a connection: copies share it
@@ -60,6 +69,12 @@ class Ranks:
             return 1
         return distributed.get_world_size(self.group)
 
+    def share(self, alike: Tensor) -> Tensor:
+        """Return what all ranks have alike, losses or their weights; it takes a share of the gradient where these are summed."""
+        if self.gradients == "mean" or self.count == 1:
+            return alike
+        return standing(alike, alike.detach(), 1 / self.count)
+
     def exchange(self) -> Exchange | None:
         """Return what adds up the sums of one call; None where there is one rank."""
         count = self.count
@@ -71,22 +86,34 @@ class Exchange:
 
     def __init__(self, ranks: Ranks, count: int) -> None:
         self.ranks, self.count = ranks, count
-        self.factor = float(count) if ranks.gradients == "mean" else 1.0  # on gradients
         self.round = 0
         self.over = False  # whether no rank waits for another: all have the sums, or know that the call has failed
         self.sent: list[int] = []
         self.code = 0  # of the terms that take part
+        self.before: Tensor | None = None  # the sums of the last round whose backward sends
 
-    def add(self, parts: Sequence[Tensor]) -> list[Tensor]:
-        """Return the sums over all ranks of some tensors, which take the gradient of this rank's share."""
-        flat = torch.cat([part.reshape(-1).to(widest_on(part.device)) for part in parts])
+    def add(self, parts: Sequence[Tensor], first: bool = False) -> list[Tensor]:
+        """Return the sums over all ranks of some tensors, which take the gradient of this rank's share.
+
+        Args:
+            parts: the tensors.
+            first: whether what adds up next depends on them, so that each rank has a gradient of its own.
+        """
+        own = [part.reshape(-1).to(widest_on(part.device)) for part in parts]
         sizes = [part.numel() for part in parts]
-        code = functools.reduce(lambda before, size: (before * 31 + size + 1) % CODES, sizes, self.code)
+        if self.before is not None:  # no gradient, but a way: every rank's backward gets there, and to the last round first
+            own.append(self.before[:0])
+        flat = torch.cat(own)
+        numbers = [*sizes, int(first)]  # a backward that sends is one of all ranks
+        code = functools.reduce(lambda before, number: (before * 31 + number + 1) % CODES, numbers, self.code)
         with torch.no_grad():
             whole = self._whole(flat.detach(), code)
         self.round += 1
-        found = torch.split(standing(flat, whole, self.factor), sizes)
-        return [one.view(part.shape) for one, part in zip(found, parts, strict=True)]
+        if first:
+            sums = self.before = Known.apply(flat, whole, self.ranks.group)
+        else:
+            sums = standing(flat, whole, float(self.count))
+        return [one.view(part.shape) for one, part in zip(torch.split(sums, sizes), parts, strict=True)]
 
     def _whole(self, flat: Tensor, code: int) -> Tensor:
         if torch.compiler.is_compiling():
@@ -120,11 +147,15 @@ class Exchange:
         self.code = (self.code * 31 + place + 1) % CODES
 
     def fail(self, *given: Any) -> None:
-        """Take part in place of a call that is refused, so that the other ranks learn of it; ``given`` tells the device."""
+        """Take part in place of a call that is refused, so that the other ranks learn of it.
+
+        Where their sums are is known from the calls before; at the first, ``given`` tells, and then what the group is for.
+        """
         if self.over:
             return
         self.over = True
-        device = next((tensor.device for tensor in tensors_in(given)), self.ranks.device)
+        others = (tensor.device for tensor in tensors_in(given) if tensor.device.type != "cpu")
+        device = self.ranks.device or next(others, None) or device_of(self.ranks.group)
         like = torch.zeros((), device=device, dtype=widest_on(device))
         with contextlib.suppress(RuntimeError):  # where the others are gone, this rank's own error says more
             self._send(_head(like, 1, distributed.get_rank(self.ranks.group) + 1, 0, 0), None)
@@ -143,7 +174,7 @@ class Exchange:
         if failed:
             whose = f"rank {who - 1}" if failed == 1 else f"{failed} ranks"
             raise wrong("sync", expected, f"one that {whose} could not", "see the error there")
-        raise wrong("sync", expected, "other terms, classes or channels on other ranks", "intervals and steps are the same on all")
+        raise wrong("sync", expected, "other terms, classes or channels on other ranks", ALIKE)
 
     def _assert(self, buffer: Tensor, code: int) -> None:
         fine = (buffer[0] + buffer[2] == 0) & (buffer[3] == self.count * code)
@@ -174,27 +205,85 @@ def group_of(group: Any) -> Any:
         raise wrong("process_group", "a ProcessGroup, a DeviceMesh of one dimension, or None", f"{group!r}"[:80])
 
 
-def in_rounds(pending: dict[str, Any], add: Callable[[Sequence[Tensor]], list[Tensor]], names: dict[str, str]) -> dict[str, Tensor]:
+def device_of(group: Any) -> torch.device:
+    """Return where a group's ranks have tensors, if nothing else tells."""
+    on_cpu = distributed.get_backend(group) in ("gloo", "mpi") or not torch.cuda.is_available()
+    return torch.device("cpu") if on_cpu else torch.device("cuda", torch.cuda.current_device())
+
+
+class Known(torch.autograd.Function):
+    """Sums over ranks that have to be known first: what each rank makes of them has a gradient of its own, and these add up."""
+
+    @staticmethod
+    def forward(part: Tensor, whole: Tensor, group: Any) -> Tensor:
+        """Return the whole."""
+        return whole.clone()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Any], output: Tensor) -> None:
+        """Keep the group."""
+        ctx.group = inputs[2]
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        """Return the gradient of all ranks' losses; every rank gets here."""
+        if torch.compiler.is_compiling():
+            return compiled_all_reduce(grad, ctx.group), None, None
+        return Summed.apply(grad, ctx.group), None, None
+
+
+class Summed(torch.autograd.Function):
+    """A gradient that the backward adds up over ranks."""
+
+    @staticmethod
+    def forward(ctx: Any, grad: Tensor, group: Any) -> Tensor:
+        """Return the sum."""
+        whole = grad.clone(memory_format=torch.contiguous_format)
+        distributed.all_reduce(whole, group=group)
+        return whole
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Any:
+        """Refuse: each rank's gradient of a gradient is another one, which nobody adds up."""
+        got = "a second one, of a loss for which sums over ranks have to be known first"
+        raise LossError("LossSet", "sync", "left out, or for first derivatives", got)
+
+
+def in_rounds(
+    pending: dict[str, Any], add: Callable[[Sequence[Tensor], bool], list[Tensor]], leaves: Sequence[Leaf]
+) -> dict[str, Tensor]:
     """Return the values of losses, of what they add up; a tensor that several of them share is added once.
 
     Args:
         pending: the losses' addends, by name.
-        add: the sum of such tensors over all parts.
-        names: what errors call the losses.
+        add: the sum of such tensors over all parts; see :meth:`Exchange.add`.
+        leaves: the losses.
     """
-    while True:
+    leaf_of = {leaf.name: leaf for leaf in leaves}
+    for turn in itertools.count(1):
         parts: list[Tensor] = []
-        for one in pending.values():
+        slopes: dict[str, bool] = {}  # of the losses that are not done, whether what they add up has a gradient
+        for name, one in pending.items():
             if isinstance(one, Addends):
                 parts += [part for part in one.parts if not any(part is other for other in parts)]
+                slopes[name] = any(part.requires_grad for part in one.parts)
         if not parts:
-            return pending
-        sums = add(parts)
+            break
+        sums = add(parts, any(slopes[name] and rounds_of(leaf_of[name]) > turn for name in slopes))
 
         def whole(part: Tensor, parts: list[Tensor] = parts, sums: list[Tensor] = sums) -> Tensor:
             return next(total for one, total in zip(parts, sums, strict=True) if one is part)
 
-        for name, one in pending.items():
-            if isinstance(one, Addends):
-                with naming(names[name]):
-                    pending[name] = one.then(*map(whole, one.parts))
+        for name in slopes:
+            leaf, one = leaf_of[name], pending[name]
+            with naming(leaf.who):
+                pending[name] = one.then(*map(whole, one.parts))
+                if slopes[name] and isinstance(pending[name], Addends) and rounds_of(leaf) <= turn:
+                    hint = "then the gradients of the sums that are known first add up, too"
+                    raise wrong("rounds", f"more than {turn} beside addends() that add up further", str(rounds_of(leaf)), hint)
+    return pending
+
+
+def rounds_of(leaf: Leaf) -> int:
+    """Return in how many rounds a loss says that it adds up."""
+    return 1 if leaf.own is None else leaf.own.rounds

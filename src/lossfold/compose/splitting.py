@@ -20,6 +20,8 @@ from lossfold.losses.pixels import PixelLoss
 from lossfold.losses.scores import LABELS, WEIGHT, ScoreLoss
 from lossfold.routing import is_one_dict
 
+KNOWN_FIRST = "it has to know a mean over the whole batch before the parts can be made"
+
 
 def why_not_in_parts(leaf: Leaf) -> str:
     """Return why a term can't be accumulated over parts of a batch; "" if it can."""
@@ -27,7 +29,7 @@ def why_not_in_parts(leaf: Leaf) -> str:
     if isinstance(loss, GeneratorPathRegularizer):
         return "its moving mean moves at each call"
     if leaf.own is not None and leaf.own.rounds > 1 and leaf.folded is None:
-        return "it has to know a mean over the whole batch before the parts can be made"
+        return KNOWN_FIRST
     return leaf.in_one_part
 
 
@@ -99,6 +101,8 @@ def with_unseen_scores(
 ) -> tuple[tuple[Any, ...], dict[str, Any], bool]:
     """Return the arguments of a call, zeros in the place of scores that are left out, and whether there were scores."""
     active = [leaf for leaf in leaves if leaf.active]
+    if not active:  # nothing is to be seen
+        return inputs, dict(named), True
     arguments = list(getattr(active[0].loss, "arguments", {}))
     scores, targets = [*arguments, "", ""][:2]
     if inputs or is_one_dict(inputs, dict(named)) or scores in named or targets not in named:

@@ -31,7 +31,7 @@ class Rows:
         """Add a part's fold, whose rows belong to these images."""
         for image in images:
             self.place.setdefault(image, len(self.place))
-        places = torch.tensor([self.place[image] for image in images])
+        places = torch.tensor([self.place[image] for image in images], dtype=torch.int64)
         kept = self.fold
         missing = len(self.place) - (0 if kept is None else len(kept.sums))
         parts = []
@@ -45,8 +45,8 @@ class Rows:
         """Return the whole fold of a part's images, which takes its gradient to the part's."""
         assert self.fold is not None
         own = list(dict.fromkeys(images))
-        within = torch.tensor([own.index(image) for image in images])
-        places = torch.tensor([self.place[image] for image in own])
+        within = torch.tensor([own.index(image) for image in images], dtype=torch.int64)
+        places = torch.tensor([self.place[image] for image in own], dtype=torch.int64)
         found = []
         for part, whole in zip(fold.tensors, self.fold.tensors, strict=True):
             mine = part.new_zeros(len(own), *part.shape[1:]).index_add(0, within.to(part.device), part)

@@ -68,7 +68,9 @@ class UncertaintyWeights(nn.Module):
             hint = "a hook, or a method of its own, on a set in it makes one term of that: make the UncertaintyWeights afterwards"
             raise LossError("UncertaintyWeights", "criterion", f"with the terms {self.names}", repr([*out.weighted]), hint)
         weighted: dict[str, Tensor] = {}
-        for name, s in zip(self.names, self.log_variances.unbind(), strict=True):
+        ranks = self.criterion.ranks
+        learned = self.log_variances if ranks is None else ranks.share(self.log_variances)
+        for name, s in zip(self.names, learned.unbind(), strict=True):
             weighted[name] = torch.exp(-s) * out.weighted[name] + s / 2
         first, *others = weighted.values()
         return LossOutput(sum(others, first), out.terms, weighted).closed()

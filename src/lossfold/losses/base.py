@@ -123,9 +123,12 @@ class Loss(Configured, Summable):
             return None
         buffer = cast(Tensor, getattr(self, f"_{name}"))
         if buffer.device != like.device:
-            buffer = buffer.to(like.device, widest_on(like.device))
-            if not torch.compiler.is_compiling():
-                self._buffers[f"_{name}"] = buffer  # it stays there: no further call copies it from the host
+            dtype = widest_on(like.device)
+            if torch.compiler.is_compiling():
+                buffer = buffer.to(like.device, dtype)
+            else:  # it stays there: no further call copies it from the host, and a training may follow an inference
+                with torch.inference_mode(False):
+                    buffer = self._buffers[f"_{name}"] = buffer.to(like.device, dtype)
         return buffer.to(like.dtype)
 
     def keep_per_class(self, name: str) -> None:
