@@ -1,5 +1,6 @@
 """Images and masks as files of every kind against the arrays that they were written from."""
 
+import errno
 import struct
 import zlib
 from pathlib import Path
@@ -11,8 +12,10 @@ import tifffile
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from lossfold.files import FileError, Opened, read_alpha, read_image, read_mask, read_trimap, read_window, size_of
-from tests.files.writing import as_stored, deep_png, pixels
+from lossfold.files import FileError, Opened, read_alpha, read_image, read_mask, read_numbers, read_trimap, read_window, size_of
+from lossfold.files.lock import lock
+from lossfold.files.sources import of_array
+from tests.files.writing import as_stored, chunks, deep_png, pixels
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -145,6 +148,75 @@ def test_pnm_of_any_maxval(tmp_path: Path, white: int, channels: int, plain: boo
     path.write_bytes(path.read_bytes()[:-12])
     with pytest.raises(FileError):
         read_image(path)
+
+
+@pytest.mark.parametrize("shape", [(1, 9, 7), (1, 9, 7, 3), (1, 3, 9, 7)])
+def test_a_tiff_of_one_page_with_more_axes(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    """What is mapped is the page, not the array it was written from."""
+    array, path = pixels(shape, "uint16"), tmp_path / "a.tif"
+    planes = {"planarconfig": "separate"} if shape[1] == 3 else {}
+    tifffile.imwrite(path, array, photometric="minisblack" if len(shape) == 3 else "rgb", **planes)
+    right = np.moveaxis(array[0], 0, 2) if planes else array[0].reshape(9, 7, -1)
+    np.testing.assert_array_equal(read_image(path), right)
+    np.testing.assert_array_equal(read_window(path, 1, 2, 3, 4), right[1:4, 2:6])
+
+
+def test_an_array_of_another_shape_than_its_header_says_is_refused(tmp_path: Path) -> None:
+    source = of_array(tmp_path / "a", (4, 5), np.dtype(np.uint8), lambda: np.zeros((1, 4, 5), np.uint8))
+    with pytest.raises(FileError, match=r"holds an array \[1, 4, 5\], its header says \[4, 5\]"):
+        source.window(slice(0, 4), slice(0, 5))
+
+
+@pytest.mark.parametrize("bits", [2, 4])
+def test_pngs_of_few_bits(tmp_path: Path, bits: int) -> None:
+    """Masks are as stored, images go to white."""
+    stored, path, per = pixels((6, 16)) % (1 << bits), tmp_path / "a.png", 8 // bits
+    packed = sum(stored[:, place::per] << bits * (per - 1 - place) for place in range(per))
+    head = struct.pack(">IIBBBBB", 16, 6, bits, 0, 0, 0, 0)
+    rows = b"".join(b"\0" + row.astype(np.uint8).tobytes() for row in packed)
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunks((b"IHDR", head), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")))
+    np.testing.assert_array_equal(read_mask(path), stored)
+    np.testing.assert_array_equal(read_numbers(path), stored)
+    np.testing.assert_array_equal(read_image(path)[..., 0], stored * (255 // (2**bits - 1)))
+    np.testing.assert_array_equal(read_window(path, 1, 2, 3, 4), read_image(path)[1:4, 2:6])
+
+
+@pytest.mark.parametrize("bits", [2, 4, 7, 12])
+@pytest.mark.parametrize("white", [False, True])
+def test_tiffs_of_other_bits(tmp_path: Path, bits: int, white: bool) -> None:
+    """White is the largest number of so many bits, or 0 where the file says so."""
+    most, path = (1 << bits) - 1, tmp_path / "a.tif"
+    stored = (pixels((6, 8), "uint16") % (most + 1)).astype(np.uint8 if bits < 8 else np.uint16)
+    tifffile.imwrite(path, stored, bitspersample=bits, photometric="miniswhite" if white else "minisblack")
+    right = most - stored if white else stored
+    np.testing.assert_array_equal(read_mask(path), right)
+    full = 255 if bits < 8 else 65535
+    np.testing.assert_array_equal(read_image(path)[..., 0], np.floor(right / most * full + 0.5))
+
+
+@pytest.mark.parametrize("white", [100, 4095])
+def test_numbers_are_as_stored(tmp_path: Path, white: int) -> None:
+    stored, path = pixels((5, 7), "uint16") % (white + 1), tmp_path / "a.pgm"
+    path.write_bytes(b"P5 7 5 %d\n" % white + stored.astype("u1" if white < 256 else ">u2").tobytes())
+    np.testing.assert_array_equal(read_numbers(path), stored)
+
+
+def test_a_file_system_without_locks_is_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fcntl = pytest.importorskip("fcntl")
+
+    def answer(code: int) -> None:
+        def flock(*_: object) -> None:
+            raise OSError(code, "said")
+
+        monkeypatch.setattr(fcntl, "flock", flock)
+
+    for code in (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK):
+        answer(code)
+        lock(0, tmp_path)
+    for code, kind in ((errno.EAGAIN, FileExistsError), (errno.EIO, OSError)):
+        answer(code)
+        with pytest.raises(kind):
+            lock(0, tmp_path)
 
 
 @pytest.mark.parametrize("bits", [12, 16])

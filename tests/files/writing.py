@@ -25,18 +25,20 @@ def deep_png(path: Path, array: Array, exif: int | None = None) -> Path:
     colour = {1: 0, 2: 4, 3: 2, 4: 6}[array[:, :, None].reshape(height, width, -1).shape[2]]
     rows = b"".join(b"\0" + array[y].astype(">u2").tobytes() for y in range(height))
     turn = b"MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01" + struct.pack(">HHI", exif or 1, 0, 0)
-    chunks = [
+    parts = [
         (b"IHDR", struct.pack(">IIBBBBB", width, height, 16, colour, 0, 0, 0)),
         (b"IDAT", zlib.compress(rows)),
         (b"IEND", b""),
     ]
     if exif:
-        chunks.insert(1, (b"eXIf", turn))
-    body = b"".join(
-        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
-    )
-    path.write_bytes(b"\x89PNG\r\n\x1a\n" + body)
+        parts.insert(1, (b"eXIf", turn))
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunks(*parts))
     return path
+
+
+def chunks(*parts: tuple[bytes, bytes]) -> bytes:
+    """Chunks of a PNG of their kinds and data."""
+    return b"".join(struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in parts)
 
 
 def as_stored(array: Array, orientation: int) -> Array:

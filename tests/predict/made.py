@@ -27,6 +27,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
         "scale": 2,
         "network": {"class_path": f"{NETS}RestorationNet", "init_args": {"scale": 2, "width": 4, "blocks": 1}},
     },
+    "depth": {"typical": 2.0, "network": {"class_path": f"{NETS}SmallUNet", "init_args": {"classes": 1, "width": 4, "levels": 2}}},
     "gan": {
         "disc_steps": 1,
         "generator": {"class_path": f"{NETS}StyleGenerator", "init_args": FACES},

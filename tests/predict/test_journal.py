@@ -86,6 +86,40 @@ def test_overwriting_that_was_stopped_leaves_nothing_of_the_other_checkpoint(
     assert predict(folder, images, output=output) == 0 and pngs(output) == whole
 
 
+def test_images_of_the_same_names_from_another_folder_do_not_replace_results(
+    tmp_path: Path, images: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, output, others = made(tmp_path / "run", "binary"), tmp_path / "out", tmp_path / "others"
+    assert predict(folder, images, output=output) == 0
+    before = pngs(output)
+    others.mkdir()
+    Image.fromarray(np.zeros((40, 60, 3), np.uint8)).save(others / "one.png")
+    Image.fromarray(np.zeros((40, 60, 3), np.uint8)).save(others / "four.png")
+    assert predict(folder, others, output=output) == 1 and pngs(output) == before
+    said = capsys.readouterr().err
+    assert f"1 other image(s) of the same names: one is of {images / 'one.png'}" in said and "--output" in said
+    monkeypatch.chdir(images)  # the same files under other names, or another file where a link leads
+    assert predict(folder, "one.png", output=output) == 0
+    (images / "one.png").rename(tmp_path / "one.png")
+    (images / "one.png").symlink_to(others / "one.png")
+    assert predict(folder, images, output=output) == 0 and pngs(output) != before
+    (output / "predictions/two.png").unlink()
+    (output / "sheet/two.jpg").unlink()
+    Image.fromarray(np.zeros((40, 60, 3), np.uint8)).save(others / "two.png")
+    assert predict(folder, others / "two.png", output=output) == 0  # nothing is lost
+    assert predict(folder, others, "--overwrite", output=output) == 0
+
+
+def test_images_beside_the_results_are_images(tmp_path: Path, images: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = made(tmp_path / "run", "binary")
+    assert predict(folder, images, output=images) == 0
+    assert "3 predicted" in (said := capsys.readouterr()).out and "passed over" not in said.err
+    assert predict(folder, images, output=images) == 0
+    assert "3 were there" in (said := capsys.readouterr()).out and "6 result(s)" in said.err and len(pngs(images)) == 3
+    assert predict(folder, images / "sheet", output=images) == 1
+    assert "no image to predict but 3 result(s)" in capsys.readouterr().err
+
+
 def test_an_image_or_trimap_that_has_changed_is_predicted_again(
     tmp_path: Path, images: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -20,6 +20,7 @@ import tifffile
 
 import lossfold as lf
 from lossfold.predict import command, predictor, run, writing
+from lossfold.predict.tasks import DepthTask
 from lossfold.train.errors import TrainError
 from tests.predict.made import made
 
@@ -166,6 +167,29 @@ def test_what_was_reduced_in_training_is_reduced(tmp_path: Path, images: Path) -
     torch.testing.assert_close(torch.from_numpy(values), again, atol=1e-5, rtol=1e-4)
 
 
+def test_alphas_of_reduced_images_keep_what_the_trimap_knows(tmp_path: Path, images: Path) -> None:
+    folder = made(tmp_path / "run", "matting")
+    trimap = np.full((200, 170), 128, np.uint8)
+    trimap[:, 3::17], trimap[:, 9::17] = 0, 255  # lines that a smaller trimap does not hold
+    alpha = lf.load(folder, max_side=64)(images / "deep/three.png", trimap)
+    assert (alpha[trimap == 0] == 0).all() and (alpha[trimap == 255] == 1).all() and np.ptp(alpha[trimap == 128]) > 0.01
+
+
+def test_depths_that_a_file_can_not_hold_are_told(
+    tmp_path: Path, images: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, output = predicted("depth", tmp_path, images)
+    assert "16 bits" not in capsys.readouterr().err
+    found = lf.load(folder, tile=96, overlap=8)(images / "one.png")
+    assert (read(output / "predictions/one.png") == np.round(found * 256)).all()
+    for factor, kept in ((1e4, 65535), (1e-4, 0)):
+        monkeypatch.setattr(DepthTask, "forward", lambda self, x, factor=factor: factor * self.module(x))
+        predicted("depth", tmp_path, images, "--overwrite")
+        assert (read(output / "predictions/one.png") == kept).mean() > 0.5
+        assert "one: 100.0 % of the depths are beyond what 16 bits hold" in (said := capsys.readouterr().err)
+        assert "--probabilities" in said and said.count("16 bits") == 3
+
+
 @pytest.mark.parametrize("place", ["put", "keep"])
 def test_what_was_stopped_goes_on_without_loss(tmp_path: Path, images: Path, monkeypatch: pytest.MonkeyPatch, place: str) -> None:
     whole = {path: path.read_bytes() for path in predicted("multilabel", tmp_path, images)[1].rglob("*.png")}
@@ -285,3 +309,32 @@ def test_arrays_that_are_no_images_are_refused(tmp_path: Path) -> None:
     grey = np.random.default_rng(0).integers(0, 255, (40, 50), dtype=np.uint8)
     assert (load(grey) == load(np.repeat(grey[..., None], 3, 2))).all() and (load(grey) == load(torch.from_numpy(grey))).all()
     assert (load(grey) == load(Image.fromarray(grey))).all()
+
+
+def test_deep_images_of_pillow_keep_their_depth(tmp_path: Path) -> None:
+    load = lf.load(made(tmp_path / "run", "binary"))
+    deep = np.random.default_rng(0).integers(0, 65535, (40, 50), dtype=np.uint16)
+    right = load.probabilities(deep)
+    assert np.ptp(right) > 0.01
+    for image in (Image.fromarray(deep), Image.fromarray(deep.astype(">u2")), Image.fromarray(deep.astype(np.int32))):
+        assert image.mode.startswith("I") and (load.probabilities(image) == right).all()
+    floats = (deep / 65535).astype(np.float32)
+    assert (load.probabilities(Image.fromarray(floats)) == load.probabilities(floats)).all()
+    with pytest.raises(TrainError, match="int32"):
+        load(Image.fromarray(deep.astype(np.int32) * 2))
+
+
+@pytest.mark.parametrize(
+    ("array", "data_range", "said"),
+    [
+        (np.linspace(0, 255, 3200, dtype=np.float32), None, "values from 0 to 255, expected 0 to 1 "),
+        (np.linspace(-0.5, 1, 3200, dtype=np.float32), None, "values from -0.5 to 1, expected 0 to 1 "),
+        (np.arange(0, 6400, 2, dtype=np.uint16), 4095, "values from 0 to 6398, expected 0 to 4095 "),
+        (np.full(3200, 200, np.uint8), 100, "values from 200 to 200, expected 0 to 100 "),
+    ],
+)
+def test_images_that_training_refuses_are_refused(tmp_path: Path, array: Any, data_range: float | None, said: str) -> None:
+    load = lf.load(made(tmp_path / "run", "binary", reading={"max_side": None, "data_range": data_range}))
+    with pytest.raises(TrainError, match=f"holds {said}.*data.data_range"):
+        load(array.reshape(40, 80))
+    load((array * 0).reshape(40, 80))

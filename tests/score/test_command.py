@@ -82,6 +82,13 @@ def test_every_task_has_a_page(tmp_path: Path, task: str) -> None:
     assert ("conn is left out for 3 image(s)" in page) == (task == "matting")
 
 
+def test_a_line_of_pixels_has_pictures(tmp_path: Path) -> None:
+    folders.mattes(tmp_path, 1, (3, 1300))  # of which a picture takes every fourth row
+    words = [tmp_path / "pred", tmp_path / "truth", "--task", "matting", "--trimaps", tmp_path / "trimaps"]
+    assert run(*words, "-o", tmp_path / "out", "--quiet") == 0
+    assert (tmp_path / "out" / "report.html").read_text().count("<figure>") == 3
+
+
 def test_what_cannot_be_scored_is_listed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folders.segmentation(tmp_path, 9, ((40, 50),))
     pred, truth = tmp_path / "pred", tmp_path / "truth"
@@ -127,6 +134,7 @@ def test_files_of_another_kind_than_the_task_are_listed(tmp_path: Path) -> None:
         ("restoration", grey, np.stack([grey] * 3, -1), "1 channel(s) of uint8", {}),
         ("restoration", np.full((30, 40), np.nan, np.float32), grey / np.float32(255), "not finite", {}),
         ("restoration", grey.astype(np.float32), grey.astype(np.float32), "--data-range 255", {}),
+        ("restoration", np.full((30, 40), 9, np.uint16), grey.astype(np.uint16) * 99, "--data-range 65535", {"data_range": 4095}),
         ("restoration", grey[:9], grey[:9], "it takes 11", {}),
         ("depth", np.stack([grey] * 2 + [grey * 0], -1), grey, "one number per pixel", {}),
         ("depth", grey > 9, grey, "one bit a pixel", {}),

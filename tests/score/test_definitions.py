@@ -186,3 +186,18 @@ def test_depths_in_files_of_16_bits(tmp_path: Path) -> None:
     for name in made:
         folders.save(tmp_path / "pred" / f"{name}.png", np.zeros((60, 70), np.uint16))
     assert "no finite depth above 0" in score(*both, scale_shift="median").problems[0].reason
+
+
+def test_depths_are_the_stored_numbers(tmp_path: Path) -> None:
+    """Files whose largest number is no full range are no pictures that would be brightened."""
+    pytest.importorskip("lightning")
+    from lossfold.train.data.depth_folders import DepthFolderSamples
+
+    stored = np.random.default_rng(0).integers(1, 4000, (20, 30), dtype=np.uint16)
+    for folder in ("pred", "truth"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "truth" / "a.pgm").write_bytes(b"P5 30 20 4095\n" + stored.astype(">u2").tobytes())
+    np.save(tmp_path / "pred" / "a.npy", stored)
+    assert score(tmp_path / "pred", tmp_path / "truth", "depth", most=4000).images[0]["abs_rel"] == 0
+    samples = DepthFolderSamples([], 0, 0.5)
+    np.testing.assert_array_equal(samples.depth(tmp_path / "truth" / "a.pgm")[0].numpy(), stored * 0.5)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -95,6 +96,15 @@ def test_evaluation_sees_every_sample_once_on_any_number_of_ranks() -> None:
     shares = [list(EvaluationSampler(range(7), 3, rank)) for rank in range(3)]
     assert sorted(index for share in shares for index in share) == list(range(7))
     assert [len(EvaluationSampler(range(7), 3, rank)) for rank in range(3)] == [len(share) for share in shares]
+
+
+def test_every_rank_needs_a_held_out_image() -> None:
+    data = CollageData(image_size=32, train_images=8, val_images=1, batch_size=4)
+    data.setup("fit")
+    for rank in (0, 1):
+        data.trainer = SimpleNamespace(world_size=2, global_rank=rank)  # type: ignore[assignment]
+        with pytest.raises(TrainError, match=r"1 held-out image\(s\) for 2 ranks.*trainer\.devices"):
+            data.val_dataloader()
 
 
 def test_folders_are_split_and_read(folders: Path) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import random
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -89,5 +91,30 @@ def test_images_vary_as_one_wants(monkeypatch: pytest.MonkeyPatch) -> None:
     assert one[1].dtype == torch.uint8 and (one[1][0, 0], one[1][-1, -1]) == (255, 255) and set(np.unique(one[1])) == {0, 1, 2, 255}
     with pytest.raises(TrainError, match="leave their sizes"):
         Augment(40, 255, 0, True, Variation(transform=v2.Resize((20, 20))))(image, labels, 0)
+    with pytest.raises(TrainError, match=r"makes an image of torch\.float32 of one of torch\.uint8"):
+        Augment(40, 255, 0, True, Variation(transform=v2.ToDtype(torch.float32, scale=True)))(image, labels, 0)
     with pytest.raises(TrainError, match="scales"):
         Variation(scales=(2, 1))
+
+
+def test_a_transform_has_random_numbers_of_its_own() -> None:
+    """Of torch, NumPy and Python, each a function of seed and key, none of them the crop's; outside of it they go on."""
+    pytest.importorskip("torchvision")
+    image, labels = torch.zeros(3, 8, 8, dtype=torch.uint8), torch.zeros(8, 8, dtype=torch.uint8)
+    drawn: list[list[float]] = []
+
+    def draw(*pair: Any) -> Any:
+        drawn.append([*torch.rand(8).tolist(), random.random(), float(np.random.rand())])
+        return pair
+
+    crop = Augment(8, 255, 0, True, Variation(transform=draw))
+    random.seed(1)
+    np.random.seed(1)
+    following = random.random(), float(np.random.rand())
+    random.seed(1)
+    np.random.seed(1)
+    for key in (5, 5, 6):
+        crop(image, labels, key)
+    assert drawn[0] == drawn[1] and not set(drawn[0]) & set(drawn[2])
+    assert not set(drawn[0]) & set(torch.rand(8, generator=torch.Generator().manual_seed(5)).tolist())
+    assert (random.random(), float(np.random.rand())) == following

@@ -46,3 +46,11 @@ def test_a_run(train: Train) -> None:
     short = ["--patience=null", "--trainer.limit_train_batches=1", "--score_before=false", "--explain_every_steps=null"]
     folder = train("--least_steps=22", *short, "--trainer.max_epochs=null", "--trainer.check_val_every_n_epoch=22")
     assert json.loads((folder / "scores.json").read_text())["steps"] == 22
+
+
+def test_max_time_ends_a_run(train: Train) -> None:
+    """With an evaluation; the steps are there for a run that does not end by itself."""
+    limits = ["--trainer.max_time=00:00:00:01", "--trainer.max_epochs=-1", "--trainer.max_steps=2000", "--model.schedule=constant"]
+    folder = train(*limits, "--trainer.check_val_every_n_epoch=1000", "--score_before=false", "--explain_every_steps=null")
+    scores = json.loads((folder / "scores.json").read_text())
+    assert 0 < scores["steps"] < 2000 and scores["seconds"] < 60

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -108,6 +109,17 @@ def test_wrong_colours_of_masks(colours: str) -> None:
         FolderData("", 2, mask_colors=listed)
 
 
+def test_no_class_has_the_label_of_ignored_pixels() -> None:
+    """Unless its own value says so."""
+    for options in ({"mask_values": [1, 2, 3]}, {"mask_colors": ["red", "lime", "blue"]}):
+        with pytest.raises(TrainError, match=r"ignore_index: 0 is a class's label, by .*: write data\.ignore_index: 255"):
+            FolderData("", 3, ignore_index=0, **options)
+    with pytest.raises(TrainError, match="ignore_index: 0 is a class's label"):
+        FolderData("", 2, ignore_index=0, foreground=255)
+    reader = FolderData("", 3, ignore_index=0, mask_values=[0, 128, 255]).samples.reader
+    assert reader.labels(np.array([[0, 128, 255]], np.uint8), Path("a")).tolist() == [[0, 1, 2]]
+
+
 def test_mattes_and_restoration_keep_sixteen_bits(tmp_path: Path) -> None:
     """Images, alphas and targets of 16 bits, upright, and the scores of what is exactly right."""
     images, alphas = (
@@ -188,6 +200,16 @@ def test_check_data_tells_what_is_there(tmp_path: Path, capsys: pytest.CaptureFi
     assert main(["check-data", "matting", f"--data.root={tmp_path}"]) == 1
     assert "there is no folder" in capsys.readouterr().err
     assert main(["check-data", "nothing"]) == 2
+
+
+def test_windows_of_a_segmentation_are_multiples_of_the_datas_divisor() -> None:
+    model = SegmentationModule(["a", "b"], torch.nn.Conv2d(3, 2, 1)).eval()
+    model._trainer = SimpleNamespace(datamodule=SimpleNamespace(divisor=40))  # type: ignore[assignment]
+    model.tile, sides = 200, []
+    model.network.register_forward_pre_hook(lambda _, inputs: sides.extend(inputs[0].shape[2:]))
+    with torch.no_grad():
+        model.evaluated(torch.zeros(1, 3, 80, 480))
+    assert len(sides) > 2 and not any(side % 40 for side in sides)
 
 
 def test_evaluation_in_windows_is_that_of_the_whole(tmp_path: Path) -> None:

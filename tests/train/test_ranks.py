@@ -6,12 +6,19 @@ import csv
 import os
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 pytest.importorskip("lightning")
 
+from lightning.pytorch.strategies import FSDPStrategy, SingleDeviceStrategy
+
+from lossfold.train.errors import TrainError
+from lossfold.train.nets import SmallUNet
+from lossfold.train.segmentation.module import SegmentationModule
 from tests.train.tiny import COLLAGE, TRAINER, Train
 
 ROOT = Path(__file__).parents[2]
@@ -42,6 +49,16 @@ def test_micro_batches(train: Train, capsys: pytest.CaptureFixture[str]) -> None
     same(losses(parts), losses(whole))
     train("--model.micro_batches=0", status=1)
     assert "micro_batches must be at least 1" in capsys.readouterr().err
+
+
+def test_micro_batches_want_whole_parameters() -> None:
+    for parts in (1, 2):
+        model = SegmentationModule(["a", "b"], SmallUNet(2, width=4), micro_batches=parts)
+        model._trainer = SimpleNamespace(strategy=SingleDeviceStrategy("cpu"))  # type: ignore[assignment]
+        model.on_fit_start()
+        model._trainer.strategy = FSDPStrategy()  # type: ignore[union-attr]
+        with nullcontext() if parts == 1 else pytest.raises(TrainError, match=r"FSDPStrategy is not supported for model\.micro_b"):
+            model.on_fit_start()
 
 
 @pytest.mark.slow

@@ -225,6 +225,15 @@ def test_the_busiest_square_is_framed() -> None:
     assert whole(torch.zeros(3, 2000, 1000, dtype=torch.uint8)).shape == (3, LARGEST, LARGEST // 2)
 
 
+def test_an_exact_image_leaves_the_mean_a_number() -> None:
+    """Else no later evaluation is better: the best checkpoint stays, and patience ends the run."""
+    metrics, target = RestorationModule.metrics_type(), torch.full((2, 3, 16, 16), 0.5)
+    metrics.update(target + torch.tensor([0.0, 0.1]).view(2, 1, 1, 1), target)
+    scores = RestorationScores.of(metrics)
+    assert scores.psnr == pytest.approx((100 + 20) / 2, abs=1e-4)
+    assert scores.ssim == pytest.approx(float(lf.metrics.ssim(target + 0.1, target)[0] + 1) / 2)
+
+
 def test_scores_are_printed_as_papers_do() -> None:
     scores = RestorationScores(psnr=31.456, ssim=0.91234)
     assert [shown(scores, name) for name in ("psnr", "ssim")] == ["31.46", "0.9123"]

@@ -108,3 +108,26 @@ CASES += [(task, 1, schedule) for task in ("segmentation", "gan") for schedule i
 @pytest.mark.parametrize(("task", "workers", "schedule"), CASES)
 def test_from_every_step(task: str, workers: int, schedule: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     check(task, tmp_path, monkeypatch, list(range(1, STEPS)), f"--data.num_workers={workers}", *SCHEDULES[schedule])
+
+
+LONGER = {
+    "within an epoch": (["--trainer.max_steps=6"], ["--trainer.max_steps=8"]),
+    "after an epoch": (
+        ["--trainer.max_epochs=3", "--trainer.check_val_every_n_epoch=2"],
+        ["--trainer.max_epochs=4", "--trainer.check_val_every_n_epoch=2"],
+    ),
+}
+
+
+@pytest.mark.parametrize("end", LONGER)
+def test_runs_that_do_not_end_with_an_evaluation_go_on_from_their_end(end: str, tmp_path: Path) -> None:
+    constant = ["--model.schedule=constant", "--model.warmup=0", "--score_before=false", "--explain_every_steps=null"]
+    everything = ["segmentation", *TRAINER, *TASKS["segmentation"], *constant]
+    limits, further = LONGER[end]
+    for name, options in (("short", limits), ("whole", further), ("short", [*further, "--ckpt_path=last"])):
+        assert main([*everything, *options, f"--run_dir={tmp_path / name}"]) == 0
+        last = torch.load(tmp_path / name / "checkpoints" / "last.ckpt", weights_only=True)
+        assert last["global_step"] == json.loads((tmp_path / name / "scores.json").read_text())["steps"]
+    whole = torch.load(tmp_path / "whole" / "checkpoints" / "last.ckpt", weights_only=True)
+    for part in ("global_step", "state_dict", "optimizer_states", "random_state"):
+        assert_same(whole[part], last[part], part)

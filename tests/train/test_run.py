@@ -13,7 +13,9 @@ import torch
 
 pytest.importorskip("lightning")
 
+import lossfold as lf
 from lossfold.metrics import confusion
+from lossfold.train.errors import TrainError
 from lossfold.train.nets import SmallUNet
 from lossfold.train.schedules import schedule
 from lossfold.train.segmentation.evaluation import Scores
@@ -80,12 +82,13 @@ def test_loader_processes_change_nothing(train: Train) -> None:
 def test_own_folders_with_mixed_precision(train: Train, folders: Path) -> None:
     names = ["ground", "le$t$_{", "[/right]"]  # which Matplotlib and rich would read as commands
     data = ["--data=FolderData", f"--data.root={folders}", f"--data.classes={json.dumps(names)}", "--data.crop_size=32",
-            "--data.num_workers=0", "--data.batch_size=4"]  # fmt: skip
+            "--data.num_workers=0", "--data.batch_size=4", "--data.divisor=64"]  # fmt: skip
     run = train("--trainer.precision=bf16-mixed", data=data)
     scores = json.loads((run / "scores.json").read_text())
     assert scores["classes"] == names and scores["steps"] == 4
     held_out = (run / "held_out.txt").read_text().splitlines()
     assert len(held_out) == 2 and held_out[0].split("\t")[0].endswith(".jpg")
+    assert lf.load(run, device="cpu").task.divisor == 64  # type: ignore[union-attr]
 
 
 def test_networks_of_other_libraries_by_class_path(train: Train) -> None:
@@ -125,3 +128,8 @@ def test_schedules_rise_and_fall(name: Any, middle: float) -> None:
         scheduler.step()
     assert rates[0] == pytest.approx(1 / 11) and rates[10] == 1.0 and rates[60] == pytest.approx(middle)
     assert rates[110] == pytest.approx(1.0 if name == "constant" else 0.0)
+
+
+def test_a_warm_up_is_no_number_of_steps() -> None:
+    with pytest.raises(TrainError, match=r"model\.warmup must lie in 0\.\.1.*got 500"):
+        SegmentationModule(["a", "b"], SmallUNet(2, width=4), warmup=500)

@@ -36,6 +36,9 @@ def test_crops_of_a_retina() -> None:
         assert torch.equal(image, train[key][0]) and torch.equal(labels, train[key][1])
     with pytest.raises(TrainError, match="image_size"):
         VesselsData(image_size=50)
+    for label in (-100, 1, 256):
+        with pytest.raises(TrainError, match="expected 2 to 255"):
+            VesselsData(ignore_index=label)
 
 
 @pytest.mark.parametrize(("recipe", "terms"), [("vessels", "cldice"), ("vessels_dice", ""), ("vessels_boundary", "boundary")])

@@ -15,6 +15,7 @@ from lossfold.files.read import Opened as Opened
 from lossfold.files.read import range_of as range_of
 from lossfold.files.read import read_image as read_image
 from lossfold.files.read import read_mask as read_mask
+from lossfold.files.read import read_numbers as read_numbers
 from lossfold.files.read import read_window as read_window
 from lossfold.files.read import size_of as size_of
 from lossfold.files.sources import suffixes as suffixes

@@ -23,6 +23,9 @@ SHOWN = 5
 LUMA = (19595, 38470, 7471)
 """Shares of red, green and blue in grey (ITU-R BT.601), in 65536ths."""
 
+Kind = Literal["image", "mask", "numbers"]
+"""What the pixels of a file are."""
+
 Colors = Mapping[tuple[int, int, int], int]
 """The label that each colour of a mask stands for."""
 
@@ -83,6 +86,19 @@ def read_mask(path: str | Path, colors: Colors | None = None, max_pixels: int = 
         return mask[:, :]
 
 
+def read_numbers(path: str | Path, max_pixels: int = WHOLE) -> Array:
+    """Read what is measured, as depths: the stored numbers of grey values of any number of bits, or floats.
+
+    Returns:
+        `[H,W]`, uint8, uint16 or float32.
+
+    Raises:
+        FileError: the file can't be read, or holds other numbers.
+    """
+    with Opened(path, kind="numbers", channels=1, max_pixels=max_pixels) as numbers:
+        return numbers[:, :][..., 0]
+
+
 def read_window(path: str | Path, top: int, left: int, height: int, width: int, channels: Literal[1, 3] | None = None) -> Array:
     """Read a part of an image, `[height,width,C]`; see `Opened`."""
     with Opened(path, channels=channels) as image:
@@ -97,7 +113,7 @@ class Opened:
 
     Args:
         path: the file.
-        kind: what its pixels are: see `read_image` and `read_mask`.
+        kind: what its pixels are: see `read_image` and `read_mask`; numbers are images that are not scaled to the whole range.
         channels: see `read_image`.
         colors: see `read_mask`.
         max_pixels: what has more is refused.
@@ -114,7 +130,7 @@ class Opened:
     def __init__(
         self,
         path: str | Path,
-        kind: Literal["image", "mask"] = "image",
+        kind: Kind = "image",
         channels: Literal[1, 3] | None = None,
         colors: Colors | None = None,
         max_pixels: int = LIMIT,
@@ -128,9 +144,7 @@ class Opened:
             self.close()
             raise
 
-    def _check(
-        self, max_pixels: int, kind: Literal["image", "mask"], channels: Literal[1, 3] | None, colors: Colors | None
-    ) -> None:
+    def _check(self, max_pixels: int, kind: Kind, channels: Literal[1, 3] | None, colors: Colors | None) -> None:
         height, width = self._source.size
         if height * width > max_pixels:
             raise FileError(
@@ -140,7 +154,7 @@ class Opened:
             )
         self.has_alpha = self._source.has_alpha
         self.has_palette = self._source.palette is not None  # also of one-bit images: black and white
-        self._mask, self._colors = kind == "mask", colors
+        self._mask, self._numbers, self._colors = kind == "mask", kind == "numbers", colors
         self.shape: tuple[int, ...]
         if self._mask:
             self._check_mask()
@@ -189,7 +203,7 @@ class Opened:
 
     def _scaled(self, values: Array) -> Array:
         """Stored numbers over the whole range of their dtype, where another one than its largest is white."""
-        if (white := self._source.white) is None:
+        if (white := self._source.white) is None or self._numbers:
             return values
         full = np.iinfo(self._source.dtype).max
         scaled: Array = ((values.astype(np.uint32) * full + white // 2) // white).astype(self._source.dtype)

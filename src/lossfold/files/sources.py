@@ -20,6 +20,8 @@ FORMATS = ("PNG", "JPEG", "MPO", "BMP", "DIB", "GIF", "WEBP", "AVIF", "PPM", "JP
 """What Pillow is asked to open; others, such as EPS, would start programs."""
 
 TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+PNG_START, GREY = b"\x89PNG\r\n\x1a\n", b"\0"
+"""What a PNG begins with, and its colour type of grey values."""
 ONE_BIT = np.array([[0, 0, 0], [255, 255, 255]], np.uint8)
 INSTALL = 'install what reads it with pip install "lossfold[files]"'
 ORIENTATION = 0x0112
@@ -105,7 +107,7 @@ def opened(path: Path) -> Source:
             found = of_tiff(path)
             if found is not None:
                 return found
-        if start[:8] == b"\x89PNG\r\n\x1a\n" and start[24:25] == b"\x10" and start[25:26] in b"\x02\x04\x06":
+        if start[:8] == PNG_START and start[24:25] == b"\x10" and start[25:26] in b"\x02\x04\x06":
             from lossfold.files.deep import of_deep_png
 
             return of_deep_png(path, start)
@@ -118,7 +120,15 @@ def opened(path: Path) -> Source:
 
             if found := of_deep_jpeg2000(path):
                 return found
-        return _of_pillow(path, start)
+        source = _of_pillow(path, start)
+        if start[:8] == PNG_START and start[25:26] == GREY and start[24] in (2, 4):
+            return _unscaled(source, (1 << start[24]) - 1)
+        return source
+
+
+def _unscaled(source: Source, white: int) -> Source:
+    """Grey values as stored, which Pillow multiplies so that white is 255."""
+    return source.with_window(lambda rows, columns: source.window(rows, columns) // (255 // white)).with_white(white)
 
 
 def _of_numpy(path: Path) -> Source:
@@ -151,6 +161,8 @@ def of_array(
 
     def window(rows: slice, columns: slice) -> Array:
         array = load()
+        if array.shape != tuple(shape):
+            raise FileError(path, f"holds an array {list(array.shape)}, its header says {list(shape)}", "save it anew")
         return upright(array.reshape(*array.shape[:2], -1)[..., :channels], turn)[rows, columns].astype(plain)
 
     size = (shape[1], shape[0]) if turn in SWAPPED else (shape[0], shape[1])

@@ -46,21 +46,28 @@ def _of_file(tifffile: Any, path: Path, file: Any) -> Source | None:
         return None
     if kind == WHITE_IS_ZERO and page.dtype.kind not in "bu":
         raise FileError(path, f"holds {page.dtype} where white is zero", "save it so that black is zero")
+    bits = page.bitspersample  # a tuple where channels differ, whose values tifffile scales to 8 bits
+    white = (1 << bits) - 1 if page.dtype.kind == "u" and isinstance(bits, int) else None
 
     def plain(array: Array) -> Array:
         array = np.moveaxis(array, 0, 2) if planes else array
-        return ~array if kind == WHITE_IS_ZERO else array
+        if kind != WHITE_IS_ZERO:
+            return array
+        return ~array if white is None else array.dtype.type(white) - array
 
     @cache
     def load() -> Array:
         with reading(path):
-            return plain(tifffile.memmap(path, mode="r") if page.is_memmappable else page.asarray())
+            # of the page, as the series that is mapped otherwise may have axes of length 1 before the page's
+            return plain(tifffile.memmap(path, page=0, mode="r") if page.is_memmappable else page.asarray())
 
     tag = page.tags.valueof(ORIENTATION)
     turn = orientation_of({"xmp": page.tags.valueof(XMP)}) if tag is None else known_turn(tag)
     source = of_array(path, (*page.shape[1:], page.shape[0]) if planes else page.shape, page.dtype, load, turn, file.close)
     if kind == PALETTE:
         source = source.with_palette((page.colormap.T >> 8).astype(np.uint8))
+    elif white is not None:
+        source = source.with_white(white)
     if turn != 1 or planes or page.is_memmappable or len(page.dataoffsets) == 1:
         return source
 

@@ -96,9 +96,8 @@ def _connectivity(mattes: Mattes, published: bool) -> Tensor:
     if published:
         mattes = mattes._replace(pred=_as_read(mattes.pred.to(mattes.region)), target=_as_read(mattes.target.to(mattes.region)))
     levels = PUBLISHED if published else tuple(step / STEPS for step in range(STEPS + 1))
-    level = torch.tensor(levels, dtype=mattes.region.dtype, device=mattes.region.device)[
-        levels_connected(mattes.pred, mattes.target, levels[1:])
-    ]
+    step = levels_connected(mattes.pred, mattes.target, levels[1:]).to(mattes.region)
+    level = step * 0.1 if published else step / STEPS  # these numbers, made where the alphas are
     pred, target = (alpha.to(mattes.region) - level for alpha in (mattes.pred, mattes.target))
     return (pred * (pred >= LEAST) - target * (target >= LEAST)).abs()
 

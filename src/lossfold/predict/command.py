@@ -109,7 +109,9 @@ def _images(predictor: "Predictor", given: argparse.Namespace, output: Path, sta
     from lossfold.predict.run import predict_images
     from lossfold.predict.sheet import write_images_sheet
 
-    images = images_in(given.images, output)
+    images, passed = images_in(given.images, output)
+    if passed:
+        print(readable(f"lossfold predict: {passed} result(s) of {output} were passed over among the images"), file=sys.stderr)
     trimaps = trimaps_of(images, given.trimaps) if predictor.task.takes_trimap else {}
     options: dict[str, Any] = {"tile": predictor.tile, "overlap": predictor.overlap, "max_side": predictor.max_side}
     if trimaps:
@@ -147,6 +149,8 @@ def _progress(count: int) -> Any:
 def _said(done: "Done", journal: "Journal", started: float) -> int:
     for key, reason in done.failed.items():
         print(readable(f"lossfold predict: {key}: {reason}"), file=sys.stderr)
+    for key, doubt in done.doubts.items():
+        print(readable(f"lossfold predict: {key}: {doubt}"), file=sys.stderr)
     if others := journal.others():
         text = "still have results of another checkpoint or other options; name them, too, to replace these"
         print(f"lossfold predict: {others} image(s) {text}", file=sys.stderr)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -145,6 +146,35 @@ class Journal:
             return False
         return self._own(entry) == entry["files"] and all((self.output / name).is_file() for name in entry["files"])
 
+    def check(self, images: dict[str, Path], seen: dict[str, list[list[str | int]] | None]) -> None:
+        """Refuse to replace results of other images, which have the same names in another folder.
+
+        Args:
+            images: files by key.
+            seen: the stamps of each.
+
+        Raises:
+            TrainError: there are such results.
+        """
+        lost = {key: earlier for key, path in images.items() if (earlier := self._of_another(key, path, seen[key]))}
+        if lost:
+            key, earlier = next(iter(lost.items()))
+            raise TrainError(
+                f"{self.output} holds the results of {len(lost)} other image(s) of the same names: {key} is of {earlier}, not of "
+                f"{images[key]}; name another folder with --output, or the folder that both are in, or use --overwrite"
+            )
+
+    def _of_another(self, key: str, path: Path, seen: list[list[str | int]] | None) -> str:
+        """The file that an image's results are of, if they are there and it is neither this one nor of its name."""
+        entry = self._entries.get(key, {})
+        try:
+            earlier = str(entry["stamps"][0][0])
+        except (KeyError, IndexError, TypeError):  # a sample, or one that could not be seen
+            return ""
+        same = not seen or earlier == seen[0][0] or entry.get("file") == named(path)  # a link may lead elsewhere now
+        there = any((self.output / name).is_file() for name in self._own(entry))
+        return earlier if there and not same else ""
+
     def add(self, key: str, files: list[Path], stamps: list[list[str | int]] | None, **facts: Any) -> None:
         """Write the line of an image whose results are in their places, and take away earlier ones that had other names.
 
@@ -168,6 +198,11 @@ def stamps(*files: Path | None) -> list[list[str | int]] | None:
         return [[str(file.resolve()), (state := file.stat()).st_size, state.st_mtime_ns] for file in files if file]
     except OSError:
         return None
+
+
+def named(path: Path) -> str:
+    """A file as it was named, from any working directory."""
+    return os.path.abspath(path)
 
 
 def _read(text: bytes) -> Any:

@@ -39,4 +39,5 @@ def load_run(
         return Sampler(module.to(place), path)
     reading: dict[str, Any] = content.get("reading", {})
     longest = reading.get("max_side") if max_side is None else max_side
-    return Predictor(task_of(module), path, place, tile, overlap, longest or None, reading.get("data_range"))
+    task = task_of(module, reading.get("divisor") or 32)
+    return Predictor(task, path, place, tile, overlap, longest or None, reading.get("data_range"))

@@ -41,7 +41,7 @@ class Picture:
         """A part for the network: `[1,C,h,w]` float32 in 0..1, the trimap as its last channel.
 
         Raises:
-            TrainError: it holds values that are not finite.
+            TrainError: it holds values that are not finite, below 0 or above white, as training would not read it.
         """
         layers = [_scaled(self.read(rows, columns), self.top)]
         if self.trimap is not None:
@@ -73,6 +73,12 @@ class Picture:
 def _scaled(array: Array, top: float) -> Tensor:
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         raise TrainError("the image holds NaN or infinite values; take them out, nothing can be said of them and their neighbours")
+    low, high = (array.min(), array.max()) if array.dtype != np.uint8 or top < 255 else (0, 0)
+    if not 0 <= low <= high <= top:
+        raise TrainError(
+            f"the image holds values from {low:g} to {high:g}, expected 0 to {top:g} as in training; scale them, or train with "
+            "data.data_range set to what is white"
+        )
     return torch.from_numpy(np.array(array, np.float32)).permute(2, 0, 1) / top
 
 
@@ -130,7 +136,12 @@ def _as_array(image: Any) -> Array:
     if hasattr(image, "convert") and hasattr(image, "getexif"):  # Pillow's
         from PIL import ImageOps
 
-        return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+        upright = ImageOps.exif_transpose(image)
+        if upright.mode[0] not in "IF":
+            return np.asarray(upright.convert("RGB"))
+        deep = np.asarray(upright)  # as RGB it would be cut to 0..255
+        sixteen = deep.dtype.kind in "iu" and deep.size and 0 <= deep.min() <= deep.max() < 1 << 16  # mode I has 32 bits
+        return deep.astype(np.uint16) if sixteen else deep
     return np.asarray(image)
 
 

@@ -89,7 +89,8 @@ class Predictor:
 
         Raises:
             FileError: a file can't be read.
-            TrainError: something else is no image or holds NaN or inf, or a trimap is missing or of another size.
+            TrainError: something else is no image, or holds NaN, inf, or values below 0 or above white; or a trimap is missing or
+                of another size.
         """
         picture = self.see(image, trimap)
         if self.name in ("matting", "depth"):
@@ -126,7 +127,8 @@ class Predictor:
         seen = _joined(
             self._windows((small.shape[2], small.shape[3]), lambda rows, columns: small[..., rows, columns]), small.shape[2:]
         )
-        return _enlarged(torch.from_numpy(seen), size)
+        whole = _enlarged(torch.from_numpy(seen), size)
+        return whole if picture.trimap is None else _with_known(whole, picture.trimap)
 
     @torch.inference_mode()
     def _windows(self, size: tuple[int, int], read: Callable[[slice, slice], Tensor]) -> Iterator[Block]:
@@ -167,6 +169,13 @@ def _enlarged(values: Tensor, size: tuple[int, int]) -> Iterator[Block]:
         rows = slice(top, top + step)
         band = torch.lerp(values[:, above[rows]], values[:, below[rows]], part[rows, None])
         yield top, 0, torch.lerp(band[..., low], band[..., high], share)
+
+
+def _with_known(blocks: Iterator[Block], trimap: Callable[[slice, slice], Array]) -> Iterator[Block]:
+    """Alphas that have been enlarged, with what the trimap knows, whose edges a smaller one does not keep."""
+    for top, left, values in blocks:
+        known = torch.from_numpy(np.array(trimap(slice(top, top + values.shape[1]), slice(left, left + values.shape[2]))))
+        yield top, left, torch.where(known == 128, values, (known > 128).float())
 
 
 def _neighbours(old: int, new: int) -> tuple[Tensor, Tensor, Tensor]:

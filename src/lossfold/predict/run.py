@@ -12,13 +12,16 @@ import numpy as np
 
 from lossfold.files.errors import FileError
 from lossfold.predict.folders import results_of
-from lossfold.predict.journal import Journal, stamps
+from lossfold.predict.journal import Journal, named, stamps
 from lossfold.predict.pictures import Picture
 from lossfold.predict.predictor import Predictor
 from lossfold.predict.sampler import Sampler
 from lossfold.predict.sheet import Thumbnail
 from lossfold.predict.writing import LARGE, Numbers, Results
 from lossfold.train.errors import TrainError
+
+MANY = 0.01
+"""Share of an image's values beyond which it is told that its file can't hold them."""
 
 
 @dataclass
@@ -29,11 +32,13 @@ class Done:
         made: keys of the images that it has predicted.
         skipped: keys of those that had been.
         failed: what could not be predicted, and why.
+        doubts: what is wrong with files that have been written.
     """
 
     made: list[str] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
+    doubts: dict[str, str] = field(default_factory=dict)
 
 
 def predict_images(
@@ -60,6 +65,8 @@ def predict_images(
     """
     done, waiting = Done(), list[str]()
     seen = {key: stamps(path, trimaps.get(key)) for key, path in images.items()}
+    if not overwrite:
+        journal.check(images, seen)
     for key in images:
         there = not overwrite and journal.has(key, seen[key], f"probabilities/{key}.npy" if probabilities else "")
         (done.skipped if there else waiting).append(key)
@@ -79,8 +86,10 @@ def predict_images(
         else:
             seconds = round(time.perf_counter() - started, 2)
             size = {"width": picture.width, "height": picture.height}
-            journal.add(key, files, seen[key], file=str(images[key]), **size, seconds=seconds, **found)
+            journal.add(key, files, seen[key], file=named(images[key]), **size, seconds=seconds, **found)
             done.made.append(key)
+            if (lost := found.get("lost", 0)) > MANY:
+                done.doubts[key] = f"{100 * lost:.1f} % of the {predictor.task.doubt}"
         tell(key, 1)
     return done
 
@@ -107,7 +116,7 @@ def _predict(
     task, top = predictor.task, int(picture.top) if picture.top > 1 else 65535
     height, width = task.scale * picture.height, task.scale * picture.width
     thumbnail = Thumbnail(task, picture, top)
-    counts = np.zeros(len(predictor.class_names), np.int64)
+    counts, lost = np.zeros(len(predictor.class_names), np.int64), 0
     files: list[Results | Numbers] = []
     try:
         for row, column, values in predictor.blocks(thumbnail.watch(picture)):
@@ -120,6 +129,7 @@ def _predict(
             for each, given in zip(files, (parts, values.numpy()), strict=False):
                 each.put(row, column, given)
             thumbnail.put(row, column, parts)
+            lost += task.lost(values)
             if task.name == "multiclass":
                 counts += np.bincount(parts.ravel(), minlength=len(counts))
             elif len(counts):
@@ -134,7 +144,10 @@ def _predict(
             each.leave()
     shares = counts / (height * width)
     written = [path for each in files for path in each.paths]
-    return written, {"shares": dict(zip(predictor.class_names, shares.round(5).tolist(), strict=True))} if len(counts) else {}
+    facts: dict[str, Any] = {"lost": lost / (height * width)} if lost else {}
+    if len(counts):
+        facts["shares"] = dict(zip(predictor.class_names, shares.round(5).tolist(), strict=True))
+    return written, facts
 
 
 def predict_samples(

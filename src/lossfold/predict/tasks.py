@@ -30,6 +30,8 @@ class ImageTask(nn.Module):
     """Pixels of the result for each of the image, along each axis."""
     parts: tuple[str, ...] = ("",)
     """Folders of the files that one image gives: one for each channel of the task multilabel."""
+    doubt: ClassVar[str] = ""
+    """What is said where files can't hold too many of the values."""
 
     def __init__(self, module: TaskModule, divisor: int) -> None:
         super().__init__()
@@ -51,6 +53,10 @@ class ImageTask(nn.Module):
             top: white, of tasks whose results are pictures.
         """
         raise NotImplementedError
+
+    def lost(self, values: Tensor) -> int:
+        """Count the values `[K,h,w]` that files can't hold."""
+        return 0
 
 
 class SegmentationTask(ImageTask):
@@ -125,6 +131,10 @@ class DepthTask(ImageTask):
     """Depths, in the unit of those that the network has learned from."""
 
     name = "depth"
+    doubt = (
+        f"depths are beyond what 16 bits hold in steps of 1/{STEPS} (to {65535 / STEPS:.2f}): --probabilities writes them as they "
+        "are; train with a data.unit that makes them metres"
+    )
 
     def forward(self, images: Tensor) -> Tensor:
         """Return depths `[B,1,H,W]`."""
@@ -134,6 +144,11 @@ class DepthTask(ImageTask):
     def decide(self, values: Tensor, top: int = 255) -> Tensor:
         """Return depths times 256, uint16 `[1,h,w]`; what is farther than 65535 / 256 is that far."""
         return (values * STEPS).clamp(0, 65535).round().to(torch.uint16)
+
+    def lost(self, values: Tensor) -> int:
+        """Count the depths that become the largest, or 0, which says that there is none."""
+        steps = values * STEPS
+        return int(((steps > 65535) | ((steps > 0) & (steps <= 0.5))).sum())
 
 
 def task_of(module: TaskModule, divisor: int = 32) -> ImageTask:

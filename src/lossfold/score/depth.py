@@ -25,7 +25,7 @@ ONE = torch.ones((), dtype=torch.float64)
 
 def measure_depth(item: Item, settings: Settings) -> dict[str, Any]:
     """Return the metrics of an image, None where nothing was measured, and how many pixels count."""
-    pred, truth = Pixels(item.predictions[0]), Pixels(item.truths[0])
+    pred, truth = Pixels(item.predictions[0], "numbers"), Pixels(item.truths[0], "numbers")
     with together(truth, pred):
         area, empty = 0, 0
         above, what = (-np.inf, "finite depth") if settings.scale_shift == "least_squares" else (0.0, "finite depth above 0")

@@ -81,7 +81,7 @@ def sampled(pixels: Pixels) -> Array:
 def _reduced(path: Path, white: float | None = None) -> Floats:
     """Return an image from 0 to 1, each pixel the mean of so many rows and columns."""
     pixels = Pixels(path)
-    step = min(_step(pixels), *pixels.size)
+    step = _step(pixels)
     band = max(1, 256 // step) * step
     parts = []
     for top in range(0, pixels.shape[0] // step * step, band):
@@ -95,7 +95,8 @@ def _reduced(path: Path, white: float | None = None) -> Floats:
 
 
 def _step(pixels: Pixels) -> int:
-    return max(1, -(-max(pixels.size) // LARGEST))
+    """How many rows and columns become one, at most all of them."""
+    return min(-(-max(pixels.size) // LARGEST), *pixels.size)
 
 
 def _masks(item: Item, settings: Settings) -> list[tuple[str, Picture]]:
@@ -136,7 +137,7 @@ def _depths(item: Item, scores: Scores) -> list[tuple[str, Picture]]:
     """Truth and prediction by their inverse, near is bright, as the metrics see them; and the relative error."""
     settings = scores.settings
     factor, shift = next(row.sums["scale_shift"] for row in scores.rows if row.name == item.name)
-    files = Pixels(item.predictions[0]), Pixels(item.truths[0])
+    files = Pixels(item.predictions[0], "numbers"), Pixels(item.truths[0], "numbers")
     pred, truth = depths(files, tuple(sampled(file) for file in files), settings)
     pred, counts = np.clip(factor * np.nan_to_num(pred) + shift, settings.least, settings.most), counted(truth, settings)
     inverse = 1 / truth[counts]

@@ -6,12 +6,13 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from lossfold.files import FileError, Opened, range_of
+from lossfold.files.read import Kind
 
 Array = npt.NDArray[Any]
 
@@ -38,9 +39,7 @@ class Pixels:
         FileError: the file can't be read.
     """
 
-    def __init__(
-        self, path: Path, kind: Literal["image", "mask"] = "image", colors: dict[tuple[int, int, int], int] | None = None
-    ) -> None:
+    def __init__(self, path: Path, kind: Kind = "image", colors: dict[tuple[int, int, int], int] | None = None) -> None:
         self.path, self.kind, self.colors = path, kind, colors or None
         self.copy: tempfile.TemporaryDirectory[str] | None = None
         self.opened = self._open()

@@ -36,7 +36,7 @@ def measure_image(item: Item, settings: Settings) -> dict[str, Any]:
         inside = [slice(crop + REACH, max(crop + REACH, side - crop - REACH)) for side in (height, width)]
         for window in windows((pred, truth), settings.tile or SIDE, halo, crop):
             rows, columns = window.part
-            if truth.dtype.kind == "f":
+            if truth.dtype.kind == "f" or settings.data_range:
                 _check_range(truth.path, window.arrays[1], white)
             one, other = (planes(file, array, white, settings) for file, array in zip((pred, truth), window.arrays, strict=True))
             error = np.square(one - other)[:, rows, columns]
@@ -76,10 +76,11 @@ def _check(pred: Pixels, truth: Pixels, settings: Settings) -> None:
 
 
 def _check_range(path: Path, values: Array, white: float) -> None:
-    """Refuse floats of 0 to 255 whose white is said to be 1."""
+    """Refuse floats of 0 to 255 whose white is said to be 1, and what is no picture of the range that was given."""
     if np.ptp(values) > 1.5 * white:
-        hint = f"{path} holds floats from {values.min():g} to {values.max():g}, and white is {white:g}"
-        raise MismatchError(f"{hint}; say the difference between white and black: --data-range 255")
+        hint = f"{path} holds values from {values.min():g} to {values.max():g}, and white is {white:g}"
+        usual = 255 if values.dtype.kind == "f" else np.iinfo(values.dtype).max
+        raise MismatchError(f"{hint}; say the difference between white and black: --data-range {usual}")
 
 
 def planes(file: Pixels, array: Array, white: float, settings: Settings) -> Floats:

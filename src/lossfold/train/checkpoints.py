@@ -102,19 +102,22 @@ class FiniteCheckpoint(ModelCheckpoint):
 
 
 class StepCheckpoint(Checkpoint):
-    """Write the last checkpoint after every so many steps, where nothing of the step is left to do.
+    """Write the last checkpoint after every so many steps and after the last one, where nothing of the step is left to do.
 
     Where an evaluation follows the step, the checkpoint after that serves; where the epoch ends with the step, it is written when
     the epoch is over. From one that was written earlier Lightning would leave out the evaluation, or repeat the epoch.
 
     Args:
         path: the file.
-        every_steps: steps of the optimiser from one to the next.
+        every_steps: steps of the optimiser from one to the next; None: only where the training ends without an evaluation.
+        evaluated: what writes the same file after evaluations.
     """
 
-    def __init__(self, path: Path, every_steps: int) -> None:
+    def __init__(self, path: Path, every_steps: int | None, evaluated: ModelCheckpoint) -> None:
         self.path = path
         self.every_steps = every_steps
+        self.evaluated = evaluated
+        self._saved = -1
         self._seen = -1
         self._due = False
         self._row: dict[str, float] | None = None
@@ -126,7 +129,8 @@ class StepCheckpoint(Checkpoint):
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *batch: Any) -> None:
         """Save, or remember to; nothing within gradients that are still added up."""
         step, loop, fetcher = trainer.global_step, trainer.fit_loop.epoch_loop, trainer.fit_loop._data_fetcher
-        if step == self._seen or step % self.every_steps or trainer.fast_dev_run:  # type: ignore[attr-defined]
+        wanted = step == trainer.max_steps or (self.every_steps and step % self.every_steps == 0)
+        if step == self._seen or not wanted or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         self._seen = step
         assert fetcher is not None
@@ -135,7 +139,7 @@ class StepCheckpoint(Checkpoint):
         self._due = loop.batch_progress.is_last_batch
         if not self._due and is_finite(pl_module):
             self._row = self._unwritten_row(trainer)
-            trainer.save_checkpoint(self.path)
+            self._save(trainer)
             self._row = None
 
     def _unwritten_row(self, trainer: pl.Trainer) -> dict[str, float] | None:
@@ -154,24 +158,30 @@ class StepCheckpoint(Checkpoint):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Save what the last step left to do."""
         if self._due and is_finite(pl_module):
-            trainer.save_checkpoint(self.path)
+            self._save(trainer)
         self._due = False
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Save the weights that the run ends with, which its scores are of, where no evaluation of it has come last."""
+        saved = max(self._saved, self.evaluated._last_global_step_saved)  # on every rank the same: files are on the first alone
+        if saved != trainer.global_step and not trainer.fast_dev_run and is_finite(pl_module):  # type: ignore[attr-defined]
+            self._save(trainer)
+
+    def _save(self, trainer: pl.Trainer) -> None:
+        trainer.save_checkpoint(self.path)
+        self._saved = trainer.global_step
 
 
 def checkpoints(folder: Path, every_steps: int | None, monitor: str, mode: str) -> list[Callback]:
-    """Keep the best state by a score and the last one, written after every evaluation and every so many steps.
+    """Keep the best state by a score and the last one, written after every evaluation, every so many steps and at the end.
 
     Args:
         folder: where they are kept.
-        every_steps: steps from one checkpoint to the next, besides those after evaluations; None: no more.
+        every_steps: steps from one checkpoint to the next, besides those after evaluations and the end's; None: no more.
         monitor: the logged score.
         mode: whether the best is the `max` or the `min`.
     """
     common: dict[str, Any] = {"dirpath": folder, "auto_insert_metric_name": False, "enable_version_counter": False}
-    kept: list[Callback] = [
-        FiniteCheckpoint(filename="best", monitor=monitor, mode=mode, **common),
-        FiniteCheckpoint(filename="last", every_n_epochs=1, save_on_train_epoch_end=False, **common),
-    ]
-    if every_steps:
-        kept.append(StepCheckpoint(folder / "last.ckpt", every_steps))
-    return kept
+    best = FiniteCheckpoint(filename="best", monitor=monitor, mode=mode, **common)
+    last = FiniteCheckpoint(filename="last", every_n_epochs=1, save_on_train_epoch_end=False, **common)
+    return [best, last, StepCheckpoint(folder / "last.ckpt", every_steps, last)]

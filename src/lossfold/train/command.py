@@ -70,7 +70,7 @@ class TrainCLI(LightningCLI):
 
     def __init__(self, argv: list[str]) -> None:
         self.folder = RunFolder("")
-        self.timer = Timer(verbose=False)
+        self.timer = Timer()
         self.resume: Path | None = None
         self.lock: BaseFileLock | None = None
         super().__init__(
@@ -203,6 +203,8 @@ class TrainCLI(LightningCLI):
         given = self.config_init.trainer.logger
         theirs = given if isinstance(given, list) else [given] if isinstance(given, Logger) else []
         ours = RunLogger(self.folder, read_checkpoint(self.resume) if self.resume else None)
+        # Lightning ignores max_time where there is a timer, and trains without end.
+        self.timer = Timer(self.config_init.trainer.max_time)
         callbacks: list[Callback] = [self.timer, HeldOutFiles(self.folder.held_out), *self.callbacks()]
         unsaid = says_nothing(self.config_init.trainer)
         if unsaid:
@@ -217,7 +219,8 @@ class TrainCLI(LightningCLI):
         plugins = list(plugins) if isinstance(plugins, list) else [plugins]
         if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
             plugins.append(SafeCheckpointIO())
-        config = {**self.config_init.trainer.as_dict(), **kwargs, "logger": [ours, *theirs], "plugins": plugins}
+        ours_too = {"logger": [ours, *theirs], "plugins": plugins, "max_time": None}
+        config = {**self.config_init.trainer.as_dict(), **kwargs, **ours_too}
         trainer: pl.Trainer = self._instantiate_trainer(config, callbacks)
         return trainer
 

@@ -1,8 +1,10 @@
-"""Networks in evaluation mode for a while."""
+"""Networks in evaluation mode, or on a device, for a while."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import lightning.pytorch as pl
+import torch
 from torch import nn
 
 
@@ -17,3 +19,14 @@ def evaluating(*modules: nn.Module) -> Iterator[None]:
     finally:
         for part, training in modes:
             part.training = training
+
+
+@contextmanager
+def placed(module: pl.LightningModule, device: torch.device) -> Iterator[None]:
+    """Within it a module is on a device: a trainer that has finished leaves it on the CPU."""
+    before = module.device
+    module.to(device)
+    try:
+        yield
+    finally:
+        module.to(before)

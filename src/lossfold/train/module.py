@@ -20,7 +20,7 @@ from lossfold.compose.loss_set import LossSet
 from lossfold.errors import LossError
 from lossfold.train.data.depth import unit
 from lossfold.train.errors import TrainError
-from lossfold.train.ranks import average_gradients, unreduced
+from lossfold.train.ranks import average_gradients, only_whole, unreduced
 from lossfold.train.schedules import Schedule, schedule
 from lossfold.train.tiles import in_windows
 
@@ -42,6 +42,9 @@ class TaskModule(pl.LightningModule):
         warmup: share of the training during which the learning rate rises.
         lr_scheduler: makes a torch scheduler, stepped after every optimiser step, in place of `schedule`.
         sync: whether the losses of several ranks are those of all their batches together.
+
+    Raises:
+        TrainError: the warm-up is no share.
     """
 
     scores_type: ClassVar[type[Any]]
@@ -55,6 +58,11 @@ class TaskModule(pl.LightningModule):
 
     def __init__(self, schedule: Schedule, warmup: float, lr_scheduler: LRSchedulerCallable | None, sync: bool = True) -> None:
         super().__init__()
+        if not 0 <= warmup <= 1:
+            raise TrainError(
+                f"model.warmup must lie in 0..1, the share of the training in which the learning rate rises, got {warmup}; for "
+                "500 of 10000 steps write 0.05"
+            )
         self.sync = sync
         self.schedule = schedule
         self.warmup = warmup
@@ -124,7 +132,7 @@ class TaskModule(pl.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the score before the training, the random state (dropout) of a run on one device, and what predictions need."""
         data = self.trainer.datamodule  # type: ignore[attr-defined]
-        checkpoint["reading"] = {name: getattr(data, name, None) for name in ("max_side", "data_range")}
+        checkpoint["reading"] = {name: getattr(data, name, None) for name in ("max_side", "data_range", "divisor")}
         if self.before is not None:
             checkpoint["before"] = dataclasses.asdict(self.before)
         checkpoint["random_state"] = torch.get_rng_state()
@@ -210,7 +218,14 @@ class TrainingModule(TaskModule):
 
     def evaluated(self, *inputs: Tensor) -> Tensor:
         """What a call returns for held-out images, of any size, in the memory of a window of `tile` pixels."""
-        return in_windows(self, inputs, self.tile, getattr(self, "divisor", 32), getattr(self, "scale", 1))
+        return in_windows(self, inputs, self.tile, self.multiple, getattr(self, "scale", 1))
+
+    @property
+    def multiple(self) -> int:
+        """What sides of evaluated windows are multiples of: the module's own divisor, or that of the data, which pad the images."""
+        data = None if self._trainer is None else getattr(self._trainer, "datamodule", None)
+        divisor: int | None = getattr(self, "divisor", None) or getattr(data, "divisor", None)
+        return divisor or 32
 
     def scored(self, batch: Any) -> tuple[Tensor, ...]:
         """What the loss takes of a batch: what the network says, and what that is held against."""
@@ -257,6 +272,15 @@ class TrainingModule(TaskModule):
             self.log_dict(values)
         else:
             self.log_dict(values, on_epoch=True, batch_size=batch_size, sync_dist=True)
+
+    def on_fit_start(self) -> None:
+        """Refuse what would train something else than was asked for.
+
+        Raises:
+            TrainError: the strategy divides the parameters, whose gradients micro-batches average over the ranks.
+        """
+        if self.micro_batches > 1:
+            only_whole(self.trainer.strategy, "model.micro_batches above 1; leave it at 1")
 
     def configure_callbacks(self) -> list[pl.Callback]:
         """Move the schedules and intervals of the loss with the training; its state is in the checkpoints."""

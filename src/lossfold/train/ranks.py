@@ -4,8 +4,24 @@ from contextlib import nullcontext
 from typing import Any
 
 import torch
-from lightning.pytorch.strategies import DDPStrategy
+from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from torch import distributed, nn
+
+from lossfold.train.errors import TrainError
+
+
+def only_whole(strategy: Any, what: str) -> None:
+    """Refuse a strategy under which a rank may hold a part of the parameters: averages over the ranks would mix different ones.
+
+    Args:
+        strategy: the trainer's.
+        what: what it is refused for.
+
+    Raises:
+        TrainError: it is one.
+    """
+    if not isinstance(strategy, (SingleDeviceStrategy, DDPStrategy)):
+        raise TrainError(f"trainer.strategy: {type(strategy).__name__} is not supported for {what}; take ddp or auto")
 
 
 def unreduced(strategy: Any) -> Any:

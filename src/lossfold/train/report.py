@@ -83,7 +83,8 @@ def file_name(samples: Samples, key: int) -> str:
 
 
 def _facts(folder: RunFolder, trainer: pl.Trainer, model: TaskModule, data: TrainingData, seconds: float) -> list[tuple[str, str]]:
-    device = torch.cuda.get_device_name() if model.device.type == "cuda" else platform.processor() or platform.machine()
+    place = trainer.strategy.root_device
+    device = torch.cuda.get_device_name(place) if place.type == "cuda" else platform.processor() or platform.machine()
     return [
         ("Data", data.describe()),
         *((title, _described(getattr(model, name))) for name, title in model.networks.items()),

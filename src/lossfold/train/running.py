@@ -13,6 +13,7 @@ import lossfold as lf
 from lossfold.files import FileError
 from lossfold.train.command import TrainCLI, resolve_recipes
 from lossfold.train.errors import TrainError
+from lossfold.train.modes import placed
 
 QUIET = (
     "Experiment logs directory .* exists and is not empty",
@@ -82,7 +83,9 @@ def _train(cli: TrainCLI, started: float) -> int:
     if cli.config.score_before and cli.resume is None and not trial:
         trainer.validate(model, datamodule=data, verbose=False)
         model.before = model.scores
-        cli.keep_before()
+        if trainer.is_global_zero:  # which writes the checkpoints and the report
+            with placed(model, trainer.strategy.root_device):
+                cli.keep_before()
     try:
         trainer.fit(model, datamodule=data, ckpt_path=cli.resume)
     except SystemExit:  # how Lightning ends after Ctrl-C
@@ -94,14 +97,15 @@ def _train(cli: TrainCLI, started: float) -> int:
     if model.scored_at != trainer.global_step:
         trainer.validate(model, datamodule=data, verbose=False)
     kept = cli.config.trainer.enable_checkpointing is not False and not trial
-    if kept and not folder.last.is_file():  # a run that ends before its first evaluation
+    if kept and trainer.global_step == 0:  # a training that ends before it begins keeps nothing by itself
         trainer.save_checkpoint(folder.last)
     if not trainer.is_global_zero or trial or model.scores is None:
         return 0
     seconds = cli.timer.time_elapsed("train")  # kept in the checkpoints: the sum over all sessions of a run
     summary = cli.summary() | {"steps": trainer.global_step, "seconds": round(seconds, 1)}
     folder.scores.write_text(json.dumps(summary, indent=2) + "\n")
-    cli.write_report(seconds, cli.config.report_images)
+    with placed(model, trainer.strategy.root_device):
+        cli.write_report(seconds, cli.config.report_images)
     console = Console()
     console.print(cli.table())
     whole = time.perf_counter() - started

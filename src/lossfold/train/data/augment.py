@@ -1,10 +1,13 @@
 """How one's own training images vary: scale, place, mirroring, colour and light."""
 
 import math
-from collections.abc import Callable
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -80,26 +83,46 @@ class Augment:
                 factors = (1 + far * (gain - 0.5) / 2, 1 + far * (contrast - 0.5) / 2, 1 + far * (saturation - 0.5) * 0.8)
                 image = vary_exposure(image, *factors)
             if self.variation.transform is not None:
-                image, labels = self._transformed(image, labels, key)
+                # A seed of its own: with the crop's the transform would draw the numbers that the crop has drawn.
+                image, labels = self._transformed(image, labels, int(torch.randint(2**62, (), generator=generator)))
         return image.contiguous(), labels.contiguous()
 
-    def _transformed(self, image: Tensor, labels: Tensor, key: int) -> Sample:
-        """Let the transform vary both; it draws its numbers from the seed and the key, too."""
+    def _transformed(self, image: Tensor, labels: Tensor, seed: int) -> Sample:
+        """Let the transform vary both, with numbers from the seed."""
         from torchvision import tv_tensors  # type: ignore[import-untyped, unused-ignore]
 
         assert self.variation.transform is not None
         # What a transform fills in is 0: so that it is ignored, the ignore label becomes 0, and the others move up.
         moved = torch.where(labels == self.ignore_index, 0, labels.int() + 1)
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(self.seed * 1_000_003 + key)
+        with seeded(seed):
             varied, mask = self.variation.transform(tv_tensors.Image(image), tv_tensors.Mask(moved))
         if varied.shape != image.shape or mask.shape != labels.shape:
             raise TrainError(
                 f"data.variation.transform makes an image {list(varied.shape)} and a mask {list(mask.shape)} of "
                 f"{list(image.shape)} and {list(labels.shape)}; it has to leave their sizes as they are"
             )
+        if varied.dtype != image.dtype:
+            raise TrainError(
+                f"data.variation.transform makes an image of {varied.dtype} of one of {image.dtype}; it has to leave the "
+                "dtype as it is: leave ToDtype and Normalize out, since values are scaled and normalised after it"
+            )
         found = torch.where(mask.as_subclass(Tensor) == 0, self.ignore_index, mask.as_subclass(Tensor) - 1)
         return as_deep(varied.as_subclass(Tensor).float(), image), found.to(labels.dtype)
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Within it the random numbers of torch on the CPU, NumPy and Python follow from a seed; afterwards they go on as before."""
+    state, numpy_state = random.getstate(), np.random.get_state()
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed the GPU's, too
+            np.random.seed(seed % 2**32)
+            random.seed(seed)
+            yield
+    finally:
+        random.setstate(state)
+        np.random.set_state(numpy_state)
 
 
 def _resize(image: Tensor, labels: Tensor, scale: float) -> Sample:

@@ -108,6 +108,8 @@ class TrainingData(pl.LightningDataModule):
     """Larger images are reduced to this longer side before the network sees them; predictions do the same."""
     data_range: float | None = None
     """The value of images' files that is white; None: that of their dtype."""
+    divisor: int | None = None
+    """Images are padded to multiples of it before the network sees them; None: the module knows."""
 
     def __init__(
         self,
@@ -156,6 +158,11 @@ class TrainingData(pl.LightningDataModule):
         trainer = self.trainer
         assert trainer is not None
         self._check_batch(trainer.world_size)
+        if len(self.val_set) < trainer.world_size:  # a rank without any would have no scores to add up
+            raise TrainError(
+                f"data: {len(self.val_set)} held-out image(s) for {trainer.world_size} ranks, of which each needs one; hold out "
+                "more (data.val_fraction, or files in val/), or lower trainer.devices"
+            )
         sampler = EvaluationSampler(self.val_set, trainer.world_size, trainer.global_rank)
         return self._loader(self.val_set, self.val_batch_size, sampler)
 
@@ -210,6 +217,7 @@ class SegmentationData(TrainingData):
         if task == "binary" and len(class_names) != 1:
             raise TrainError(f"data: the task binary has one object, got {list(class_names)}; see model.task")
         self.task = task
+        self.divisor = divisor
         self.class_names = [str(name) for name in class_names]
         self.num_classes = len(self.class_names)
         self.ignore_index = ignore_index

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from lossfold.files import read_image
+from lossfold.files import read_numbers
 from lossfold.train.data.depth import read_picture, resized, told
 from lossfold.train.data.depth_maps import DepthData, DepthSample, cut, geometric_mean
 from lossfold.train.data.matching import OwnFiles, match, split
@@ -98,8 +98,7 @@ class DepthFolderSamples:
                 raise TrainError(f"data: {path} holds an array {list(values.shape)}, expected [H, W]")
         else:
             with told():
-                values = read_image(path, 1)
-            values = values[..., 0] if values.ndim == 3 else values
+                values = read_numbers(path)
         found = torch.from_numpy(np.ascontiguousarray(values, np.float32))[None] * self.unit
         return torch.where(found.isfinite() & (found > 0), found, torch.zeros_like(found))
 

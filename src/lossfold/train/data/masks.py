@@ -65,6 +65,23 @@ class MaskReader:
     def __post_init__(self) -> None:
         if self.values is not None and len(self.values) != self.num_classes:
             raise TrainError(f"data: mask_values lists {len(self.values)} values for {self.num_classes} classes")
+        if self._silences():
+            listed = f"the values {list(self.values)}" if self.values is not None else "the colours"
+            meant = f", or, where {self.ignore_index} in the masks means ignored pixels, list it as the value of that class itself"
+            raise TrainError(
+                f"data.ignore_index: {self.ignore_index} is a class's label, by {listed} that the masks hold, which would "
+                f"count nowhere; expected beyond 0..{self.num_classes - 1}: write data.ignore_index: {max(255, self.num_classes)}"
+                f"{meant if self.values is not None and self.num_classes > 2 else ''}"
+            )
+
+    def _silences(self) -> bool:
+        """Whether a class has the label of ignored pixels, though the masks hold another value for it.
+
+        A list that keeps this value for this label says that the class itself is to be ignored; of two classes one would be left.
+        """
+        if (self.values is None and self.colors is None) or not 0 <= self.ignore_index < self.num_classes:
+            return False
+        return self.values is None or self.num_classes == 2 or self.values[self.ignore_index] != self.ignore_index
 
     @property
     def known(self) -> list[int]:

@@ -140,6 +140,10 @@ class VesselsData(SegmentationData):
         if not 32 <= image_size <= SIDE // 4 or image_size % 16:
             sizes = f"crops of 32 to {SIDE // 4} pixels, a multiple of 16"
             raise TrainError(f"data.image_size: VesselsData cuts {sizes}; got {image_size}")
+        if not 2 <= ignore_index <= 255:
+            raise TrainError(
+                f"data.ignore_index: VesselsData has labels 0 and 1, in bytes; expected 2 to 255, such as 255, got {ignore_index}"
+            )
         super().__init__(["vessel"], ignore_index, batch_size, val_batch_size, num_workers, seed, 16, task)
         self.image_size = self.image_side = image_size
         self.train_images = train_images

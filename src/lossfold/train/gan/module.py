@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
-from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -30,7 +29,7 @@ from lossfold.train.gan.options import check_numbers, latent_size_of
 from lossfold.train.gan.steps import as_bytes, frozen, gathered, real_images
 from lossfold.train.modes import evaluating
 from lossfold.train.module import TaskModule
-from lossfold.train.ranks import average_gradients, unreduced
+from lossfold.train.ranks import average_gradients, only_whole, unreduced
 from lossfold.train.schedules import Schedule
 
 MADE_AT_ONCE = 64
@@ -113,7 +112,7 @@ class GANWithCustomizedLoss(TaskModule):
         sync: bool = True,
     ) -> None:
         super().__init__(schedule, warmup, lr_scheduler, sync)
-        check_numbers(disc_steps, accumulate, ema_decay, gradient_clip, warmup, seed)
+        check_numbers(disc_steps, accumulate, ema_decay, gradient_clip, seed)
         self.automatic_optimization = False
         memory = torch.channels_last if channels_last else torch.preserve_format
         self.generator = generator.to(memory_format=memory)
@@ -167,11 +166,7 @@ class GANWithCustomizedLoss(TaskModule):
         Raises:
             TrainError: the strategy keeps parameters in a way of its own, or a callback advances the losses, too.
         """
-        if not isinstance(self.trainer.strategy, (SingleDeviceStrategy, DDPStrategy)):
-            name = type(self.trainer.strategy).__name__
-            raise TrainError(
-                f"trainer.strategy: {name} is not supported for two networks with losses of their own; take ddp or auto"
-            )
+        only_whole(self.trainer.strategy, "two networks with losses of their own")
         callbacks: list[Any] = self.trainer.callbacks  # type: ignore[attr-defined]
         if any(isinstance(callback, AdvanceLosses) for callback in callbacks):
             raise TrainError("trainer.callbacks: leave AdvanceLosses out; this module advances its losses itself")

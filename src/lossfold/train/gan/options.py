@@ -7,9 +7,7 @@ from torch import nn
 from lossfold.train.errors import TrainError
 
 
-def check_numbers(
-    disc_steps: int, accumulate: int, ema_decay: float | None, gradient_clip: float | None, warmup: float, seed: int
-) -> None:
+def check_numbers(disc_steps: int, accumulate: int, ema_decay: float | None, gradient_clip: float | None, seed: int) -> None:
     """Refuse numbers that make no training.
 
     Raises:
@@ -22,8 +20,6 @@ def check_numbers(
         raise TrainError(f"model.ema_decay must lie in 0..1, below 1, or be null for no moving mean, got {ema_decay}")
     if gradient_clip is not None and not 0 < gradient_clip < math.inf:
         raise TrainError(f"model.gradient_clip must be above 0, or null, got {gradient_clip}")
-    if not 0 <= warmup <= 1:
-        raise TrainError(f"model.warmup must lie in 0..1, got {warmup}")
     if not isinstance(seed, int) or not 0 <= seed < 2**31:
         raise TrainError(f"model.seed must be an integer from 0 to 2^31 - 1, got {seed}")
 

@@ -3,12 +3,27 @@
 import math
 from dataclasses import asdict, dataclass
 
+import torch
 from rich.table import Table
+from torch import Tensor
 
-from lossfold.metrics import RestorationMetrics
+from lossfold.metrics import RestorationMetrics, psnr, ssim
 
 TITLES = {"psnr": "PSNR in dB", "ssim": "SSIM"}
 """Each score and its unit."""
+
+LARGEST = 100.0
+"""PSNR in decibels of an image that is exactly right: with inf no later mean would be better, and the training would stop."""
+
+
+class FiniteMetrics(RestorationMetrics):
+    """PSNR, at most `LARGEST` for each image, and SSIM."""
+
+    def update(self, pred: Tensor, target: Tensor) -> None:
+        """Add a batch of images in 0..1."""
+        self.refuse_synced("update")
+        self.total += torch.stack([psnr(pred, target).clamp(max=LARGEST).sum(), ssim(pred, target).sum()])
+        self.count += len(pred)
 
 
 @dataclass(frozen=True)
@@ -16,7 +31,7 @@ class RestorationScores:
     """Means over the images.
 
     Args:
-        psnr: peak signal-to-noise ratio in decibels, over all channels; inf where an image is exactly right.
+        psnr: peak signal-to-noise ratio in decibels, over all channels, of each image at most `LARGEST`.
         ssim: structural similarity, at most 1.
     """
 

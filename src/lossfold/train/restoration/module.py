@@ -8,14 +8,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import lossfold as lf
-from lossfold.metrics import RestorationMetrics
 from lossfold.train.compared import ComparedModule
 from lossfold.train.criteria import comparing
 from lossfold.train.data.depth import unit
 from lossfold.train.data.restoration import RestorationSample
 from lossfold.train.errors import TrainError
 from lossfold.train.nets import enlarged
-from lossfold.train.restoration.evaluation import RestorationScores
+from lossfold.train.restoration.evaluation import FiniteMetrics, RestorationScores
 from lossfold.train.schedules import Schedule
 
 DEFAULT_LOSS = {
@@ -67,7 +66,7 @@ class RestorationModule(ComparedModule):
     """
 
     scores_type = RestorationScores
-    metrics_type = RestorationMetrics
+    metrics_type = FiniteMetrics
 
     def __init__(
         self,
