@@ -214,6 +214,12 @@ def test_what_is_done_to_the_total_leaves_a_single_term_alone() -> None:
     total = out.total
     total /= 4
     assert total == 0.25 and out.terms["a"] == out.weighted["a"] == 1
+    criterion, labels = lf.LossSet(a=lf.DiceLoss()), torch.randint(0, 3, (2, 4, 5))
+    for _ in range(6):  # from some call on like those before
+        out = criterion(torch.randn(2, 3, 4, 5, requires_grad=True), labels)
+        before, total = out.terms["a"].clone(), out.total
+        total /= 4
+        assert out.terms["a"] == out.weighted["a"] == before
 
 
 def test_numbers_that_move_in_an_inference_serve_a_training() -> None:

@@ -20,8 +20,10 @@ import tifffile
 
 import lossfold as lf
 from lossfold.predict import command, predictor, run, writing
+from lossfold.predict.load import fitting
 from lossfold.predict.tasks import DepthTask
 from lossfold.train.errors import TrainError
+from lossfold.train.tiles import spans
 from tests.predict.made import made
 
 SIZES = {"one": (70, 90), "deep/two": (40, 130), "deep/three": (200, 170)}
@@ -338,3 +340,9 @@ def test_images_that_training_refuses_are_refused(tmp_path: Path, array: Any, da
     with pytest.raises(TrainError, match=f"holds {said}.*data.data_range"):
         load(array.reshape(40, 80))
     load((array * 0).reshape(40, 80))
+
+
+@pytest.mark.parametrize("divisor", [1, 14, 32, 48, 512])
+def test_windows_fit_the_network_where_nobody_says_how_large(divisor: int) -> None:
+    tile = fitting(divisor, 128)
+    assert 1024 <= tile < 1024 + 3 * divisor and spans(3000, tile, 128, divisor)

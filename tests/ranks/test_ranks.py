@@ -14,7 +14,7 @@ import pytest
 import torch
 
 import lossfold as lf
-from lossfold.compose.ranks import Exchange, Ranks
+from lossfold.compose.ranks import Exchange, Ranks, device_of
 from tests.contract.cases import first_of
 from tests.contract.refusals import refused
 from tests.ranks.splits import ALL, FOLDLESS, SPLITS, of_case
@@ -108,9 +108,12 @@ def test_a_killed_rank_does_not_hang_the_others(tmp_path: Path) -> None:
 def test_a_refused_call_is_told_where_the_others_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """After a call where its sums were, labels on the CPU or not; at the first where scores are, or what the group is for."""
     monkeypatch.setattr(torch.distributed, "get_rank", lambda group: 0)
-    monkeypatch.setattr(torch.distributed, "get_backend", lambda group: "gloo")
+    monkeypatch.setattr(torch.distributed, "get_backend_config", lambda group: "cpu:gloo,cuda:nccl")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
+    assert device_of(None, ()) == torch.device("cuda", 1)
     there, found = torch.zeros(1, device="meta"), []
-    for known, given in ((None, (torch.zeros(1), there)), (there.device, (torch.zeros(1),)), (None, ("labels",))):
+    for known, given in ((None, (torch.zeros(1), there)), (there.device, (torch.zeros(1),)), (None, (torch.zeros(1),))):
         ranks = Ranks(None, "mean")
         ranks.device = known
         exchange = Exchange(ranks, 2)

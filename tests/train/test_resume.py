@@ -13,6 +13,9 @@ import torch
 
 pytest.importorskip("lightning")
 
+import lightning.pytorch as pl
+from lightning.pytorch.callbacks import Timer
+
 from lossfold.train import main
 from lossfold.train.checkpoints import SafeCheckpointIO
 from tests.train.gans import DATA, NETS
@@ -117,6 +120,30 @@ LONGER = {
         ["--trainer.max_epochs=4", "--trainer.check_val_every_n_epoch=2"],
     ),
 }
+
+
+def test_a_run_that_is_stopped_within_an_epoch_goes_on_from_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As by `max_time`, where no evaluation follows: the rest of the epoch is not left out."""
+    everything = ["segmentation", *TRAINER, *TASKS["segmentation"], "--model.schedule=constant", "--model.warmup=0"]
+    everything += [
+        "--score_before=false",
+        "--explain_every_steps=null",
+        "--trainer.max_epochs=3",
+        "--trainer.check_val_every_n_epoch=3",
+    ]
+    assert main([*everything, f"--run_dir={tmp_path / 'whole'}"]) == 0
+    whole = torch.load(tmp_path / "whole" / "checkpoints" / "last.ckpt", weights_only=True)
+
+    def stop(timer: Timer, trainer: pl.Trainer, *_: Any) -> None:
+        trainer.should_stop = trainer.global_step == whole["global_step"] // 3 + 1
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Timer, "on_train_batch_end", stop)
+        assert main([*everything, f"--run_dir={tmp_path / 'stopped'}"]) == 0
+    assert main([*everything, f"--run_dir={tmp_path / 'stopped'}", "--ckpt_path=last"]) == 0
+    last = torch.load(tmp_path / "stopped" / "checkpoints" / "last.ckpt", weights_only=True)
+    for part in ("global_step", "state_dict", "optimizer_states", "random_state"):
+        assert_same(whole[part], last[part], part)
 
 
 @pytest.mark.parametrize("end", LONGER)

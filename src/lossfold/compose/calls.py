@@ -132,5 +132,5 @@ def output_of(
             weight = balanced(leaf.who, leaf.balance, raw[leaf.name], sum(measure[1:], measure[0]), given)
             weighted[leaf.name] = weight * weighted[leaf.name]
     first, *others = [*summed, *(value for name, value in weighted.items() if name not in fused)]
-    total = sum(others, first) if others or summed else first.clone()  # total /= 4 leaves the terms alone
+    total = sum(others, first) if others or len(weighted) > 1 else first.clone()  # total /= 4 leaves the terms alone
     return LossOutput(total, terms, weighted)

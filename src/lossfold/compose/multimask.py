@@ -82,7 +82,7 @@ class MultimaskSet(LossSet):
         present = masks.flatten(1).any(1)
         normalizer = given.get("normalizer")
         count = (
-            logits.new_full((), len(logits) if normalizer is None else normalizer, dtype=torch.float32)
+            logits.new_full((), len(logits) if normalizer is None else float(normalizer), dtype=torch.float32)
             if not isinstance(normalizer, Tensor)
             else normalizer.to(logits.device, torch.float32)
         )

@@ -154,8 +154,7 @@ class Exchange:
         if self.over:
             return
         self.over = True
-        others = (tensor.device for tensor in tensors_in(given) if tensor.device.type != "cpu")
-        device = self.ranks.device or next(others, None) or device_of(self.ranks.group)
+        device = self.ranks.device or device_of(self.ranks.group, given)
         like = torch.zeros((), device=device, dtype=widest_on(device))
         with contextlib.suppress(RuntimeError):  # where the others are gone, this rank's own error says more
             self._send(_head(like, 1, distributed.get_rank(self.ranks.group) + 1, 0, 0), None)
@@ -205,10 +204,15 @@ def group_of(group: Any) -> Any:
         raise wrong("process_group", "a ProcessGroup, a DeviceMesh of one dimension, or None", f"{group!r}"[:80])
 
 
-def device_of(group: Any) -> torch.device:
-    """Return where a group's ranks have tensors, if nothing else tells."""
-    on_cpu = distributed.get_backend(group) in ("gloo", "mpi") or not torch.cuda.is_available()
-    return torch.device("cpu") if on_cpu else torch.device("cuda", torch.cuda.current_device())
+def device_of(group: Any, given: Any) -> torch.device:
+    """Return where a group's ranks have their sums, as far as a call's arguments and what the group is for tell."""
+    devices = {tensor.device.type: tensor.device for tensor in tensors_in(given)}
+    on_cpu, backends = devices.pop("cpu", None), str(distributed.get_backend_config(group))
+    if devices:
+        return next(iter(devices.values()))
+    if not torch.cuda.is_available() or "nccl" not in backends or (on_cpu is not None and "cpu" in backends):
+        return torch.device("cpu")
+    return torch.device("cuda", torch.cuda.current_device())
 
 
 class Known(torch.autograd.Function):

@@ -73,7 +73,7 @@ class UncertaintyWeights(nn.Module):
         for name, s in zip(self.names, learned.unbind(), strict=True):
             weighted[name] = torch.exp(-s) * out.weighted[name] + s / 2
         first, *others = weighted.values()
-        return LossOutput(sum(others, first), out.terms, weighted).closed()
+        return LossOutput(sum(others, first) if others else first.clone(), out.terms, weighted).closed()
 
     def __repr__(self) -> str:
         return f"UncertaintyWeights({self.criterion!r})"

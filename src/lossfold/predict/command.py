@@ -31,7 +31,12 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--checkpoint", choices=("best", "last"), help="which of a run; best where there is one")
     options.add_argument("--trimaps", metavar="DIR", default="", help="matting: the images' trimaps, of the same names")
     options.add_argument("--probabilities", action="store_true", help="write probabilities/NAME.npy [K,H,W] float32, too")
-    options.add_argument("--tile", type=int, default=1024, help="largest window in pixels, a multiple of 32 (1024)")
+    options.add_argument(
+        "--tile",
+        type=int,
+        default=1024,
+        help="largest window in pixels, a multiple of what the network takes, most often 32 (1024)",
+    )
     options.add_argument("--overlap", type=int, default=128, help="least overlap of windows in pixels (128)")
     text = "reduce larger images to this longer side for the network; as in training by default, 0 for never"
     options.add_argument("--max-side", type=int, help=text)

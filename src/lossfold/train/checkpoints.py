@@ -129,7 +129,9 @@ class StepCheckpoint(Checkpoint):
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *batch: Any) -> None:
         """Save, or remember to; nothing within gradients that are still added up."""
         step, loop, fetcher = trainer.global_step, trainer.fit_loop.epoch_loop, trainer.fit_loop._data_fetcher
-        wanted = step == trainer.max_steps or (self.every_steps and step % self.every_steps == 0)
+        # Where the training stops within an epoch: afterwards Lightning counts that as over, and its rest would be left out.
+        stops = trainer.should_stop or 0 <= trainer.max_steps <= step
+        wanted = stops or (self.every_steps and step % self.every_steps == 0)
         if step == self._seen or not wanted or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         self._seen = step
