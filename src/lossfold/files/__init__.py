@@ -12,6 +12,7 @@ from lossfold.files.pairing import find as find
 from lossfold.files.pairing import pair as pair
 from lossfold.files.pairing import some as some
 from lossfold.files.read import Opened as Opened
+from lossfold.files.read import out_of_range as out_of_range
 from lossfold.files.read import range_of as range_of
 from lossfold.files.read import read_image as read_image
 from lossfold.files.read import read_mask as read_mask

@@ -35,6 +35,12 @@ def range_of(dtype: npt.DTypeLike) -> float:
     return RANGES[np.dtype(dtype).name]
 
 
+def out_of_range(values: Array, white: float) -> str:
+    """What is wrong with an image that has values below 0 or above white; "" if none is."""
+    low, high = (values.min(), values.max()) if values.dtype != np.uint8 or white < 255 else (0, 0)
+    return "" if 0 <= low <= high <= white else f"holds values from {low:g} to {high:g}, expected 0 to {white:g}"
+
+
 def size_of(path: str | Path) -> tuple[int, int]:
     """Height and width of an image, upright, without decoding it.
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from lossfold.files.read import Opened, range_of
+from lossfold.files.read import Opened, out_of_range, range_of
 from lossfold.train.errors import TrainError
 
 Array = npt.NDArray[Any]
@@ -73,12 +73,8 @@ class Picture:
 def _scaled(array: Array, top: float) -> Tensor:
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         raise TrainError("the image holds NaN or infinite values; take them out, nothing can be said of them and their neighbours")
-    low, high = (array.min(), array.max()) if array.dtype != np.uint8 or top < 255 else (0, 0)
-    if not 0 <= low <= high <= top:
-        raise TrainError(
-            f"the image holds values from {low:g} to {high:g}, expected 0 to {top:g} as in training; scale them, or train with "
-            "data.data_range set to what is white"
-        )
+    if found := out_of_range(array, top):
+        raise TrainError(f"the image {found} as in training; scale them, or train with data.data_range set to what is white")
     return torch.from_numpy(np.array(array, np.float32)).permute(2, 0, 1) / top
 
 

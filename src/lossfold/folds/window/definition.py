@@ -12,6 +12,7 @@ difference of large numbers where they are close.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -70,13 +71,23 @@ def integrand(pred: Tensor, target: Tensor, weight: Tensor | None, window: Seque
     return weighted(u + v - u * v, weight)
 
 
-def shielded(pred: Tensor, target: Tensor, weight: Tensor | None, taps: int) -> tuple[Tensor, Tensor]:
-    """Return images that are 0 where no window that counts sees them: they may be infinite or NaN there."""
+def shielded(pred: Tensor, target: Tensor, weight: Tensor | None, taps: int, outside: bool = False) -> tuple[Tensor, Tensor]:
+    """Return images that are 0 where no window that counts sees them: they may be infinite or NaN there.
+
+    Args:
+        pred, target: images.
+        weight: of the windows' places.
+        taps: a window's side.
+        outside: whether windows reach beyond the images, so that there is a place for each pixel.
+    """
     if weight is None or weight.requires_grad:
         return pred, target
     sides = pred.dim() - 2
-    counts = functional.pad((weight != 0).to(torch.float32), (taps - 1,) * (2 * sides))
-    seen = (functional.max_pool2d if sides == 2 else functional.max_pool3d)(counts, taps, stride=1) > 0
+    pool: Any = functional.max_pool2d if sides == 2 else functional.max_pool3d
+    seen = functional.pad((weight != 0).to(torch.float32), (taps // 2 if outside else taps - 1,) * (2 * sides))
+    for side in range(sides):  # along one after the other: a window has many more pixels than its sides together
+        seen = pool(seen, [taps if one == side else 1 for one in range(sides)], stride=1)
+    seen = seen > 0
     return torch.where(seen, pred, 0.0), torch.where(seen, target, torch.zeros_like(target))
 
 

@@ -14,7 +14,7 @@ from lossfold.errors import wrong
 from lossfold.folds.checks import result_dtype
 from lossfold.folds.looks import refuse_negative
 from lossfold.folds.pair.needs import check_pair, check_weights
-from lossfold.folds.window.definition import errors, weighted
+from lossfold.folds.window.definition import errors, shielded, weighted
 from lossfold.folds.window.eager import blur
 from lossfold.folds.window.spec import PADDINGS, WindowSpec
 from lossfold.losses.base import Loss
@@ -97,14 +97,6 @@ class MSSSIML1Loss(Loss):
         size = min(self.window_size, 2 * math.ceil(REACH * sigma) + 1)
         return WindowSpec(size, sigma, float(self.k1), float(self.k2), float(self.data_range), self.padding)
 
-    def shielded(self, pred: Tensor, target: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-        """Return images that are 0 where no window around a pixel that counts sees them: they may be infinite or NaN there."""
-        taps = max(len(self.spec(sigma).window) for sigma in self.sigmas)
-        seen = (weight != 0).to(torch.float32)
-        for sides in ((taps, 1), (1, taps)):
-            seen = functional.max_pool2d(seen, sides, stride=1, padding=(sides[0] // 2, sides[1] // 2))
-        return torch.where(seen != 0, pred, 0.0), torch.where(seen != 0, target, torch.zeros_like(target))
-
     def padded(self, image: Tensor, window: Sequence[float]) -> Tensor:
         """Return an image with a border, so that a window has a place around each pixel."""
         return functional.pad(image, (len(window) // 2,) * 4, PADDINGS[self.padding])
@@ -112,7 +104,8 @@ class MSSSIML1Loss(Loss):
     def addends(self, pred: Tensor, target: Tensor, weight: Tensor | None = None) -> Addends:
         """Return what adds up over parts of a batch."""
         pred, target = check_pair(pred, target)
-        least = max(len(self.spec(sigma).window) for sigma in self.sigmas) // 2 + 1 if self.padding == "reflect" else 1
+        taps = max(len(self.spec(sigma).window) for sigma in self.sigmas)
+        least = taps // 2 + 1 if self.padding == "reflect" else 1
         if pred.dim() != 4 or min(pred.shape[2:]) < least:
             hint = "the batch dimension is required: pred[None]" if pred.dim() == 3 else ""
             raise wrong("pred", f"[B, C, H, W] with sides of at least {least}", f"a tensor {list(pred.shape)}", hint)
@@ -120,8 +113,7 @@ class MSSSIML1Loss(Loss):
             weight = check_weights("weight", weight, pred)
             refuse_negative("weight", weight)
             weight = weight if weight.dim() == 4 else weight.unsqueeze(1)
-            if not weight.requires_grad:
-                pred, target = self.shielded(pred, target, weight)
+            pred, target = shielded(pred, target, weight, taps, outside=True)
         values = weighted(self.values(pred, target), weight)
         if self.reduction == "none":
             return Addends((values,), lambda found: found)

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import default_collate
 
-from lossfold.files import FileError, range_of, read_image
+from lossfold.files import FileError, out_of_range, range_of, read_image
 from lossfold.train.errors import TrainError
 
 
@@ -78,10 +78,7 @@ def read_picture(path: Path, data_range: float | None = None) -> Tensor:
     with told():
         values = read_image(path, 3)
         white = data_range or range_of(values.dtype)
-        low, high = (values.min(), values.max()) if values.dtype != np.uint8 or white < 255 else (0, 0)
-        if not 0 <= low <= high <= white:
-            raise FileError(
-                path, f"holds values from {low:g} to {high:g}, expected 0 to {white:g}", "set data.data_range to what is white"
-            )
+        if found := out_of_range(values, white):
+            raise FileError(path, found, "set data.data_range to what is white")
     image = torch.from_numpy(values).permute(2, 0, 1)
     return image.contiguous() if values.dtype == np.uint8 and white == 255 else image.float().div(white).contiguous()
